@@ -1,0 +1,64 @@
+"""`flagdit export`: a checkpoint in, a model directory out."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from flagdit.export.checkpoint import load_checkpoint
+from flagdit.export.errors import ExportError
+from flagdit.export.exporter import ExportOptions, check, export_model
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Width and height of a size written WxH."""
+    match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)
+    if match is None:
+        raise ExportError(f"size {text!r} is not WIDTHxHEIGHT, for instance 64x64")
+    return int(match[1]), int(match[2])
+
+
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help="A .safetensors file, or a directory that holds one.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The model directory to write.")],
+    name: Annotated[str, typer.Option(help="What the model is called in reports.")] = "flag-dit",
+    size: Annotated[str, typer.Option(help="WxH of the latents the model was trained at.")] = "128x128",
+    patch_size: Annotated[int, typer.Option(min=1, help="Patch size, if there is no config.json to say.")] = 2,
+    dtype: Annotated[str, typer.Option(help="Stored matrices: float32, float16 or bfloat16.")] = "float16",
+    text_encoder: Annotated[
+        Path | None, typer.Option(help="Hugging Face directory of the text encoder, to put into the model.")
+    ] = None,
+    max_text_tokens: Annotated[int, typer.Option(min=2, help="Longest prompt, in tokens.")] = 128,
+    text_int8: Annotated[bool, typer.Option(help="Store the text encoder's matrices as int8.")] = False,
+    licence: Annotated[
+        list[str] | None, typer.Option(help="PART=SPDX-ID, for instance weights=MIT; may be repeated.")
+    ] = None,
+) -> None:
+    """Export a Flag-DiT checkpoint to ONNX.
+
+    Writes a model directory: condition.onnx, denoise.onnx, weights.safetensors and model.json, which says what
+    everything is. Go on with [bold]flagdit build[/].
+    """
+    console = Console(stderr=True)
+    try:
+        options = ExportOptions(
+            name=name,
+            size=parse_size(size),
+            dtype=dtype,
+            text_encoder=text_encoder,
+            max_text_tokens=max_text_tokens,
+            text_int8=text_int8,
+            licences=dict(entry.partition("=")[::2] for entry in licence or []),
+        )
+        check(output, options)
+        with console.status("reading the checkpoint") as status:
+            model = load_checkpoint(checkpoint, patch_size)
+            export_model(model, output, options, lambda part: status.update(f"exporting {part}"))
+    except ExportError as error:
+        console.print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
+        raise typer.Exit(2) from None
+    console.print(f"wrote {output}; next: flagdit build {output} -o BUNDLE", highlight=False, soft_wrap=True)

@@ -1,0 +1,175 @@
+"""FlagDiT -> model directory: `model.json`, `weights.safetensors`, `condition.onnx`, `denoise.onnx`.
+
+The directory is the only interface to `flagdit.engine`; `model.json` says all it needs to know.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+import torch
+from safetensors.torch import save_file
+
+from flagdit.export import graphs, onnx_graph
+from flagdit.export.errors import ExportError
+from flagdit.export.flag_dit import FlagDiT
+from flagdit.export.text_encoder import export_text_encoder
+
+SCHEMA_VERSION = 1
+STORAGE = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+EXAMPLE = {"A": 6, "M": 4, "R": 4, "T": 5, "S": 3}  # sizes to trace with: all differ from 0 and 1, which specialise
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What the checkpoint does not say."""
+
+    name: str = "flag-dit"
+    size: tuple[int, int] = (64, 64)  # width, height of latents that the model was trained at
+    dtype: str = "float16"  # of the stored matrices; the graphs compute in fp32
+    text_encoder: Path | None = None
+    max_text_tokens: int = 128
+    text_int8: bool = False
+    licences: dict[str, str] = field(default_factory=dict)
+
+
+def export_model(
+    model: FlagDiT, directory: Path, options: ExportOptions, progress: Callable[[str], None] = lambda _: None
+) -> None:
+    """Write the model directory, or nothing: it is made beside `directory` and renamed when it is whole.
+
+    Raises ExportError if `directory` is not empty or cannot be written, or if an option is unknown.
+    """
+    check(directory, options)
+    try:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
+    except OSError as error:
+        raise ExportError(f"{directory}: cannot be written ({error.strerror}); choose another directory") from None
+    try:
+        _write(model, staging, options, progress)
+        staging.chmod(0o755)
+        staging.replace(directory)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def check(directory: Path, options: ExportOptions) -> None:
+    """Everything that can be refused before minutes of work."""
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise ExportError(f"{directory}: exists already; remove it or choose another directory with -o")
+    if options.dtype not in STORAGE:
+        raise ExportError(f"dtype {options.dtype!r} is not one of {', '.join(STORAGE)}")
+
+
+def _write(model: FlagDiT, directory: Path, options: ExportOptions, progress: Callable[[str], None]) -> None:
+    progress("weights")
+    path = directory / "weights.safetensors"
+    save_file(onnx_graph.storage(model.state_dict(), STORAGE[options.dtype]), path)
+    path.chmod(0o644)  # safetensors makes it private
+    weights = onnx_graph.WeightsFile.open(path)
+    described = {}
+    for name, trace in {"condition": trace_condition, "denoise": trace_denoise}.items():
+        progress(name)
+        graph = trace(model)
+        described[name] = {"file": f"{name}.onnx", **describe(graph)}
+        onnx_graph.save(graph, directory / f"{name}.onnx", weights)
+    text = None
+    if options.text_encoder is not None:
+        progress("text_encoder")
+        text = export_text_encoder(options.text_encoder, directory, options.max_text_tokens, options.text_int8)
+        described["text_encoder"] = {"file": "text_encoder.onnx", **describe(ir.load(directory / "text_encoder.onnx"))}
+    spec = specification(model, options, described, text, path)
+    (directory / "model.json").write_text(json.dumps(spec, indent=2) + "\n")
+
+
+def trace_condition(model: FlagDiT) -> ir.Model:
+    """The graph that runs once per prompt."""
+    e, width = EXAMPLE, model.config.cap_feat_dim
+    args = (torch.rand(e["S"]), torch.randn(e["R"], e["T"], width), torch.ones(e["R"], e["T"], dtype=torch.bool))
+    names = ["modulation", "final_modulation", "text_bias", *graphs.kv_names("text", model.config.n_layers)]
+    axes = tuple(onnx_graph.dynamic_axes(a) for a in graphs.CONDITION_INPUTS.values())
+    return onnx_graph.trace(graphs.Condition(model), args, axes, list(graphs.CONDITION_INPUTS), names)
+
+
+def trace_denoise(model: FlagDiT) -> ir.Model:
+    """The graph that runs once per step."""
+    c, (a, m, r, t) = model.config, (EXAMPLE[k] for k in "AMRT")
+    patch, kv = c.patch_size**2 * c.in_channels, (c.kv_heads, c.head_dim)
+    args = (
+        torch.randn(a, r, patch),
+        torch.zeros(a, 1),
+        *(torch.randn(a, r, c.head_dim // 2) for _ in range(2)),
+        torch.ones(1),
+        torch.randn(r, c.n_layers, 6, c.dim),
+        torch.randn(r, 2, c.dim),
+        torch.zeros(r, 1, 1, t),
+        [tuple(torch.randn(r, kv[0], t, kv[1]) for _ in range(2)) for _ in range(c.n_layers)],
+        [tuple(torch.randn(m, r, *kv) for _ in range(2)) for _ in range(c.n_layers)],
+    )
+    text = [(onnx_graph.dynamic_axes(("R", None, "T", None)),) * 2] * c.n_layers
+    tail = [(onnx_graph.dynamic_axes(("M", "R", None, None)),) * 2] * c.n_layers
+    axes = (*(onnx_graph.dynamic_axes(x) for x in graphs.DENOISE_INPUTS.values()), text, tail)
+    inputs = [*graphs.DENOISE_INPUTS, *(n for k in ("text", "tail") for n in graphs.kv_names(k, c.n_layers))]
+    return onnx_graph.trace(
+        graphs.Denoise(model), args, axes, inputs, ["velocity", *graphs.kv_names("head", c.n_layers)]
+    )
+
+
+def describe(model: ir.Model) -> dict[str, Any]:
+    """Names, types and symbolic axes of a graph's inputs and outputs."""
+
+    def tensors(values: Any) -> list[dict[str, Any]]:
+        return [
+            {
+                "name": v.name,
+                "dtype": v.dtype.numpy().name,
+                "shape": [d if isinstance(d, int) else str(d) for d in v.shape],
+            }
+            for v in values
+        ]
+
+    return {"inputs": tensors(model.graph.inputs), "outputs": tensors(model.graph.outputs)}
+
+
+def specification(
+    model: FlagDiT, options: ExportOptions, described: dict[str, Any], text: dict[str, Any] | None, weights: Path
+) -> dict[str, Any]:
+    """The content of `model.json`: identity, conventions, token layout, graphs."""
+    c = model.config
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "name": options.name,
+        "family": "flag-dit",
+        "config": asdict(c),
+        "weights": {
+            "file": weights.name,
+            "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
+            "dtype": options.dtype,
+            "parameters": sum(p.numel() for p in model.parameters()),
+        },
+        "latent": {
+            "space": "pixels" if c.in_channels == 3 else "vae",
+            "channels": c.in_channels,
+            "size": list(options.size),
+        },
+        "tokens": {"patch_size": c.patch_size, "order": "channel,ph,pw", "special": ["nextline"]},
+        "rope": {"kind": "1d", "theta": c.rope_theta, "head_dim": c.head_dim},
+        # Lumina guides the first three channels only; time runs from noise (0) to data (1).
+        "guidance": {"channels": [0, 1, 2], "rows": ["cond", "uncond"]},
+        "flow": {"time": "noise-to-data", "velocity": "data-minus-noise"},
+        "layers": {"count": c.n_layers, "width": c.dim, "heads": c.n_heads, "kv_heads": c.kv_heads, "ffn": c.ffn_dim},
+        "text": text,
+        "graphs": described,
+        "licences": options.licences,
+        "exporter": {"flagdit": version("flagdit"), "torch": torch.__version__, "opset": onnx_graph.OPSET},
+    }

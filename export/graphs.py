@@ -1,0 +1,122 @@
+"""The two graphs a Flag-DiT is exported as: `condition`, once per prompt, and `denoise`, once per step.
+
+Letters: A active tokens (the head), M cached tokens (the tail), R rows (samples x guidance branches), S steps,
+T text tokens, P values of a patch, K kinds of special token, L layers, D width, G kv heads, d head size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from flagdit.export.flag_dit import FlagDiT, text_mask_bias
+
+TextKV = Sequence[tuple[Tensor, Tensor]]
+"""Per layer, the keys and values of the text: (R, G, T, d) each."""
+
+
+class Condition(nn.Module):
+    """Everything that does not depend on the image: the text's keys and values, all steps' modulations."""
+
+    def __init__(self, model: FlagDiT) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, t: Tensor, text: Tensor, text_mask: Tensor) -> tuple[Tensor, ...]:
+        """t (S,), text (R, T, Y), text_mask (R, T) -> modulations, text bias, then keys and values by layer.
+
+        modulation (S, R, L, 6, D), final_modulation (S, R, 2, D), text_bias (R, 1, 1, T).
+        """
+        model = self.model
+        c = model.t_embedder(t)[:, None] + model.pool(text, text_mask)  # (S, R, min(D, 1024))
+        modulation = torch.stack([m.adaLN_modulation(c).unflatten(-1, (6, -1)) for m in model.layers], 2)
+        final = model.final_layer.adaLN_modulation(c).unflatten(-1, (2, -1))
+        kv = [tensor for layer in model.layers for tensor in layer.text_kv(text)]
+        return modulation, final, text_mask_bias(text_mask, text.dtype), *kv
+
+
+class Denoise(nn.Module):
+    """One step on the active tokens, which attend to themselves, to the cached tokens and to the text.
+
+    The tokens come in slot order, active ones first, so nothing is gathered or scattered: the caches are the
+    tail of the keys and values, and what the active tokens add to them is returned. M = 0 is a dense step.
+    """
+
+    def __init__(self, model: FlagDiT) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self,
+        tokens: Tensor,
+        special: Tensor,
+        rope_cos: Tensor,
+        rope_sin: Tensor,
+        attention_scale: Tensor,
+        modulation: Tensor,
+        final_modulation: Tensor,
+        text_bias: Tensor,
+        text_kv: TextKV,
+        tail: TextKV,
+    ) -> tuple[Tensor, ...]:
+        """Velocity (A, R, P) and, by layer, the keys and values (A, R, G, d) of the active tokens.
+
+        tokens (A, R, P): patch vectors (channel, ph, pw), zeros for special tokens; special (A, K): one-hot,
+        which special token it is; rope_cos, rope_sin (A, R, d/2); attention_scale (1,); modulation
+        (R, L, 6, D); final_modulation (R, 2, D); text_bias (R, 1, 1, T); tail: (M, R, G, d) by layer.
+        """
+        model = self.model
+        x = self.embed(tokens, special)
+        out: list[Tensor] = []
+        layers = zip(model.layers, text_kv, tail, modulation.unbind(1), strict=True)
+        for layer, text, cached, mod in layers:
+            rope = (rope_cos, rope_sin)
+            x, head = layer(x, mod, rope, text, attention_scale, text_bias, tail=cached)
+            out += head
+        x = model.final_layer.normalise(x, final_modulation)
+        return self.velocity(x), *out
+
+    def embed(self, tokens: Tensor, special: Tensor) -> Tensor:
+        """(A, R, D); a special token replaces the embedding of its (zero) patch."""
+        embedder = self.model.x_embedder
+        replacement = self.model.eol_token - embedder.bias  # K = 1: [nextline]
+        out: Tensor = embedder(tokens) + (special @ replacement[None])[:, None]
+        return out
+
+    def velocity(self, x: Tensor) -> Tensor:
+        """(A, R, P) in the order of the input patches: the model's own is (ph, pw, channel), with unused ones."""
+        c, linear = self.model.config, self.model.final_layer.linear
+        patch = (c.patch_size, c.patch_size, c.out_channels)
+
+        def reorder(parameter: Tensor) -> Tensor:
+            kept = parameter.unflatten(0, patch)[:, :, : c.in_channels]
+            return kept.permute(2, 0, 1, *range(3, kept.dim())).flatten(0, 2)
+
+        return nn.functional.linear(x, reorder(linear.weight), reorder(linear.bias))
+
+
+def kv_names(kind: str, layers: int) -> list[str]:
+    """Tensor names of one kind of keys and values, in the order the graphs list them."""
+    where = {"text": ("text_key", "text_value"), "tail": ("key_tail", "value_tail")}
+    names = where.get(kind, (f"key_{kind}", f"value_{kind}"))
+    return [f"{name}.{layer}" for layer in range(layers) for name in names]
+
+
+CONDITION_INPUTS = {
+    "t": ("S",),
+    "text": ("R", "T", None),
+    "text_mask": ("R", "T"),
+}
+DENOISE_INPUTS = {
+    "tokens": ("A", "R", None),
+    "special": ("A", None),
+    "rope_cos": ("A", "R", None),
+    "rope_sin": ("A", "R", None),
+    "attention_scale": (None,),
+    "modulation": ("R", None, None, None),
+    "final_modulation": ("R", None, None),
+    "text_bias": ("R", None, None, "T"),
+}
+"""Symbolic axes of the graphs' inputs, None where the model fixes the size."""

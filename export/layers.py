@@ -1,0 +1,93 @@
+"""The parts of a Flag-DiT block that know nothing of images.
+
+Everything here is sequence-first, (N, B, D): a modulation (B, D) then broadcasts by itself, and a prefix of
+the sequence is contiguous, which is what the head/tail contract of the exported graph needs.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Rope = tuple[Tensor, Tensor]
+"""cos and sin of every token's angles, (N, B, d/2) each; B may be 1."""
+
+
+class RMSNorm(nn.Module):
+    """x / rms(x) * weight, normalised in fp32 (Zhang & Sennrich 2019)."""
+
+    def __init__(self, dim: int, eps: float) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
+
+
+class FeedForward(nn.Module):
+    """SwiGLU: w2(silu(w1 x) * w3 x), without biases."""
+
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.w1 = nn.Linear(dim, hidden, bias=False)
+        self.w2 = nn.Linear(hidden, dim, bias=False)
+        self.w3 = nn.Linear(dim, hidden, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.w2(F.silu(self.w1(x)) * self.w3(x))
+        return out
+
+
+class TimestepEmbedder(nn.Module):
+    """Sinusoid of the raw time (not times 1000) through a two-layer MLP."""
+
+    FREQUENCIES = 128
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(nn.Linear(2 * self.FREQUENCIES, width), nn.SiLU(), nn.Linear(width, width))
+
+    def forward(self, t: Tensor) -> Tensor:
+        """Embed t (S,) as (S, width)."""
+        steps = torch.arange(self.FREQUENCIES, dtype=torch.float32, device=t.device)
+        angles = t.float()[:, None] * torch.exp(-math.log(1e4) / self.FREQUENCIES * steps)
+        waves = torch.cat([angles.cos(), angles.sin()], dim=-1)  # (S, 256)
+        out: Tensor = self.mlp(waves.to(self.mlp[0].weight.dtype))
+        return out
+
+
+def rope_table(positions: Tensor, head_dim: int, theta: float, scaling: float = 1.0) -> Rope:
+    """Angles of 1-D positions (N,): cos and sin, (N, 1, d/2), in fp32.
+
+    `theta` already holds the NTK factor; `scaling` divides the positions (position interpolation).
+    """
+    exponents = torch.arange(0, head_dim, 2, dtype=torch.float32, device=positions.device) / head_dim
+    angles = positions.float()[:, None] / scaling * theta**-exponents  # (N, d/2)
+    return angles.cos()[:, None], angles.sin()[:, None]
+
+
+def rotate(x: Tensor, rope: Rope, heads: int) -> Tensor:
+    """Rotate adjacent channel pairs (2i, 2i+1) of every head of x (N, B, heads*d)."""
+    cos, sin = rope
+    if torch.onnx.is_in_onnx_export():
+        # One RotaryEmbedding node. It rotates each (row, column) of its first two axes on its own, so it
+        # does not mind that they are (sequence, batch) here.
+        out: Tensor = torch.onnx.ops.rotary_embedding(x, cos, sin, interleaved=True, num_heads=heads)
+        return out
+    n, b, width = x.shape
+    even, odd = x.float().view(n, b, heads, width // heads // 2, 2).unbind(-1)
+    cos, sin = cos[:, :, None], sin[:, :, None]  # (N, B, 1, d/2)
+    turned = torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1)
+    return turned.view(n, b, width).to(x.dtype)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, scale: float, bias: Tensor | None = None) -> Tensor:
+    """Softmax attention of q (A, R, H, d) over batch-first k, v (R, G, N, d) -> (A, R, H*d)."""
+    out = F.scaled_dot_product_attention(
+        q.permute(1, 2, 0, 3), k, v, attn_mask=bias, scale=scale, enable_gqa=q.shape[2] != k.shape[1]
+    )
+    return out.permute(2, 0, 1, 3).flatten(2)

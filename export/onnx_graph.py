@@ -1,0 +1,139 @@
+"""torch graph -> ONNX file whose weights stay in one safetensors file, under their official names."""
+
+from __future__ import annotations
+
+import json
+import logging
+import struct
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+import onnxscript.optimizer
+import torch
+from torch import Tensor, nn
+from torch.export import Dim
+
+OPSET = 23  # the first with Attention, RMSNormalization and RotaryEmbedding
+PREFIX = "model."  # the graphs hold the model under this name
+
+IR_DTYPES = {"F32": ir.DataType.FLOAT, "F16": ir.DataType.FLOAT16, "BF16": ir.DataType.BFLOAT16}
+
+Axes = Sequence[str | None]
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """Where each tensor of a safetensors file lies: ONNX external data points straight into it."""
+
+    path: Path
+    tensors: Mapping[str, tuple[ir.DataType, tuple[int, ...], int, int]]  # dtype, shape, offset, bytes
+
+    @classmethod
+    def open(cls, path: Path) -> WeightsFile:
+        with path.open("rb") as file:
+            (size,) = struct.unpack("<Q", file.read(8))
+            header = json.loads(file.read(size))
+        header.pop("__metadata__", None)
+        tensors = {}
+        for name, entry in header.items():
+            begin, end = entry["data_offsets"]
+            dtype = IR_DTYPES[entry["dtype"]]
+            tensors[name] = (dtype, tuple(entry["shape"]), 8 + size + begin, end - begin)
+        return cls(path, tensors)
+
+    def tensor(self, name: str) -> ir.ExternalTensor:
+        dtype, shape, offset, length = self.tensors[name]
+        return ir.ExternalTensor(
+            self.path.name, offset, length, dtype, name=name, shape=ir.Shape(shape), base_dir=self.path.parent
+        )
+
+
+def dynamic_axes(axes: Axes) -> dict[int, Any]:
+    """torch.export's form of symbolic axes. Only the tail, M, may be empty."""
+    return {i: Dim(a, min=0 if a == "M" else 1, max=1 << 20) for i, a in enumerate(axes) if a}
+
+
+def trace(
+    module: nn.Module,
+    args: tuple[Any, ...],
+    dynamic_shapes: tuple[Any, ...],
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    opset: int = OPSET,
+) -> ir.Model:
+    """Export with torch, then fold what holds no weights: those keep their names and their orientation."""
+    log = logging.getLogger("torch.onnx")
+    level = log.level
+    log.setLevel(logging.ERROR)  # it would say that torchvision, which nothing here uses, is not installed
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")  # of torch's own exporter, about itself
+            program = torch.onnx.export(
+                module.eval(),
+                args,
+                dynamo=True,
+                optimize=False,
+                opset_version=opset,
+                dynamic_shapes=dynamic_shapes,
+                input_names=list(inputs),
+                output_names=list(outputs),
+                verbose=False,
+            )
+            assert program is not None  # with dynamo=True it always is one
+            onnxscript.optimizer.optimize_ir(program.model, should_fold=_holds_no_weight)
+    finally:
+        log.setLevel(level)
+    _strip(program.model)
+    return program.model
+
+
+def _strip(model: ir.Model) -> None:
+    """Drop the Python stack traces that torch attaches to every node: paths of the exporting machine."""
+    model.graph.metadata_props.clear()
+    for item in (*model.graph, *model.graph.inputs, *model.graph.outputs):
+        item.metadata_props.clear()
+        item.doc_string = None
+    for node in model.graph:
+        for value in node.outputs:
+            value.metadata_props.clear()
+
+
+def _holds_no_weight(node: ir.Node) -> bool | None:
+    held = any(i is not None and (i.name or "").startswith(PREFIX) for i in node.inputs)
+    return False if held else None
+
+
+def save(model: ir.Model, path: Path, weights: WeightsFile) -> None:
+    """Write `model` beside `weights`, which it refers to; narrow weights are cast to fp32 as they are read."""
+    graph = model.graph
+    for name in [n for n in graph.initializers if n.startswith(PREFIX)]:
+        value = graph.initializers.pop(name)
+        value.name = name.removeprefix(PREFIX)
+        tensor = weights.tensor(value.name)
+        if tensor.dtype == value.dtype:
+            value.const_value = tensor
+            graph.initializers[value.name] = value
+        else:
+            _insert_cast(graph, value, tensor)
+    ir.save(model, path)
+
+
+def _insert_cast(graph: ir.Graph, wide: ir.Value, tensor: ir.ExternalTensor) -> None:
+    """Replace the initializer `wide` by a cast of the narrower `tensor`; runtimes fold it when they load."""
+    assert wide.name is not None and wide.dtype is not None
+    narrow = ir.Value(name=wide.name, shape=wide.shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
+    cast = ir.Node("", "Cast", [narrow], [ir.AttrInt64("to", wide.dtype.value)], num_outputs=1)
+    cast.outputs[0].name = f"{wide.name}.wide"
+    cast.outputs[0].dtype, cast.outputs[0].shape = wide.dtype, wide.shape
+    graph.insert_before(graph[0], cast)
+    ir.convenience.replace_all_uses_with(wide, cast.outputs[0])
+    graph.initializers[wide.name] = narrow
+
+
+def storage(state: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
+    """Matrices in the storage type; vectors (norms, biases, gates) in fp32, where rounding would show first."""
+    return {k: v.to(dtype if v.dim() > 1 else torch.float32).contiguous() for k, v in state.items()}
