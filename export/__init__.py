@@ -1,9 +1,15 @@
 """From a torch checkpoint to a model directory. Imports torch; never imports `flagdit.engine`."""
 
-from flagdit.export.checkpoint import load_checkpoint
-from flagdit.export.errors import CheckpointError, ExportError
-from flagdit.export.exporter import ExportOptions, export_model
-from flagdit.export.flag_dit import FlagDiT, FlagDiTConfig
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from flagdit.export.checkpoint import load_checkpoint
+    from flagdit.export.errors import CheckpointError, ExportError
+    from flagdit.export.exporter import ExportOptions, export_model
+    from flagdit.export.flag_dit import FlagDiT, FlagDiTConfig
 
 __all__ = [
     "CheckpointError",
@@ -14,3 +20,20 @@ __all__ = [
     "export_model",
     "load_checkpoint",
 ]
+
+_HOMES = {
+    "CheckpointError": "errors",
+    "ExportError": "errors",
+    "ExportOptions": "exporter",
+    "export_model": "exporter",
+    "FlagDiT": "flag_dit",
+    "FlagDiTConfig": "flag_dit",
+    "load_checkpoint": "checkpoint",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load on first use: the command line lists `export` without waiting seconds for torch."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

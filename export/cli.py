@@ -9,9 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from flagdit.export.checkpoint import load_checkpoint
 from flagdit.export.errors import ExportError
-from flagdit.export.exporter import ExportOptions, check, export_model
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -29,6 +27,7 @@ def export(
     size: Annotated[str, typer.Option(help="WxH of the latents the model was trained at.")] = "128x128",
     patch_size: Annotated[int, typer.Option(min=1, help="Patch size, if there is no config.json to say.")] = 2,
     dtype: Annotated[str, typer.Option(help="Stored matrices: float32, float16 or bfloat16.")] = "float16",
+    shift: Annotated[float, typer.Option(help="Time shift of sampling; 4 for Lumina-T2I.")] = 1.0,
     text_encoder: Annotated[
         Path | None, typer.Option(help="Hugging Face directory of the text encoder, to put into the model.")
     ] = None,
@@ -43,12 +42,16 @@ def export(
     Writes a model directory: condition.onnx, denoise.onnx, weights.safetensors and model.json, which says what
     everything is. Go on with [bold]flagdit build[/].
     """
+    from flagdit.export.checkpoint import load_checkpoint  # torch takes seconds to import
+    from flagdit.export.exporter import ExportOptions, check, export_model
+
     console = Console(stderr=True)
     try:
         options = ExportOptions(
             name=name,
             size=parse_size(size),
             dtype=dtype,
+            shift=shift,
             text_encoder=text_encoder,
             max_text_tokens=max_text_tokens,
             text_int8=text_int8,

@@ -38,6 +38,7 @@ class ExportOptions:
     dtype: str = "float16"  # of the stored matrices; the graphs compute in fp32
     text_encoder: Path | None = None
     max_text_tokens: int = 128
+    shift: float = 1.0  # time shift of sampling (4 for Lumina-T2I at 1024 pixels)
     text_int8: bool = False
     licences: dict[str, str] = field(default_factory=dict)
 
@@ -166,7 +167,7 @@ def specification(
         "rope": {"kind": "1d", "theta": c.rope_theta, "head_dim": c.head_dim},
         # Lumina guides the first three channels only; time runs from noise (0) to data (1).
         "guidance": {"channels": [0, 1, 2], "rows": ["cond", "uncond"]},
-        "flow": {"time": "noise-to-data", "velocity": "data-minus-noise"},
+        "flow": {"time": "noise-to-data", "velocity": "data-minus-noise", "shift": options.shift},
         "layers": {"count": c.n_layers, "width": c.dim, "heads": c.n_heads, "kv_heads": c.kv_heads, "ffn": c.ffn_dim},
         "text": text,
         "graphs": described,

@@ -1,0 +1,69 @@
+"""Model directory -> bundle: the files, the engines built from its graphs, and the manifest over all of them."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+from flagdit.engine.bundle import MANIFEST, MODEL, digest, read_spec
+from flagdit.engine.errors import BundleError, OutputError
+from flagdit.engine.manifest import SCHEMA_VERSION, Engine, Manifest, ModelSpec
+
+EngineBuilder = Callable[[Path, ModelSpec, Path], list[Engine]]
+"""Builds the engines of a model directory into another directory, and describes them."""
+
+
+def build_bundle(model_dir: Path, output: Path, build_engines: EngineBuilder | None = None) -> Manifest:
+    """Write a bundle, or nothing: it is made beside `output` and renamed when it is whole.
+
+    Without `build_engines` the bundle runs in ONNX Runtime. Raises BundleError if `model_dir` is no model
+    directory, OutputError if `output` exists or cannot be written, BuildError if an engine cannot be built.
+    """
+    spec = read_model(model_dir)
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise OutputError(f"{output}: exists already; remove it or choose another directory with -o")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
+    except OSError as error:
+        raise OutputError(f"{output}: cannot be written ({error.strerror}); choose another directory") from None
+    try:
+        for name in model_files(spec):
+            shutil.copyfile(model_dir / name, staging / name)
+        engines = build_engines(model_dir, spec, staging) if build_engines else []
+        manifest = Manifest(
+            schema_version=SCHEMA_VERSION,
+            flagdit=version("flagdit"),
+            model=spec,
+            files={path.name: digest(path) for path in sorted(staging.iterdir())},
+            engines=tuple(engines),
+        )
+        (staging / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
+        staging.chmod(0o755)
+        staging.replace(output)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return manifest
+
+
+def read_model(directory: Path) -> ModelSpec:
+    """The specification of a model directory whose files are all there. Raises BundleError."""
+    if not (directory / MODEL).is_file():
+        raise BundleError(f"{directory}: no model directory, it has no {MODEL}; make one with: flagdit export")
+    spec = read_spec(directory / MODEL, ModelSpec)
+    missing = [name for name in model_files(spec) if not (directory / name).is_file()]
+    if missing:
+        raise BundleError(f"{directory}: {', '.join(missing)} missing; export the model again")
+    if digest(directory / spec.weights.file).sha256 != spec.weights.sha256:
+        raise BundleError(f"{directory}: {spec.weights.file} is not what was exported; export the model again")
+    return spec
+
+
+def model_files(spec: ModelSpec) -> list[str]:
+    """Names of the files that a model consists of, besides model.json."""
+    graphs = (spec.graphs.condition, spec.graphs.denoise, spec.graphs.text_encoder, spec.graphs.decode)
+    names = [spec.weights.file, *(graph.file for graph in graphs if graph is not None)]
+    return names if spec.text is None else [*names, spec.text.tokenizer]

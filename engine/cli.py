@@ -1,0 +1,69 @@
+"""The command line: `flagdit generate | export | build | inspect | plan`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from importlib.metadata import EntryPoint, entry_points, version
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from flagdit.engine.commands import build, generate, inspect, plan
+from flagdit.engine.commands.common import messages
+from flagdit.engine.errors import BackendError, FlagditError
+
+app = typer.Typer(
+    name="flagdit",
+    help="Flow-based diffusion transformers as compiled engines, with region-adaptive sampling.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+)
+app.command()(generate.generate)
+app.command()(build.build)
+app.command()(inspect.inspect)
+app.command()(plan.plan)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"flagdit {version('flagdit')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line, with the commands that other flagdit packages add to it."""
+    for point in entry_points(group="flagdit.commands"):
+        app.command(point.name)(_load(point))
+    try:
+        app()
+    except FlagditError as error:
+        messages.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        sys.exit(2)
+
+
+def _load(point: EntryPoint) -> Callable[..., None]:
+    """The command behind an entry point, or one that says how to install what it needs."""
+    try:
+        command: Callable[..., None] = point.load()
+        return command
+    except ModuleNotFoundError as missing:
+        package = missing.name
+
+    def unavailable() -> None:
+        raise BackendError(
+            f"{package} is not installed; flagdit {point.name} needs: pip install 'flagdit[{point.name}]'"
+        )
+
+    unavailable.__doc__ = f"Needs: pip install 'flagdit\\[{point.name}]'."
+    return unavailable

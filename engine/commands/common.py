@@ -1,0 +1,37 @@
+"""What several commands share: parsing, messages, writing files."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from rich.console import Console
+
+from flagdit.engine.errors import OutputError, RequestError
+
+console = Console()
+messages = Console(stderr=True)
+
+
+def parse_size(text: str | None) -> tuple[int, int] | None:
+    """Width and height of a size written WxH."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text.strip())
+    if match is None:
+        raise RequestError(f"size {text!r} is not WIDTHxHEIGHT; for instance 64x64")
+    return int(match[1]), int(match[2])
+
+
+def check_writable(path: Path | None, suffixes: tuple[str, ...]) -> None:
+    """Raise OutputError now, rather than after a minute of work, if `path` cannot be written later."""
+    if path is None:
+        return
+    if path.suffix.lower() not in suffixes:
+        raise OutputError(f"{path}: the name ends in {path.suffix or 'nothing'!r}; allowed are {', '.join(suffixes)}")
+    folder = path.parent
+    if not folder.is_dir():
+        raise OutputError(f"{path}: there is no folder {folder}; make it first: mkdir -p {folder}")
+    if path.is_dir() or not os.access(path if path.exists() else folder, os.W_OK) or not os.access(folder, os.W_OK):
+        raise OutputError(f"{path}: cannot be written; choose another path")

@@ -1,0 +1,66 @@
+"""`flagdit inspect`: what a bundle holds, every byte of it checked."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from flagdit.engine.bundle import Bundle
+from flagdit.engine.commands.common import console
+from flagdit.engine.manifest import Graph, Manifest
+
+
+def inspect(
+    bundle: Annotated[str, typer.Argument(help="A bundle directory, or demo.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON.")] = False,
+) -> None:
+    """Check a bundle and show what it holds: model, graphs, engines, files, licences."""
+    loaded = Bundle.load(bundle)
+    if as_json:
+        typer.echo(loaded.manifest.model_dump_json(indent=1))
+        return
+    _model(loaded.manifest)
+    _graphs(loaded.manifest)
+    _engines(loaded.manifest)
+    total = sum(file.bytes for file in loaded.manifest.files.values())
+    console.print(f"{len(loaded.manifest.files)} files, {total / 2**20:.1f} MiB, all intact", highlight=False)
+
+
+def _model(manifest: Manifest) -> None:
+    model = manifest.model
+    layers, latent = model.layers, model.latent
+    rows = {
+        "model": f"{model.name} ({model.family})",
+        "parameters": f"{model.weights.parameters:,} stored as {model.weights.dtype}",
+        "layers": f"{layers.count} x {layers.width}, {layers.heads} heads, {layers.kv_heads} kv heads",
+        "size": f"{latent.size[0]}x{latent.size[1]} {latent.space}, patches of {model.tokens.patch_size}",
+        "prompt": f"up to {model.text.max_tokens} tokens" if model.text else "no text encoder",
+        "licences": ", ".join(f"{part}: {licence}" for part, licence in model.licences.items()) or "none named",
+        "written by": f"flagdit {manifest.flagdit}, schema {manifest.schema_version}",
+    }
+    table = Table(show_header=False, box=None)
+    for name, value in rows.items():
+        table.add_row(f"[bold]{name}[/]", value)
+    console.print(table)
+
+
+def _graphs(manifest: Manifest) -> None:
+    table = Table("graph", "file", "inputs", "outputs", header_style="bold", box=None)
+    for name in ("text_encoder", "condition", "denoise", "decode"):
+        graph: Graph | None = getattr(manifest.model.graphs, name)
+        if graph is not None:
+            table.add_row(name, graph.file, str(len(graph.inputs)), str(len(graph.outputs)))
+    console.print(table)
+
+
+def _engines(manifest: Manifest) -> None:
+    if not manifest.engines:
+        console.print("no engines: every graph runs in ONNX Runtime", highlight=False)
+        return
+    table = Table("engine", "target", "version", "architectures", "precision", header_style="bold", box=None)
+    for engine in manifest.engines:
+        architectures = " ".join(f"sm_{a}" for a in engine.architectures)
+        table.add_row(engine.file, engine.target, engine.version, architectures, engine.precision)
+    console.print(table)

@@ -1,0 +1,52 @@
+"""What a plan costs before it runs: FLOPs of its steps and bytes of its caches (models.md §8)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flagdit.engine.manifest import Layers, ModelSpec
+from flagdit.engine.ras import Plan
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Price of a plan for one model."""
+
+    step_flops: list[float]
+    dense_step_flops: float
+    cache_bytes: int
+
+    @property
+    def flop_ratio(self) -> float:
+        """FLOPs of the plan over those of as many dense steps."""
+        return sum(self.step_flops) / (self.dense_step_flops * len(self.step_flops))
+
+    @property
+    def expected_speedup(self) -> float:
+        """What the plan gains if time follows FLOPs: the bound a run is measured against."""
+        return 1 / self.flop_ratio
+
+
+def step_flops(layers: Layers, active: int, tokens: int, rows: int, text: int, patch_values: int) -> float:
+    """FLOPs (2 per multiply-add) of one step: `active` queries over `tokens` keys and `text` text keys."""
+    d_kv = layers.width // layers.heads * layers.kv_heads
+    linear = 2 * layers.width**2 + 2 * layers.width * d_kv + 3 * layers.width * layers.ffn
+    attention = 2 * (tokens + text) * layers.width
+    per_token = layers.count * (linear + attention) + 2 * patch_values * layers.width
+    return 2.0 * rows * active * per_token
+
+
+def price(
+    spec: ModelSpec, plan: Plan, samples: int = 1, branches: int = 2, text: int = 32, value_bytes: int = 4
+) -> Cost:
+    """Price a plan; `text` is the number of text tokens, `value_bytes` the size of a cached value."""
+    rows = samples * branches
+    patch_values = spec.latent.channels * spec.tokens.patch_size**2
+
+    def flops(active: int) -> float:
+        return step_flops(spec.layers, active, plan.tokens, rows, text, patch_values)
+
+    d_kv = spec.layers.width // spec.layers.heads * spec.layers.kv_heads
+    keys_values = 2 * spec.layers.count * plan.tokens * rows * d_kv * value_bytes
+    velocity = plan.tokens * samples * patch_values * 4
+    return Cost([flops(s.active) for s in plan.steps], flops(plan.tokens), keys_values + velocity)

@@ -1,0 +1,102 @@
+"""Tokens of an image: where they are, which carry no latent, and how patches become images again."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from flagdit.engine.errors import RequestError
+from flagdit.engine.manifest import ModelSpec
+
+FloatArray = npt.NDArray[np.float32]
+
+MAX_TOKENS = 131_072  # the longest sequence of the Lumina-T2X paper
+
+
+@dataclass(frozen=True)
+class TokenLayout:
+    """A Flag-DiT sequence: rows of patches, each closed by a [nextline] token (models.md: positions 0..N-1).
+
+    height and width are in latent pixels. A token's id is its place in the sequence.
+    """
+
+    height: int
+    width: int
+    patch: int
+    channels: int
+
+    @classmethod
+    def of(cls, spec: ModelSpec, size: tuple[int, int] | None) -> TokenLayout:
+        """The layout of `size` (width, height), by default the model's own. Raises RequestError if it cannot tile."""
+        width, height = size or spec.latent.size
+        patch = spec.tokens.patch_size
+        if min(width, height) < patch or width % patch or height % patch:
+            near = "x".join(str(max(patch, round(n / patch) * patch)) for n in (width, height))
+            raise RequestError(f"size {width}x{height} is not made of {patch}x{patch} patches; the nearest is {near}")
+        layout = cls(height, width, patch, spec.latent.channels)
+        if layout.tokens > MAX_TOKENS:
+            raise RequestError(f"size {width}x{height} has {layout.tokens} tokens; allowed are {MAX_TOKENS}")
+        return layout
+
+    @property
+    def rows(self) -> int:
+        return self.height // self.patch
+
+    @property
+    def columns(self) -> int:
+        return self.width // self.patch
+
+    @property
+    def pinned(self) -> int:
+        """[nextline] tokens: they carry no latent and are recomputed in every step."""
+        return self.rows
+
+    @property
+    def patches(self) -> int:
+        return self.rows * self.columns
+
+    @property
+    def tokens(self) -> int:
+        return self.patches + self.pinned
+
+    @property
+    def patch_values(self) -> int:
+        return self.channels * self.patch**2
+
+    def slots(self) -> npt.NDArray[np.int32]:
+        """Token ids (N,) in the first slot order: pinned tokens, then the patches row by row."""
+        ids = np.arange(self.tokens, dtype=np.int32).reshape(self.rows, self.columns + 1)
+        return np.concatenate([ids[:, -1], ids[:, :-1].ravel()])
+
+    def patchify(self, images: FloatArray) -> FloatArray:
+        """Patch vectors (patches, B, P) of images (B, C, H, W), ordered (channel, ph, pw)."""
+        b, c, p = len(images), self.channels, self.patch
+        x = images.reshape(b, c, self.rows, p, self.columns, p).transpose(2, 4, 0, 1, 3, 5)
+        return np.ascontiguousarray(x, np.float32).reshape(self.patches, b, self.patch_values)
+
+    def unpatchify(self, patches: FloatArray) -> FloatArray:
+        """Images (B, C, H, W) of patch vectors (patches, B, P)."""
+        b, c, p = patches.shape[1], self.channels, self.patch
+        x = patches.reshape(self.rows, self.columns, b, c, p, p).transpose(2, 3, 0, 4, 1, 5)
+        return np.ascontiguousarray(x).reshape(b, c, self.height, self.width)
+
+    def patch_index(self, token: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+        """Row-major patch number of patch tokens' ids."""
+        return token - token // (self.columns + 1)
+
+
+def rope_rows(spec: ModelSpec, positions: npt.NDArray[np.int32], ntk: float = 1.0) -> tuple[FloatArray, FloatArray]:
+    """cos and sin (N, d/2) of 1-D positions (N,); `ntk` multiplies theta (NTK-aware scaling, Lumina's demo)."""
+    d = spec.rope.head_dim
+    frequencies = (spec.rope.theta * ntk) ** -(np.arange(0, d, 2, dtype=np.float32) / d)
+    angles = positions.astype(np.float32)[:, None] * frequencies.astype(np.float32)
+    return np.cos(angles), np.sin(angles)
+
+
+def attention_scale(spec: ModelSpec, tokens: int, base_tokens: int | None = None) -> float:
+    """Softmax scale; with `base_tokens`, proportional attention: sqrt(log_base(N) / d) (Lumina-T2X)."""
+    growth = 1.0 if base_tokens is None else math.log(tokens) / math.log(base_tokens)
+    return math.sqrt(growth / spec.rope.head_dim)

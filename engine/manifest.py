@@ -1,0 +1,173 @@
+"""The specification of a model directory (`model.json`) and of a bundle (`manifest.json`).
+
+A bundle's manifest is the model's specification, a digest of every file, and the engines built from its graphs.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+SCHEMA_VERSION = 1
+
+Size = tuple[Annotated[int, Field(ge=1, le=65536)], Annotated[int, Field(ge=1, le=65536)]]
+
+
+def _plain_name(name: str) -> str:
+    """A file beside the manifest: no folder, no way out of the bundle."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", name):
+        raise ValueError("is not a plain file name")
+    return name
+
+
+FileName = Annotated[str, AfterValidator(_plain_name)]
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Spec(BaseModel):
+    """Read strictly: what is not known is refused, nothing is guessed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Tensor(Spec):
+    """One input or output of a graph; symbolic axes are letters (A active, M cached, R rows, T text, S steps)."""
+
+    name: str
+    dtype: Literal["float32", "float16", "bfloat16", "int64", "int32", "bool"]
+    shape: tuple[int | str, ...]
+
+
+class Graph(Spec):
+    file: FileName
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+
+
+class Graphs(Spec):
+    """`condition` runs once per prompt, `denoise` once per step; a model without the others leaves them out."""
+
+    condition: Graph
+    denoise: Graph
+    text_encoder: Graph | None = None
+    decode: Graph | None = None
+
+
+class Weights(Spec):
+    file: FileName
+    sha256: Digest
+    dtype: Literal["float32", "float16", "bfloat16"]
+    parameters: Annotated[int, Field(ge=1)]
+
+
+class Latent(Spec):
+    """What the flow ends in: pixels in [-1, 1], or latents of a VAE. `size` is (width, height) of the training."""
+
+    space: Literal["pixels", "vae"]
+    channels: Annotated[int, Field(ge=1, le=64)]
+    size: Size
+
+
+class Tokens(Spec):
+    """Patches of `patch_size` squared, as vectors ordered (channel, ph, pw); special tokens carry no latent."""
+
+    patch_size: Annotated[int, Field(ge=1, le=64)]
+    order: Literal["channel,ph,pw"]
+    special: tuple[Literal["nextline"], ...]
+
+
+class Rope(Spec):
+    kind: Literal["1d"]
+    theta: Annotated[float, Field(gt=0)]
+    head_dim: Annotated[int, Field(ge=2, le=1024)]
+
+
+class Guidance(Spec):
+    """The channels that classifier-free guidance touches, and the order of its branches in a batch."""
+
+    channels: tuple[int, ...]
+    rows: tuple[Literal["cond"], Literal["uncond"]]
+
+
+class Flow(Spec):
+    time: Literal["noise-to-data"]
+    velocity: Literal["data-minus-noise"]
+    shift: Annotated[float, Field(ge=0.1, le=100)]  # time shift that suits the model
+
+
+class Layers(Spec):
+    """Sizes that price a step (FLOPs, cache bytes)."""
+
+    count: Annotated[int, Field(ge=1, le=1024)]
+    width: Annotated[int, Field(ge=1)]
+    heads: Annotated[int, Field(ge=1)]
+    kv_heads: Annotated[int, Field(ge=1)]
+    ffn: Annotated[int, Field(ge=1)]
+
+
+class Text(Spec):
+    width: Annotated[int, Field(ge=1)]
+    max_tokens: Annotated[int, Field(ge=2, le=4096)]
+    tokenizer: FileName
+
+
+class ModelSpec(Spec):
+    """The content of `model.json`."""
+
+    schema_version: Literal[1]
+    name: str
+    family: Literal["flag-dit"]
+    config: dict[str, int | float | bool | None]
+    weights: Weights
+    latent: Latent
+    tokens: Tokens
+    rope: Rope
+    guidance: Guidance
+    flow: Flow
+    layers: Layers
+    text: Text | None
+    graphs: Graphs
+    licences: dict[str, str]
+    exporter: dict[str, str | int]
+
+
+class File(Spec):
+    sha256: Digest
+    bytes: Annotated[int, Field(ge=0)]
+
+
+class Profile(Spec):
+    """Smallest, best and largest shape of one engine input."""
+
+    min: tuple[int, ...]
+    opt: tuple[int, ...]
+    max: tuple[int, ...]
+
+
+class Engine(Spec):
+    """One graph compiled for one target. It runs only where the versions and the architectures match."""
+
+    graph: Literal["condition", "denoise", "text_encoder", "decode"]
+    file: FileName
+    target: Literal["tensorrt-rtx", "tensorrt"]
+    version: str
+    architectures: tuple[int, ...]  # compute capabilities times ten: 89 is 8.9
+    platform: str
+    precision: Literal["float32", "float16", "bfloat16"]
+    profiles: tuple[dict[str, Profile], ...]
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    build_seconds: float
+    peak_build_bytes: int | None = None
+
+
+class Manifest(Spec):
+    """The content of `manifest.json`."""
+
+    schema_version: Literal[1]
+    flagdit: str
+    model: ModelSpec
+    files: dict[FileName, File]
+    engines: tuple[Engine, ...] = ()

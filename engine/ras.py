@@ -1,0 +1,98 @@
+"""Options of region-adaptive sampling, and the plan they make."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from flagdit.cpp_ext import Step, flow_times, least_max_age, plan_steps, refresh_capacity
+from flagdit.engine.errors import RequestError
+
+MAX_STEPS = 1000
+
+
+@dataclass(frozen=True)
+class RasConfig:
+    """Region-adaptive sampling (Liu et al. 2025, arXiv 2502.10389): which part of the picture a step recomputes.
+
+    ratio: share of the patches recomputed in a RAS step, in (0, 1], or one value per step; 1 is dense sampling.
+    warmup: dense steps at the start. resets: later dense steps; None places two, at .4 and .733 of the run, which
+    is 12 and 22 of 30 as in the paper. metric: what ranks the regions, "std" over channels or "l2", of the velocity.
+    high_ratio: share of the cached patches taken from the high end of the ranking (1 in the paper's code).
+    starvation: how fast a patch that was left out gains priority; 0 turns it off together with the age bound.
+    max_age: most steps a patch may go without being recomputed; None is twice the least that the ratio allows.
+    bucket: patches are recomputed in multiples of this.
+    """
+
+    ratio: float | Sequence[float] = 0.25
+    warmup: int = 4
+    resets: tuple[int, ...] | None = None
+    metric: Literal["std", "l2"] = "std"
+    high_ratio: float = 1.0
+    starvation: float = 0.1
+    max_age: int | None = None
+    bucket: int = 1
+
+    def resets_of(self, steps: int) -> list[int]:
+        """The reset steps of a run; the default leaves out those that fall into the warm-up."""
+        if self.resets is not None:
+            return list(self.resets)
+        return sorted({r for r in (round(0.4 * steps), round(0.733 * steps)) if self.warmup < r < steps})
+
+
+DENSE = RasConfig(ratio=1.0)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All decisions about which step recomputes how much, made before anything runs."""
+
+    steps: list[Step]
+    tokens: int
+    pinned: int
+    max_age: int  # -1: no bound
+    capacity: npt.NDArray[np.int32]  # (S, max_age + 1): patches that the steps after each one can still recompute
+
+
+def make_plan(ras: RasConfig, steps: int, tokens: int, pinned: int = 0, shift: float = 1.0) -> Plan:
+    """Plan `steps` steps over `tokens` tokens, of which `pinned` are always recomputed.
+
+    Raises RequestError if an option is out of bounds.
+    """
+    if not 1 <= steps <= MAX_STEPS:
+        raise RequestError(f"steps is {steps}; allowed are 1 to {MAX_STEPS}")
+    if not 0.1 <= shift <= 100:
+        raise RequestError(f"shift is {shift}; allowed are 0.1 to 100")
+    if ras.starvation < 0 or not 0 <= ras.high_ratio <= 1:
+        raise RequestError(f"starvation is {ras.starvation}, high_ratio {ras.high_ratio}; allowed: >= 0, and 0 to 1")
+    ratio = ras.ratio if isinstance(ras.ratio, float | int) else list(ras.ratio)
+    try:
+        planned = plan_steps(
+            flow_times(steps, shift),
+            tokens,
+            pinned=pinned,
+            ratio=ratio,
+            warmup=min(ras.warmup, steps),
+            resets=ras.resets_of(steps),
+            bucket=ras.bucket,
+        )
+        max_age = _max_age(ras, planned, tokens, pinned)
+        capacity = refresh_capacity(planned, tokens, pinned, max(max_age, least_max_age(planned, tokens, pinned)))
+    except ValueError as error:
+        raise RequestError(str(error)) from None
+    return Plan(planned, tokens, pinned, max_age, capacity)
+
+
+def _max_age(ras: RasConfig, steps: list[Step], tokens: int, pinned: int) -> int:
+    if ras.starvation == 0:
+        return -1
+    least = least_max_age(steps, tokens, pinned)
+    if ras.max_age is None:
+        return 2 * least
+    if ras.max_age < least:
+        raise RequestError(f"max_age is {ras.max_age}; this plan recomputes too little to promise less than {least}")
+    return ras.max_age

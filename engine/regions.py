@@ -1,0 +1,116 @@
+"""Everything a run keeps per slot: owned by one `generate()` call, freed with it.
+
+Slots hold tokens: pinned ones first, then the rest of the head, then the tail, whose velocity, keys and values
+are cached. Every buffer is slot-major, (N, rows, ...), so head and tail are contiguous.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from flagdit.cpp_ext import SlotBuffers, advance, select
+from flagdit.engine.layout import FloatArray, TokenLayout, rope_rows
+from flagdit.engine.manifest import ModelSpec
+from flagdit.engine.ras import Plan, RasConfig
+from flagdit.engine.session import Array, empty
+
+
+class RegionState:
+    """Buffers of B samples with N tokens; R = branches * B rows (row r belongs to sample r % B)."""
+
+    def __init__(
+        self, spec: ModelSpec, layout: TokenLayout, noise: FloatArray, branches: int, order: Array | None = None
+    ) -> None:
+        """Start from noise (B, C, H, W). `order` (N,) overrides the first slot order; pinned tokens come first."""
+        b, n, p = len(noise), layout.tokens, layout.patch_values
+        rows = branches * b
+        slots = layout.slots() if order is None else order
+        patches = layout.patch_index(slots[layout.pinned :])
+        self.spec, self.layout, self.samples, self.rows = spec, layout, b, rows
+        self.token = np.repeat(slots[:, None], b, axis=1)  # (N, B)
+        self.latent = np.zeros((n, b, p), np.float32)
+        self.latent[layout.pinned :] = layout.patchify(noise)[patches]
+        self.velocity = np.zeros((n, b, p), np.float32)
+        self.output = empty((n, rows, p))
+        self.tokens = np.tile(self.latent, (1, branches, 1))  # (N, R, P)
+        self.special = np.zeros((n, 1), np.float32)
+        self.special[: layout.pinned] = 1
+        cos, sin = rope_rows(spec, slots)
+        self.rope_cos, self.rope_sin = (np.repeat(x[:, None], rows, axis=1) for x in (cos, sin))
+        g, d = spec.layers.kv_heads, spec.rope.head_dim
+        self.keys, self.values = ([empty((n, rows, g, d)) for _ in range(spec.layers.count)] for _ in range(2))
+        self.age, self.drops = (np.zeros((n, b), np.int32) for _ in range(2))
+        self.score = np.zeros((n, b), np.float32)
+        self.refreshes = np.zeros((b, n), np.int32)  # by token: how often it was computed
+        self._swaps, self._counts = np.zeros((b, n, 2), np.int32), np.zeros(b, np.int32)
+        self._keys = np.zeros((b, n), np.uint64)
+        moved = [self.latent, self.velocity, self.tokens, self.rope_cos, self.rope_sin, *self.keys, *self.values]
+        self._buffers = SlotBuffers([*moved, self.token, self.age, self.drops], b)
+
+    def head(self, active: int) -> tuple[dict[str, Array], dict[str, Array]]:
+        """What a step with `active` slots binds: its inputs and its outputs, by the graph's tensor names."""
+        inputs = {
+            "tokens": self.tokens[:active],
+            "special": self.special[:active],
+            "rope_cos": self.rope_cos[:active],
+            "rope_sin": self.rope_sin[:active],
+        }
+        outputs = {"velocity": self.output[:active]}
+        for layer, (key, value) in enumerate(zip(self.keys, self.values, strict=True)):
+            inputs |= {f"key_tail.{layer}": key[active:], f"value_tail.{layer}": value[active:]}
+            outputs |= {f"key_head.{layer}": key[:active], f"value_head.{layer}": value[:active]}
+        return inputs, outputs
+
+    def advance(self, active: int, dt: float, guidance: FloatArray, ras: RasConfig) -> None:
+        """Guide the head's velocity and move all tokens by `dt`, the tail along its cached velocity."""
+        computed = self.token[:active]
+        for sample in range(self.samples):
+            self.refreshes[sample, computed[:, sample]] += 1
+        advance(
+            self.output[:active],
+            guidance,
+            self.velocity,
+            self.latent,
+            self.tokens,
+            self.score,
+            self.age,
+            self.drops,
+            dt=dt,
+            pinned=self.layout.pinned,
+            channels=self.layout.channels,
+            metric=ras.metric,
+        )
+
+    def repartition(self, plan: Plan, index: int, ras: RasConfig) -> None:
+        """Bring the tokens that step `index` of the plan computes into its head."""
+        select(
+            self.score,
+            self.age,
+            self.drops,
+            self.token,
+            active=plan.steps[index].active,
+            pinned=plan.pinned,
+            starvation=ras.starvation,
+            high_ratio=ras.high_ratio,
+            max_age=plan.max_age,
+            future=plan.capacity[index],
+            swaps=self._swaps,
+            counts=self._counts,
+            keys=self._keys,
+        )
+        self._buffers.swap(self._swaps, self._counts)
+
+    def images(self, ahead: float = 0.0) -> FloatArray:
+        """Latents (B, C, H, W), moved `ahead` in time along the cached velocities: 1 - t is a preview of the end."""
+        state = self.latent + np.float32(ahead) * self.velocity if ahead else self.latent
+        out = np.empty((self.layout.patches, self.samples, self.layout.patch_values), np.float32)
+        pinned = self.layout.pinned
+        for sample in range(self.samples):
+            out[self.layout.patch_index(self.token[pinned:, sample]), sample] = state[pinned:, sample]
+        return self.layout.unpatchify(out)
+
+    def refresh_map(self) -> npt.NDArray[np.int32]:
+        """How often each patch was computed: (B, rows, columns)."""
+        h, w = self.layout.rows, self.layout.columns
+        return self.refreshes.reshape(self.samples, h, w + 1)[:, :, :-1]

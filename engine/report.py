@@ -1,0 +1,50 @@
+"""What a run did, as data: `report.json`."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+from pydantic import BaseModel, Field
+
+from flagdit.engine.sampler import StepTime
+
+
+class StepReport(BaseModel):
+    """One step: the time it evaluates the flow at, the tokens it computed, how long it took."""
+
+    index: int
+    t: float
+    active: int
+    dense: bool
+    seconds: float
+
+    @classmethod
+    def of(cls, timed: StepTime) -> StepReport:
+        step = timed.step
+        return cls(index=step.index, t=step.t, active=step.active, dense=step.dense, seconds=timed.denoise + timed.host)
+
+
+class Report(BaseModel):
+    """A run: what was asked for, what was planned, and what it took.
+
+    seconds: by stage (text_encoder, condition, denoise, host, decode) and "total". flop_ratio: FLOPs of the plan
+    over those of dense sampling; expected_speedup is its inverse, the bound that time can reach.
+    """
+
+    version: str = Field(default_factory=lambda: version("flagdit"))
+    model: str
+    backend: str
+    prompt: str | list[str]
+    seed: int | list[int]
+    size: tuple[int, int]
+    guidance: float
+    shift: float
+    ratio: float | list[float]
+    tokens: int
+    pinned: int
+    max_age: int
+    flop_ratio: float
+    expected_speedup: float
+    cache_bytes: int
+    seconds: dict[str, float]
+    steps: list[StepReport]

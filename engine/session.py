@@ -1,0 +1,82 @@
+"""One graph that can run: ONNX Runtime on the CPU, bound to memory that the caller owns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+
+from flagdit.engine.errors import BackendError, BundleError
+
+Array = npt.NDArray[Any]
+
+
+class Binding:
+    """Inputs and outputs of a session at fixed addresses: running it copies nothing.
+
+    The arrays given must be contiguous and live as long as the binding.
+    """
+
+    def __init__(
+        self, session: ort.InferenceSession, inputs: Mapping[str, Array], outputs: Mapping[str, Array]
+    ) -> None:
+        self._session, self._io = session, session.io_binding()
+        for name, array in inputs.items():
+            self.bind_input(name, array)
+        for name, array in outputs.items():
+            _check_contiguous(name, array)
+            self._io.bind_output(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+
+    def bind_input(self, name: str, array: Array) -> None:
+        """Bind one input anew, at another address or with another shape."""
+        _check_contiguous(name, array)
+        self._io.bind_input(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+
+    def run(self) -> None:
+        """Run the graph once; the outputs are in the arrays they were bound to."""
+        self._session.run_with_iobinding(self._io)
+
+
+class OnnxSession:
+    """A graph file loaded into ONNX Runtime. Safe to share between threads: a run's state is its binding's."""
+
+    backend = "onnxruntime-cpu"
+
+    def __init__(self, path: Path, threads: int | None = None) -> None:
+        """Load `path`; `threads` defaults to all cores. Raises BundleError if the file is no graph."""
+        options = ort.SessionOptions()
+        options.log_severity_level = 3
+        if threads is not None:
+            if threads < 1:
+                raise BackendError(f"threads is {threads}; at least 1 is needed")
+            options.intra_op_num_threads = threads
+        try:
+            self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime raises a dozen types of its own
+            reason = str(error).splitlines()[0]
+            raise BundleError(f"{path.name}: ONNX Runtime cannot load it ({reason})") from None
+
+    def bind(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> Binding:
+        return Binding(self._session, inputs, outputs)
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Run once on copies; returns the outputs by name."""
+        names = [output.name for output in self._session.get_outputs()]
+        return dict(zip(names, self._session.run(names, dict(inputs)), strict=True))
+
+
+def _check_contiguous(name: str, array: Array) -> None:
+    if not array.flags.c_contiguous:
+        raise BackendError(f"{name}: strides {array.strides} are not those of a contiguous {array.shape} array")
+
+
+def empty(shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> Array:
+    """An uninitialised array, aligned to 64 bytes for vector loads."""
+    bytes_ = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+    raw = np.empty(bytes_ + 64, np.uint8)
+    start = -raw.ctypes.data % 64
+    return raw[start : start + bytes_].view(dtype).reshape(shape)

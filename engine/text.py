@@ -1,0 +1,54 @@
+"""Prompts -> token features, through the bundle's tokenizer and text encoder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from tokenizers import Tokenizer
+
+from flagdit.engine.errors import BundleError, RequestError
+from flagdit.engine.layout import FloatArray
+from flagdit.engine.session import OnnxSession
+
+
+class TextEncoder:
+    """Tokenizer and encoder of one bundle."""
+
+    def __init__(self, session: OnnxSession, tokenizer: Path, max_tokens: int) -> None:
+        self._session, self._max_tokens = session, max_tokens
+        try:
+            self._tokenizer = Tokenizer.from_file(str(tokenizer))
+        except Exception as error:  # the tokenizers library raises plain Exception
+            raise BundleError(f"{tokenizer.name}: not a tokenizer ({error})") from None
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+
+    def check(self, prompt: str) -> None:
+        """Raise RequestError unless there is a prompt and it is short enough."""
+        if not prompt.strip():
+            raise RequestError("the prompt is empty; say what the picture should show")
+        count = len(self._tokenizer.encode(prompt).ids)
+        if count > self._max_tokens:
+            raise RequestError(f"the prompt has {count} tokens; allowed are {self._max_tokens}, please shorten it")
+
+    def encode(self, prompts: list[str]) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
+        """Features (R, T, Y), zeros behind each text, and mask (R, T) of R prompts; "" is the unconditional text.
+
+        Each prompt is encoded alone, so that its features do not depend on its neighbours in a batch.
+        """
+        features = {prompt: self._features(prompt) for prompt in set(prompts)}
+        longest = max(len(f) for f in features.values())
+        width = next(iter(features.values())).shape[1]
+        text = np.zeros((len(prompts), longest, width), np.float32)
+        mask = np.zeros((len(prompts), longest), np.bool_)
+        for row, prompt in enumerate(prompts):
+            length = len(features[prompt])
+            text[row, :length], mask[row, :length] = features[prompt], True
+        return text, mask
+
+    def _features(self, prompt: str) -> FloatArray:
+        ids = np.array([self._tokenizer.encode(prompt).ids], np.int64)
+        text: FloatArray = self._session.run({"input_ids": ids, "attention_mask": np.ones_like(ids)})["text"]
+        return text[0]
