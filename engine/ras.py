@@ -83,7 +83,7 @@ def make_plan(ras: RasConfig, steps: int, tokens: int, pinned: int = 0, shift: f
         max_age = _max_age(ras, planned, tokens, pinned)
         capacity = refresh_capacity(planned, tokens, pinned, max(max_age, least_max_age(planned, tokens, pinned)))
     except ValueError as error:
-        raise RequestError(str(error)) from None
+        raise RequestError(str(error).removeprefix("plan_steps: ")) from None
     return Plan(planned, tokens, pinned, max_age, capacity)
 
 

@@ -19,13 +19,11 @@ from flagdit.engine.session import Array, empty
 class RegionState:
     """Buffers of B samples with N tokens; R = branches * B rows (row r belongs to sample r % B)."""
 
-    def __init__(
-        self, spec: ModelSpec, layout: TokenLayout, noise: FloatArray, branches: int, order: Array | None = None
-    ) -> None:
-        """Start from noise (B, C, H, W). `order` (N,) overrides the first slot order; pinned tokens come first."""
+    def __init__(self, spec: ModelSpec, layout: TokenLayout, noise: FloatArray, branches: int) -> None:
+        """Start from noise (B, C, H, W)."""
         b, n, p = len(noise), layout.tokens, layout.patch_values
         rows = branches * b
-        slots = layout.slots() if order is None else order
+        slots = layout.slots()
         patches = layout.patch_index(slots[layout.pinned :])
         self.spec, self.layout, self.samples, self.rows = spec, layout, b, rows
         self.token = np.repeat(slots[:, None], b, axis=1)  # (N, B)

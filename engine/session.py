@@ -16,29 +16,31 @@ Array = npt.NDArray[Any]
 
 
 class Binding:
-    """Inputs and outputs of a session at fixed addresses: running it copies nothing.
-
-    The arrays given must be contiguous and live as long as the binding.
-    """
+    """Inputs and outputs of a session at fixed addresses: running it copies nothing. Keeps the arrays alive."""
 
     def __init__(
         self, session: ort.InferenceSession, inputs: Mapping[str, Array], outputs: Mapping[str, Array]
     ) -> None:
         self._session, self._io = session, session.io_binding()
+        self._arrays: dict[str, Array] = {}
         for name, array in inputs.items():
             self.bind_input(name, array)
         for name, array in outputs.items():
-            _check_contiguous(name, array)
-            self._io.bind_output(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+            self._io.bind_output(name, "cpu", 0, *self._place(name, array))
 
     def bind_input(self, name: str, array: Array) -> None:
         """Bind one input anew, at another address or with another shape."""
-        _check_contiguous(name, array)
-        self._io.bind_input(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+        self._io.bind_input(name, "cpu", 0, *self._place(name, array))
 
     def run(self) -> None:
         """Run the graph once; the outputs are in the arrays they were bound to."""
         self._session.run_with_iobinding(self._io)
+
+    def _place(self, name: str, array: Array) -> tuple[type, tuple[int, ...], int]:
+        if not array.flags.c_contiguous:
+            raise BackendError(f"{name}: strides {array.strides} are not those of a contiguous {array.shape} array")
+        self._arrays[name] = array
+        return array.dtype.type, array.shape, array.ctypes.data
 
 
 class OnnxSession:
@@ -67,11 +69,6 @@ class OnnxSession:
         """Run once on copies; returns the outputs by name."""
         names = [output.name for output in self._session.get_outputs()]
         return dict(zip(names, self._session.run(names, dict(inputs)), strict=True))
-
-
-def _check_contiguous(name: str, array: Array) -> None:
-    if not array.flags.c_contiguous:
-        raise BackendError(f"{name}: strides {array.strides} are not those of a contiguous {array.shape} array")
 
 
 def empty(shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> Array:

@@ -1,0 +1,156 @@
+"""Time of a RAS step over that of a dense step, beside the FLOP ratio.
+
+    python benchmarks/steps.py                     # 256 and 1024 patches, 2 rows, 1 thread
+    python benchmarks/steps.py --json steps.json
+
+The model has random weights: this measures speed, not quality. All step kinds run in turn in one process, and
+process CPU time is compared, because wall time of a shared machine is noise. Efficiency is FLOP ratio / time ratio.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import onnxruntime
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from flagdit.engine.builder import read_model
+from flagdit.engine.cost import step_flops
+from flagdit.engine.layout import TokenLayout, attention_scale
+from flagdit.engine.manifest import ModelSpec
+from flagdit.engine.regions import RegionState
+from flagdit.engine.session import Array, Binding, OnnxSession, empty
+from flagdit.export import ExportOptions, FlagDiT, FlagDiTConfig, export_model
+
+RATIOS = (1.0, 0.5, 0.25, 0.125)
+MODELS = {
+    "S": FlagDiTConfig(dim=384, n_layers=12, n_heads=6, patch_size=2, learn_sigma=True, cap_feat_dim=768),
+    "M": FlagDiTConfig(dim=768, n_layers=16, n_heads=12, patch_size=2, learn_sigma=True, cap_feat_dim=768),
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One measurement: a step with `active` of `tokens`, its median CPU milliseconds and ratios to the dense step."""
+
+    patches: int
+    ratio: float
+    active: int
+    tokens: int
+    milliseconds: float
+    time_ratio: float
+    flop_ratio: float
+    efficiency: float
+
+
+def random_inputs(session: OnnxSession, spec: ModelSpec, tokens: int, rows: int, text: int) -> dict[str, Array]:
+    """Values for every input of denoise that RegionState does not own."""
+    sizes = {"R": rows, "T": text}
+    generator = np.random.default_rng(0)
+    inputs: dict[str, Array] = {"attention_scale": np.array([attention_scale(spec, tokens)], np.float32)}
+    for tensor in spec.graphs.denoise.inputs:
+        if {"A", "M"}.isdisjoint(tensor.shape) and tensor.name != "attention_scale":
+            shape = tuple(sizes[d] if isinstance(d, str) else d for d in tensor.shape)
+            inputs[tensor.name] = empty(shape)
+            inputs[tensor.name][...] = generator.standard_normal(shape) * 0.1
+    inputs["text_bias"][...] = 0
+    return inputs
+
+
+def step_kinds(
+    session: OnnxSession, spec: ModelSpec, side: int, rows: int, text: int
+) -> tuple[TokenLayout, dict[int, Binding]]:
+    """The layout of side x side patches, and a bound step for every ratio, by its active tokens."""
+    layout = TokenLayout.of(spec, (side * spec.tokens.patch_size,) * 2)
+    noise = np.random.default_rng(1).standard_normal((1, layout.channels, layout.height, layout.width), np.float32)
+    state = RegionState(spec, layout, noise, rows)
+    conditions = random_inputs(session, spec, layout.tokens, rows, text)
+    bindings = {}
+    for ratio in RATIOS:
+        active = layout.pinned + round(ratio * layout.patches)
+        inputs, outputs = state.head(active)
+        bindings[active] = session.bind({**inputs, **conditions}, outputs)
+    return layout, bindings
+
+
+def measure(bindings: dict[int, Binding], repeats: int) -> dict[int, float]:
+    """Median CPU seconds of every kind of step, run in turn."""
+    times: dict[int, list[float]] = {active: [] for active in bindings}
+    for repeat in range(repeats + 1):
+        for active, binding in bindings.items():
+            start = time.process_time()
+            binding.run()
+            if repeat:  # the first round warms up
+                times[active].append(time.process_time() - start)
+    return {active: float(np.median(t)) for active, t in times.items()}
+
+
+def cells(session: OnnxSession, spec: ModelSpec, side: int, rows: int, text: int, repeats: int) -> list[Cell]:
+    """All ratios at one number of patches."""
+    layout, bindings = step_kinds(session, spec, side, rows, text)
+    seconds = measure(bindings, repeats)
+
+    def flops(active: int) -> float:
+        return step_flops(spec.layers, active, layout.tokens, rows, text, layout.patch_values)
+
+    out = []
+    for ratio, (active, taken) in zip(RATIOS, seconds.items(), strict=True):
+        time_ratio, flop_ratio = taken / seconds[layout.tokens], flops(active) / flops(layout.tokens)
+        milliseconds, efficiency = taken * 1e3, flop_ratio / time_ratio
+        out.append(Cell(layout.patches, ratio, active, layout.tokens, milliseconds, time_ratio, flop_ratio, efficiency))
+    return out
+
+
+def show(results: list[Cell]) -> None:
+    """Print the cells as a table."""
+    table = Table(header_style="bold", box=None)
+    for name in ("patches", "ratio", "active/tokens", "CPU ms", "time ratio", "FLOP ratio", "efficiency"):
+        table.add_column(name, justify="right")
+    for c in results:
+        values = (f"{c.milliseconds:.1f}", *(f"{x:.3f}" for x in (c.time_ratio, c.flop_ratio, c.efficiency)))
+        table.add_row(str(c.patches), f"{c.ratio:g}", f"{c.active}/{c.tokens}", *values)
+    Console().print(table)
+
+
+def main(
+    model: Annotated[str, typer.Option(help="S (384 x 12 layers) or M (768 x 16 layers).")] = "S",
+    sides: Annotated[list[int] | None, typer.Option(help="Patches a side; 16 and 32 by default.")] = None,
+    rows: Annotated[int, typer.Option(help="Rows of the batch: 2 is one picture with guidance.")] = 2,
+    text: Annotated[int, typer.Option(help="Text tokens.")] = 32,
+    repeats: Annotated[int, typer.Option(min=1)] = 9,
+    threads: Annotated[int, typer.Option(min=1)] = 1,
+    json_path: Annotated[Path | None, typer.Option("--json", help="Write the results here.")] = None,
+) -> None:
+    """Measure step efficiency on random weights."""
+    with tempfile.TemporaryDirectory() as scratch:
+        directory = Path(scratch) / "model"
+        torch.manual_seed(0)
+        export_model(FlagDiT(MODELS[model]), directory, ExportOptions(dtype="float32"))
+        spec = read_model(directory)
+        session = OnnxSession(directory / spec.graphs.denoise.file, threads)
+    results = [cell for side in sides or [16, 32] for cell in cells(session, spec, side, rows, text, repeats)]
+    show(results)
+    if json_path is not None:
+        about = {
+            "command": f"benchmarks/steps.py --model {model} --rows {rows} --threads {threads} --repeats {repeats}",
+            "onnxruntime": onnxruntime.__version__,
+            "machine": platform.processor() or platform.machine(),
+            "cores": os.cpu_count(),
+            "weights": "random",
+        }
+        json_path.write_text(json.dumps({**about, "cells": [asdict(c) for c in results]}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,28 @@
+"""From a bundle to a picture, with region-adaptive sampling. Needs neither torch nor a GPU."""
+
+from flagdit.engine.bundle import Bundle
+from flagdit.engine.errors import BackendError, BuildError, BundleError, FlagditError, OutputError, RequestError
+from flagdit.engine.pipeline import Pipeline, Preview, Request, Result, Run
+from flagdit.engine.ras import DENSE, Plan, RasConfig, make_plan
+from flagdit.engine.report import Report, StepReport
+
+__all__ = [
+    "DENSE",
+    "BackendError",
+    "BuildError",
+    "Bundle",
+    "BundleError",
+    "FlagditError",
+    "OutputError",
+    "Pipeline",
+    "Plan",
+    "Preview",
+    "RasConfig",
+    "Report",
+    "Request",
+    "RequestError",
+    "Result",
+    "Run",
+    "StepReport",
+    "make_plan",
+]

@@ -1,0 +1,242 @@
+"""The whole path: against torch, and against what must not change a picture."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from reference import euler
+from tiny import TINY, random_flag_dit
+
+from flagdit.engine import DENSE, Pipeline, RasConfig, RequestError
+from flagdit.engine.builder import build_bundle
+from flagdit.engine.layout import TokenLayout
+from flagdit.engine.pipeline import Request, Run
+from flagdit.engine.regions import RegionState
+from flagdit.engine.session import empty
+from flagdit.export import ExportOptions, FlagDiT, export_model
+
+PROMPT = "a red apple on a blue background"
+
+
+def difference(a: np.ndarray, b: np.ndarray) -> float:
+    return float(np.abs(a - b).max())
+
+
+def features(pipeline: Pipeline, prompts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
+    text, mask = pipeline._text.encode(prompts)
+    return torch.from_numpy(text), torch.from_numpy(mask)
+
+
+def test_dense_run_is_torchs(pipeline: Pipeline, flag_dit: FlagDiT) -> None:
+    """30 steps with guidance against the independent implementation in torch, same weights, same noise."""
+    result = pipeline(PROMPT, seed=7, steps=30, ras=DENSE)
+    noise = torch.from_numpy(np.random.default_rng(7).standard_normal((1, 3, 32, 32), np.float32))
+    text, mask = features(pipeline, [PROMPT, ""])
+    with torch.no_grad():
+        expected = euler(flag_dit.state_dict(), noise, text, mask, patch=4, steps=30, guidance=4.0)
+    assert expected.abs().max() > 0.5
+    assert difference(result.latents, expected.numpy()) < 1e-4
+
+
+def test_ratio_one_is_dense(pipeline: Pipeline) -> None:
+    dense, full = (pipeline(PROMPT, steps=12, ras=ras) for ras in (DENSE, RasConfig(ratio=1.0, warmup=0)))
+    np.testing.assert_array_equal(dense.latents, full.latents)
+
+
+def test_ras_changes_the_picture_but_little_when_it_caches_little(pipeline: Pipeline) -> None:
+    """A run that caches 3 % is closer to dense than one that caches 75 %, and neither equals it."""
+    dense = pipeline(PROMPT, ras=DENSE).latents
+    little, much = (difference(pipeline(PROMPT, ras=RasConfig(ratio=r)).latents, dense) for r in (0.97, 0.25))
+    assert 0 < little < much
+
+
+@pytest.mark.parametrize("ratio", [0.5, 0.125])
+def test_unchanged_input_is_a_fixed_point(pipeline: Pipeline, ratio: float) -> None:
+    """With input and time unchanged, a RAS step after a dense one returns the dense velocities."""
+    run = pipeline.start(Request([PROMPT], [3], 10, None, 4.0, 1.0, RasConfig(ratio=ratio, resets=())))
+    conditions, modulations = run._conditions()
+    conditions |= {name: rows[2] for name, rows in modulations.items()}
+    conditions["attention_scale"] = np.array([TINY.head_dim**-0.5], np.float32)
+    state = RegionState(pipeline.spec, run.layout, run._noise(), branches=2)
+
+    def velocity(active: int) -> dict[int, np.ndarray]:
+        inputs, outputs = state.head(active)
+        pipeline._denoise.bind({**inputs, **conditions}, outputs).run()
+        return {int(state.token[slot, 0]): state.output[slot].copy() for slot in range(active)}
+
+    dense = velocity(run.plan.tokens)
+    state.score[:, 0] = np.random.default_rng(0).random(run.plan.tokens)
+    state.repartition(run.plan, 4, run.request.ras)
+    active = velocity(run.plan.steps[4].active)
+    assert len(active) == 8 + int(np.ceil(64 * ratio))
+    assert max(difference(v, dense[token]) for token, v in active.items()) < 1e-5
+
+
+def test_the_order_of_slots_does_not_matter(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = pipeline(PROMPT, seed=1).latents
+    slots = TokenLayout.slots
+
+    def shuffled(layout: TokenLayout) -> np.ndarray:
+        order = slots(layout)
+        generator = np.random.default_rng(9)
+        return np.concatenate([generator.permutation(part) for part in np.split(order, [layout.pinned])])
+
+    monkeypatch.setattr(TokenLayout, "slots", shuffled)
+    assert difference(pipeline(PROMPT, seed=1).latents, expected) < 1e-5
+
+
+def test_a_batch_is_its_pictures(pipeline: Pipeline) -> None:
+    prompts, seeds = [PROMPT, "green star", "a book"], [4, 0, 11]
+    batch = pipeline(prompts=prompts, seeds=seeds)
+    assert len(batch.images) == 3
+    for i, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True)):
+        alone = pipeline(prompt, seed=seed)
+        assert difference(batch.latents[i], alone.latents[0]) < 1e-5
+        np.testing.assert_array_equal(batch.refreshes[i], alone.refreshes[0])
+
+
+@pytest.mark.parametrize("size", [(48, 16), (16, 48), (4, 4), (36, 20)])
+def test_any_size_that_tiles(pipeline: Pipeline, flag_dit: FlagDiT, size: tuple[int, int]) -> None:
+    width, height = size
+    dense = pipeline(PROMPT, size=size, steps=4, ras=DENSE)
+    assert dense.image.size == size
+    noise = torch.from_numpy(np.random.default_rng(0).standard_normal((1, 3, height, width), np.float32))
+    with torch.no_grad():
+        expected = euler(flag_dit.state_dict(), noise, *features(pipeline, [PROMPT, ""]), 4, 4, 4.0)
+    assert difference(dense.latents, expected.numpy()) < 1e-4
+    ras = pipeline(PROMPT, size=size, ras=RasConfig(ratio=0.5))
+    assert ras.refreshes.shape == (1, height // 4, width // 4)
+    assert ras.refreshes.min() >= 6  # the dense steps at least
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("patch", [1, 2, 8])
+def test_any_patch_size(tmp_path: Path, text_encoder: Path, patch: int) -> None:
+    config = replace(TINY, patch_size=patch, n_kv_heads=2, in_channels=4, learn_sigma=True)
+    model = random_flag_dit(config)
+    options = ExportOptions(size=(16, 8), dtype="float32", text_encoder=text_encoder, max_text_tokens=12)
+    export_model(model, tmp_path / "model", options)
+    build_bundle(tmp_path / "model", tmp_path / "bundle")
+    pipeline = Pipeline.load(tmp_path / "bundle", threads=1)
+    result = pipeline(PROMPT, steps=6, ras=DENSE)
+    noise = torch.from_numpy(np.random.default_rng(0).standard_normal((1, 4, 8, 16), np.float32))
+    with torch.no_grad():
+        expected = euler(model.state_dict(), noise, *features(pipeline, [PROMPT, ""]), patch, 6, 4.0)
+    assert difference(result.latents, expected.numpy()) < 1e-4
+    pipeline(PROMPT, ras=RasConfig(ratio=0.5))
+
+
+def test_without_guidance_one_row_is_enough(pipeline: Pipeline) -> None:
+    """A guidance of 1 is the conditional prediction, so its other branch is not run at all."""
+    single, nearly = (pipeline(PROMPT, steps=8, guidance=g, ras=DENSE) for g in (1.0, 1.0 + 1e-6))
+    assert single.report.cache_bytes < nearly.report.cache_bytes
+    assert difference(single.latents, nearly.latents) < 1e-4
+
+
+def test_same_seed_same_bytes(pipeline: Pipeline) -> None:
+    first, again, other = (pipeline(PROMPT, seed=seed) for seed in (5, 5, 6))
+    assert first.image.tobytes() == again.image.tobytes()
+    assert first.image.tobytes() != other.image.tobytes()
+
+
+def test_threads_share_a_pipeline(pipeline: Pipeline) -> None:
+    seeds = range(4)
+    expected = [pipeline(PROMPT, seed=seed).latents for seed in seeds]
+    got: dict[int, np.ndarray] = {}
+
+    def work(seed: int) -> None:
+        got[seed] = pipeline(PROMPT, seed=seed).latents
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in seeds]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for seed in seeds:
+        np.testing.assert_array_equal(got[seed], expected[seed])
+
+
+def test_previews_end_in_the_picture(pipeline: Pipeline) -> None:
+    seen = []
+    result = pipeline(PROMPT, steps=9, on_step=lambda p: seen.append((p.timed.step.index, p.images[0])))
+    assert [index for index, _ in seen] == list(range(9))
+    assert seen[-1][1].tobytes() == result.image.tobytes()
+    assert seen[0][1].tobytes() != result.image.tobytes()
+
+
+def test_report_agrees_with_the_run(pipeline: Pipeline) -> None:
+    result = pipeline(PROMPT, seed=2, ras=RasConfig(ratio=0.25))
+    report = result.report
+    patches_computed = sum(step.active - report.pinned for step in report.steps)
+    assert result.refreshes.sum() == patches_computed
+    assert [step.index for step in report.steps if step.dense] == [0, 1, 2, 3, 12, 22]
+    computed = sum(step.active for step in report.steps) / (30 * report.tokens)
+    assert report.flop_ratio == pytest.approx(computed)
+    assert report.expected_speedup == pytest.approx(1 / computed)
+    stages = sum(v for k, v in report.seconds.items() if k != "total")
+    assert 0 < stages <= report.seconds["total"]
+
+
+def test_no_region_is_older_than_promised(pipeline: Pipeline) -> None:
+    ages = []
+    run = pipeline.start(Request([PROMPT], [0], 30, None, 4.0, 1.0, RasConfig(ratio=0.125, starvation=0.5, max_age=7)))
+    for _ in run:
+        assert run._state is not None
+        ages.append(run._state.age.max())
+    assert run.plan.max_age == 7 == max(ages)
+
+
+def test_an_unfinished_run_has_no_result(pipeline: Pipeline) -> None:
+    run: Run = pipeline.start(Request([PROMPT], [0], 5, None, 4.0, 1.0, DENSE))
+    next(iter(run))
+    with pytest.raises(RequestError, match="stopped after 1 of 5 steps"):
+        run.result()
+
+
+def test_a_binding_keeps_its_memory_alive(pipeline: Pipeline) -> None:
+    ids = empty((1, 3), np.int64)
+    ids[...] = 4
+    mask = np.ones_like(ids)
+    out = empty((1, 3, 16))
+    binding = pipeline._text._session.bind({"input_ids": ids, "attention_mask": mask}, {"text": out})
+    expected = pipeline._text._session.run({"input_ids": ids.copy(), "attention_mask": mask})["text"]
+    del ids, mask
+    binding.run()
+    np.testing.assert_array_equal(out, expected)
+
+
+BAD = {
+    "empty prompt": ({"prompt": "  "}, "the prompt is empty"),
+    "no prompt": ({}, "give either one prompt or a list"),
+    "long prompt": ({"prompt": "a " * 12}, "has 14 tokens; allowed are 12"),
+    "size": ({"prompt": "a", "size": (33, 32)}, "33x32 is not made of 4x4 patches; the nearest is 32x32"),
+    "zero size": ({"prompt": "a", "size": (0, 32)}, "nearest is 4x32"),
+    "huge size": ({"prompt": "a", "size": (4000, 4000)}, "tokens; allowed are 131072"),
+    "ratio": ({"prompt": "a", "ras": RasConfig(ratio=0.0)}, "ratio"),
+    "ratio above": ({"prompt": "a", "ras": RasConfig(ratio=1.5)}, "ratio"),
+    "ratio nan": ({"prompt": "a", "ras": RasConfig(ratio=float("nan"))}, "ratio"),
+    "ratio list": ({"prompt": "a", "ras": RasConfig(ratio=[0.5] * 29)}, "29"),
+    "steps": ({"prompt": "a", "steps": 0}, "steps is 0; allowed are 1 to 1000"),
+    "resets": ({"prompt": "a", "steps": 10, "ras": RasConfig(resets=(12,))}, "12"),
+    "warmup": ({"prompt": "a", "ras": RasConfig(warmup=0)}, "warmup: got 0"),
+    "max_age": ({"prompt": "a", "ras": RasConfig(ratio=0.125, max_age=2)}, "max_age is 2"),
+    "guidance": ({"prompt": "a", "guidance": float("nan")}, "guidance is nan"),
+    "shift": ({"prompt": "a", "shift": 0.0}, "shift is 0.0; allowed are 0.1 to 100"),
+    "seed": ({"prompt": "a", "seed": -1}, "seed -1 is negative"),
+    "seeds": ({"prompts": ["a", "the"], "seeds": [1]}, "2 prompts and 1 seeds"),
+    "no prompts": ({"prompts": []}, "there is no prompt"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_requests_are_refused(pipeline: Pipeline, case: str) -> None:
+    arguments, message = BAD[case]
+    with pytest.raises(RequestError) as error:
+        pipeline(**arguments)  # type: ignore[arg-type]
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
