@@ -1,0 +1,32 @@
+"""Region-adaptive sampling between engine calls: plan, advance, select, swap.
+
+B samples, R = branches * B rows (row r belongs to sample r % B), N slots of which the first
+A are active, P values per token. Every per-slot array is slot-major: (N, rows, ...).
+Arrays are NumPy or DLPack, C-contiguous, all on one device, and are never copied.
+"""
+
+from flagdit.cpp_ext._ext import (
+    SlotBuffers,
+    Step,
+    advance,
+    flow_times,
+    least_max_age,
+    plan_steps,
+    refresh_capacity,
+    select,
+    with_cuda,
+)
+from flagdit.cpp_ext.arrays import Array
+
+__all__ = [
+    "Array",
+    "SlotBuffers",
+    "Step",
+    "advance",
+    "flow_times",
+    "least_max_age",
+    "plan_steps",
+    "refresh_capacity",
+    "select",
+    "with_cuda",
+]

@@ -1,0 +1,83 @@
+"""Region-adaptive sampling between engine calls: the C++/CUDA core."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import numpy
+from numpy.typing import NDArray
+
+
+from flagdit.cpp_ext.arrays import Array
+
+def with_cuda() -> bool:
+    """
+    Whether this build has CUDA kernels. Says nothing about whether there is a GPU.
+    """
+
+class Step:
+    """One interval of the flow: what the engine computes, and when."""
+
+    def __init__(self, index: int, t: float, t_next: float, active: int, dense: bool) -> None: ...
+
+    @property
+    def index(self) -> int: ...
+
+    @property
+    def t(self) -> float:
+        """Where the velocity is evaluated; 0 is noise, 1 is data."""
+
+    @property
+    def t_next(self) -> float:
+        """Where the update lands."""
+
+    @property
+    def active(self) -> int:
+        """Slots the engine computes, pinned ones included."""
+
+    @property
+    def dense(self) -> bool:
+        """Whether that is every slot."""
+
+    def __eq__(self, other: object, /) -> bool: ...
+
+    def __hash__(self) -> int: ...
+
+    def __repr__(self) -> str: ...
+
+def flow_times(steps: int, shift: float = 1.0) -> list[float]:
+    """
+    steps + 1 increasing times from noise (0) to data (1), shifted towards the noise.
+    """
+
+def plan_steps(times: Sequence[float], tokens: int, pinned: int = 0, ratio: float | Sequence[float] = 1.0, warmup: int = 4, resets: Sequence[int] = [12, 22], bucket: int = 1) -> list[Step]:
+    """
+    The steps between the times: which are dense, and how many slots the others compute.
+    """
+
+def least_max_age(steps: Sequence[Step], tokens: int, pinned: int) -> int:
+    """The smallest max_age that the plan can promise."""
+
+def refresh_capacity(steps: Sequence[Step], tokens: int, pinned: int, max_age: int) -> Annotated[NDArray[numpy.int32], dict(shape=(None, None), order='C')]:
+    """
+    (steps, max_age + 1): patches that the h steps after step s can compute.
+    """
+
+def advance(output: Array, guidance: Array, velocity: Array, latent: Array, tokens: Array, score: Array, age: Array, drops: Array, dt: float, pinned: int, channels: int, metric: str = 'std', stream: int = 0) -> None:
+    """
+    Guide the head, move every patch along its velocity, score it; in place.
+    """
+
+def select(score: Array, age: Array, drops: Array, token: Array, active: int, pinned: int, starvation: float, high_ratio: float, max_age: int, future: Array | None, swaps: Array, counts: Array, keys: Array, stream: int = 0) -> None:
+    """
+    Choose the next head; writes the swaps (B, N, 2) and counts (B,) that lead to it.
+    """
+
+class SlotBuffers:
+    """The per-slot arrays (N, rows, ...) of one run; keeps them alive."""
+
+    def __init__(self, arrays: Sequence[Array], samples: int) -> None: ...
+
+    def swap(self, swaps: Array, counts: Array, stream: int = 0) -> None:
+        """
+        Exchange the rows of swapped slots in every array, in place. Its own inverse.
+        """

@@ -1,0 +1,87 @@
+#include "arrays.h"
+
+#include <stdexcept>
+
+namespace flagdit::python {
+namespace {
+
+[[noreturn]] void refuse(const std::string& name, const std::string& got,
+                         const std::string& allowed) {
+  throw std::invalid_argument(name + ": got " + got + ", allowed " + allowed);
+}
+
+DType to_dtype(nb::dlpack::dtype dtype) {
+  if (dtype == nb::dtype<float>()) return DType::f32;
+  if (dtype == nb::dtype<int32_t>()) return DType::i32;
+  if (dtype == nb::dtype<int64_t>()) return DType::i64;
+  if (dtype == nb::dtype<uint64_t>()) return DType::u64;
+  if (dtype == nb::dtype<double>()) return DType::f64;
+  const auto code = static_cast<nb::dlpack::dtype_code>(dtype.code);
+  if (dtype.bits != 16 || dtype.lanes != 1) return DType::other;
+  if (code == nb::dlpack::dtype_code::Float) return DType::f16;
+  return code == nb::dlpack::dtype_code::Bfloat ? DType::bf16 : DType::other;
+}
+
+Device to_device(const std::string& name, int type) {
+  switch (type) {
+    case nb::device::cpu::value:
+    case nb::device::cuda_host::value:
+      return Device::cpu;
+    case nb::device::cuda::value:
+    case nb::device::cuda_managed::value:
+      return Device::cuda;
+    default:
+      refuse(name, "an array on DLPack device type " + std::to_string(type), "cpu or cuda");
+  }
+}
+
+template <typename A>
+void check_contiguous(const std::string& name, const A& array) {
+  if (array.size() == 0) return;
+  int64_t expected = 1;
+  for (size_t axis = array.ndim(); axis-- > 0;) {
+    if (array.shape(axis) > 1 && array.stride(axis) != expected) {
+      refuse(name,
+             "stride " + std::to_string(array.stride(axis)) + " on axis " + std::to_string(axis),
+             std::to_string(expected) + " (C-contiguous)");
+    }
+    expected *= static_cast<int64_t>(array.shape(axis));
+  }
+}
+
+template <typename A>
+Tensor view(const std::string& name, const A& array) {
+  if (array.ndim() > Shape::kMaxRank) {
+    refuse(name, std::to_string(array.ndim()) + " dimensions",
+           "at most " + std::to_string(Shape::kMaxRank));
+  }
+  check_contiguous(name, array);
+  return {const_cast<void*>(static_cast<const void*>(array.data())), to_dtype(array.dtype()),
+          Shape(array.shape_ptr(), static_cast<int>(array.ndim())),
+          to_device(name, array.device_type())};
+}
+
+}  // namespace
+
+Tensor to_tensor(const std::string& name, const Array& array) { return view(name, array); }
+Tensor to_tensor(const std::string& name, const ConstArray& array) { return view(name, array); }
+
+SlotView to_slots(const std::string& name, const Array& array) {
+  if (array.ndim() < 2) {
+    refuse(name, std::to_string(array.ndim()) + " dimensions", "2 or more: (slots, rows, ...)");
+  }
+  const int64_t value_bits = int64_t{array.dtype().bits} * array.dtype().lanes;
+  if (value_bits % 8 != 0) {
+    refuse(name, std::to_string(value_bits) + " bits a value", "whole bytes");
+  }
+  check_contiguous(name, array);
+  int64_t row_bytes = value_bits / 8;
+  for (size_t axis = 2; axis < array.ndim(); ++axis) {
+    row_bytes *= static_cast<int64_t>(array.shape(axis));
+  }
+  return {{static_cast<std::byte*>(array.data()), static_cast<int64_t>(array.shape(1)), row_bytes},
+          static_cast<int64_t>(array.shape(0)),
+          to_device(name, array.device_type())};
+}
+
+}  // namespace flagdit::python

@@ -1,0 +1,34 @@
+// NumPy and DLPack arrays as the core's views, without copies.
+#pragma once
+
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+
+#include <string>
+
+#include "flagdit/repartition.h"
+#include "flagdit/tensor.h"
+
+namespace flagdit::python {
+
+namespace nb = nanobind;
+
+// Any dtype, shape and device: the core checks them, with better messages than a type mismatch.
+using Array = nb::ndarray<>;
+using ConstArray = nb::ndarray<nb::ro>;
+
+Tensor to_tensor(const std::string& name, const Array& array);
+Tensor to_tensor(const std::string& name, const ConstArray& array);
+
+struct SlotView {
+  SlotBuffer buffer;
+  int64_t slots;
+  Device device;
+};
+
+SlotView to_slots(const std::string& name, const Array& array);
+
+void register_plan(nb::module_& m);
+void register_ops(nb::module_& m);
+
+}  // namespace flagdit::python

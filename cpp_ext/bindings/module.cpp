@@ -1,0 +1,9 @@
+#include "arrays.h"
+
+NB_MODULE(_ext, m) {
+  m.doc() = "Region-adaptive sampling between engine calls: the C++/CUDA core.";
+  m.def("with_cuda", &flagdit::with_cuda,
+        "Whether this build has CUDA kernels. Says nothing about whether there is a GPU.");
+  flagdit::python::register_plan(m);
+  flagdit::python::register_ops(m);
+}

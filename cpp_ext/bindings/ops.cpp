@@ -1,0 +1,139 @@
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <optional>
+#include <stdexcept>
+#include <utility>
+#include <vector>
+
+#include "arrays.h"
+#include "flagdit/advance.h"
+#include "flagdit/repartition.h"
+#include "flagdit/select.h"
+
+namespace flagdit::python {
+namespace {
+
+using namespace nb::literals;
+
+Stream to_stream(uintptr_t stream) { return reinterpret_cast<Stream>(stream); }
+
+Metric to_metric(const std::string& name) {
+  if (name == "std") return Metric::std;
+  if (name == "l2") return Metric::l2;
+  throw std::invalid_argument("advance: metric: got '" + name + "', allowed 'std', 'l2'");
+}
+
+void advance_arrays(const ConstArray& output, const ConstArray& guidance, const Array& velocity,
+                    const Array& latent, const Array& tokens, const Array& score, const Array& age,
+                    const Array& drops, float dt, int64_t pinned, int64_t channels,
+                    const std::string& metric, uintptr_t stream) {
+  const AdvanceArgs args{to_tensor("advance: output", output),
+                         to_tensor("advance: guidance", guidance),
+                         to_tensor("advance: velocity", velocity),
+                         to_tensor("advance: latent", latent),
+                         to_tensor("advance: tokens", tokens),
+                         to_tensor("advance: score", score),
+                         to_tensor("advance: age", age),
+                         to_tensor("advance: drops", drops),
+                         dt,
+                         pinned,
+                         channels,
+                         to_metric(metric)};
+  nb::gil_scoped_release release;
+  advance(args, to_stream(stream));
+}
+
+void select_arrays(const ConstArray& score, const ConstArray& age, const ConstArray& drops,
+                   const ConstArray& token, int64_t active, int64_t pinned, float starvation,
+                   double high_ratio, int64_t max_age, const std::optional<ConstArray>& future,
+                   const Array& swaps, const Array& counts, const Array& keys, uintptr_t stream) {
+  const SelectArgs args{to_tensor("select: score", score),
+                        to_tensor("select: age", age),
+                        to_tensor("select: drops", drops),
+                        to_tensor("select: token", token),
+                        future ? to_tensor("select: future", *future) : Tensor{},
+                        to_tensor("select: swaps", swaps),
+                        to_tensor("select: counts", counts),
+                        to_tensor("select: keys", keys),
+                        active,
+                        pinned,
+                        starvation,
+                        high_ratio,
+                        max_age};
+  nb::gil_scoped_release release;
+  select(args, to_stream(stream));
+}
+
+// The core's SlotBuffers does not own its arrays; Python expects that they stay alive.
+struct OwnedSlotBuffers {
+  std::vector<Array> arrays;
+  SlotBuffers buffers;
+};
+
+SlotBuffers view_slots(const std::vector<Array>& arrays, int64_t samples) {
+  if (arrays.empty()) {
+    throw std::invalid_argument("SlotBuffers: arrays: got none, allowed 1 or more");
+  }
+  std::vector<SlotBuffer> buffers;
+  const SlotView first = to_slots("SlotBuffers: array 0", arrays.front());
+  for (size_t i = 0; i < arrays.size(); ++i) {
+    const std::string name = "SlotBuffers: array " + std::to_string(i);
+    const SlotView view = to_slots(name, arrays[i]);
+    if (view.slots != first.slots || view.device != first.device) {
+      throw std::invalid_argument(name + ": got " + std::to_string(view.slots) + " slots on " +
+                                  to_string(view.device) + ", allowed " +
+                                  std::to_string(first.slots) + " on " + to_string(first.device) +
+                                  ", as array 0");
+    }
+    buffers.push_back(view.buffer);
+  }
+  return SlotBuffers(std::move(buffers), first.slots, samples, first.device);
+}
+
+void swap_arrays(const OwnedSlotBuffers& self, const ConstArray& swaps, const ConstArray& counts,
+                 uintptr_t stream) {
+  const Tensor pairs = to_tensor("swap: swaps", swaps);
+  const Tensor lengths = to_tensor("swap: counts", counts);
+  nb::gil_scoped_release release;
+  self.buffers.swap(pairs, lengths, to_stream(stream));
+}
+
+void init_slots(OwnedSlotBuffers* self, std::vector<Array> arrays, int64_t samples) {
+  SlotBuffers buffers = view_slots(arrays, samples);
+  new (self) OwnedSlotBuffers{std::move(arrays), std::move(buffers)};
+}
+
+// The signatures say Array (arrays.py) where nanobind would say NumPy's untyped NDArray.
+constexpr const char* kAdvance =
+    "def advance(output: Array, guidance: Array, velocity: Array, latent: Array, tokens: Array, "
+    "score: Array, age: Array, drops: Array, dt: float, pinned: int, channels: int, "
+    "metric: str = 'std', stream: int = 0) -> None";
+constexpr const char* kSelect =
+    "def select(score: Array, age: Array, drops: Array, token: Array, active: int, pinned: int, "
+    "starvation: float, high_ratio: float, max_age: int, future: Array | None, swaps: Array, "
+    "counts: Array, keys: Array, stream: int = 0) -> None";
+constexpr const char* kInit = "def __init__(self, arrays: Sequence[Array], samples: int) -> None";
+constexpr const char* kSwap =
+    "def swap(self, swaps: Array, counts: Array, stream: int = 0) -> None";
+
+}  // namespace
+
+void register_ops(nb::module_& m) {
+  m.def("advance", &advance_arrays, nb::sig(kAdvance), "output"_a, "guidance"_a, "velocity"_a,
+        "latent"_a, "tokens"_a, "score"_a, "age"_a, "drops"_a, "dt"_a, "pinned"_a, "channels"_a,
+        "metric"_a = "std", "stream"_a = 0,
+        "Guide the head, move every patch along its velocity, score it; in place.");
+  m.def("select", &select_arrays, nb::sig(kSelect), "score"_a, "age"_a, "drops"_a, "token"_a,
+        "active"_a, "pinned"_a, "starvation"_a, "high_ratio"_a, "max_age"_a, "future"_a.none(),
+        "swaps"_a, "counts"_a, "keys"_a, "stream"_a = 0,
+        "Choose the next head; writes the swaps (B, N, 2) and counts (B,) that lead to it.");
+  nb::class_<OwnedSlotBuffers>(m, "SlotBuffers",
+                               "The per-slot arrays (N, rows, ...) of one run; keeps them alive.")
+      .def("__init__", &init_slots, nb::sig(kInit), "arrays"_a, "samples"_a)
+      .def("swap", &swap_arrays, nb::sig(kSwap), "swaps"_a, "counts"_a, "stream"_a = 0,
+           "Exchange the rows of swapped slots in every array, in place. Its own inverse.");
+}
+
+}  // namespace flagdit::python

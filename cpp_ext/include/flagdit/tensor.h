@@ -1,0 +1,49 @@
+// A non-owning view of a contiguous array, and the letters every shape comment uses:
+//   B samples, R = branches * B rows (row r belongs to sample r % B), N slots, P values per token.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <initializer_list>
+#include <string>
+
+namespace flagdit {
+
+enum class DType { i32, i64, u64, f16, bf16, f32, f64, other };
+enum class Device { cpu, cuda };
+
+using Stream = void*;  // a cudaStream_t; CPU ops ignore it
+
+struct Shape {
+  static constexpr int kMaxRank = 4;
+
+  Shape(std::initializer_list<int64_t> sizes);
+  Shape(const int64_t* sizes, int rank);
+
+  int64_t operator[](int axis) const { return sizes[axis]; }
+  bool operator==(const Shape& other) const;
+
+  std::array<int64_t, kMaxRank> sizes{};
+  int rank = 0;
+};
+
+struct Tensor {
+  void* data = nullptr;  // row-major, no gaps
+  DType dtype = DType::other;
+  Shape shape{};
+  Device device = Device::cpu;
+
+  template <typename T>
+  T* as() const {
+    return static_cast<T*>(data);
+  }
+};
+
+std::string to_string(DType dtype);
+std::string to_string(Device device);
+std::string to_string(const Shape& shape);
+
+// Whether this build has CUDA kernels. Says nothing about whether the machine has a GPU.
+bool with_cuda();
+
+}  // namespace flagdit

@@ -1,0 +1,26 @@
+// The CUDA symbols of a build without CUDA.
+#include <stdexcept>
+#include <string>
+
+#include "advance_kernel.h"
+#include "repartition_kernel.h"
+#include "select_rule.h"
+
+namespace flagdit {
+namespace {
+
+[[noreturn]] void absent(const std::string& op) {
+  throw std::runtime_error(op + ": got arrays on cuda, but this build has no CUDA kernels; " +
+                           "configure with -DFLAGDIT_CUDA=ON");
+}
+
+}  // namespace
+
+bool with_cuda() { return false; }
+
+void advance_cuda(const AdvanceKernel&, DType, Stream) { absent("advance"); }
+void select_cuda(const SelectKernel&, Stream) { absent("select"); }
+void repartition_cuda(const RepartitionKernel&, Stream) { absent("swap"); }
+std::shared_ptr<const void> upload_cuda(const std::vector<SlotBuffer>&) { absent("SlotBuffers"); }
+
+}  // namespace flagdit

@@ -1,0 +1,95 @@
+#include <cstdint>
+
+#include "cuda_check.h"
+#include "repartition_kernel.h"
+
+namespace flagdit {
+namespace {
+
+constexpr int kThreads = 256;
+constexpr int kWarp = 32;
+constexpr int kStripes = 16;             // blocks that share the swaps of one row of one buffer
+constexpr unsigned kMostBlocks = 65535;  // of a grid's y and z
+
+template <typename Vector>
+__device__ void exchange(std::byte* a, std::byte* b, int64_t bytes, int lane) {
+  auto* x = reinterpret_cast<Vector*>(a);
+  auto* y = reinterpret_cast<Vector*>(b);
+  const int64_t count = bytes / static_cast<int64_t>(sizeof(Vector));
+  for (int64_t i = lane; i < count; i += kWarp) {
+    const Vector held = x[i];
+    x[i] = y[i];
+    y[i] = held;
+  }
+}
+
+// The same for every row of a buffer: its start and its pitch have the same alignment.
+__device__ int64_t alignment(const SlotBuffer& buffer) {
+  const auto bits =
+      reinterpret_cast<uintptr_t>(buffer.data) | static_cast<uintptr_t>(buffer.row_bytes);
+  return static_cast<int64_t>(bits & (~bits + 1));
+}
+
+__device__ void exchange_rows(const SlotBuffer& buffer, int64_t row, int64_t i, int64_t j,
+                              int lane) {
+  std::byte* a = buffer.data + (i * buffer.rows + row) * buffer.row_bytes;
+  std::byte* b = buffer.data + (j * buffer.rows + row) * buffer.row_bytes;
+  const int64_t aligned = alignment(buffer);
+  if (aligned >= 16) {
+    exchange<uint4>(a, b, buffer.row_bytes, lane);
+  } else if (aligned >= 4) {
+    exchange<uint32_t>(a, b, buffer.row_bytes, lane);
+  } else {
+    exchange<uint8_t>(a, b, buffer.row_bytes, lane);
+  }
+}
+
+// A warp has a swap of one row of one buffer. How many swaps there are is known only here, on the
+// device: the grid is fixed, and its warps stride over them.
+__device__ void exchange_row(const RepartitionKernel& k, const SlotBuffer& buffer, int64_t row) {
+  const int64_t sample = row % k.samples;
+  const int32_t* swaps = k.swaps + sample * k.slots * 2;
+  const int64_t count = min(static_cast<int64_t>(k.counts[sample]), k.slots);
+  const int64_t warp = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) / kWarp;
+  for (int64_t s = warp; s < count; s += kStripes * kThreads / kWarp) {
+    const int64_t i = swaps[2 * s], j = swaps[2 * s + 1];
+    const bool inside = i >= 0 && i < k.slots && j >= 0 && j < k.slots && i != j;
+    if (inside) exchange_rows(buffer, row, i, j, threadIdx.x % kWarp);
+  }
+}
+
+__global__ void __launch_bounds__(kThreads) swap_rows(RepartitionKernel k) {
+  for (int64_t n = blockIdx.y; n < k.count; n += gridDim.y) {
+    const SlotBuffer buffer = k.buffers[n];
+    for (int64_t row = blockIdx.z; row < buffer.rows; row += gridDim.z) {
+      exchange_row(k, buffer, row);
+    }
+  }
+}
+
+unsigned grid_size(int64_t wanted) {
+  return wanted < kMostBlocks ? static_cast<unsigned>(wanted) : kMostBlocks;
+}
+
+}  // namespace
+
+void repartition_cuda(const RepartitionKernel& kernel, Stream stream) {
+  if (kernel.count == 0) return;
+  const dim3 grid(kStripes, grid_size(kernel.count), grid_size(kernel.most_rows));
+  swap_rows<<<grid, kThreads, 0, static_cast<cudaStream_t>(stream)>>>(kernel);
+  check_cuda(cudaGetLastError(), "swap: launch");
+}
+
+std::shared_ptr<const void> upload_cuda(const std::vector<SlotBuffer>& buffers) {
+  const size_t bytes = buffers.size() * sizeof(SlotBuffer);
+  void* table = nullptr;
+  check_cuda(cudaMalloc(&table, bytes), "SlotBuffers: allocate the table");
+  std::shared_ptr<void> owner(table, [](void* memory) { cudaFree(memory); });
+  check_cuda(cudaMemcpy(table, buffers.data(), bytes, cudaMemcpyHostToDevice),
+             "SlotBuffers: upload the table");
+  // A copy from pageable memory may still be on its way, and non-blocking streams do not wait.
+  check_cuda(cudaStreamSynchronize(cudaStreamLegacy), "SlotBuffers: upload the table");
+  return owner;
+}
+
+}  // namespace flagdit

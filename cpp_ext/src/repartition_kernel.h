@@ -1,0 +1,25 @@
+// What `SlotBuffers` hands to a backend.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "flagdit/repartition.h"
+
+namespace flagdit {
+
+struct RepartitionKernel {
+  const SlotBuffer* buffers;  // in device memory on CUDA
+  int64_t count;              // of buffers
+  const int32_t* swaps;       // (B, N, 2)
+  const int32_t* counts;      // (B,)
+  int64_t slots, samples, most_rows;
+};
+
+void repartition_cpu(const RepartitionKernel& kernel);
+void repartition_cuda(const RepartitionKernel& kernel, Stream stream);
+
+std::shared_ptr<const void> upload_cuda(const std::vector<SlotBuffer>& buffers);
+
+}  // namespace flagdit

@@ -1,0 +1,51 @@
+"""Where a test of the core runs: arrays on a device, in a dtype, compared with a tolerance."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from flagdit.cpp_ext import with_cuda
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One (device, dtype) with the tolerance that its arithmetic deserves."""
+
+    device: str
+    dtype: str
+    rtol: float
+
+    def __str__(self) -> str:
+        return f"{self.device}-{self.dtype}"
+
+    def put(self, array: np.ndarray, dtype: str | None = None) -> Any:
+        """A copy of the array on the device."""
+        if self.device == "cpu":
+            return np.array(array, dtype=dtype or array.dtype, order="C")
+        import torch
+
+        return torch.from_numpy(np.ascontiguousarray(array)).to("cuda", getattr(torch, dtype or str(array.dtype)))
+
+    def get(self, array: Any) -> np.ndarray:
+        """A copy of the array in NumPy, in f32 if it was a half."""
+        if self.device == "cpu":
+            return np.array(array)
+        array = array.cpu()
+        return array.float().numpy() if array.is_floating_point() else array.numpy()
+
+
+def _has_gpu() -> bool:
+    if not with_cuda():
+        return False
+    try:
+        import torch
+    except ImportError:
+        return False
+    return torch.cuda.is_available()
+
+
+CPU = Backend("cpu", "float32", 1e-5)
+CUDA = [Backend("cuda", "float32", 1e-5), Backend("cuda", "float16", 2e-3), Backend("cuda", "bfloat16", 2e-2)]
+BACKENDS = [CPU, *(CUDA if _has_gpu() else [])]
+DEVICES = [CPU, *(CUDA[:1] if _has_gpu() else [])]

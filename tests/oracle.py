@@ -1,0 +1,127 @@
+"""The core in NumPy, by token instead of by slot, written for clarity and not for speed."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from flagdit.cpp_ext import Step
+
+NO_LIMIT = 2**31 - 1
+
+
+def future_capacity(steps: Sequence[Step], s: int, pinned: int, max_age: int) -> list[int]:
+    """Row s of refresh_capacity: what the h steps after step s can compute."""
+    row = []
+    for h in range(max_age + 1):
+        following = steps[s + 1 : s + 1 + h]
+        unlimited = len(following) < h or any(step.dense for step in following)
+        row.append(NO_LIMIT if unlimited else sum(step.active - pinned for step in following))
+    return row
+
+
+def least_max_age(steps: Sequence[Step], tokens: int, pinned: int) -> int:
+    """The definition, by trial."""
+
+    def holds(age: int) -> bool:
+        windows = [steps[s : s + age + 1] for s in range(len(steps) - age)]
+        sparse = [w for w in windows if not any(step.dense for step in w)]
+        return all(sum(step.active - pinned for step in w) >= tokens - pinned for w in sparse)
+
+    return next(age for age in range(len(steps) + 1) if holds(age))
+
+
+def guided(output: np.ndarray, guidance: np.ndarray, samples: int) -> np.ndarray:
+    """(A, R, P) -> (A, B, P)."""
+    cond, uncond = output[:, :samples], output[:, -samples:]
+    return uncond + guidance * (cond - uncond) if output.shape[1] > samples else cond
+
+
+def patch_score(velocity: np.ndarray, channels: int, metric: str) -> np.ndarray:
+    """(..., P) -> (...): over channels, then the mean over the patch's pixels."""
+    pixels = velocity.reshape(*velocity.shape[:-1], channels, -1).astype(np.float64)
+    if metric == "std" and channels > 1:
+        return pixels.std(axis=-2, ddof=1).mean(axis=-1)
+    return np.sqrt((pixels**2).sum(axis=-2)).mean(axis=-1)
+
+
+@dataclass
+class Rule:
+    """The options of one selection."""
+
+    active: int
+    pinned: int = 0
+    starvation: float = 0.1
+    high_ratio: float = 1.0
+    max_age: int = -1
+    future: list[int] | None = None
+
+
+def weighted(score: float, drops: int, rate: float) -> float:
+    return float(np.float32(score) * np.float32(math.exp(rate * int(drops))))
+
+
+def forced_count(ages: Sequence[int], rule: Rule) -> int:
+    """How many tokens must be active now so that every later deadline can be met."""
+    if rule.max_age < 0:
+        return 0
+    due = [sum(rule.max_age - age + 1 <= h for age in ages) for h in range(1, rule.max_age + 2)]
+    return max(0, *(c - f for c, f in zip(due, rule.future, strict=True)))
+
+
+def choose(score: np.ndarray, age: np.ndarray, drops: np.ndarray, rule: Rule) -> set[int]:
+    """The active unpinned tokens of one sample; arrays are indexed by token, pinned ones first."""
+    k = float(np.float32(rule.starvation))
+    tokens = range(rule.pinned, len(score))
+    high = {t: weighted(score[t], drops[t], -k) for t in tokens}
+    low = {t: weighted(score[t], drops[t], +k) for t in tokens}
+
+    def urgency(t: int) -> tuple[float, ...]:
+        return (-age[t], -math.inf, t) if math.isnan(high[t]) else (-age[t], high[t], t)
+
+    def from_high(t: int) -> tuple[float, ...]:
+        return (1, 0, -t) if math.isnan(high[t]) else (0, -high[t], -t)
+
+    def from_low(t: int) -> tuple[float, ...]:
+        return (1, 0, t) if math.isnan(low[t]) else (0, low[t], t)
+
+    skip = len(score) - rule.active
+    from_high_count = math.floor(skip * rule.high_ratio + 0.5)
+    forced = sorted(tokens, key=urgency)[: forced_count([age[t] for t in tokens], rule)]
+    free = sorted(set(tokens) - set(forced), key=from_high)[from_high_count:]
+    free = sorted(free, key=from_low)[skip - from_high_count :]
+    return set(forced) | set(free)
+
+
+@dataclass
+class Trace:
+    """One sample after a step, by token."""
+
+    active: set[int]
+    latent: np.ndarray  # (N, P)
+    age: np.ndarray  # (N,)
+
+
+def run(
+    steps: Sequence[Step], latent: np.ndarray, outputs: np.ndarray, options: dict[str, float], max_age: int
+) -> Iterator[Trace]:
+    """Region-adaptive sampling of one sample; outputs (steps, N, P) are what the model says of every token."""
+    tokens, pinned = len(latent), int(options["pinned"])
+    velocity, latent = np.zeros_like(latent), latent.copy()
+    age, drops = np.zeros(tokens, np.int32), np.zeros(tokens, np.int32)
+    active = set(range(pinned, tokens))
+    for step, output in zip(steps, outputs, strict=True):
+        if not step.dense:
+            future = future_capacity(steps, step.index, pinned, max_age)
+            score = patch_score(velocity, int(options["channels"]), "std").astype(np.float32)
+            rule = Rule(step.active, pinned, options["starvation"], options["high_ratio"], max_age, future)
+            active = choose(score, age, drops, rule)
+        else:
+            active = set(range(pinned, tokens))
+        on = np.isin(np.arange(tokens), list(active))
+        velocity[on] = output[on]
+        latent[pinned:] += np.float32(step.t_next - step.t) * velocity[pinned:]
+        age[pinned:] = np.where(on, 0, age + 1)[pinned:]
+        drops[pinned:] += ~on[pinned:]
+        yield Trace(active, latent.copy(), age.copy())
