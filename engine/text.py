@@ -50,5 +50,5 @@ class TextEncoder:
 
     def _features(self, prompt: str) -> FloatArray:
         ids = np.array([self._tokenizer.encode(prompt).ids], np.int64)
-        text: FloatArray = self._session.run({"input_ids": ids, "attention_mask": np.ones_like(ids)})["text"]
-        return text[0]
+        text = self._session.run({"input_ids": ids, "attention_mask": np.ones_like(ids)})["text"]
+        return np.asarray(text[0], np.float32)

@@ -88,14 +88,14 @@ class Attention(nn.Module):
     def text_kv(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values of the text y (R, T, Y): (R, G, T, d) each. They do not depend on time."""
         shape = (self.kv_heads, self.head_dim)
-        key = self.ky_norm(self.wk_y(y)).unflatten(-1, shape)
-        return key.transpose(1, 2), self.wv_y(y).unflatten(-1, shape).transpose(1, 2)
+        key = torch.unflatten(self.ky_norm(self.wk_y(y)), -1, shape)
+        return key.transpose(1, 2), torch.unflatten(self.wv_y(y), -1, shape).transpose(1, 2)
 
     def qkv(self, x: Tensor, rope: Rope) -> tuple[Tensor, Tensor, Tensor]:
         """Query (A, R, H, d), key and value (A, R, G, d) of the tokens x (A, R, D)."""
-        q = rotate(self.q_norm(self.wq(x)), rope, self.heads).unflatten(-1, (self.heads, -1))
-        k = rotate(self.k_norm(self.wk(x)), rope, self.kv_heads).unflatten(-1, (self.kv_heads, -1))
-        return q, k, self.wv(x).unflatten(-1, (self.kv_heads, -1))
+        q = torch.unflatten(rotate(self.q_norm(self.wq(x)), rope, self.heads), -1, (self.heads, -1))
+        k = torch.unflatten(rotate(self.k_norm(self.wk(x)), rope, self.kv_heads), -1, (self.kv_heads, -1))
+        return q, k, torch.unflatten(self.wv(x), -1, (self.kv_heads, -1))
 
     def mix(
         self,
@@ -195,17 +195,25 @@ class FlagDiT(nn.Module):
                 nn.init.xavier_uniform_(module.weight)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-        for linear in (self.t_embedder.mlp[0], self.t_embedder.mlp[2]):
-            nn.init.normal_(linear.weight, std=0.02)
-        zeros = [self.cap_embedder[1], self.final_layer.linear, self.final_layer.adaLN_modulation[1]]
-        for linear in (*zeros, *(layer.adaLN_modulation[1] for layer in self.layers)):
-            nn.init.zeros_(linear.weight)
+        for name, parameter in self.t_embedder.named_parameters():
+            if name.endswith("weight"):
+                nn.init.normal_(parameter, std=0.02)
+        modulations = [block.adaLN_modulation for block in self.blocks]
+        for module in (self.cap_embedder[1], self.final_layer, *modulations):
+            for parameter in module.parameters():
+                nn.init.zeros_(parameter)
         nn.init.normal_(self.eol_token, std=0.02)
         nn.init.normal_(self.pad_token, std=0.02)
 
+    @property
+    def blocks(self) -> list[Block]:
+        """The layers, by their type."""
+        return [layer for layer in self.layers if isinstance(layer, Block)]
+
     def condition(self, t: Tensor, text: Tensor, text_mask: Tensor) -> Tensor:
         """What adaLN sees, (B, min(D, 1024)), from times (B,) and text (B, T, Y) with mask (B, T)."""
-        return self.t_embedder(t) + self.pool(text, text_mask)
+        out: Tensor = self.t_embedder(t) + self.pool(text, text_mask)
+        return out
 
     def pool(self, text: Tensor, text_mask: Tensor) -> Tensor:
         """Masked mean of the text features, embedded."""
@@ -273,7 +281,7 @@ class FlagDiT(nn.Module):
     ) -> Tensor:
         """The blocks and the final layer: x (N, B, D) -> (N, B, p*p*C_out)."""
         text_bias = text_mask_bias(text_mask, x.dtype)
-        for layer in self.layers:
+        for layer in self.blocks:
             modulation = layer.adaLN_modulation(c).unflatten(-1, (6, -1))
             x, _ = layer(x, modulation, rope, layer.text_kv(text), scale, text_bias, bias)
         final = self.final_layer

@@ -31,9 +31,9 @@ class Condition(nn.Module):
         """
         model = self.model
         c = model.t_embedder(t)[:, None] + model.pool(text, text_mask)  # (S, R, min(D, 1024))
-        modulation = torch.stack([m.adaLN_modulation(c).unflatten(-1, (6, -1)) for m in model.layers], 2)
+        modulation = torch.stack([m.adaLN_modulation(c).unflatten(-1, (6, -1)) for m in model.blocks], 2)
         final = model.final_layer.adaLN_modulation(c).unflatten(-1, (2, -1))
-        kv = [tensor for layer in model.layers for tensor in layer.text_kv(text)]
+        kv = [tensor for layer in model.blocks for tensor in layer.text_kv(text)]
         return modulation, final, text_mask_bias(text_mask, text.dtype), *kv
 
 
@@ -70,7 +70,7 @@ class Denoise(nn.Module):
         model = self.model
         x = self.embed(tokens, special)
         out: list[Tensor] = []
-        layers = zip(model.layers, text_kv, tail, modulation.unbind(1), strict=True)
+        layers = zip(model.blocks, text_kv, tail, modulation.unbind(1), strict=True)
         for layer, text, cached, mod in layers:
             rope = (rope_cos, rope_sin)
             x, head = layer(x, mod, rope, text, attention_scale, text_bias, tail=cached)
@@ -91,7 +91,7 @@ class Denoise(nn.Module):
         patch = (c.patch_size, c.patch_size, c.out_channels)
 
         def reorder(parameter: Tensor) -> Tensor:
-            kept = parameter.unflatten(0, patch)[:, :, : c.in_channels]
+            kept = torch.unflatten(parameter, 0, patch)[:, :, : c.in_channels]
             return kept.permute(2, 0, 1, *range(3, kept.dim())).flatten(0, 2)
 
         return nn.functional.linear(x, reorder(linear.weight), reorder(linear.bias))

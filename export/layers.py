@@ -56,7 +56,7 @@ class TimestepEmbedder(nn.Module):
         steps = torch.arange(self.FREQUENCIES, dtype=torch.float32, device=t.device)
         angles = t.float()[:, None] * torch.exp(-math.log(1e4) / self.FREQUENCIES * steps)
         waves = torch.cat([angles.cos(), angles.sin()], dim=-1)  # (S, 256)
-        out: Tensor = self.mlp(waves.to(self.mlp[0].weight.dtype))
+        out: Tensor = self.mlp(waves.to(next(self.mlp.parameters()).dtype))
         return out
 
 

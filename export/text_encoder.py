@@ -96,4 +96,4 @@ def _dequantize(graph: ir.Graph, value: ir.Value, matrix: npt.NDArray[np.float32
     node.outputs[0].name = f"{value.name}.wide"
     graph.insert_before(graph[0], node)
     ir.convenience.replace_all_uses_with(value, node.outputs[0])
-    del graph.initializers[value.name]
+    graph.initializers.pop(value.name or "")

@@ -1,0 +1,118 @@
+"""Bundles: written whole or not at all, checked to the last byte before use."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flagdit.engine import Bundle, BundleError, OutputError
+from flagdit.engine.builder import build_bundle
+
+Change = Callable[[Path], object]
+
+
+@pytest.fixture
+def copy(bundle_dir: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(bundle_dir, tmp_path / "bundle"))
+
+
+def edit(change: Callable[[dict[str, Any]], object]) -> Change:
+    """A change of the manifest."""
+
+    def apply(bundle: Path) -> None:
+        manifest = json.loads((bundle / "manifest.json").read_text())
+        change(manifest)
+        (bundle / "manifest.json").write_text(json.dumps(manifest))
+
+    return apply
+
+
+def flip(name: str) -> Change:
+    """Change one bit of a file."""
+
+    def apply(bundle: Path) -> None:
+        data = bytearray((bundle / name).read_bytes())
+        data[len(data) // 2] ^= 1
+        (bundle / name).write_bytes(data)
+
+    return apply
+
+
+DAMAGE: dict[str, tuple[Change, str]] = {
+    "no directory": (shutil.rmtree, "no such bundle directory; make one with: flagdit build"),
+    "no manifest": (lambda b: (b / "manifest.json").unlink(), "cannot be read"),
+    "half a manifest": (lambda b: (b / "manifest.json").write_text('{"schema_'), "not JSON"),
+    "a list": (lambda b: (b / "manifest.json").write_text("[]"), "schema version None; this flagdit reads 1"),
+    "other schema": (edit(lambda m: m.update(schema_version=2)), "schema version 2; this flagdit reads 1"),
+    "unknown key": (edit(lambda m: m.update(run="me.sh")), "run: Extra inputs are not permitted"),
+    "bad value": (edit(lambda m: m["model"]["layers"].update(count=0)), "model.layers.count: Input should be greater"),
+    "missing file": (lambda b: (b / "denoise.onnx").unlink(), "denoise.onnx: missing from the bundle"),
+    "cut file": (lambda b: (b / "weights.safetensors").write_bytes(b"short"), "5 bytes instead of"),
+    "flipped bit": (flip("weights.safetensors"), "damaged, its SHA-256 is not the manifest's"),
+    "flipped bit in a graph": (flip("condition.onnx"), "damaged"),
+    "way out": (edit(lambda m: m["files"].update({"../x": {"sha256": "0" * 64, "bytes": 1}})), "not a plain file name"),
+    "absolute": (edit(lambda m: m["model"]["weights"].update(file="/etc/passwd")), "not a plain file name"),
+    "no digest": (edit(lambda m: m["files"].pop("denoise.onnx")), "uses denoise.onnx without a digest"),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGE)
+def test_damage_is_found_before_use(copy: Path, case: str) -> None:
+    damage, message = DAMAGE[case]
+    damage(copy)
+    with pytest.raises(BundleError) as error:
+        Bundle.load(copy)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_model_directory_is_not_a_bundle(model_dir: Path) -> None:
+    with pytest.raises(BundleError, match="a model directory, not a bundle yet; next: flagdit build"):
+        Bundle.load(model_dir)
+
+
+def test_every_file_has_a_digest(bundle_dir: Path) -> None:
+    files = {path.name for path in bundle_dir.iterdir()} - {"manifest.json"}
+    assert files == set(Bundle.load(bundle_dir).manifest.files)
+
+
+def test_building_twice_gives_the_same_bytes(model_dir: Path, bundle_dir: Path, tmp_path: Path) -> None:
+    build_bundle(model_dir, tmp_path / "again")
+    for path in bundle_dir.iterdir():
+        assert path.read_bytes() == (tmp_path / "again" / path.name).read_bytes(), path.name
+
+
+def test_a_failed_build_leaves_nothing(model_dir: Path, tmp_path: Path) -> None:
+    def fail(*_: object) -> list[Any]:
+        raise RuntimeError("no engine today")
+
+    with pytest.raises(RuntimeError, match="no engine today"):
+        build_bundle(model_dir, tmp_path / "out", fail)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_existing_output_is_kept(model_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("kept")
+    with pytest.raises(OutputError, match="exists already"):
+        build_bundle(model_dir, tmp_path)
+    assert (tmp_path / "mine").read_text() == "kept"
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "tokenizer.json"])
+def test_an_incomplete_model_is_refused(model_dir: Path, tmp_path: Path, name: str) -> None:
+    broken = Path(shutil.copytree(model_dir, tmp_path / "model"))
+    (broken / name).unlink()
+    with pytest.raises(BundleError, match=f"{name} missing; export the model again"):
+        build_bundle(broken, tmp_path / "out")
+
+
+def test_exchanged_weights_are_refused(model_dir: Path, tmp_path: Path) -> None:
+    broken = Path(shutil.copytree(model_dir, tmp_path / "model"))
+    flip("weights.safetensors")(broken)
+    with pytest.raises(BundleError, match="is not what was exported"):
+        build_bundle(broken, tmp_path / "out")

@@ -1,0 +1,144 @@
+"""The command line as a user meets it: exit codes, one-line errors, whole files or none."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from safetensors.torch import save_file
+from tiny import TINY, random_flag_dit
+
+from flagdit.engine import cli
+
+PROMPT = "a red apple on a blue background"
+
+
+@pytest.fixture
+def flagdit(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path):  # type: ignore[no-untyped-def]
+    """Run the command line in an empty folder; returns exit code, standard output, standard error."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["flagdit", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        captured = capsys.readouterr()
+        return int(end.value.code or 0), captured.out, captured.err
+
+    return run
+
+
+def test_generate_writes_picture_report_and_map(flagdit, bundle_dir: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    options = ("--bundle", bundle_dir, "--steps", 12, "--size", "48x32", "--seed", 3, "--ratio", 0.5)
+    outputs = ("-o", "a.png", "--report", "r.json", "--map", "m.png")
+    code, _, err = flagdit("generate", PROMPT, *options, *outputs)
+    assert code == 0, err
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.size == (48, 32)
+        about = json.loads(image.text["flagdit"])
+    assert about["prompt"] == PROMPT and about["seed"] == 3
+    with Image.open(tmp_path / "m.png") as image:
+        assert image.width > 2 * image.height
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert {"flop_ratio", "expected_speedup", "cache_bytes", "backend", "seed", "version"} <= report.keys()
+    assert set(report["steps"][0]) == {"index", "t", "active", "dense", "seconds"}
+    assert len(report["steps"]) == 12 and not report["steps"][5]["dense"]
+    assert report["seconds"]["total"] > report["seconds"]["denoise"] > 0
+    assert {path.name for path in tmp_path.iterdir()} == {"a.png", "r.json", "m.png"}
+
+
+def test_dense_and_ras_differ_and_repeat(flagdit, bundle_dir: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    for name, *options in (("ras",), ("again",), ("dense", "--dense"), ("full", "--ratio", "1.0")):
+        code, _, err = flagdit("generate", PROMPT, "--bundle", bundle_dir, "-o", f"{name}.png", *options)
+        assert code == 0, err
+    pixels = {path.stem: Image.open(path).tobytes() for path in tmp_path.glob("*.png")}
+    assert pixels["ras"] == pixels["again"] != pixels["dense"] == pixels["full"]
+
+
+BAD_GENERATE = {
+    "empty prompt": (["", "-o", "a.png"], "the prompt is empty"),
+    "size": (["a", "--size", "33x32"], "33x32 is not made of 4x4 patches; the nearest is 32x32"),
+    "size text": (["a", "--size", "big"], "size 'big' is not WIDTHxHEIGHT"),
+    "ratio": (["a", "--ratio", "0"], "ratio"),
+    "ratio above": (["a", "--ratio", "1.01"], "ratio"),
+    "steps": (["a", "--steps", "0"], "steps is 0; allowed are 1 to 1000"),
+    "seed": (["a", "--seed", "-1"], "seed -1 is negative"),
+    "bundle": (["a", "--bundle", "nowhere"], "no such bundle directory; make one with: flagdit build"),
+    "folder": (["a", "-o", "no/such/a.png"], "there is no folder no/such; make it first"),
+    "kind": (["a", "-o", "a.bmp"], "allowed are .png, .jpg, .jpeg, .webp"),
+    "report": (["a", "--report", "r.txt"], "allowed are .json"),
+    "prompt length": (["a " * 50, "-o", "a.png"], "the prompt has 52 tokens; allowed are 12"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_GENERATE)
+def test_generate_refuses(flagdit, bundle_dir: Path, tmp_path: Path, case: str) -> None:  # type: ignore[no-untyped-def]
+    arguments, message = BAD_GENERATE[case]
+    bundle = [] if "--bundle" in arguments else ["--bundle", bundle_dir]
+    code, out, err = flagdit("generate", *arguments, *bundle)
+    assert code == 2
+    assert message in err
+    assert err.count("\n") == 1 and "Traceback" not in err
+    assert out == "" and list(tmp_path.iterdir()) == []
+
+
+def test_export_build_inspect(flagdit, text_encoder: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """A checkpoint without a configuration becomes a bundle that paints."""
+    save_file(random_flag_dit(TINY).state_dict(), tmp_path / "model.safetensors")
+    options = ("--patch-size", 4, "--size", "32x32", "--text-encoder", text_encoder, "--licence", "weights=MIT")
+    code, _, err = flagdit("export", "model.safetensors", "-o", "model", *options)
+    assert code == 0 and "next: flagdit build model" in err
+    code, _, err = flagdit("build", "model", "-o", "bundle")
+    assert code == 0, err
+    code, out, _ = flagdit("inspect", "bundle")
+    assert code == 0 and "all intact" in out and "weights: MIT" in out
+    code, out, _ = flagdit("inspect", "bundle", "--json")
+    assert json.loads(out)["model"]["layers"]["count"] == TINY.n_layers
+    code, _, err = flagdit("generate", "a book", "--bundle", "bundle")
+    assert code == 0 and (tmp_path / "out.png").is_file()
+
+
+def test_export_refuses_a_pickle(flagdit, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "model.pth").write_bytes(b"cos\nsystem\n(S'true'\ntR.")
+    code, _, err = flagdit("export", "model.pth", "-o", "out")
+    assert code == 2 and "pickles, which can run code" in err and not (tmp_path / "out").exists()
+
+
+def test_build_refuses(flagdit, model_dir: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    code, _, err = flagdit("build", "nowhere", "-o", "bundle")
+    assert code == 2 and "make one with: flagdit export" in err
+    code, _, err = flagdit("build", model_dir, "-o", "bundle", "--target", "coreml")
+    assert code == 2 and "coreml" in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_plan_as_json(flagdit) -> None:  # type: ignore[no-untyped-def]
+    code, out, _ = flagdit("plan", "--steps", 30, "--tokens", 4096, "--ratio", 0.25, "--json")
+    plan = json.loads(out)
+    assert code == 0
+    assert [s["index"] for s in plan["steps"] if s["dense"]] == [0, 1, 2, 3, 12, 22]
+    assert {s["active"] for s in plan["steps"]} == {4096, 1024}
+    assert plan["expected_speedup"] == pytest.approx(2.5)
+
+
+def test_plan_as_a_table(flagdit, bundle_dir: Path) -> None:  # type: ignore[no-untyped-def]
+    code, out, _ = flagdit("plan", "--bundle", bundle_dir, "--ratio", 0.125)
+    assert code == 0 and "6 dense and 24 RAS steps over 72 tokens" in out
+    code, _, err = flagdit("plan", "--tokens", 0)
+    assert code == 2 and "tokens is 0" in err
+    code, _, err = flagdit("plan")
+    assert code == 2 and "give either --tokens or --bundle" in err
+
+
+@pytest.mark.parametrize("command", ["generate", "export", "build", "inspect", "plan"])
+def test_help_teaches(flagdit, command: str) -> None:  # type: ignore[no-untyped-def]
+    code, out, _ = flagdit(command, "--help")
+    assert code == 0 and "Usage" in out and len(out.splitlines()) > 10
+
+
+def test_version(flagdit) -> None:  # type: ignore[no-untyped-def]
+    code, out, _ = flagdit("--version")
+    assert code == 0 and out.startswith("flagdit ")

@@ -1,0 +1,46 @@
+"""The price of a plan against the published models' figures (bf16, 1024 pixels, 2 rows; models.md §8)."""
+
+from __future__ import annotations
+
+import pytest
+
+from flagdit.engine.cost import price, step_flops
+from flagdit.engine.manifest import Layers
+from flagdit.engine.pipeline import Pipeline
+from flagdit.engine.ras import RasConfig, make_plan
+
+FLAG_DIT_5B = Layers(count=32, width=3072, heads=32, kv_heads=32, ffn=8192)
+NEXT_DIT_2B = Layers(count=24, width=2304, heads=32, kv_heads=8, ffn=6144)
+
+
+@pytest.mark.parametrize(
+    ("layers", "tokens", "teraflops"), [(FLAG_DIT_5B, 4160, 74.33), (NEXT_DIT_2B, 4096, 29.57)], ids=["5B", "2B"]
+)
+def test_dense_step(layers: Layers, tokens: int, teraflops: float) -> None:
+    """Linear, self- and cross-attention; the text's keys and values are outside the step."""
+    assert step_flops(layers, tokens, tokens, rows=2, text=128, patch_values=16) / 1e12 == pytest.approx(
+        teraflops, rel=2e-3
+    )
+
+
+@pytest.mark.parametrize(("ratio", "bound"), [(0.5, 1.66), (0.25, 2.48), (0.125, 3.29)])
+def test_published_bounds_of_30_steps(ratio: float, bound: float) -> None:
+    """Flag-DiT 5B, warm-up 4, resets 12 and 22, [nextline] tokens always active."""
+    plan = make_plan(RasConfig(ratio=ratio), 30, 4160, 64)
+    dense = step_flops(FLAG_DIT_5B, 4160, 4160, 2, 128, 16)
+    taken = sum(step_flops(FLAG_DIT_5B, step.active, 4160, 2, 128, 16) for step in plan.steps)
+    assert 30 * dense / taken == pytest.approx(bound, rel=0.03)
+
+
+def test_cache_bytes(pipeline: Pipeline) -> None:
+    """Keys and values of every layer, row and token, and the cached velocity."""
+    plan = make_plan(RasConfig(), 30, 72, 8)
+    cost = price(pipeline.spec, plan, samples=3, branches=2)
+    assert cost.cache_bytes == 2 * 3 * 72 * 6 * 48 * 4 + 72 * 3 * 48 * 4
+
+
+def test_default_resets_scale_with_the_steps() -> None:
+    assert RasConfig().resets_of(30) == [12, 22]
+    assert RasConfig().resets_of(10) == [7]
+    assert RasConfig().resets_of(5) == []
+    assert RasConfig(resets=(5,)).resets_of(30) == [5]

@@ -1,0 +1,76 @@
+"""Token layouts: what is where, and that nothing is lost on the way there and back."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny import TINY
+
+from flagdit.engine.layout import TokenLayout, attention_scale, rope_rows
+from flagdit.engine.manifest import ModelSpec
+from flagdit.engine.pipeline import Pipeline
+from flagdit.export import FlagDiT
+from flagdit.export.layers import rope_table
+
+layouts = st.builds(
+    lambda rows, columns, patch, channels: TokenLayout(rows * patch, columns * patch, patch, channels),
+    st.integers(1, 7),
+    st.integers(1, 7),
+    st.sampled_from([1, 2, 4]),
+    st.integers(1, 4),
+)
+
+
+@given(layouts, st.integers(1, 3))
+@settings(deadline=None)
+def test_patches_are_the_image(layout: TokenLayout, samples: int) -> None:
+    shape = (samples, layout.channels, layout.height, layout.width)
+    images = np.random.default_rng(0).standard_normal(shape, np.float32)
+    patches = layout.patchify(images)
+    assert patches.shape == (layout.patches, samples, layout.patch_values)
+    np.testing.assert_array_equal(layout.unpatchify(patches), images)
+
+
+@given(layouts)
+@settings(deadline=None)
+def test_slots_are_a_permutation_that_begins_with_the_row_ends(layout: TokenLayout) -> None:
+    slots = layout.slots()
+    assert sorted(slots) == list(range(layout.tokens))
+    row_ends = [(row + 1) * (layout.columns + 1) - 1 for row in range(layout.rows)]
+    assert list(slots[: layout.pinned]) == row_ends
+    assert list(layout.patch_index(slots[layout.pinned :])) == list(range(layout.patches))
+
+
+def test_lumina_at_1024_pixels_has_4160_tokens() -> None:
+    layout = TokenLayout(128, 128, patch=2, channels=4)
+    assert (layout.tokens, layout.pinned) == (4160, 64)
+
+
+def test_patches_are_the_models(flag_dit: FlagDiT) -> None:
+    """The patch vectors have the order that the trained embedding expects."""
+    images = torch.randn(2, 3, 8, 12)
+    layout = TokenLayout(8, 12, 4, 3)
+    ours = torch.from_numpy(layout.patchify(images.numpy()))
+    embedded = flag_dit.patchify(images).view(2, 4, 2, TINY.dim)[:, :3].flatten(0, 1)
+    torch.testing.assert_close(flag_dit.x_embedder(ours), embedded)
+
+
+@pytest.fixture
+def spec(pipeline: Pipeline) -> ModelSpec:
+    return pipeline.spec
+
+
+@pytest.mark.parametrize("ntk", [1.0, 4.0])
+def test_rope_rows_are_the_models(spec: ModelSpec, ntk: float) -> None:
+    positions = np.array([0, 5, 4159], np.int32)
+    expected = rope_table(torch.from_numpy(positions), TINY.head_dim, TINY.rope_theta * ntk)
+    for ours, theirs in zip(rope_rows(spec, positions, ntk), expected, strict=True):
+        np.testing.assert_allclose(ours, theirs[:, 0].numpy(), atol=2e-4)
+
+
+def test_attention_scale(spec: ModelSpec) -> None:
+    assert attention_scale(spec, 100) == pytest.approx(12**-0.5)
+    assert attention_scale(spec, 64, base_tokens=8) == pytest.approx((2 / 12) ** 0.5)
