@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PROMPT ?= a red apple on a blue background
 SOURCES := $(shell find cpp_ext -name '*.cpp' -o -name '*.h' -o -name '*.cu') CMakeLists.txt setup.py pyproject.toml
 
-.PHONY: demo test lint typing-path clean
+.PHONY: demo test lint typing-path cuda sanitize clean
 
 demo: $(VENV)/.runtime
 	@mkdir -p out
@@ -23,6 +23,21 @@ lint: $(VENV)/.dev typing-path
 typing-path:
 	@mkdir -p build/typing/flagdit
 	@ln -sfn $(CURDIR)/export $(CURDIR)/engine $(CURDIR)/cpp_ext build/typing/flagdit/
+
+# Compiles the CUDA kernels for all architectures; needs nvcc, but no GPU.
+cuda: $(VENV)/.dev
+	$(BIN)/cmake -S . -B build/cuda -G Ninja -DFLAGDIT_CUDA=ON -DFLAGDIT_PYTHON=OFF -DFLAGDIT_WERROR=ON
+	$(BIN)/cmake --build build/cuda
+
+# The core's tests against a copy of it built with ASan and UBSan.
+CORE_TESTS := $(addprefix tests/test_,$(addsuffix .py,plan advance select repartition regions))
+sanitize: $(VENV)/.dev
+	@mkdir -p build/sanitize/flagdit/cpp_ext && cp cpp_ext/*.py build/sanitize/flagdit/cpp_ext/
+	$(BIN)/cmake -S . -B build/sanitize -G Ninja -DFLAGDIT_SANITIZE=ON -DFLAGDIT_WERROR=ON \
+	  -DPython_EXECUTABLE=$(CURDIR)/$(BIN)/python -DFLAGDIT_PYTHON_OUTPUT_DIR=$(CURDIR)/build/sanitize/flagdit/cpp_ext
+	$(BIN)/cmake --build build/sanitize --target _ext
+	LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libubsan.so)" \
+	  ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=build/sanitize $(BIN)/python -m pytest -q --noconftest $(CORE_TESTS)
 
 clean:
 	rm -rf build dist out *.egg-info cpp_ext/_ext*.so $(VENV)

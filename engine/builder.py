@@ -8,7 +8,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
-from flagdit.engine.bundle import MANIFEST, MODEL, digest, read_spec
+from flagdit.engine.bundle import MANIFEST, MODEL, Bundle, digest, read_spec
 from flagdit.engine.errors import BundleError, OutputError
 from flagdit.engine.manifest import SCHEMA_VERSION, Engine, Manifest, ModelSpec
 
@@ -16,13 +16,14 @@ EngineBuilder = Callable[[Path, ModelSpec, Path], list[Engine]]
 """Builds the engines of a model directory into another directory, and describes them."""
 
 
-def build_bundle(model_dir: Path, output: Path, build_engines: EngineBuilder | None = None) -> Manifest:
+def build_bundle(source: Path | str, output: Path, build_engines: EngineBuilder | None = None) -> Manifest:
     """Write a bundle, or nothing: it is made beside `output` and renamed when it is whole.
 
-    Without `build_engines` the bundle runs in ONNX Runtime. Raises BundleError if `model_dir` is no model
-    directory, OutputError if `output` exists or cannot be written, BuildError if an engine cannot be built.
+    source: a model directory, or another bundle (or "demo"), whose engines are left behind. Without `build_engines`
+    the bundle runs in ONNX Runtime. Raises BundleError if `source` is damaged or neither of both, OutputError if
+    `output` exists or cannot be written, BuildError if an engine cannot be built.
     """
-    spec = read_model(model_dir)
+    model_dir, spec = read_source(source)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise OutputError(f"{output}: exists already; remove it or choose another directory with -o")
     try:
@@ -47,6 +48,14 @@ def build_bundle(model_dir: Path, output: Path, build_engines: EngineBuilder | N
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return manifest
+
+
+def read_source(source: Path | str) -> tuple[Path, ModelSpec]:
+    """The directory with a model's files, and its specification."""
+    if str(source) == "demo" or (Path(source) / MANIFEST).is_file():
+        bundle = Bundle.load(source)
+        return bundle.directory, bundle.model
+    return Path(source), read_model(Path(source))
 
 
 def read_model(directory: Path) -> ModelSpec:

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
-from flagdit.engine.errors import BundleError
+from flagdit.engine.errors import BundleError, OutputError
 from flagdit.engine.manifest import SCHEMA_VERSION, File, Manifest, ModelSpec, Spec
 
 DEMO = Path(__file__).with_name("demo")
@@ -107,10 +107,15 @@ def _named_files(manifest: Manifest) -> Iterator[str]:
 
 @contextmanager
 def staged(path: Path) -> Iterator[Path]:
-    """A path beside `path` to write to; it takes the name when the block ends well, and goes when it does not."""
+    """A path beside `path` to write to; it takes the name when the block ends well, and goes when it does not.
+
+    Raises OutputError if the file system refuses.
+    """
     part = path.with_name(f".{path.name}.part")
     try:
         yield part
         part.replace(path)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from None
     finally:
         part.unlink(missing_ok=True)

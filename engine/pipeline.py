@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -162,10 +163,22 @@ class Run:
         self.request, self.layout = request, TokenLayout.of(spec, request.size)
         self.plan: Plan = make_plan(request.ras, request.steps, self.layout.tokens, self.layout.pinned, request.shift)
         self._pipeline, self._spec = pipeline, spec
+        self._check_memory()
         self._seconds: dict[str, float] = {}
         self._timed: list[StepTime] = []
         self._text_tokens = 0
         self._state: RegionState | None = None
+
+    def _check_memory(self) -> None:
+        """Refuse a run whose caches cannot fit before anything is allocated."""
+        request = self.request
+        needed = price(self._spec, self.plan, len(request.prompts), request.branches).cache_bytes
+        present = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        if needed > present:
+            raise RequestError(
+                f"the caches need {needed / 2**30:.1f} GiB and this machine has {present / 2**30:.1f} GiB; "
+                "ask for a smaller size or fewer pictures at a time"
+            )
 
     def __iter__(self) -> Iterator[Preview]:
         """Encode the text, then yield after every step."""

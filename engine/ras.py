@@ -20,8 +20,10 @@ class RasConfig:
     """Region-adaptive sampling (Liu et al. 2025, arXiv 2502.10389): which part of the picture a step recomputes.
 
     ratio: share of the patches recomputed in a RAS step, in (0, 1], or one value per step; 1 is dense sampling.
-    warmup: dense steps at the start. resets: later dense steps; None places two, at .4 and .733 of the run, which
-    is 12 and 22 of 30 as in the paper. metric: what ranks the regions, "std" over channels or "l2", of the velocity.
+    warmup: dense steps at the start.
+    resets: later dense steps. None places two, at .4 and .733 of the run, which is 12 and 22 of 30 as in the paper;
+        below 20 steps one in the middle of the rest, which its ablation found enough.
+    metric: what ranks the regions, "std" over channels or "l2", of the velocity.
     high_ratio: share of the cached patches taken from the high end of the ranking (1 in the paper's code).
     starvation: how fast a patch that was left out gains priority; 0 turns it off together with the age bound.
     max_age: most steps a patch may go without being recomputed; None is twice the least that the ratio allows.
@@ -41,7 +43,10 @@ class RasConfig:
         """The reset steps of a run; the default leaves out those that fall into the warm-up."""
         if self.resets is not None:
             return list(self.resets)
-        return sorted({r for r in (round(0.4 * steps), round(0.733 * steps)) if self.warmup < r < steps})
+        if steps >= 20:
+            return sorted({r for r in (round(0.4 * steps), round(0.733 * steps)) if self.warmup < r})
+        middle = (self.warmup + steps) // 2
+        return [middle] if self.warmup + 1 < middle < steps else []
 
 
 DENSE = RasConfig(ratio=1.0)

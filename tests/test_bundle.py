@@ -87,6 +87,11 @@ def test_building_twice_gives_the_same_bytes(model_dir: Path, bundle_dir: Path, 
         assert path.read_bytes() == (tmp_path / "again" / path.name).read_bytes(), path.name
 
 
+def test_a_bundle_can_be_built_from_a_bundle(bundle_dir: Path, tmp_path: Path) -> None:
+    build_bundle(bundle_dir, tmp_path / "again")
+    assert Bundle.load(tmp_path / "again").manifest == Bundle.load(bundle_dir).manifest
+
+
 def test_a_failed_build_leaves_nothing(model_dir: Path, tmp_path: Path) -> None:
     def fail(*_: object) -> list[Any]:
         raise RuntimeError("no engine today")

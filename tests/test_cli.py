@@ -68,6 +68,7 @@ BAD_GENERATE = {
     "seed": (["a", "--seed", "-1"], "seed -1 is negative"),
     "bundle": (["a", "--bundle", "nowhere"], "no such bundle directory; make one with: flagdit build"),
     "folder": (["a", "-o", "no/such/a.png"], "there is no folder no/such; make it first"),
+    "no file system": (["a", "-o", "/proc/a.png"], "/proc/a.png: cannot be written"),
     "kind": (["a", "-o", "a.bmp"], "allowed are .png, .jpg, .jpeg, .webp"),
     "report": (["a", "--report", "r.txt"], "allowed are .json"),
     "prompt length": (["a " * 50, "-o", "a.png"], "the prompt has 52 tokens; allowed are 12"),

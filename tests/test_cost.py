@@ -42,5 +42,6 @@ def test_cache_bytes(pipeline: Pipeline) -> None:
 def test_default_resets_scale_with_the_steps() -> None:
     assert RasConfig().resets_of(30) == [12, 22]
     assert RasConfig().resets_of(10) == [7]
+    assert RasConfig().resets_of(14) == [9]
     assert RasConfig().resets_of(5) == []
     assert RasConfig(resets=(5,)).resets_of(30) == [5]

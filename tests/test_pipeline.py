@@ -217,6 +217,7 @@ BAD = {
     "size": ({"prompt": "a", "size": (33, 32)}, "33x32 is not made of 4x4 patches; the nearest is 32x32"),
     "zero size": ({"prompt": "a", "size": (0, 32)}, "nearest is 4x32"),
     "huge size": ({"prompt": "a", "size": (4000, 4000)}, "tokens; allowed are 131072"),
+    "memory": ({"prompts": ["a"] * 5000, "size": (1024, 1024)}, "the caches need"),
     "ratio": ({"prompt": "a", "ras": RasConfig(ratio=0.0)}, "ratio"),
     "ratio above": ({"prompt": "a", "ras": RasConfig(ratio=1.5)}, "ratio"),
     "ratio nan": ({"prompt": "a", "ras": RasConfig(ratio=float("nan"))}, "ratio"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
@@ -33,5 +32,11 @@ def check_writable(path: Path | None, suffixes: tuple[str, ...]) -> None:
     folder = path.parent
     if not folder.is_dir():
         raise OutputError(f"{path}: there is no folder {folder}; make it first: mkdir -p {folder}")
-    if path.is_dir() or not os.access(path if path.exists() else folder, os.W_OK) or not os.access(folder, os.W_OK):
-        raise OutputError(f"{path}: cannot be written; choose another path")
+    if path.is_dir():
+        raise OutputError(f"{path}: is a folder; give the name of a file")
+    probe = folder / f".{path.name}.probe"  # asking for permission is not enough on every file system
+    try:
+        probe.touch(exist_ok=False)
+        probe.unlink()
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another path") from None

@@ -93,7 +93,7 @@ def _summary(result: Result, output: Path) -> None:
     full = sum(step.dense for step in report.steps)
     messages.print(
         f"{output}  {report.size[0]}x{report.size[1]}, {len(report.steps)} steps ({full} dense) in "
-        f"{report.seconds['total']:.2f} s; {report.flop_ratio:.0%} of the work of dense sampling",
+        f"{report.seconds['total']:.2f} s on {report.backend}; {report.flop_ratio:.0%} of the work of dense sampling",
         highlight=False,
         soft_wrap=True,
     )

@@ -1,0 +1,113 @@
+"""`flagdit build`: a model directory in, a bundle out."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+
+from flagdit.engine.build_rtx import build_rtx, check_architectures
+from flagdit.engine.build_tensorrt import build_tensorrt
+from flagdit.engine.builder import build_bundle
+from flagdit.engine.commands.common import messages, parse_size
+from flagdit.engine.errors import BuildError
+from flagdit.engine.manifest import Engine, Manifest, ModelSpec
+from flagdit.engine.profiles import Limits
+from flagdit.engine.trt_engines import BuildOptions, BuiltEngine
+
+
+class Target(StrEnum):
+    """What a bundle's graphs run in."""
+
+    onnxruntime = "onnxruntime"
+    tensorrt_rtx = "tensorrt-rtx"
+    tensorrt = "tensorrt"
+
+
+class Precision(StrEnum):
+    """What an engine computes in."""
+
+    float16 = "float16"
+    bfloat16 = "bfloat16"
+    float32 = "float32"
+
+
+BUILDERS = {Target.tensorrt_rtx: build_rtx, Target.tensorrt: build_tensorrt}
+
+
+def build(
+    model: Annotated[str, typer.Argument(help="A model directory of flagdit export, a bundle, or demo.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The bundle directory to write.")],
+    target: Annotated[Target, typer.Option(help="What the bundle is to run in.")] = Target.onnxruntime,
+    sm: Annotated[str, typer.Option(help="TensorRT-RTX: compute capabilities, times ten.")] = "86,89,120",
+    precision: Annotated[Precision, typer.Option(help="Of the engines.")] = Precision.float16,
+    max_size: Annotated[
+        str | None, typer.Option(help="Largest WxH the engines serve; the model's own by default.")
+    ] = None,
+    max_batch: Annotated[int, typer.Option(min=1, max=64, help="Most pictures at a time.")] = 1,
+) -> None:
+    """Build a bundle: everything that runs a model, in one directory.
+
+    [dim]flagdit build MODEL -o BUNDLE --target tensorrt-rtx --sm 86,89,120[/]
+
+    Every bundle runs in ONNX Runtime. [bold]tensorrt-rtx[/] adds engines for RTX GPUs, built here without one;
+    [bold]tensorrt[/] adds engines for the GPU of this machine, and is what a Jetson builds for itself.
+    """
+    if target is Target.onnxruntime:
+        manifest = build_bundle(model, output)
+    else:
+        limits = Limits(size=parse_size(max_size), batch=max_batch)
+        options = BuildOptions(architectures(sm), precision.value, limits)
+        manifest = _with_engines(model, output, target, options)
+    _summary(manifest, output)
+
+
+def architectures(text: str) -> tuple[int, ...]:
+    """Compute capabilities of a list such as 86,89,120."""
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise BuildError(f"sm {text!r} is not a list of numbers; for instance 86,89,120") from None
+
+
+def _with_engines(model: str, output: Path, target: Target, options: BuildOptions) -> Manifest:
+    if target is Target.tensorrt_rtx:
+        check_architectures(options)
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=messages, transient=True) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def progress(graph: str, fraction: float) -> None:
+            if graph not in tasks:
+                tasks[graph] = bars.add_task(f"{graph} for {target.value}", total=1.0)
+            bars.update(tasks[graph], completed=fraction)
+
+        def build_engines(model_dir: Path, spec: ModelSpec, directory: Path) -> list[Engine]:
+            built = BUILDERS[target](model_dir, spec, directory, options, progress)
+            for item in built:
+                _describe(item)
+            return [item.engine for item in built]
+
+        return build_bundle(model, output, build_engines)
+
+
+def _describe(built: BuiltEngine) -> None:
+    engine, layers = built
+    kernels = "" if layers is None else f", {layers.kernels} kernels, {layers.fused_attentions} of them fused attention"
+    messages.print(
+        f"{engine.file}: {engine.precision}, built in {engine.build_seconds:.0f} s{kernels}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _summary(manifest: Manifest, output: Path) -> None:
+    size = sum(file.bytes for file in manifest.files.values()) / 2**20
+    messages.print(
+        f"wrote {output} ({size:.1f} MiB); next: flagdit generate PROMPT --bundle {output}",
+        highlight=False,
+        soft_wrap=True,
+    )
