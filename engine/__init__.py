@@ -2,9 +2,10 @@
 
 from flagdit.engine.bundle import Bundle
 from flagdit.engine.errors import BackendError, BuildError, BundleError, FlagditError, OutputError, RequestError
-from flagdit.engine.pipeline import Pipeline, Preview, Request, Result, Run
+from flagdit.engine.pipeline import Pipeline
 from flagdit.engine.ras import DENSE, Plan, RasConfig, make_plan
 from flagdit.engine.report import Report, StepReport
+from flagdit.engine.run import Preview, Request, Result, Run
 
 __all__ = [
     "DENSE",

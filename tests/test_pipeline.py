@@ -15,8 +15,8 @@ from tiny import TINY, random_flag_dit
 from flagdit.engine import DENSE, Pipeline, RasConfig, RequestError
 from flagdit.engine.builder import build_bundle
 from flagdit.engine.layout import TokenLayout
-from flagdit.engine.pipeline import Request, Run
 from flagdit.engine.regions import RegionState
+from flagdit.engine.run import Request, Run
 from flagdit.engine.session import empty
 from flagdit.export import ExportOptions, FlagDiT, export_model
 
@@ -28,7 +28,7 @@ def difference(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def features(pipeline: Pipeline, prompts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
-    text, mask = pipeline._text.encode(prompts)
+    text, mask = pipeline.stages.text.encode(prompts)
     return torch.from_numpy(text), torch.from_numpy(mask)
 
 
@@ -66,7 +66,7 @@ def test_unchanged_input_is_a_fixed_point(pipeline: Pipeline, ratio: float) -> N
 
     def velocity(active: int) -> dict[int, np.ndarray]:
         inputs, outputs = state.head(active)
-        pipeline._denoise.bind({**inputs, **conditions}, outputs).run()
+        pipeline.stages.denoise.bind({**inputs, **conditions}, outputs).run()
         return {int(state.token[slot, 0]): state.output[slot].copy() for slot in range(active)}
 
     dense = velocity(run.plan.tokens)
@@ -203,8 +203,8 @@ def test_a_binding_keeps_its_memory_alive(pipeline: Pipeline) -> None:
     ids[...] = 4
     mask = np.ones_like(ids)
     out = empty((1, 3, 16))
-    binding = pipeline._text._session.bind({"input_ids": ids, "attention_mask": mask}, {"text": out})
-    expected = pipeline._text._session.run({"input_ids": ids.copy(), "attention_mask": mask})["text"]
+    binding = pipeline.stages.text._session.bind({"input_ids": ids, "attention_mask": mask}, {"text": out})
+    expected = pipeline.stages.text._session.run({"input_ids": ids.copy(), "attention_mask": mask})["text"]
     del ids, mask
     binding.run()
     np.testing.assert_array_equal(out, expected)

@@ -9,14 +9,18 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
-from flagdit.engine.build_rtx import build_rtx, check_architectures
-from flagdit.engine.build_tensorrt import build_tensorrt
 from flagdit.engine.builder import build_bundle
 from flagdit.engine.commands.common import messages, parse_size
+from flagdit.engine.compiler import (
+    BuildOptions,
+    BuiltEngine,
+    Limits,
+    build_rtx,
+    build_tensorrt,
+    check_architectures,
+)
 from flagdit.engine.errors import BuildError
 from flagdit.engine.manifest import Engine, Manifest, ModelSpec
-from flagdit.engine.profiles import Limits
-from flagdit.engine.trt_engines import BuildOptions, BuiltEngine
 
 
 class Target(StrEnum):

@@ -12,8 +12,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from flagdit.engine.bundle import staged
 from flagdit.engine.commands.common import check_writable, messages, parse_size
-from flagdit.engine.pipeline import Pipeline, Request, Result
+from flagdit.engine.pipeline import Pipeline
 from flagdit.engine.ras import RasConfig
+from flagdit.engine.run import Request, Result
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 

@@ -1,0 +1,183 @@
+"""One graph -> one engine file, with what the Python APIs of TensorRT and TensorRT-RTX have in common.
+
+TensorRT's builder may crash the process (it does for some graphs, see docs/tensorrt.md), holds several times the
+weights in memory and listens only to the first logger of a process. So `build` runs in a process of its own:
+call it through `process.build_apart`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from flagdit.engine.compiler.hooks import make_log, make_monitor
+from flagdit.engine.compiler.layers import LayerReport, read_layers
+from flagdit.engine.compiler.precision import import_ir, to_half
+from flagdit.engine.errors import BackendError, BuildError
+from flagdit.engine.manifest import Profile, Spec, Tensor
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+Target = Literal["tensorrt-rtx", "tensorrt"]
+Precision = Literal["float32", "float16", "bfloat16"]
+
+MODULES = {"tensorrt-rtx": ("tensorrt_rtx_bindings",), "tensorrt": ("tensorrt", "tensorrt_bindings")}
+"""Import names of a target's bindings: the wheels', and for TensorRT the one that JetPack installs."""
+
+EXTRAS = {"tensorrt-rtx": "rtx", "tensorrt": "tensorrt"}
+NAMES = {"tensorrt-rtx": "TensorRT-RTX", "tensorrt": "TensorRT"}
+
+
+class Job(Spec):
+    """One engine to build: the ONNX file `graph`, its external data beside it, into the file `output`.
+
+    architectures: compute capabilities times ten to compile for; None is the device at hand.
+    """
+
+    target: Target
+    graph: Path
+    output: Path
+    precision: Precision
+    profile: dict[str, Profile]
+    architectures: tuple[int, ...] | None = None
+
+
+class Built(Spec):
+    """What was built, and what it took. `layers` is None if the builder listed none."""
+
+    version: str
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    seconds: float
+    peak_bytes: int | None
+    layers: LayerReport | None
+
+
+def build(job: Job, progress: Callable[[float], None]) -> Built:
+    """Write `job.output`. Raises BackendError if the bindings are missing, BuildError if TensorRT refuses."""
+    trt = import_trt(job.target)
+    start = time.monotonic()
+    model = read_graph(job.graph, job.precision)
+    log = make_log(trt)
+    builder = trt.Builder(log)
+    network = parse(trt, log, builder, model, job)
+    config = configure(trt, builder, network, job)
+    monitor = make_monitor(trt, progress)
+    config.progress_monitor = monitor
+    plan = builder.build_serialized_network(network, config)
+    if plan is None:
+        raise BuildError(f"{job.graph.name}: {NAMES[job.target]} {trt.__version__} built no engine")
+    job.output.write_bytes(memoryview(plan))
+    return Built(
+        version=trt.__version__,
+        inputs=describe(model.graph.inputs),
+        outputs=describe(model.graph.outputs),
+        seconds=round(time.monotonic() - start, 2),
+        peak_bytes=peak_bytes(),
+        layers=read_layers(log.layers),
+    )
+
+
+def installed(target: Target) -> str | None:
+    """Import name of the target's bindings, None if they are not installed."""
+    return next((name for name in MODULES[target] if importlib.util.find_spec(name)), None)
+
+
+def require(target: Target) -> None:
+    """Raise BackendError unless the target's bindings are installed."""
+    if installed(target) is None:
+        raise BackendError(f"{NAMES[target]} is not installed; next: pip install 'flagdit[{EXTRAS[target]}]'")
+
+
+def import_trt(target: Target) -> Any:
+    """The target's bindings. Raises BackendError if they are not installed or cannot be loaded."""
+    require(target)
+    try:
+        return importlib.import_module(installed(target) or "")
+    except (ImportError, OSError) as error:
+        raise BackendError(f"{NAMES[target]} is installed but cannot be loaded ({error})") from None
+
+
+def read_graph(path: Path, precision: Precision) -> ir.Model:
+    """The graph in its precision; weights stay in the file they are in."""
+    model: ir.Model = import_ir().load(path)
+    if precision != "float32":
+        to_half(model, precision)
+    return model
+
+
+def parse(trt: Any, log: Any, builder: Any, model: ir.Model, job: Job) -> Any:
+    """The network of `model`, with the types that the graph says. Raises BuildError with the parser's reasons."""
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = trt.OnnxParser(network, log)
+    content = import_ir().to_proto(model).SerializeToString()
+    if not parser.parse(content, str(job.graph)):  # the path is where external data is looked up
+        errors = [parser.get_error(i) for i in range(parser.num_errors)]
+        reasons = "; ".join(f"{e.node_operator()} {e.node_name()}: {e.desc()}" for e in errors)
+        raise BuildError(f"{job.graph.name}: {NAMES[job.target]} {trt.__version__} cannot read it ({reasons})")
+    if job.precision == "float32":
+        let_attentions_decompose(trt, network)
+    return network
+
+
+def let_attentions_decompose(trt: Any, network: Any) -> None:
+    """In fp32 no fused attention exists, and without this the builder refuses instead of composing it."""
+    for index in range(network.num_layers):
+        layer = network.get_layer(index)
+        if layer.type == trt.LayerType.ATTENTION_INPUT:
+            layer.__class__ = trt.IAttentionInputLayer  # the bindings return the base class
+            layer.attention.decomposable = True
+
+
+def configure(trt: Any, builder: Any, network: Any, job: Job) -> Any:
+    """The builder's configuration. Raises BuildError if TensorRT refuses an architecture or a shape."""
+    config = builder.create_builder_config()
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # names the kernels, for the layer report
+    if job.precision == "float32":
+        config.clear_flag(trt.BuilderFlag.TF32)  # it would round to ten bits what was asked for in 23
+    if job.architectures is not None:
+        config.num_compute_capabilities = len(job.architectures)
+        for index, number in enumerate(job.architectures):
+            if not config.set_compute_capability(getattr(trt.ComputeCapability, f"SM{number}"), index):
+                raise BuildError(f"{NAMES[job.target]} {trt.__version__} does not compile for sm_{number}")
+    add_profile(builder, network, config, job)
+    return config
+
+
+def add_profile(builder: Any, network: Any, config: Any, job: Job) -> None:
+    profile = builder.create_optimization_profile()
+    names = {network.get_input(i).name for i in range(network.num_inputs)}
+    if names != set(job.profile):
+        wrong = ", ".join(sorted(names ^ set(job.profile)))
+        raise BuildError(f"{job.graph.name}: its inputs are not those of model.json ({wrong}); export the model again")
+    for name, shape in job.profile.items():
+        try:
+            profile.set_shape(name, shape.min, shape.opt, shape.max)
+        except ValueError as error:  # the bindings raise what C++ returns as false
+            raise BuildError(f"{job.graph.name}: {name}: shapes {shape} refused ({error})") from None
+    if config.add_optimization_profile(profile) < 0:
+        raise BuildError(f"{job.graph.name}: shape profile refused: {job.profile}")
+
+
+def describe(values: Any) -> tuple[Tensor, ...]:
+    """Names, types and symbolic axes of a graph's inputs or outputs."""
+    return tuple(
+        Tensor(name=v.name, dtype=v.dtype.numpy().name, shape=[d if isinstance(d, int) else str(d) for d in v.shape])
+        for v in values
+    )
+
+
+def peak_bytes() -> int | None:
+    """Most memory that this process has held, None where the system does not say (Windows)."""
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak

@@ -1,0 +1,26 @@
+"""Engines for TensorRT, built on the device that will run them: TensorRT compiles for the device at hand only.
+
+Not run yet on a GPU, see docs/gpu-status.md. What it shares with TensorRT-RTX (build.py) is run by the tests.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from flagdit.engine.compiler.cuda_device import device_architecture
+from flagdit.engine.compiler.engines import BuildOptions, BuiltEngine, EngineTarget, Progress, build_engines
+from flagdit.engine.manifest import ModelSpec
+
+
+def build_tensorrt(
+    model_dir: Path, spec: ModelSpec, output: Path, options: BuildOptions, progress: Progress
+) -> list[BuiltEngine]:
+    """Build `condition` and `denoise` of a model directory into the directory `output`: both files, or neither.
+
+    `options.architectures` is not used: the engines are those of CUDA device 0. By NVIDIA's notes it takes
+    TensorRT 10.15 to read the opset 23 operators Attention and RotaryEmbedding. Raises BackendError if there is no
+    CUDA device or no TensorRT, RequestError if the size cannot tile, BuildError if TensorRT makes no engine.
+    """
+    architecture = device_architecture("building a TensorRT engine")
+    target = EngineTarget("tensorrt", (architecture,), ahead=False)
+    return build_engines(model_dir, spec, output, target, options, progress)

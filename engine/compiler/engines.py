@@ -1,0 +1,112 @@
+"""Model directory -> engine files, for either flavour of TensorRT."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, NamedTuple, get_args
+
+from flagdit.engine.bundle import staged
+from flagdit.engine.compiler.build import Built, Job, Precision, Target
+from flagdit.engine.compiler.layers import LayerReport
+from flagdit.engine.compiler.process import build_apart
+from flagdit.engine.compiler.profiles import Limits, profiles, ranges
+from flagdit.engine.errors import BuildError
+from flagdit.engine.manifest import Engine, Graph, ModelSpec
+
+GraphName = Literal["condition", "denoise"]
+GRAPHS: tuple[GraphName, ...] = get_args(GraphName)
+"""What gains from a GPU engine. The text encoder runs once per prompt and stays in ONNX Runtime."""
+
+SHORT = {"tensorrt-rtx": "rtx", "tensorrt": "trt"}
+
+Progress = Callable[[str, float], None]
+"""Called with the name of a graph and the fraction of its build that is done, from 0 to 1."""
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """What to compile for, in which precision, and the largest request to serve.
+
+    architectures: compute capabilities times ten, for TensorRT-RTX; TensorRT builds for the device at hand.
+    """
+
+    architectures: tuple[int, ...] = (86, 89, 120)
+    precision: Precision = "float16"
+    limits: Limits = field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        if self.precision not in get_args(Precision):
+            raise BuildError(f"precision {self.precision!r} is not one of {', '.join(get_args(Precision))}")
+
+
+class BuiltEngine(NamedTuple):
+    """An engine as the manifest records it, and what TensorRT made of the graph (None: it did not say)."""
+
+    engine: Engine
+    layers: LayerReport | None
+
+
+@dataclass(frozen=True)
+class EngineTarget:
+    """Where engines will run: `architectures`, compiled for ahead of time, or the device at hand if not `ahead`."""
+
+    flavour: Target
+    architectures: tuple[int, ...]
+    ahead: bool
+
+    def file(self, graph: GraphName) -> str:
+        return ".".join([graph, "-".join([SHORT[self.flavour], *(f"sm{n}" for n in self.architectures)]), "engine"])
+
+
+def build_engines(
+    model_dir: Path, spec: ModelSpec, output: Path, target: EngineTarget, options: BuildOptions, progress: Progress
+) -> list[BuiltEngine]:
+    """Build `condition` and `denoise` into the directory `output`: both files, or neither.
+
+    Raises BackendError if TensorRT is not installed, RequestError if the size cannot tile, and BuildError if
+    there is no engine in the end.
+    """
+    axes = ranges(spec, options.limits)
+    graphs: dict[GraphName, Graph] = {"condition": spec.graphs.condition, "denoise": spec.graphs.denoise}
+    made = []
+    with ExitStack() as files:  # the files take their names when all of them are whole
+        for name in GRAPHS:
+            job = Job(
+                target=target.flavour,
+                graph=(model_dir / graphs[name].file).resolve(),
+                output=files.enter_context(staged(output.resolve() / target.file(name))),
+                precision=options.precision,
+                profile=profiles(graphs[name], axes),
+                architectures=target.architectures if target.ahead else None,
+            )
+            made.append(_build(name, job, target, progress))
+    return made
+
+
+def _build(name: GraphName, job: Job, target: EngineTarget, progress: Progress) -> BuiltEngine:
+    progress(name, 0.0)
+    built = build_apart(job, lambda fraction: progress(name, fraction))
+    progress(name, 1.0)
+    return BuiltEngine(_record(name, job, target, built), built.layers)
+
+
+def _record(name: GraphName, job: Job, target: EngineTarget, built: Built) -> Engine:
+    return Engine(
+        graph=name,
+        file=target.file(name),
+        target=target.flavour,
+        version=built.version,
+        architectures=target.architectures,
+        platform=f"{sys.platform}-{platform.machine().lower()}",
+        precision=job.precision,
+        profiles=(job.profile,),
+        inputs=built.inputs,
+        outputs=built.outputs,
+        build_seconds=built.seconds,
+        peak_build_bytes=built.peak_bytes,
+    )

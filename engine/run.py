@@ -1,0 +1,203 @@
+"""One generation: checked and planned when it is made, run by iterating over it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from flagdit.engine import picture
+from flagdit.engine.cost import price
+from flagdit.engine.errors import BackendError, RequestError
+from flagdit.engine.layout import FloatArray, TokenLayout, attention_scale
+from flagdit.engine.manifest import ModelSpec
+from flagdit.engine.ras import Plan, RasConfig, make_plan
+from flagdit.engine.regions import RegionState
+from flagdit.engine.report import Report, StepReport
+from flagdit.engine.sampler import StepTime, sample
+from flagdit.engine.session import Array, OnnxSession
+from flagdit.engine.text import TextEncoder
+
+
+@dataclass(frozen=True)
+class Stages:
+    """What a run goes through, loaded from one bundle; none of it holds the state of a run."""
+
+    spec: ModelSpec
+    text: TextEncoder
+    condition: OnnxSession
+    denoise: OnnxSession
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to generate: one picture per prompt, each from its own seed."""
+
+    prompts: list[str]
+    seeds: list[int]
+    steps: int
+    size: tuple[int, int] | None
+    guidance: float
+    shift: float
+    ras: RasConfig
+
+    def __post_init__(self) -> None:
+        if not self.prompts:
+            raise RequestError("there is no prompt; give at least one")
+        if len(self.seeds) != len(self.prompts):
+            raise RequestError(f"{len(self.prompts)} prompts and {len(self.seeds)} seeds; give one seed per prompt")
+        if any(seed < 0 for seed in self.seeds):
+            raise RequestError(f"seed {min(self.seeds)} is negative; allowed are 0 and above")
+        if not 0 <= self.guidance <= 100:
+            raise RequestError(f"guidance is {self.guidance}; allowed are 0 to 100, 1 turns it off")
+
+    @property
+    def branches(self) -> int:
+        """Guidance branches: at a guidance of 1 the unconditional one has no part in the result."""
+        return 1 if self.guidance == 1 else 2
+
+
+@dataclass(frozen=True)
+class Preview:
+    """The run after one step; look at `images`, or let it go on."""
+
+    timed: StepTime
+    total: int
+    _state: RegionState
+
+    @property
+    def images(self) -> list[Image.Image]:
+        """What the pictures would be if every velocity stayed as it is now."""
+        return [picture.to_image(x) for x in self._state.images(ahead=1 - self.timed.step.t_next)]
+
+
+@dataclass(frozen=True)
+class Result:
+    """Pictures of a run, and how they came about."""
+
+    latents: FloatArray  # (B, C, H, W)
+    refreshes: npt.NDArray[np.int32]  # (B, rows, columns): how often each patch was computed
+    report: Report
+    _spec: ModelSpec
+
+    @cached_property
+    def images(self) -> list[Image.Image]:
+        """All pictures. Raises BackendError if the latents are of a VAE, which this bundle does not hold."""
+        if self._spec.latent.space != "pixels":
+            raise BackendError("the model ends in VAE latents and its bundle has no decode graph; use .latents")
+        return [picture.to_image(x) for x in self.latents]
+
+    @property
+    def image(self) -> Image.Image:
+        """The first picture."""
+        return self.images[0]
+
+    def map(self, index: int = 0) -> Image.Image:
+        """A picture beside the map of how often each of its regions was recomputed."""
+        return picture.refresh_map(self.images[index], self.refreshes[index], len(self.report.steps))
+
+
+class Run:
+    """A request under way: iterate over it for one Preview a step, then ask for the result."""
+
+    def __init__(self, stages: Stages, request: Request) -> None:
+        spec = stages.spec
+        for prompt in request.prompts:
+            stages.text.check(prompt)
+        self.request, self.layout = request, TokenLayout.of(spec, request.size)
+        self.plan: Plan = make_plan(request.ras, request.steps, self.layout.tokens, self.layout.pinned, request.shift)
+        self._stages, self._spec = stages, spec
+        self._check_memory()
+        self._seconds: dict[str, float] = {}
+        self._timed: list[StepTime] = []
+        self._text_tokens = 0
+        self._state: RegionState | None = None
+
+    def _check_memory(self) -> None:
+        """Refuse a run whose caches cannot fit before anything is allocated."""
+        request = self.request
+        needed = price(self._spec, self.plan, len(request.prompts), request.branches).cache_bytes
+        present = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        if needed > present:
+            raise RequestError(
+                f"the caches need {needed / 2**30:.1f} GiB and this machine has {present / 2**30:.1f} GiB; "
+                "ask for a smaller size or fewer pictures at a time"
+            )
+
+    def __iter__(self) -> Iterator[Preview]:
+        """Encode the text, then yield after every step."""
+        started = time.perf_counter()
+        conditions, modulations = self._conditions()
+        request = self.request
+        self._state = state = RegionState(self._spec, self.layout, self._noise(), request.branches)
+        conditions["attention_scale"] = np.array([attention_scale(self._spec, self.layout.tokens)], np.float32)
+        guidance = self._guidance()
+        self._timed = []
+        for timed in sample(self._stages.denoise, state, self.plan, conditions, modulations, guidance, request.ras):
+            self._timed.append(timed)
+            self._seconds["total"] = time.perf_counter() - started
+            yield Preview(timed, request.steps, state)
+
+    def result(self) -> Result:
+        """The finished run. Raises RequestError if it was not iterated to its end."""
+        if self._state is None or len(self._timed) < self.request.steps:
+            raise RequestError(f"the run stopped after {len(self._timed)} of {self.request.steps} steps")
+        return Result(self._state.images(), self._state.refresh_map(), self._report(), self._spec)
+
+    def _conditions(self) -> tuple[dict[str, Array], dict[str, Array]]:
+        """What denoise needs besides the tokens: constant over the run, and one row per step."""
+        start = time.perf_counter()
+        prompts = self.request.prompts + [""] * len(self.request.prompts) * (self.request.branches - 1)
+        text, mask = self._stages.text.encode(prompts)
+        encoded = time.perf_counter()
+        times = np.array([step.t for step in self.plan.steps], np.float32)
+        outputs = self._stages.condition.run({"t": times, "text": text, "text_mask": mask})
+        self._text_tokens = text.shape[1]
+        self._seconds = {"text_encoder": encoded - start, "condition": time.perf_counter() - encoded}
+        modulations = {name: outputs.pop(name) for name in ("modulation", "final_modulation")}
+        return outputs, modulations
+
+    def _noise(self) -> FloatArray:
+        """Noise (B, C, H, W): each sample's depends on its own seed only."""
+        shape = (self.layout.channels, self.layout.height, self.layout.width)
+        seeds = self.request.seeds
+        return np.stack([np.random.default_rng(seed).standard_normal(shape, np.float32) for seed in seeds])
+
+    def _guidance(self) -> FloatArray:
+        """Guidance scale (P,) of every value of a patch; channels that are not guided keep the conditional one."""
+        scale = np.ones((self.layout.channels, self.layout.patch**2), np.float32)
+        scale[[c for c in self._spec.guidance.channels if c < len(scale)]] = self.request.guidance
+        return scale.ravel()
+
+    def _report(self) -> Report:
+        request, ras = self.request, self.request.ras
+        cost = price(self._spec, self.plan, len(request.prompts), request.branches, self._text_tokens)
+        stages = {
+            "denoise": sum(t.denoise for t in self._timed),
+            "host": sum(t.host for t in self._timed),
+        }
+        single = len(request.prompts) == 1
+        return Report(
+            model=self._spec.name,
+            backend=self._stages.denoise.backend,
+            prompt=request.prompts[0] if single else request.prompts,
+            seed=request.seeds[0] if single else request.seeds,
+            size=(self.layout.width, self.layout.height),
+            guidance=request.guidance,
+            shift=request.shift,
+            ratio=ras.ratio if isinstance(ras.ratio, float | int) else list(ras.ratio),
+            tokens=self.plan.tokens,
+            pinned=self.plan.pinned,
+            max_age=self.plan.max_age,
+            flop_ratio=cost.flop_ratio,
+            expected_speedup=cost.expected_speedup,
+            cache_bytes=cost.cache_bytes,
+            seconds={**self._seconds, **stages},
+            steps=[StepReport.of(t) for t in self._timed],
+        )
