@@ -27,8 +27,9 @@ class StepReport(BaseModel):
 class Report(BaseModel):
     """A run: what was asked for, what was planned, and what it took.
 
-    seconds: by stage (text_encoder, condition, denoise, host, decode) and "total". flop_ratio: FLOPs of the plan
-    over those of dense sampling; expected_speedup is its inverse, the bound that time can reach.
+    seconds: by stage (text_encoder, condition, allocate, denoise, host, decode) and their "total"; what the caller
+    does between two steps does not count. flop_ratio: FLOPs of the plan over those of dense sampling;
+    expected_speedup is its inverse, the bound that time can reach.
     """
 
     version: str = Field(default_factory=lambda: version("flagdit"))

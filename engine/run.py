@@ -132,23 +132,25 @@ class Run:
 
     def __iter__(self) -> Iterator[Preview]:
         """Encode the text, then yield after every step."""
-        started = time.perf_counter()
         conditions, modulations = self._conditions()
-        request = self.request
+        start, request = time.perf_counter(), self.request
         self._state = state = RegionState(self._spec, self.layout, self._noise(), request.branches)
         conditions["attention_scale"] = np.array([attention_scale(self._spec, self.layout.tokens)], np.float32)
         guidance = self._guidance()
+        self._seconds["allocate"] = time.perf_counter() - start
         self._timed = []
         for timed in sample(self._stages.denoise, state, self.plan, conditions, modulations, guidance, request.ras):
             self._timed.append(timed)
-            self._seconds["total"] = time.perf_counter() - started
             yield Preview(timed, request.steps, state)
 
     def result(self) -> Result:
         """The finished run. Raises RequestError if it was not iterated to its end."""
         if self._state is None or len(self._timed) < self.request.steps:
             raise RequestError(f"the run stopped after {len(self._timed)} of {self.request.steps} steps")
-        return Result(self._state.images(), self._state.refresh_map(), self._report(), self._spec)
+        start = time.perf_counter()
+        latents = self._state.images()
+        self._seconds["decode"] = time.perf_counter() - start
+        return Result(latents, self._state.refresh_map(), self._report(), self._spec)
 
     def _conditions(self) -> tuple[dict[str, Array], dict[str, Array]]:
         """What denoise needs besides the tokens: constant over the run, and one row per step."""
@@ -178,7 +180,7 @@ class Run:
     def _report(self) -> Report:
         request, ras = self.request, self.request.ras
         cost = price(self._spec, self.plan, len(request.prompts), request.branches, self._text_tokens)
-        stages = {
+        seconds = self._seconds | {
             "denoise": sum(t.denoise for t in self._timed),
             "host": sum(t.host for t in self._timed),
         }
@@ -198,6 +200,6 @@ class Run:
             flop_ratio=cost.flop_ratio,
             expected_speedup=cost.expected_speedup,
             cache_bytes=cost.cache_bytes,
-            seconds={**self._seconds, **stages},
+            seconds=seconds | {"total": sum(seconds.values())},
             steps=[StepReport.of(t) for t in self._timed],
         )

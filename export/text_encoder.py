@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -49,9 +48,11 @@ def export_text_encoder(source: Path, directory: Path, max_tokens: int, int8: bo
 
 def load_encoder(source: Path) -> Any:
     """The encoder in `source`, never from a hub."""
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    from transformers import AutoModel
+    from transformers import AutoModel  # seconds to import, and only needed here
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
     return AutoModel.from_pretrained(source, local_files_only=True, use_safetensors=True).eval()
 
 

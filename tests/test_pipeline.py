@@ -178,8 +178,10 @@ def test_report_agrees_with_the_run(pipeline: Pipeline) -> None:
     computed = sum(step.active for step in report.steps) / (30 * report.tokens)
     assert report.flop_ratio == pytest.approx(computed)
     assert report.expected_speedup == pytest.approx(1 / computed)
-    stages = sum(v for k, v in report.seconds.items() if k != "total")
-    assert 0 < stages <= report.seconds["total"]
+    stages = {"text_encoder", "condition", "allocate", "denoise", "host", "decode"}
+    assert set(report.seconds) == stages | {"total"}
+    assert report.seconds["total"] == pytest.approx(sum(report.seconds[stage] for stage in stages))
+    assert report.seconds["denoise"] + report.seconds["host"] == pytest.approx(sum(s.seconds for s in report.steps))
 
 
 def test_no_region_is_older_than_promised(pipeline: Pipeline) -> None:

@@ -81,7 +81,7 @@ def _with_engines(model: str, output: Path, target: Target, options: BuildOption
     if target is Target.tensorrt_rtx:
         check_architectures(options)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=messages, transient=True) as bars:
+    with Progress(*columns, console=messages, transient=True, disable=not messages.is_terminal) as bars:
         tasks: dict[str, TaskID] = {}
 
         def progress(graph: str, fraction: float) -> None:

@@ -67,7 +67,7 @@ def _run(pipeline: Pipeline, request: Request) -> Result:
         MofNCompleteColumn(),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=messages, transient=True) as progress:
+    with Progress(*columns, console=messages, transient=True, disable=not messages.is_terminal) as progress:
         task = progress.add_task("text", total=request.steps)
         for preview in run:
             step = preview.timed.step
