@@ -17,7 +17,7 @@ test: $(VENV)/.dev
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/.dev typing-path
-	$(BIN)/pre-commit run --all-files --show-diff-on-failure
+	PATH="$(CURDIR)/$(BIN):$$PATH" pre-commit run --all-files --show-diff-on-failure
 
 # mypy does not follow editable installs; it does follow this.
 typing-path:

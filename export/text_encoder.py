@@ -51,8 +51,8 @@ def load_encoder(source: Path) -> Any:
     from transformers import AutoModel  # seconds to import, and only needed here
     from transformers.utils import logging
 
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     return AutoModel.from_pretrained(source, local_files_only=True, use_safetensors=True).eval()
 
 
