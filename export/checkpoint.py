@@ -20,6 +20,7 @@ WEIGHT_FILES = (
     "consolidated_ema.00-of-01.safetensors",
     "consolidated.00-of-01.safetensors",
 )
+CONFIG_FILES = ("config.json", "model.json", "manifest.json")
 PICKLES = {".pth", ".pt", ".bin", ".ckpt", ".pkl"}
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -69,13 +70,14 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def read_config(directory: Path) -> FlagDiTConfig | None:
-    """The configuration in `config.json` or in a model directory's `model.json`, or None if there is neither."""
-    path = next((directory / n for n in ("config.json", "model.json") if (directory / n).is_file()), None)
+    """The configuration beside the weights: of a checkpoint, a model directory or a bundle; None if there is none."""
+    path = next((directory / n for n in CONFIG_FILES if (directory / n).is_file()), None)
     if path is None:
         return None
     fields = {field.name for field in dataclasses.fields(FlagDiTConfig)}
     try:
         values = json.loads(path.read_text())
+        values = values.get("model", values)
         values = values.get("config", values)
         return FlagDiTConfig(**{k: v for k, v in values.items() if k in fields})
     except (ValueError, TypeError, AttributeError) as error:

@@ -63,6 +63,7 @@ BAD_GENERATE = {
     "size": (["a", "--size", "33x32"], "33x32 is not made of 4x4 patches; the nearest is 32x32"),
     "size text": (["a", "--size", "big"], "size 'big' is not WIDTHxHEIGHT"),
     "ratio": (["a", "--ratio", "0"], "ratio"),
+    "both": (["a", "--ratio", "0.5", "--dense"], "--dense and --ratio 0.5 contradict each other"),
     "ratio above": (["a", "--ratio", "1.01"], "ratio"),
     "steps": (["a", "--steps", "0"], "steps is 0; allowed are 1 to 1000"),
     "seed": (["a", "--seed", "-1"], "seed -1 is negative"),

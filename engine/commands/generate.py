@@ -12,8 +12,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from flagdit.engine.bundle import staged
 from flagdit.engine.commands.common import check_writable, messages, parse_size
+from flagdit.engine.errors import RequestError
 from flagdit.engine.pipeline import Pipeline
-from flagdit.engine.ras import RasConfig
+from flagdit.engine.ras import DENSE, RasConfig
 from flagdit.engine.run import Request, Result
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
@@ -27,7 +28,9 @@ def generate(
     size: Annotated[str | None, typer.Option(help="WxH in pixels; the model's own by default.")] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same picture.")] = 0,
     guidance: Annotated[float, typer.Option(help="How strictly to follow the prompt; 1 turns guidance off.")] = 4.0,
-    ratio: Annotated[float, typer.Option(help="Share of the picture that a RAS step recomputes.")] = 0.25,
+    ratio: Annotated[
+        float | None, typer.Option(help="Share of the picture that a RAS step recomputes.", show_default="0.25")
+    ] = None,
     dense: Annotated[bool, typer.Option("--dense", help="Recompute everything in every step.")] = False,
     shift: Annotated[float | None, typer.Option(help="Time shift; the model's own by default.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; all cores by default.")] = None,
@@ -44,9 +47,9 @@ def generate(
     check_writable(output, PICTURES)
     check_writable(report, (".json",))
     check_writable(map, PICTURES)
+    ras = _ras(ratio, dense)
     with messages.status("loading the bundle"):
         pipeline = Pipeline.load(bundle, threads=threads)
-    ras = RasConfig(ratio=1.0 if dense else ratio)
     shift = pipeline.spec.flow.shift if shift is None else shift
     result = _run(pipeline, Request([prompt], [seed], steps, parse_size(size), guidance, shift, ras))
     save_picture(result.image, output, result)
@@ -56,6 +59,14 @@ def generate(
         with staged(report) as part:
             part.write_text(result.report.model_dump_json(indent=1) + "\n")
     _summary(result, output)
+
+
+def _ras(ratio: float | None, dense: bool) -> RasConfig:
+    if dense and ratio is not None:
+        raise RequestError(f"--dense and --ratio {ratio:g} contradict each other; give one of them")
+    if dense:
+        return DENSE
+    return RasConfig() if ratio is None else RasConfig(ratio=ratio)
 
 
 def _run(pipeline: Pipeline, request: Request) -> Result:
