@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from flagdit.engine import Bundle, BundleError, OutputError
 from flagdit.engine.builder import build_bundle
+from flagdit.engine.bundle import read_spec
+from flagdit.engine.manifest import Manifest
 
 Change = Callable[[Path], object]
 
@@ -69,6 +74,38 @@ def test_damage_is_found_before_use(copy: Path, case: str) -> None:
         Bundle.load(copy)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def leaves(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The paths of everything in a JSON document that holds no more."""
+    if not isinstance(value, dict | list):
+        return [at]
+    items = value.items() if isinstance(value, dict) else enumerate(value)
+    return [path for key, child in items for path in leaves(child, (*at, key))]
+
+
+JSON = (
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9) | st.lists(st.integers(), max_size=2)
+)
+
+
+@given(st.data())
+@settings(deadline=None, max_examples=200)
+def test_any_manifest_is_read_or_refused(bundle_dir: Path, data: st.DataObject) -> None:
+    """Whatever a leaf is changed to, reading ends in a manifest or in one line that says why not."""
+    content = json.loads((bundle_dir / "manifest.json").read_text())
+    *path, last = data.draw(st.sampled_from(leaves(content)))
+    place = content
+    for key in path:
+        place = place[key]
+    place[last] = data.draw(JSON)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "manifest.json"
+        file.write_text(json.dumps(content))
+        try:
+            assert isinstance(read_spec(file, Manifest), Manifest)
+        except BundleError as error:
+            assert "\n" not in str(error)
 
 
 def test_a_model_directory_is_not_a_bundle(model_dir: Path) -> None:
