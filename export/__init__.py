@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from flagdit.export.checkpoint import load_checkpoint
+    from flagdit.export.config import FlagDiTConfig
     from flagdit.export.errors import CheckpointError, ExportError
     from flagdit.export.exporter import ExportOptions, export_model
-    from flagdit.export.flag_dit import FlagDiT, FlagDiTConfig
+    from flagdit.export.flag_dit import FlagDiT
 
 __all__ = [
     "CheckpointError",
@@ -27,7 +28,7 @@ _HOMES = {
     "ExportOptions": "exporter",
     "export_model": "exporter",
     "FlagDiT": "flag_dit",
-    "FlagDiTConfig": "flag_dit",
+    "FlagDiTConfig": "config",
     "load_checkpoint": "checkpoint",
 }
 

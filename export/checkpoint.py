@@ -11,8 +11,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from flagdit.export.config import FlagDiTConfig
 from flagdit.export.errors import CheckpointError
-from flagdit.export.flag_dit import FlagDiT, FlagDiTConfig
+from flagdit.export.flag_dit import FlagDiT
 
 WEIGHT_FILES = (
     "model.safetensors",

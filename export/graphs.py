@@ -11,7 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from flagdit.export.flag_dit import FlagDiT, text_mask_bias
+from flagdit.export.flag_dit import FlagDiT
+from flagdit.export.layers import text_mask_bias
 
 TextKV = Sequence[tuple[Tensor, Tensor]]
 """Per layer, the keys and values of the text: (R, G, T, d) each."""

@@ -16,6 +16,10 @@ Rope = tuple[Tensor, Tensor]
 """cos and sin of every token's angles, (N, B, d/2) each; B may be 1."""
 
 
+MASKED = -1e4
+"""Added to the scores of absent keys: exp() of it is 0 in fp32 and in fp16, and it is finite in both."""
+
+
 class RMSNorm(nn.Module):
     """x / rms(x) * weight, normalised in fp32 (Zhang & Sennrich 2019)."""
 
@@ -91,3 +95,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, scale: float, bias: Tensor | None = 
         q.permute(1, 2, 0, 3), k, v, attn_mask=bias, scale=scale, enable_gqa=q.shape[2] != k.shape[1]
     )
     return out.permute(2, 0, 1, 3).flatten(2)
+
+
+def text_mask_bias(text_mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """Additive bias (B, 1, 1, T) of a text mask (B, T): 0 where there is text."""
+    return (~text_mask).to(dtype)[:, None, None] * MASKED

@@ -1,0 +1,53 @@
+"""The shape of a Flag-DiT."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class FlagDiTConfig:
+    """Shape of a Flag-DiT. The defaults are Lumina-T2I 5B."""
+
+    dim: int = 3072
+    n_layers: int = 32
+    n_heads: int = 32
+    n_kv_heads: int | None = None
+    patch_size: int = 2
+    in_channels: int = 4
+    learn_sigma: bool = True
+    cap_feat_dim: int = 4096
+    qk_norm: bool = True
+    norm_eps: float = 1e-5
+    multiple_of: int = 256
+    ffn_dim_multiplier: float | None = None
+    rope_theta: float = 1e4
+
+    def __post_init__(self) -> None:
+        if self.dim % self.n_heads or (self.dim // self.n_heads) % 2:
+            raise ValueError(f"dim {self.dim} is not {self.n_heads} heads of an even size")
+        if self.n_heads % self.kv_heads:
+            raise ValueError(f"{self.n_heads} heads do not share {self.kv_heads} kv heads evenly")
+
+    @property
+    def kv_heads(self) -> int:
+        return self.n_kv_heads or self.n_heads
+
+    @property
+    def head_dim(self) -> int:
+        return self.dim // self.n_heads
+
+    @property
+    def out_channels(self) -> int:
+        return self.in_channels * (2 if self.learn_sigma else 1)
+
+    @property
+    def condition_dim(self) -> int:
+        return min(self.dim, 1024)
+
+    @property
+    def ffn_dim(self) -> int:
+        hidden = int(2 * 4 * self.dim / 3)
+        if self.ffn_dim_multiplier is not None:
+            hidden = int(self.ffn_dim_multiplier * hidden)
+        return -(-hidden // self.multiple_of) * self.multiple_of
