@@ -17,7 +17,7 @@ def with_cuda() -> bool:
 class Step:
     """One interval of the flow: what the engine computes, and when."""
 
-    def __init__(self, index: int, t: float, t_next: float, active: int, dense: bool) -> None: ...
+    def __init__(self, index: int, t: float, t_next: float, active: int, dense: bool, high: int = 0) -> None: ...
 
     @property
     def index(self) -> int: ...
@@ -38,6 +38,10 @@ class Step:
     def dense(self) -> bool:
         """Whether that is every slot."""
 
+    @property
+    def high(self) -> int:
+        """Of the cached slots, how many are the highest scores."""
+
     def __eq__(self, other: object, /) -> bool: ...
 
     def __hash__(self) -> int: ...
@@ -49,7 +53,7 @@ def flow_times(steps: int, shift: float = 1.0) -> list[float]:
     steps + 1 increasing times from noise (0) to data (1), shifted towards the noise.
     """
 
-def plan_steps(times: Sequence[float], tokens: int, pinned: int = 0, ratio: float | Sequence[float] = 1.0, warmup: int = 4, resets: Sequence[int] = [12, 22], bucket: int = 1) -> list[Step]:
+def plan_steps(times: Sequence[float], tokens: int, pinned: int = 0, ratio: float | Sequence[float] = 1.0, warmup: int = 4, resets: Sequence[int] = [12, 22], bucket: int = 1, end: int | None = None, skip_step: int = 0, skip_every: int = 0, high_ratio: float = 1.0, mode: str = 'corrected') -> list[Step]:
     """
     The steps between the times: which are dense, and how many slots the others compute.
     """
@@ -67,7 +71,7 @@ def advance(output: Array, guidance: Array, velocity: Array, latent: Array, toke
     Guide the head, move every patch along its velocity, score it; in place.
     """
 
-def select(score: Array, age: Array, drops: Array, token: Array, active: int, pinned: int, starvation: float, high_ratio: float, max_age: int, future: Array | None, swaps: Array, counts: Array, keys: Array, stream: int = 0) -> None:
+def select(score: Array, age: Array, drops: Array, token: Array, active: int, pinned: int, starvation: float, high: int, max_age: int, future: Array | None, swaps: Array, counts: Array, keys: Array, mode: str = 'corrected', stream: int = 0) -> None:
     """
     Choose the next head; writes the swaps (B, N, 2) and counts (B,) that lead to it.
     """

@@ -13,21 +13,30 @@ from flagdit.cpp_ext import Step, flow_times, least_max_age, plan_steps, refresh
 from flagdit.engine.errors import RequestError
 
 MAX_STEPS = 1000
+MAX_STARVATION = 10  # the paper takes 0.1; at 10, nine drops are more than a float can weigh
+PAPER_RESETS = (12, 22)
 
 
 @dataclass(frozen=True)
 class RasConfig:
     """Region-adaptive sampling (Liu et al. 2025, arXiv 2502.10389): which part of the picture a step recomputes.
 
+    mode: "corrected", or "paper" for the published code's choices, faults included where they are defined; docs/ras.md
+        compares them row by row.
     ratio: share of the patches recomputed in a RAS step, in (0, 1], or one value per step; 1 is dense sampling.
+    skip_step, skip_every: a linear schedule: this many patches more are left out every so many steps, and about the
+        ratio's share in the middle of the run; 0 and 0 keep the ratio. The paper's example is 256 and 4 of 4096.
     warmup: dense steps at the start.
+    end: the last step that may leave patches out; later ones are dense. None is the end of the run.
     resets: later dense steps. None places two, at .4 and .733 of the run, which is 12 and 22 of 30 as in the paper;
-        below 20 steps one in the middle of the rest, which its ablation found enough.
+        below 20 steps one in the middle of the rest, which its ablation found enough. Paper mode: 12 and 22 if the
+        run has both.
     metric: what ranks the regions, "std" over channels or "l2", of the velocity.
     high_ratio: share of the cached patches taken from the high end of the ranking (1 in the paper's code).
     starvation: how fast a patch that was left out gains priority; 0 turns it off together with the age bound.
     max_age: most steps a patch may go without being recomputed; None is twice the least that the ratio allows.
-    bucket: patches are recomputed in multiples of this.
+        Paper mode has no such bound.
+    bucket: patches are recomputed in multiples of this; in paper mode 1.
     """
 
     ratio: float | Sequence[float] = 0.25
@@ -38,11 +47,17 @@ class RasConfig:
     starvation: float = 0.1
     max_age: int | None = None
     bucket: int = 1
+    mode: Literal["corrected", "paper"] = "corrected"
+    skip_step: int = 0
+    skip_every: int = 0
+    end: int | None = None
 
     def resets_of(self, steps: int) -> list[int]:
         """The reset steps of a run; the default leaves out those that fall into the warm-up."""
         if self.resets is not None:
             return list(self.resets)
+        if self.mode == "paper" and steps > max(PAPER_RESETS):
+            return list(PAPER_RESETS)
         if steps >= 20:
             return sorted({r for r in (round(0.4 * steps), round(0.733 * steps)) if self.warmup < r})
         middle = (self.warmup + steps) // 2
@@ -72,8 +87,8 @@ def make_plan(ras: RasConfig, steps: int, tokens: int, pinned: int = 0, shift: f
         raise RequestError(f"steps is {steps}; allowed are 1 to {MAX_STEPS}")
     if not 0.1 <= shift <= 100:
         raise RequestError(f"shift is {shift}; allowed are 0.1 to 100")
-    if ras.starvation < 0 or not 0 <= ras.high_ratio <= 1:
-        raise RequestError(f"starvation is {ras.starvation}, high_ratio {ras.high_ratio}; allowed: >= 0, and 0 to 1")
+    if not 0 <= ras.starvation <= MAX_STARVATION:
+        raise RequestError(f"starvation is {ras.starvation}; allowed are 0 to {MAX_STARVATION}")
     ratio = ras.ratio if isinstance(ras.ratio, float | int) else list(ras.ratio)
     try:
         planned = plan_steps(
@@ -84,6 +99,11 @@ def make_plan(ras: RasConfig, steps: int, tokens: int, pinned: int = 0, shift: f
             warmup=min(ras.warmup, steps),
             resets=ras.resets_of(steps),
             bucket=ras.bucket,
+            end=ras.end,
+            skip_step=ras.skip_step,
+            skip_every=ras.skip_every,
+            high_ratio=ras.high_ratio,
+            mode=ras.mode,
         )
         max_age = _max_age(ras, planned, tokens, pinned)
         capacity = refresh_capacity(planned, tokens, pinned, max(max_age, least_max_age(planned, tokens, pinned)))
@@ -93,7 +113,9 @@ def make_plan(ras: RasConfig, steps: int, tokens: int, pinned: int = 0, shift: f
 
 
 def _max_age(ras: RasConfig, steps: list[Step], tokens: int, pinned: int) -> int:
-    if ras.starvation == 0:
+    if ras.mode == "paper" and ras.max_age is not None:
+        raise RequestError(f"max_age is {ras.max_age}; paper mode promises no bound, so leave it out")
+    if ras.mode == "paper" or ras.starvation == 0:
         return -1
     least = least_max_age(steps, tokens, pinned)
     if ras.max_age is None:

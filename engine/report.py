@@ -40,6 +40,7 @@ class Report(BaseModel):
     size: tuple[int, int]
     guidance: float
     shift: float
+    mode: str
     ratio: float | list[float]
     tokens: int
     pinned: int

@@ -193,6 +193,7 @@ class Run:
             size=(self.layout.width, self.layout.height),
             guidance=request.guidance,
             shift=request.shift,
+            mode=ras.mode,
             ratio=ras.ratio if isinstance(ras.ratio, float | int) else list(ras.ratio),
             tokens=self.plan.tokens,
             pinned=self.plan.pinned,

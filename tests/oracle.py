@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -51,9 +52,10 @@ class Rule:
     """The options of one selection."""
 
     active: int
+    high: int
     pinned: int = 0
     starvation: float = 0.1
-    high_ratio: float = 1.0
+    mode: str = "corrected"
     max_age: int = -1
     future: list[int] | None = None
 
@@ -74,7 +76,7 @@ def choose(score: np.ndarray, age: np.ndarray, drops: np.ndarray, rule: Rule) ->
     """The active unpinned tokens of one sample; arrays are indexed by token, pinned ones first."""
     k = float(np.float32(rule.starvation))
     tokens = range(rule.pinned, len(score))
-    high = {t: weighted(score[t], drops[t], -k) for t in tokens}
+    high = {t: weighted(score[t], drops[t], k if rule.mode == "paper" else -k) for t in tokens}
     low = {t: weighted(score[t], drops[t], +k) for t in tokens}
 
     def urgency(t: int) -> tuple[float, ...]:
@@ -86,11 +88,10 @@ def choose(score: np.ndarray, age: np.ndarray, drops: np.ndarray, rule: Rule) ->
     def from_low(t: int) -> tuple[float, ...]:
         return (1, 0, t) if math.isnan(low[t]) else (0, low[t], t)
 
-    skip = len(score) - rule.active
-    from_high_count = math.floor(skip * rule.high_ratio + 0.5)
+    from_low_count = len(score) - rule.active - rule.high
     forced = sorted(tokens, key=urgency)[: forced_count([age[t] for t in tokens], rule)]
-    free = sorted(set(tokens) - set(forced), key=from_high)[from_high_count:]
-    free = sorted(free, key=from_low)[skip - from_high_count :]
+    free = sorted(set(tokens) - set(forced), key=from_high)[rule.high :]
+    free = sorted(free, key=from_low)[from_low_count:]
     return set(forced) | set(free)
 
 
@@ -104,18 +105,18 @@ class Trace:
 
 
 def run(
-    steps: Sequence[Step], latent: np.ndarray, outputs: np.ndarray, options: dict[str, float], max_age: int
+    steps: Sequence[Step], latent: np.ndarray, outputs: np.ndarray, options: dict[str, Any], max_age: int
 ) -> Iterator[Trace]:
     """Region-adaptive sampling of one sample; outputs (steps, N, P) are what the model says of every token."""
-    tokens, pinned = len(latent), int(options["pinned"])
+    tokens, pinned = len(latent), options["pinned"]
     velocity, latent = np.zeros_like(latent), latent.copy()
     age, drops = np.zeros(tokens, np.int32), np.zeros(tokens, np.int32)
     active = set(range(pinned, tokens))
     for step, output in zip(steps, outputs, strict=True):
         if not step.dense:
             future = future_capacity(steps, step.index, pinned, max_age)
-            score = patch_score(velocity, int(options["channels"]), "std").astype(np.float32)
-            rule = Rule(step.active, pinned, options["starvation"], options["high_ratio"], max_age, future)
+            score = patch_score(velocity, options["channels"], "std").astype(np.float32)
+            rule = Rule(step.active, step.high, pinned, options["starvation"], options["mode"], max_age, future)
             active = choose(score, age, drops, rule)
         else:
             active = set(range(pinned, tokens))

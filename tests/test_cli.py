@@ -64,6 +64,10 @@ BAD_GENERATE = {
     "size text": (["a", "--size", "big"], "size 'big' is not WIDTHxHEIGHT"),
     "ratio": (["a", "--ratio", "0"], "ratio"),
     "both": (["a", "--ratio", "0.5", "--dense"], "--dense and --ratio 0.5 contradict each other"),
+    "both schedules": (["a", "--schedule", "8/4", "--dense"], "--dense and --schedule 8/4 contradict each other"),
+    "schedule": (["a", "--schedule", "8"], "schedule '8' is not PATCHES/STEPS"),
+    "schedule of nothing": (["a", "--schedule", "8/0"], "schedule '8/0' is not PATCHES/STEPS, neither of them 0"),
+    "steep schedule": (["a", "--schedule", "32/4"], "patches to cache in step 4: got -48, allowed 0..63"),
     "ratio above": (["a", "--ratio", "1.01"], "ratio"),
     "steps": (["a", "--steps", "0"], "steps is 0; allowed are 1 to 1000"),
     "seed": (["a", "--seed", "-1"], "seed -1 is negative"),
@@ -124,6 +128,27 @@ def test_plan_as_json(flagdit) -> None:  # type: ignore[no-untyped-def]
     assert [s["index"] for s in plan["steps"] if s["dense"]] == [0, 1, 2, 3, 12, 22]
     assert {s["active"] for s in plan["steps"]} == {4096, 1024}
     assert plan["expected_speedup"] == pytest.approx(2.5)
+
+
+def test_plan_of_the_paper(flagdit) -> None:  # type: ignore[no-untyped-def]
+    """The example of the published README: 61.25 % of the work."""
+    options = ("--tokens", 4096, "--ratio", 0.5, "--mode", "paper", "--schedule", "256/4")
+    code, out, _ = flagdit("plan", *options, "--json")
+    plan = json.loads(out)
+    assert code == 0
+    assert (plan["mode"], plan["max_age"], plan["flop_ratio"]) == ("paper", -1, pytest.approx(0.6125))
+    code, out, _ = flagdit("plan", *options)
+    assert code == 0 and "no bound on their age" in out
+
+
+def test_generate_as_the_paper(flagdit, bundle_dir: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    for mode in ("corrected", "paper"):
+        outputs = ("-o", f"{mode}.png", "--report", f"{mode}.json")
+        code, _, err = flagdit("generate", PROMPT, "--bundle", bundle_dir, "--mode", mode, *outputs)
+        assert code == 0, err
+        assert json.loads((tmp_path / f"{mode}.json").read_text())["mode"] == mode
+    paper, corrected = (Image.open(tmp_path / f"{mode}.png").tobytes() for mode in ("paper", "corrected"))
+    assert paper != corrected
 
 
 def test_plan_as_a_table(flagdit, bundle_dir: Path) -> None:  # type: ignore[no-untyped-def]

@@ -41,7 +41,8 @@ def test_golden_plan(ratio: float, active: int) -> None:
 def test_step_is_a_value() -> None:
     (step,) = plan_steps([0.0, 1.0], tokens=3, resets=[])
     assert step == Step(0, 0.0, 1.0, 3, True) != Step(0, 0.0, 1.0, 2, False)
-    assert repr(step) == "Step(index=0, t=0, t_next=1, active=3, dense=True)"
+    assert Step(0, 0.0, 1.0, 2, False, 1) != Step(0, 0.0, 1.0, 2, False, 0)
+    assert repr(step) == "Step(index=0, t=0, t_next=1, active=3, dense=True, high=0)"
     assert len({step, Step(0, 0.0, 1.0, 3, True)}) == 1
     with pytest.raises(AttributeError):
         step.active = 2  # type: ignore[misc]

@@ -1,6 +1,7 @@
 """Whole runs: slots, swaps and guarantees against the oracle, which knows tokens only."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import oracle
@@ -29,12 +30,12 @@ def run(
     steps: list[Step],
     latent: np.ndarray,
     outputs: np.ndarray,
-    options: dict[str, float],
+    options: dict[str, Any],
     max_age: int,
 ) -> Iterator[dict[str, np.ndarray]]:
     """The sampler's loop; outputs (steps, N, B, P) are what the model says of every token."""
     slots, samples, values = latent.shape
-    pinned = int(options["pinned"])
+    pinned = options["pinned"]
     future = refresh_capacity(steps, slots, pinned, max_age)
 
     def zeros(*shape: int, dtype: str = "float32") -> np.ndarray:
@@ -54,13 +55,15 @@ def run(
     swaps, counts = zeros(samples, slots, 2, dtype="int32"), zeros(samples, dtype="int32")
     keys, ones = zeros(samples, slots, dtype="uint64"), backend.put(np.ones(values, np.float32))
     chosen = {name: state[name] for name in ("score", "age", "drops")}
-    rule = {name: options[name] for name in ("pinned", "starvation", "high_ratio")}
+    rule = {name: options[name] for name in ("pinned", "starvation", "mode")}
 
     for step in steps:
         if not step.dense:
             row = backend.put(future[step.index])
             out = {"swaps": swaps, "counts": counts, "keys": keys}
-            select(**chosen, token=token, active=step.active, max_age=max_age, future=row, **rule, **out)
+            select(
+                **chosen, token=token, active=step.active, high=step.high, max_age=max_age, future=row, **rule, **out
+            )
             buffers.swap(swaps, counts)
         head = backend.get(token)[: step.active]  # (A, B)
         output = backend.put(np.take_along_axis(outputs[step.index], head[..., None], 0))
@@ -69,14 +72,15 @@ def run(
 
 
 @st.composite
-def runs(draw: st.DrawFn) -> tuple[list[Step], int, dict[str, float]]:
+def runs(draw: st.DrawFn) -> tuple[list[Step], int, dict[str, Any]]:
     tokens, count = draw(st.integers(1, 30)), draw(st.integers(1, 14))
     pinned = draw(st.integers(0, tokens))
     ratio = draw(st.lists(st.sampled_from([0.05, 0.125, 0.25, 0.5, 1.0]), min_size=count, max_size=count))
     resets = draw(st.lists(st.integers(0, count - 1), max_size=2))
-    steps = plan_steps(flow_times(count, 4.0), tokens, pinned, ratio, draw(st.integers(1, 3)), resets)
-    high_ratio = draw(st.sampled_from([0.0, 0.3, 1.0]))
-    options = {"pinned": pinned, "starvation": draw(st.sampled_from([0.0, 0.1])), "high_ratio": high_ratio}
+    mode, high_ratio = draw(st.sampled_from(["corrected", "paper"])), draw(st.sampled_from([0.0, 0.3, 1.0]))
+    sides = {"high_ratio": high_ratio, "mode": mode}
+    steps = plan_steps(flow_times(count, 4.0), tokens, pinned, ratio, draw(st.integers(1, 3)), resets, **sides)
+    options = {"pinned": pinned, "starvation": draw(st.sampled_from([0.0, 0.1])), "mode": mode}
     return steps, tokens, options
 
 
@@ -90,10 +94,10 @@ def random_model(tokens: int, samples: int, steps: int, seed: int) -> tuple[np.n
 @given(case=runs(), slack=st.integers(0, 2), samples=st.integers(1, 3), seed=st.integers(0, 99))
 @settings(max_examples=80, deadline=None)
 def test_run_matches_the_oracle(
-    backend: Backend, case: tuple[list[Step], int, dict[str, float]], slack: int, samples: int, seed: int
+    backend: Backend, case: tuple[list[Step], int, dict[str, Any]], slack: int, samples: int, seed: int
 ) -> None:
     steps, tokens, options = case
-    pinned = int(options["pinned"])
+    pinned = options["pinned"]
     max_age = least_max_age(steps, tokens, pinned) + slack
     latent, outputs = random_model(tokens, samples, len(steps), seed)
     traces = [
@@ -120,7 +124,7 @@ def test_golden_run(backend: Backend, ratio: float, least: int) -> None:
     tokens = 256
     steps = plan_steps(flow_times(30, 4.0), tokens, ratio=ratio)
     assert least_max_age(steps, tokens, 0) == least
-    options = {"pinned": 0, "starvation": 0.1, "high_ratio": 1.0}
+    options = {"pinned": 0, "starvation": 0.1, "mode": "corrected"}
     states = list(run(backend, steps, *random_model(tokens, 1, 30, 0), options, least))
     assert max(state["age"].max() for state in states) == least
     assert [int((state["age"] == 0).sum()) for state in states] == [step.active for step in steps]

@@ -24,11 +24,13 @@ def cases(draw: st.DrawFn) -> Case:
     shape = (slots, samples)
     scores = np.array([0.0, -0.0, 0.5, 1.0, 2.0, np.inf, np.nan], np.float32)
     score = rng.choice(scores, shape) if draw(st.booleans()) else rng.standard_normal(shape)
+    active = draw(st.integers(pinned, slots))
     rule = Rule(
-        active=draw(st.integers(pinned, slots)),
+        active=active,
+        high=draw(st.one_of(st.sampled_from([0, slots - active]), st.integers(0, slots - active))),
         pinned=pinned,
         starvation=draw(st.sampled_from([0.0, 0.1, 1.0])),
-        high_ratio=draw(st.sampled_from([0.0, 0.3, 0.5, 1.0])),
+        mode=draw(st.sampled_from(["corrected", "paper"])),
         max_age=max_age,
     )
     # Capacities that grow with the horizon, and enough of this step's to keep the promise.
@@ -109,7 +111,8 @@ def test_batch_is_each_sample_alone(backend: Backend, case: Case) -> None:
 
 
 @on_devices
-def test_large(backend: Backend) -> None:
+@pytest.mark.parametrize("mode", ["corrected", "paper"])
+def test_large(backend: Backend, mode: str) -> None:
     rng, slots = np.random.default_rng(0), 5000
     arrays = {
         "score": rng.standard_normal((slots, 2)).astype(np.float32) ** 2,
@@ -117,25 +120,29 @@ def test_large(backend: Backend) -> None:
         "drops": rng.integers(0, 300, (slots, 2), np.int32),
         "token": np.repeat(np.arange(slots, dtype=np.int32)[:, None], 2, 1),
     }
-    rule = Rule(2600, 40, 0.1, 0.7, 6, [0, 800, 1600, 2400, 3200, 4000, 4800])
+    rule = Rule(2600, 1680, 40, 0.1, mode, 6, [0, 800, 1600, 2400, 3200, 4000, 4800])
     assert feasible(arrays, rule)
     for b, tokens in enumerate(select_tokens(backend, permuted(arrays, 40, 1), rule)):
         assert tokens == oracle.choose(*(arrays[name][:, b] for name in ("score", "age", "drops")), rule)
 
 
-@pytest.mark.parametrize(("high_ratio", "expected"), [(1.0, {0, 1}), (0.0, {2, 3}), (0.5, {1, 2})])
-def test_the_sides(high_ratio: float, expected: set[int]) -> None:
+@pytest.mark.parametrize("mode", ["corrected", "paper"])
+@pytest.mark.parametrize(("high", "expected"), [(2, {0, 1}), (0, {2, 3}), (1, {1, 2})])
+def test_the_sides(high: int, expected: set[int], mode: str) -> None:
     score = np.array([[1], [2], [3], [4]], np.float32)
     zero, token = np.zeros((4, 1), np.int32), np.arange(4, dtype=np.int32)[:, None]
     arrays = {"score": score, "age": zero, "drops": zero, "token": token}
-    assert select_tokens(DEVICES[0], arrays, Rule(2, high_ratio=high_ratio)) == [expected]
+    assert select_tokens(DEVICES[0], arrays, Rule(2, high, mode=mode)) == [expected]
 
 
-@pytest.mark.parametrize("high_ratio", [0.0, 1.0])
-def test_a_token_cached_often_is_computed_again(high_ratio: float) -> None:
+@pytest.mark.parametrize(
+    ("high", "mode", "expected"), [(0, "corrected", 1), (2, "corrected", 1), (0, "paper", 1), (2, "paper", 0)]
+)
+def test_a_token_cached_often_is_computed_again(high: int, mode: str, expected: int) -> None:
+    """Except in paper mode on the high side, where it is cached all the more (docs/ras.md, row 2)."""
     score, drops = np.ones((3, 1), np.float32), np.array([[0], [3], [1]], np.int32)
     arrays = {"score": score, "age": drops, "drops": drops, "token": np.array([[0], [1], [2]], np.int32)}
-    assert select_tokens(DEVICES[0], arrays, Rule(1, high_ratio=high_ratio)) == [{1}]
+    assert select_tokens(DEVICES[0], arrays, Rule(1, high, mode=mode)) == [{expected}]
 
 
 @pytest.mark.parametrize(
@@ -147,7 +154,8 @@ def test_a_token_cached_often_is_computed_again(high_ratio: float) -> None:
         ("active", 9, "active: got 9, allowed 2..8"),
         ("pinned", -1, "pinned: got -1, allowed 0..8"),
         ("starvation", -0.5, "starvation: got -0.500000, allowed 0 or more"),
-        ("high_ratio", 1.5, "high_ratio: got 1.500000, allowed 0..1"),
+        ("high", 5, "high: got 5, allowed 0..4"),
+        ("mode", "papers", "mode: got 'papers', allowed 'corrected', 'paper'"),
         ("max_age", -2, "max_age: got -2, allowed -1..1023"),
         ("future", None, "future: got another dtype () on cpu, allowed int32 (3,) on cpu"),
         ("swaps", np.zeros((2, 6, 2), np.int32), "swaps: got int32 (2, 6, 2) on cpu, allowed int32 (2, 8, 2)"),
@@ -158,7 +166,7 @@ def test_a_token_cached_often_is_computed_again(high_ratio: float) -> None:
 def test_refuses(name: str, value: object, message: str) -> None:
     arrays = {array: np.zeros((8, 2), np.int32) for array in ("age", "drops", "token")}
     outputs = {"swaps": np.zeros((2, 8, 2), np.int32), "counts": np.zeros(2, np.int32)}
-    options = {"active": 4, "pinned": 2, "starvation": 0.1, "high_ratio": 1.0, "max_age": 2}
+    options = {"active": 4, "pinned": 2, "starvation": 0.1, "high": 4, "max_age": 2}
     good = {"score": np.zeros((8, 2), np.float32), **arrays, **outputs, **options}
     good |= {"keys": np.zeros((2, 8), np.uint64), "future": np.zeros(3, np.int32)}
     with pytest.raises(ValueError, match="select: ") as error:

@@ -6,6 +6,7 @@
 
 #include <string>
 
+#include "flagdit/plan.h"
 #include "flagdit/repartition.h"
 #include "flagdit/tensor.h"
 
@@ -27,6 +28,8 @@ struct SlotView {
 };
 
 SlotView to_slots(const std::string& name, const Array& array);
+
+Mode to_mode(const std::string& op, const std::string& name);
 
 void register_plan(nb::module_& m);
 void register_ops(nb::module_& m);

@@ -47,8 +47,9 @@ void advance_arrays(const ConstArray& output, const ConstArray& guidance, const 
 
 void select_arrays(const ConstArray& score, const ConstArray& age, const ConstArray& drops,
                    const ConstArray& token, int64_t active, int64_t pinned, float starvation,
-                   double high_ratio, int64_t max_age, const std::optional<ConstArray>& future,
-                   const Array& swaps, const Array& counts, const Array& keys, uintptr_t stream) {
+                   int64_t high, int64_t max_age, const std::optional<ConstArray>& future,
+                   const Array& swaps, const Array& counts, const Array& keys,
+                   const std::string& mode, uintptr_t stream) {
   const SelectArgs args{to_tensor("select: score", score),
                         to_tensor("select: age", age),
                         to_tensor("select: drops", drops),
@@ -60,8 +61,9 @@ void select_arrays(const ConstArray& score, const ConstArray& age, const ConstAr
                         active,
                         pinned,
                         starvation,
-                        high_ratio,
-                        max_age};
+                        high,
+                        max_age,
+                        to_mode("select", mode)};
   nb::gil_scoped_release release;
   select(args, to_stream(stream));
 }
@@ -112,8 +114,8 @@ constexpr const char* kAdvance =
     "metric: str = 'std', stream: int = 0) -> None";
 constexpr const char* kSelect =
     "def select(score: Array, age: Array, drops: Array, token: Array, active: int, pinned: int, "
-    "starvation: float, high_ratio: float, max_age: int, future: Array | None, swaps: Array, "
-    "counts: Array, keys: Array, stream: int = 0) -> None";
+    "starvation: float, high: int, max_age: int, future: Array | None, swaps: Array, "
+    "counts: Array, keys: Array, mode: str = 'corrected', stream: int = 0) -> None";
 constexpr const char* kInit = "def __init__(self, arrays: Sequence[Array], samples: int) -> None";
 constexpr const char* kSwap =
     "def swap(self, swaps: Array, counts: Array, stream: int = 0) -> None";
@@ -126,8 +128,8 @@ void register_ops(nb::module_& m) {
         "metric"_a = "std", "stream"_a = 0,
         "Guide the head, move every patch along its velocity, score it; in place.");
   m.def("select", &select_arrays, nb::sig(kSelect), "score"_a, "age"_a, "drops"_a, "token"_a,
-        "active"_a, "pinned"_a, "starvation"_a, "high_ratio"_a, "max_age"_a, "future"_a.none(),
-        "swaps"_a, "counts"_a, "keys"_a, "stream"_a = 0,
+        "active"_a, "pinned"_a, "starvation"_a, "high"_a, "max_age"_a, "future"_a.none(), "swaps"_a,
+        "counts"_a, "keys"_a, "mode"_a = "corrected", "stream"_a = 0,
         "Choose the next head; writes the swaps (B, N, 2) and counts (B,) that lead to it.");
   nb::class_<OwnedSlotBuffers>(m, "SlotBuffers",
                                "The per-slot arrays (N, rows, ...) of one run; keeps them alive.")

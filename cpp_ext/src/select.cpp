@@ -18,9 +18,7 @@ void check_options(const SelectArgs& args, int64_t slots) {
   if (!(args.starvation >= 0.0f) || !std::isfinite(args.starvation)) {
     refuse("select: starvation", std::to_string(args.starvation), "0 or more");
   }
-  if (!(args.high_ratio >= 0.0 && args.high_ratio <= 1.0)) {
-    refuse("select: high_ratio", std::to_string(args.high_ratio), "0..1");
-  }
+  check_range("select: high", args.high, 0, slots - args.active);
 }
 
 void check(const SelectArgs& args) {
@@ -57,10 +55,10 @@ void select(const SelectArgs& args, Stream stream) {
   kernel.samples = args.score.shape[1];
   kernel.active = args.active;
   kernel.pinned = args.pinned;
-  const int64_t skip = kernel.slots - kernel.active;
-  kernel.high = std::llround(static_cast<double>(skip) * args.high_ratio);
-  kernel.low = skip - kernel.high;
-  kernel.starvation = args.starvation;
+  kernel.high = args.high;
+  kernel.low = kernel.slots - kernel.active - kernel.high;
+  kernel.high_rate = args.mode == Mode::paper ? args.starvation : -args.starvation;
+  kernel.low_rate = args.starvation;
   kernel.max_age = static_cast<int32_t>(args.max_age);
   if (args.score.device == Device::cpu) {
     select_cpu(kernel);

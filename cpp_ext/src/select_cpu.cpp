@@ -7,8 +7,10 @@ namespace flagdit {
 namespace {
 
 struct Weigh {
-  float starvation;
-  float operator()(Order order, int32_t drops) const { return weight(order, starvation, drops); }
+  float high_rate, low_rate;
+  float operator()(Order order, int32_t drops) const {
+    return weight(order == Order::low ? low_rate : high_rate, drops);
+  }
 };
 
 using CpuRule = Rule<Weigh>;
@@ -38,7 +40,7 @@ uint64_t threshold(const SelectKernel& k, const CpuRule& rule, int64_t sample, O
 }
 
 CpuRule choose(const SelectKernel& k, int64_t sample) {
-  CpuRule rule{k.max_age, {k.starvation}, {}};
+  CpuRule rule{k.max_age, {k.high_rate, k.low_rate}, {}};
   const Forced forced = find_forced(k, sample);
   rule.choice.age = forced.age;
   rule.choice.forced = threshold(k, rule, sample, Order::forced, forced.count);

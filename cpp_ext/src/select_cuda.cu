@@ -13,16 +13,17 @@ constexpr int kWeights = 256;  // more drops than a plan has steps
 
 // exp() in double is slow where FP64 units are few, and it depends on two small integers only.
 struct WeightTable {
-  float down[kWeights], up[kWeights];
+  float high[kWeights], low[kWeights];
 };
 
 struct Weigh {
   const WeightTable* table;
-  float starvation;
+  float high_rate, low_rate;
 
   __device__ float operator()(Order order, int32_t drops) const {
-    if (drops < 0 || drops >= kWeights) return weight(order, starvation, drops);
-    return order == Order::low ? table->up[drops] : table->down[drops];
+    const bool low = order == Order::low;
+    if (drops < 0 || drops >= kWeights) return weight(low ? low_rate : high_rate, drops);
+    return low ? table->low[drops] : table->high[drops];
   }
 };
 
@@ -41,8 +42,8 @@ struct Shared {
 
 __device__ void fill_weights(const SelectKernel& k, WeightTable& table) {
   for (int drops = threadIdx.x; drops < kWeights; drops += kThreads) {
-    table.down[drops] = weight(Order::high, k.starvation, drops);
-    table.up[drops] = weight(Order::low, k.starvation, drops);
+    table.high[drops] = weight(k.high_rate, drops);
+    table.low[drops] = weight(k.low_rate, drops);
   }
   __syncthreads();
 }
@@ -120,7 +121,7 @@ __device__ uint64_t threshold(const SelectKernel& k, const CudaRule& rule, int64
 }
 
 __device__ CudaRule choose(const SelectKernel& k, int64_t sample, Shared& shared) {
-  CudaRule rule{k.max_age, {&shared.weights, k.starvation}, {}};
+  CudaRule rule{k.max_age, {&shared.weights, k.high_rate, k.low_rate}, {}};
   const Forced forced = find_forced(k, sample, shared);
   rule.choice.age = forced.age;
   rule.choice.forced = threshold(k, rule, sample, Order::forced, forced.count, shared);

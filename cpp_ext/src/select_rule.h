@@ -28,9 +28,9 @@ struct SelectKernel {
   int32_t* counts;        // (B,)
   uint64_t* keys;         // (B, N)
   int64_t slots, samples, active, pinned;
-  int64_t high, low;  // tokens to cache from either side; high + low == slots - active
-  float starvation;
-  int32_t max_age;  // -1: no promise
+  int64_t high, low;          // tokens to cache from either side; high + low == slots - active
+  float high_rate, low_rate;  // exponents a drop, of the weights of either side
+  int32_t max_age;            // -1: no promise
 };
 
 void select_cpu(const SelectKernel& kernel);
@@ -62,9 +62,8 @@ FLAGDIT_HOST_DEVICE inline Token load_token(const SelectKernel& k, int64_t sampl
 }
 
 // In double and then rounded: libraries agree on the result, and equal tokens stay equal.
-FLAGDIT_HOST_DEVICE inline float weight(Order order, float starvation, int32_t drops) {
-  const double rate = order == Order::low ? starvation : -starvation;
-  return static_cast<float>(exp(rate * drops));
+FLAGDIT_HOST_DEVICE inline float weight(float rate, int32_t drops) {
+  return static_cast<float>(exp(static_cast<double>(rate) * drops));
 }
 
 // The bits of a float as an integer of the same order.

@@ -3,14 +3,43 @@
 from __future__ import annotations
 
 import re
+from enum import StrEnum
 from pathlib import Path
 
 from rich.console import Console
 
 from flagdit.engine.errors import OutputError, RequestError
+from flagdit.engine.ras import RasConfig
 
 console = Console()
 messages = Console(stderr=True)
+
+MODE_HELP = "How regions are chosen: corrected forgets none; paper does what the published code does (docs/ras.md)."
+SCHEDULE_HELP = "PATCHES/STEPS: recompute so many patches fewer every so many steps, such as 256/4; static by default."
+
+
+class Mode(StrEnum):
+    """RasConfig.mode on the command line."""
+
+    corrected = "corrected"
+    paper = "paper"
+
+
+def ras_config(ratio: float | None, mode: Mode, schedule: str | None) -> RasConfig:
+    """What the options of a command say about region-adaptive sampling."""
+    step, every = parse_schedule(schedule)
+    share = RasConfig.ratio if ratio is None else ratio
+    return RasConfig(share, mode="paper" if mode is Mode.paper else "corrected", skip_step=step, skip_every=every)
+
+
+def parse_schedule(text: str | None) -> tuple[int, int]:
+    """skip_step and skip_every of a schedule written PATCHES/STEPS."""
+    if text is None:
+        return 0, 0
+    match = re.fullmatch(r"(-?\d{1,6})/(\d{1,4})", text.strip())
+    if match is None or 0 in (int(match[1]), int(match[2])):
+        raise RequestError(f"schedule {text!r} is not PATCHES/STEPS, neither of them 0; for instance 256/4")
+    return int(match[1]), int(match[2])
 
 
 def parse_size(text: str | None) -> tuple[int, int] | None:

@@ -11,7 +11,15 @@ from PIL.PngImagePlugin import PngInfo
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from flagdit.engine.bundle import staged
-from flagdit.engine.commands.common import check_writable, messages, parse_size
+from flagdit.engine.commands.common import (
+    MODE_HELP,
+    SCHEDULE_HELP,
+    Mode,
+    check_writable,
+    messages,
+    parse_size,
+    ras_config,
+)
 from flagdit.engine.errors import RequestError
 from flagdit.engine.pipeline import Pipeline
 from flagdit.engine.ras import DENSE, RasConfig
@@ -32,6 +40,8 @@ def generate(
         float | None, typer.Option(help="Share of the picture that a RAS step recomputes.", show_default="0.25")
     ] = None,
     dense: Annotated[bool, typer.Option("--dense", help="Recompute everything in every step.")] = False,
+    mode: Annotated[Mode, typer.Option(help=MODE_HELP)] = Mode.corrected,
+    schedule: Annotated[str | None, typer.Option(help=SCHEDULE_HELP)] = None,
     shift: Annotated[float | None, typer.Option(help="Time shift; the model's own by default.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; all cores by default.")] = None,
     report: Annotated[Path | None, typer.Option(help="Write what was planned and measured, as JSON.")] = None,
@@ -42,12 +52,12 @@ def generate(
     [dim]flagdit generate "a red apple on a blue background" -o apple.png --map map.png[/]
 
     Region-adaptive sampling is on: after a few dense steps each step recomputes only the quarter of the picture
-    that needs it most. Compare with --dense, or with another --ratio.
+    that needs it most. Compare with --dense, with another --ratio, or with --mode paper.
     """
     check_writable(output, PICTURES)
     check_writable(report, (".json",))
     check_writable(map, PICTURES)
-    ras = _ras(ratio, dense)
+    ras = _ras(ratio, dense, mode, schedule)
     with messages.status("loading the bundle"):
         pipeline = Pipeline.load(bundle, threads=threads)
     shift = pipeline.spec.flow.shift if shift is None else shift
@@ -61,12 +71,13 @@ def generate(
     _summary(result, output)
 
 
-def _ras(ratio: float | None, dense: bool) -> RasConfig:
-    if dense and ratio is not None:
-        raise RequestError(f"--dense and --ratio {ratio:g} contradict each other; give one of them")
-    if dense:
-        return DENSE
-    return RasConfig() if ratio is None else RasConfig(ratio=ratio)
+def _ras(ratio: float | None, dense: bool, mode: Mode, schedule: str | None) -> RasConfig:
+    if not dense:
+        return ras_config(ratio, mode, schedule)
+    for name, value in (("ratio", ratio), ("schedule", schedule)):
+        if value is not None:
+            raise RequestError(f"--dense and --{name} {value} contradict each other; give one of them")
+    return DENSE
 
 
 def _run(pipeline: Pipeline, request: Request) -> Result:

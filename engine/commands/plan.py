@@ -9,17 +9,19 @@ import typer
 from rich.table import Table
 
 from flagdit.engine.bundle import Bundle
-from flagdit.engine.commands.common import console, parse_size
+from flagdit.engine.commands.common import MODE_HELP, SCHEDULE_HELP, Mode, console, parse_size, ras_config
 from flagdit.engine.cost import price
 from flagdit.engine.errors import RequestError
 from flagdit.engine.layout import MAX_TOKENS, TokenLayout
-from flagdit.engine.ras import Plan, RasConfig, make_plan
+from flagdit.engine.ras import Plan, make_plan
 
 
 def plan(
     steps: Annotated[int, typer.Option(help="Steps from noise to picture.")] = 30,
     tokens: Annotated[int | None, typer.Option(help="Tokens of the picture, if no bundle says.")] = None,
     ratio: Annotated[float, typer.Option(help="Share of the picture that a RAS step recomputes.")] = 0.25,
+    mode: Annotated[Mode, typer.Option(help=MODE_HELP)] = Mode.corrected,
+    schedule: Annotated[str | None, typer.Option(help=SCHEDULE_HELP)] = None,
     bundle: Annotated[
         str | None, typer.Option(help="Take tokens and costs from this bundle, or from the demo.")
     ] = None,
@@ -29,12 +31,14 @@ def plan(
     """Show which steps are dense, how many tokens the others compute, and the speedup to expect.
 
     [dim]flagdit plan --steps 30 --tokens 4096 --ratio 0.25[/]
+
+    [dim]flagdit plan --tokens 4096 --ratio 0.5 --mode paper --schedule 256/4[/]  the paper's own schedule
     """
     if (tokens is None) == (bundle is None):
         raise RequestError("give either --tokens or --bundle; for instance: flagdit plan --tokens 4096")
     if tokens is not None and not 1 <= tokens <= MAX_TOKENS:
         raise RequestError(f"tokens is {tokens}; allowed are 1 to {MAX_TOKENS}")
-    ras = RasConfig(ratio=ratio)
+    ras = ras_config(ratio, mode, schedule)
     if bundle is not None:
         spec = Bundle.load(bundle).model
         layout = TokenLayout.of(spec, parse_size(size))
@@ -44,16 +48,17 @@ def plan(
         planned = make_plan(ras, steps, tokens or 0)
         flop_ratio = sum(step.active for step in planned.steps) / (planned.tokens * steps)
     if as_json:
-        typer.echo(json.dumps(_as_dict(planned, ratio, flop_ratio), indent=1))
+        typer.echo(json.dumps(_as_dict(planned, ratio, mode, flop_ratio), indent=1))
     else:
         _print(planned, flop_ratio)
 
 
-def _as_dict(planned: Plan, ratio: float, flop_ratio: float) -> dict[str, object]:
+def _as_dict(planned: Plan, ratio: float, mode: Mode, flop_ratio: float) -> dict[str, object]:
     return {
         "tokens": planned.tokens,
         "pinned": planned.pinned,
         "ratio": ratio,
+        "mode": mode.value,
         "max_age": planned.max_age,
         "flop_ratio": flop_ratio,
         "expected_speedup": 1 / flop_ratio,

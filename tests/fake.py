@@ -1,0 +1,64 @@
+"""Runs without a model: an engine whose velocity depends on the token and the step, and on nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import cast
+
+import numpy as np
+
+from flagdit.engine.layout import TokenLayout
+from flagdit.engine.manifest import ModelSpec
+from flagdit.engine.ras import Plan, RasConfig
+from flagdit.engine.regions import RegionState
+from flagdit.engine.sampler import sample
+from flagdit.engine.session import Array, OnnxSession
+
+SPEC = cast(
+    ModelSpec,
+    SimpleNamespace(layers=SimpleNamespace(count=1, kv_heads=1), rope=SimpleNamespace(head_dim=2, theta=10000.0)),
+)
+
+
+@dataclass
+class FakeEngine:
+    """A session, as far as the sampler knows one."""
+
+    layout: TokenLayout
+    velocities: np.ndarray  # (S, patches, B, P)
+    state: RegionState
+
+    def bind(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> FakeBinding:
+        return FakeBinding(self, outputs["velocity"])
+
+
+@dataclass
+class FakeBinding:
+    engine: FakeEngine
+    output: Array  # (A, B, P)
+    step: int = -1
+
+    def bind_input(self, name: str, row: Array) -> None:
+        self.step = int(row)
+
+    def run(self) -> None:
+        """What a [nextline] token returns is never used, so it is not even a number."""
+        engine, pinned = self.engine, self.engine.layout.pinned
+        patches = engine.layout.patch_index(engine.state.token[pinned : len(self.output)])  # (A - pinned, B)
+        self.output[:pinned] = np.nan
+        self.output[pinned:] = np.take_along_axis(engine.velocities[self.step], patches[..., None], 0)
+
+
+def run(
+    layout: TokenLayout, plan: Plan, ras: RasConfig, noise: np.ndarray, velocities: np.ndarray
+) -> Iterator[tuple[list[set[int]], RegionState]]:
+    """Each sample's active patches, and the state after each step; noise (B, C, H, W), velocities (S, B, C, H, W)."""
+    state = RegionState(SPEC, layout, noise, branches=1)
+    engine = FakeEngine(layout, np.stack([layout.patchify(v) for v in velocities]), state)
+    modulations = {"step": np.arange(len(velocities))}
+    guidance = np.ones(layout.patch_values, np.float32)
+    for timed in sample(cast(OnnxSession, engine), state, plan, {}, modulations, guidance, ras):
+        head = layout.patch_index(state.token[layout.pinned : timed.step.active])
+        yield [set(column.tolist()) for column in head.T], state
