@@ -29,6 +29,7 @@ struct SlotView {
 SlotView to_slots(const std::string& name, const Array& array);
 
 void register_plan(nb::module_& m);
+void register_solver(nb::module_& m);
 void register_ops(nb::module_& m);
 
 }  // namespace flagdit::python
