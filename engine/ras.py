@@ -9,10 +9,20 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from flagdit.cpp_ext import Step, flow_times, least_max_age, plan_steps, refresh_capacity
+from flagdit.cpp_ext import (
+    Evaluation,
+    Step,
+    flow_times,
+    least_max_age,
+    plan_evaluations,
+    plan_steps,
+    refresh_capacity,
+)
 from flagdit.engine.errors import RequestError
 
 MAX_STEPS = 1000
+
+Solver = Literal["euler", "midpoint", "heun", "ab2"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +38,9 @@ class RasConfig:
     starvation: how fast a patch that was left out gains priority; 0 turns it off together with the age bound.
     max_age: most steps a patch may go without being recomputed; None is twice the least that the ratio allows.
     bucket: patches are recomputed in multiples of this.
+    forecast: velocity of a cached patch: 0 is that of its last computation (as published), 1 extrapolates its last two
+        in a line through time.
+    forecast_clamp: most that an extrapolation may change a velocity, in units of its norm; half of it by default.
     """
 
     ratio: float | Sequence[float] = 0.25
@@ -38,6 +51,8 @@ class RasConfig:
     starvation: float = 0.1
     max_age: int | None = None
     bucket: int = 1
+    forecast: Literal[0, 1] = 0
+    forecast_clamp: float = 0.5
 
     def resets_of(self, steps: int) -> list[int]:
         """The reset steps of a run; the default leaves out those that fall into the warm-up."""
@@ -57,39 +72,71 @@ class Plan:
     """All decisions about which step recomputes how much, made before anything runs."""
 
     steps: list[Step]
+    evaluations: list[Evaluation]  # engine calls, in order: one or two a step, as the solver needs
     tokens: int
     pinned: int
     max_age: int  # -1: no bound
     capacity: npt.NDArray[np.int32]  # (S, max_age + 1): patches that the steps after each one can still recompute
+    forecast: float  # most that extrapolation changes a cached velocity, in units of its norm; 0: nothing
+
+    @property
+    def keeps_slopes(self) -> bool:
+        """Whether the run needs to know how velocities change."""
+        return self.forecast > 0 or any(e.bend for e in self.evaluations)
 
 
-def make_plan(ras: RasConfig, steps: int, tokens: int, pinned: int = 0, shift: float = 1.0) -> Plan:
-    """Plan `steps` steps over `tokens` tokens, of which `pinned` are always recomputed.
+def make_plan(
+    ras: RasConfig,
+    steps: int | Sequence[float],
+    tokens: int,
+    pinned: int = 0,
+    shift: float = 1.0,
+    solver: Solver = "euler",
+) -> Plan:
+    """Plan `steps` steps, or those between given times, over `tokens` tokens, of which `pinned` are always recomputed.
 
     Raises RequestError if an option is out of bounds.
     """
-    if not 1 <= steps <= MAX_STEPS:
-        raise RequestError(f"steps is {steps}; allowed are 1 to {MAX_STEPS}")
-    if not 0.1 <= shift <= 100:
-        raise RequestError(f"shift is {shift}; allowed are 0.1 to 100")
+    times = _times(steps, shift)
     if ras.starvation < 0 or not 0 <= ras.high_ratio <= 1:
         raise RequestError(f"starvation is {ras.starvation}, high_ratio {ras.high_ratio}; allowed: >= 0, and 0 to 1")
+    if ras.forecast not in (0, 1) or not 0 < ras.forecast_clamp <= 100:
+        raise RequestError(
+            f"forecast is {ras.forecast}, forecast_clamp {ras.forecast_clamp}; allowed: 0 or 1, and above 0 to 100"
+        )
+    count = len(times) - 1
     ratio = ras.ratio if isinstance(ras.ratio, float | int) else list(ras.ratio)
     try:
         planned = plan_steps(
-            flow_times(steps, shift),
+            times,
             tokens,
             pinned=pinned,
             ratio=ratio,
-            warmup=min(ras.warmup, steps),
-            resets=ras.resets_of(steps),
+            warmup=min(ras.warmup, count),
+            resets=ras.resets_of(count),
             bucket=ras.bucket,
         )
+        evaluations = plan_evaluations(planned, solver)
         max_age = _max_age(ras, planned, tokens, pinned)
         capacity = refresh_capacity(planned, tokens, pinned, max(max_age, least_max_age(planned, tokens, pinned)))
     except ValueError as error:
-        raise RequestError(str(error).removeprefix("plan_steps: ")) from None
-    return Plan(planned, tokens, pinned, max_age, capacity)
+        raise RequestError(str(error).removeprefix("plan_steps: ").removeprefix("plan_evaluations: ")) from None
+    return Plan(planned, evaluations, tokens, pinned, max_age, capacity, ras.forecast * ras.forecast_clamp)
+
+
+def _times(steps: int | Sequence[float], shift: float) -> list[float]:
+    """The times that the steps lie between."""
+    count = steps if isinstance(steps, int | np.integer) else max(len(steps) - 1, 0)
+    if not 1 <= count <= MAX_STEPS:
+        raise RequestError(f"steps is {count}; allowed are 1 to {MAX_STEPS}")
+    if not 0.1 <= shift <= 100:
+        raise RequestError(f"shift is {shift}; allowed are 0.1 to 100")
+    if isinstance(steps, int | np.integer):
+        return flow_times(int(steps), shift)
+    times = [float(t) for t in steps]
+    if (times[0], times[-1]) != (0.0, 1.0):
+        raise RequestError(f"the times run from {times[0]:g} to {times[-1]:g}; allowed is 0 (noise) to 1 (data)")
+    return times
 
 
 def _max_age(ras: RasConfig, steps: list[Step], tokens: int, pinned: int) -> int:

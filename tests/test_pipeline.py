@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from reference import euler
+from reference import sample
 from tiny import TINY, random_flag_dit
 
 from flagdit.engine import DENSE, Pipeline, RasConfig, RequestError
@@ -38,7 +38,7 @@ def test_dense_run_is_torchs(pipeline: Pipeline, flag_dit: FlagDiT) -> None:
     noise = torch.from_numpy(np.random.default_rng(7).standard_normal((1, 3, 32, 32), np.float32))
     text, mask = features(pipeline, [PROMPT, ""])
     with torch.no_grad():
-        expected = euler(flag_dit.state_dict(), noise, text, mask, patch=4, steps=30, guidance=4.0)
+        expected = sample(flag_dit.state_dict(), noise, text, mask, 4, np.linspace(0, 1, 31).tolist(), guidance=4.0)
     assert expected.abs().max() > 0.5
     assert difference(result.latents, expected.numpy()) < 1e-4
 
@@ -107,7 +107,9 @@ def test_any_size_that_tiles(pipeline: Pipeline, flag_dit: FlagDiT, size: tuple[
     assert dense.image.size == size
     noise = torch.from_numpy(np.random.default_rng(0).standard_normal((1, 3, height, width), np.float32))
     with torch.no_grad():
-        expected = euler(flag_dit.state_dict(), noise, *features(pipeline, [PROMPT, ""]), 4, 4, 4.0)
+        expected = sample(
+            flag_dit.state_dict(), noise, *features(pipeline, [PROMPT, ""]), 4, [0, 0.25, 0.5, 0.75, 1], 4.0
+        )
     assert difference(dense.latents, expected.numpy()) < 1e-4
     ras = pipeline(PROMPT, size=size, ras=RasConfig(ratio=0.5))
     assert ras.refreshes.shape == (1, height // 4, width // 4)
@@ -126,7 +128,8 @@ def test_any_patch_size(tmp_path: Path, text_encoder: Path, patch: int) -> None:
     result = pipeline(PROMPT, steps=6, ras=DENSE)
     noise = torch.from_numpy(np.random.default_rng(0).standard_normal((1, 4, 8, 16), np.float32))
     with torch.no_grad():
-        expected = euler(model.state_dict(), noise, *features(pipeline, [PROMPT, ""]), patch, 6, 4.0)
+        times = np.linspace(0, 1, 7).tolist()
+        expected = sample(model.state_dict(), noise, *features(pipeline, [PROMPT, ""]), patch, times, 4.0)
     assert difference(result.latents, expected.numpy()) < 1e-4
     pipeline(PROMPT, ras=RasConfig(ratio=0.5))
 

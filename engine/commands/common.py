@@ -4,13 +4,29 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Annotated, cast
 
+import typer
 from rich.console import Console
 
 from flagdit.engine.errors import OutputError, RequestError
+from flagdit.engine.ras import Solver
 
 console = Console()
 messages = Console(stderr=True)
+
+SolverOption = Annotated[
+    str,
+    typer.Option(
+        help="How a step is made: [bold]euler[/]; [bold]ab2[/], of second order at the same price; [bold]midpoint[/] "
+        "or [bold]heun[/], of second order with two engine calls a step: give them half the steps."
+    ),
+]
+
+
+def parse_solver(text: str) -> Solver:
+    """The solver of that name. Checks nothing: the plan does, and refuses a name that is none."""
+    return cast(Solver, text)
 
 
 def parse_size(text: str | None) -> tuple[int, int] | None:

@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from flagdit.engine.bundle import Bundle
-from flagdit.engine.commands.common import console, parse_size
+from flagdit.engine.commands.common import SolverOption, console, parse_size, parse_solver
 from flagdit.engine.cost import price
 from flagdit.engine.errors import RequestError
 from flagdit.engine.layout import MAX_TOKENS, TokenLayout
@@ -18,6 +18,7 @@ from flagdit.engine.ras import Plan, RasConfig, make_plan
 
 def plan(
     steps: Annotated[int, typer.Option(help="Steps from noise to picture.")] = 30,
+    solver: SolverOption = "euler",
     tokens: Annotated[int | None, typer.Option(help="Tokens of the picture, if no bundle says.")] = None,
     ratio: Annotated[float, typer.Option(help="Share of the picture that a RAS step recomputes.")] = 0.25,
     bundle: Annotated[
@@ -38,23 +39,25 @@ def plan(
     if bundle is not None:
         spec = Bundle.load(bundle).model
         layout = TokenLayout.of(spec, parse_size(size))
-        planned = make_plan(ras, steps, layout.tokens, layout.pinned, spec.flow.shift)
+        planned = make_plan(ras, steps, layout.tokens, layout.pinned, spec.flow.shift, parse_solver(solver))
         flop_ratio = price(spec, planned).flop_ratio
     else:
-        planned = make_plan(ras, steps, tokens or 0)
+        planned = make_plan(ras, steps, tokens or 0, solver=parse_solver(solver))
         flop_ratio = sum(step.active for step in planned.steps) / (planned.tokens * steps)
     if as_json:
-        typer.echo(json.dumps(_as_dict(planned, ratio, flop_ratio), indent=1))
+        typer.echo(json.dumps(_as_dict(planned, ratio, flop_ratio, solver), indent=1))
     else:
         _print(planned, flop_ratio)
 
 
-def _as_dict(planned: Plan, ratio: float, flop_ratio: float) -> dict[str, object]:
+def _as_dict(planned: Plan, ratio: float, flop_ratio: float, solver: str) -> dict[str, object]:
     return {
         "tokens": planned.tokens,
         "pinned": planned.pinned,
         "ratio": ratio,
         "max_age": planned.max_age,
+        "solver": solver,
+        "evaluations": len(planned.evaluations),
         "flop_ratio": flop_ratio,
         "expected_speedup": 1 / flop_ratio,
         "steps": [
@@ -77,9 +80,10 @@ def _print(planned: Plan, flop_ratio: float) -> None:
         table.add_row(str(step.index), f"{step.t:.3f}", str(step.active), label)
     console.print(table)
     dense = sum(step.dense for step in planned.steps)
+    calls = len(planned.evaluations)
     bound = "no bound on their age" if planned.max_age < 0 else f"none older than {planned.max_age} steps"
     console.print(
-        f"{dense} dense and {len(planned.steps) - dense} RAS steps over {planned.tokens} tokens, {bound}: "
-        f"{flop_ratio:.1%} of the dense work, speedup up to {1 / flop_ratio:.2f}x",
+        f"{dense} dense and {len(planned.steps) - dense} RAS steps over {planned.tokens} tokens, {calls} evaluations, "
+        f"{bound}: {flop_ratio:.1%} of the dense work, speedup up to {1 / flop_ratio:.2f}x",
         highlight=False,
     )
