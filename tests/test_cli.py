@@ -64,6 +64,7 @@ def test_solvers(flagdit, bundle_dir: Path, tmp_path: Path) -> None:  # type: ig
         code, _, err = flagdit("generate", PROMPT, *options, "--report", "r.json")
         assert code == 0, err
         assert ("8 steps (5 dense, 16 evaluations)" in err) == (calls == 16)
+        assert f"of the work of dense {solver}" in err
         report = json.loads((tmp_path / "r.json").read_text())
         assert (report["solver"], report["evaluations"], len(report["steps"])) == (solver, calls, 8)
         code, out, _ = flagdit("plan", "--tokens", 64, "--steps", 8, "--solver", solver)

@@ -77,8 +77,9 @@ def test_unchanged_input_is_a_fixed_point(pipeline: Pipeline, ratio: float) -> N
     assert max(difference(v, dense[token]) for token, v in active.items()) < 1e-5
 
 
-def test_the_order_of_slots_does_not_matter(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = pipeline(PROMPT, seed=1).latents
+@pytest.mark.parametrize("options", [{}, {"solver": "ab2", "ras": RasConfig(forecast=1)}])
+def test_the_order_of_slots_does_not_matter(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, options: dict) -> None:
+    expected = pipeline(PROMPT, seed=1, **options).latents
     slots = TokenLayout.slots
 
     def shuffled(layout: TokenLayout) -> np.ndarray:
@@ -87,7 +88,7 @@ def test_the_order_of_slots_does_not_matter(pipeline: Pipeline, monkeypatch: pyt
         return np.concatenate([generator.permutation(part) for part in np.split(order, [layout.pinned])])
 
     monkeypatch.setattr(TokenLayout, "slots", shuffled)
-    assert difference(pipeline(PROMPT, seed=1).latents, expected) < 1e-5
+    assert difference(pipeline(PROMPT, seed=1, **options).latents, expected) < 1e-5
 
 
 def test_a_batch_is_its_pictures(pipeline: Pipeline) -> None:

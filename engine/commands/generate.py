@@ -105,11 +105,12 @@ def save_picture(image: Image.Image, path: Path, result: Result) -> None:
 
 def _summary(result: Result, output: Path) -> None:
     report = result.report
+    share = f"{report.flop_ratio:.0%} of the work of dense {report.solver}"
     full = sum(step.dense for step in report.steps)
     calls = "" if report.evaluations == len(report.steps) else f", {report.evaluations} evaluations"
     messages.print(
         f"{output}  {report.size[0]}x{report.size[1]}, {len(report.steps)} steps ({full} dense{calls}) in "
-        f"{report.seconds['total']:.2f} s on {report.backend}; {report.flop_ratio:.0%} of the work of dense sampling",
+        f"{report.seconds['total']:.2f} s on {report.backend}; {share}",
         highlight=False,
         soft_wrap=True,
     )

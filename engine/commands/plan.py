@@ -47,7 +47,7 @@ def plan(
     if as_json:
         typer.echo(json.dumps(_as_dict(planned, ratio, flop_ratio, solver), indent=1))
     else:
-        _print(planned, flop_ratio)
+        _print(planned, flop_ratio, solver)
 
 
 def _as_dict(planned: Plan, ratio: float, flop_ratio: float, solver: str) -> dict[str, object]:
@@ -67,7 +67,7 @@ def _as_dict(planned: Plan, ratio: float, flop_ratio: float, solver: str) -> dic
     }
 
 
-def _print(planned: Plan, flop_ratio: float) -> None:
+def _print(planned: Plan, flop_ratio: float, solver: str) -> None:
     table = Table(header_style="bold", box=None)
     for name in ("step", "t", "active", ""):
         table.add_column(name, justify="left" if not name else "right")
@@ -84,6 +84,6 @@ def _print(planned: Plan, flop_ratio: float) -> None:
     bound = "no bound on their age" if planned.max_age < 0 else f"none older than {planned.max_age} steps"
     console.print(
         f"{dense} dense and {len(planned.steps) - dense} RAS steps over {planned.tokens} tokens, {calls} evaluations, "
-        f"{bound}: {flop_ratio:.1%} of the dense work, speedup up to {1 / flop_ratio:.2f}x",
+        f"{bound}: {flop_ratio:.1%} of the work of dense {solver}, speedup up to {1 / flop_ratio:.2f}x",
         highlight=False,
     )
