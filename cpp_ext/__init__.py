@@ -6,11 +6,13 @@ Arrays are NumPy or DLPack, C-contiguous, all on one device, and are never copie
 """
 
 from flagdit.cpp_ext._ext import (
+    Evaluation,
     SlotBuffers,
     Step,
     advance,
     flow_times,
     least_max_age,
+    plan_evaluations,
     plan_steps,
     refresh_capacity,
     select,
@@ -20,11 +22,13 @@ from flagdit.cpp_ext.arrays import Array
 
 __all__ = [
     "Array",
+    "Evaluation",
     "SlotBuffers",
     "Step",
     "advance",
     "flow_times",
     "least_max_age",
+    "plan_evaluations",
     "plan_steps",
     "refresh_capacity",
     "select",

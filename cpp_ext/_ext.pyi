@@ -66,7 +66,43 @@ def refresh_capacity(steps: Sequence[Step], tokens: int, pinned: int, max_age: i
     (steps, max_age + 1): patches that the h steps after step s can compute.
     """
 
-def advance(output: Array, guidance: Array, velocity: Array, latent: Array, tokens: Array, score: Array, age: Array, drops: Array, dt: float, pinned: int, channels: int, metric: str = 'std', stream: int = 0) -> None:
+class Evaluation:
+    """One call of the engine, and what it adds to the latent."""
+
+    def __init__(self, step: int, t: float, dt: float, bend: float, last: bool) -> None: ...
+
+    @property
+    def step(self) -> int:
+        """Index of the step that it is part of."""
+
+    @property
+    def t(self) -> float:
+        """Where the velocity is evaluated; 0 is noise, 1 is data."""
+
+    @property
+    def dt(self) -> float:
+        """How far the latent moves along the velocity."""
+
+    @property
+    def bend(self) -> float:
+        """How far it moves along the velocity's slope."""
+
+    @property
+    def last(self) -> bool:
+        """Whether its step ends with it."""
+
+    def __eq__(self, other: object, /) -> bool: ...
+
+    def __hash__(self) -> int: ...
+
+    def __repr__(self) -> str: ...
+
+def plan_evaluations(steps: Sequence[Step], solver: str = 'euler') -> list[Evaluation]:
+    """
+    What the engine is called for: once a step, twice with 'midpoint' and 'heun'.
+    """
+
+def advance(output: Array, guidance: Array, velocity: Array, latent: Array, tokens: Array, score: Array, age: Array, drops: Array, dt: float, pinned: int, channels: int, metric: str = 'std', last: bool = True, slope: Array | None = None, time: Array | None = None, t: float = 0, bend: float = 0, forecast: float = 0, stream: int = 0) -> None:
     """
     Guide the head, move every patch along its velocity, score it; in place.
     """

@@ -3,7 +3,7 @@
 from flagdit.engine.bundle import Bundle
 from flagdit.engine.errors import BackendError, BuildError, BundleError, FlagditError, OutputError, RequestError
 from flagdit.engine.pipeline import Pipeline
-from flagdit.engine.ras import DENSE, Plan, RasConfig, make_plan
+from flagdit.engine.ras import DENSE, Plan, RasConfig, Solver, make_plan
 from flagdit.engine.report import Report, StepReport
 from flagdit.engine.run import Preview, Request, Result, Run
 
@@ -24,6 +24,7 @@ __all__ = [
     "RequestError",
     "Result",
     "Run",
+    "Solver",
     "StepReport",
     "make_plan",
 ]

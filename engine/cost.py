@@ -12,14 +12,14 @@ from flagdit.engine.ras import Plan
 class Cost:
     """Price of a plan for one model."""
 
-    step_flops: list[float]
-    dense_step_flops: float
+    flops: list[float]  # of every evaluation
+    dense_flops: float  # of a dense one
     cache_bytes: int
 
     @property
     def flop_ratio(self) -> float:
-        """FLOPs of the plan over those of as many dense steps."""
-        return sum(self.step_flops) / (self.dense_step_flops * len(self.step_flops))
+        """FLOPs of the plan over those of as many dense evaluations: of dense sampling with the same solver."""
+        return sum(self.flops) / (self.dense_flops * len(self.flops))
 
     @property
     def expected_speedup(self) -> float:
@@ -28,7 +28,7 @@ class Cost:
 
 
 def step_flops(layers: Layers, active: int, tokens: int, rows: int, text: int, patch_values: int) -> float:
-    """FLOPs (2 per multiply-add) of one step: `active` queries over `tokens` keys and `text` text keys."""
+    """FLOPs (2 per multiply-add) of one evaluation: `active` queries over `tokens` keys and `text` text keys."""
     d_kv = layers.width // layers.heads * layers.kv_heads
     linear = 2 * layers.width**2 + 2 * layers.width * d_kv + 3 * layers.width * layers.ffn
     attention = 2 * (tokens + text) * layers.width
@@ -49,4 +49,6 @@ def price(
     d_kv = spec.layers.width // spec.layers.heads * spec.layers.kv_heads
     keys_values = 2 * spec.layers.count * plan.tokens * rows * d_kv * value_bytes
     velocity = plan.tokens * samples * patch_values * 4
-    return Cost([flops(s.active) for s in plan.steps], flops(plan.tokens), keys_values + velocity)
+    slope = velocity + plan.tokens * samples * 4 if plan.keeps_slopes else 0  # and its time
+    calls = [flops(plan.steps[evaluation.step].active) for evaluation in plan.evaluations]
+    return Cost(calls, flops(plan.tokens), keys_values + velocity + slope)

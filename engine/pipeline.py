@@ -8,7 +8,7 @@ from pathlib import Path
 from flagdit.engine.bundle import Bundle
 from flagdit.engine.errors import BackendError, RequestError
 from flagdit.engine.manifest import Graph
-from flagdit.engine.ras import RasConfig
+from flagdit.engine.ras import RasConfig, Solver
 from flagdit.engine.run import Preview, Request, Result, Run, Stages
 from flagdit.engine.session import OnnxSession
 from flagdit.engine.text import TextEncoder
@@ -42,17 +42,20 @@ class Pipeline:
         prompts: Sequence[str] | None = None,
         seed: int = 0,
         seeds: Sequence[int] | None = None,
-        steps: int = 30,
+        steps: int | Sequence[float] = 30,
         size: tuple[int, int] | None = None,
         guidance: float = 4.0,
         shift: float | None = None,
+        solver: Solver = "euler",
         ras: RasConfig = RasConfig(),  # noqa: B008 (frozen)
         on_step: Callable[[Preview], None] | None = None,
     ) -> Result:
         """Generate a picture of `prompt`, or one of each of `prompts`.
 
         seeds: one per prompt, by default seed, seed + 1, ... size: (width, height), by default the model's own.
-        shift: time shift, by default the model's own. ras: see RasConfig; `DENSE` recomputes everything.
+        steps: how many, or the times they lie between, from 0 (noise) to 1 (data). shift: time shift of a number of
+        steps, by default the model's own. solver: how a step is made; "midpoint" and "heun" call the engine twice.
+        ras: see RasConfig; `DENSE` recomputes everything.
         on_step: called after every step. Raises RequestError if something asked for is out of bounds.
         """
         if (prompt is None) == (prompts is None):
@@ -60,7 +63,7 @@ class Pipeline:
         texts = [prompt] if prompt is not None else list(prompts or [])
         numbers = list(seeds) if seeds is not None else [seed + i for i in range(len(texts))]
         shift = self.spec.flow.shift if shift is None else shift
-        run = self.start(Request(texts, numbers, steps, size, guidance, shift, ras))
+        run = self.start(Request(texts, numbers, steps, size, guidance, shift, ras, solver))
         for preview in run:
             if on_step is not None:
                 on_step(preview)

@@ -9,12 +9,22 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from flagdit.cpp_ext import Step, flow_times, least_max_age, plan_steps, refresh_capacity
+from flagdit.cpp_ext import (
+    Evaluation,
+    Step,
+    flow_times,
+    least_max_age,
+    plan_evaluations,
+    plan_steps,
+    refresh_capacity,
+)
 from flagdit.engine.errors import RequestError
 
 MAX_STEPS = 1000
 MAX_STARVATION = 10  # the paper takes 0.1; at 10, nine drops are more than a float can weigh
 PAPER_RESETS = (12, 22)
+
+Solver = Literal["euler", "midpoint", "heun", "ab2"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +47,9 @@ class RasConfig:
     max_age: most steps a patch may go without being recomputed; None is twice the least that the ratio allows.
         Paper mode has no such bound.
     bucket: patches are recomputed in multiples of this; in paper mode 1.
+    forecast: velocity of a cached patch: 0 is that of its last computation (as published), 1 extrapolates its last two
+        in a line through time.
+    forecast_clamp: most that an extrapolation may change a velocity, in units of its norm; half of it by default.
     """
 
     ratio: float | Sequence[float] = 0.25
@@ -51,6 +64,8 @@ class RasConfig:
     skip_step: int = 0
     skip_every: int = 0
     end: int | None = None
+    forecast: Literal[0, 1] = 0
+    forecast_clamp: float = 0.5
 
     def resets_of(self, steps: int) -> list[int]:
         """The reset steps of a run; the default leaves out those that fall into the warm-up."""
@@ -72,32 +87,43 @@ class Plan:
     """All decisions about which step recomputes how much, made before anything runs."""
 
     steps: list[Step]
+    evaluations: list[Evaluation]  # engine calls, in order: one or two a step, as the solver needs
     tokens: int
     pinned: int
     max_age: int  # -1: no bound
     capacity: npt.NDArray[np.int32]  # (S, max_age + 1): patches that the steps after each one can still recompute
+    forecast: float  # most that extrapolation changes a cached velocity, in units of its norm; 0: nothing
+
+    @property
+    def keeps_slopes(self) -> bool:
+        """Whether the run needs to know how velocities change."""
+        return self.forecast > 0 or any(e.bend for e in self.evaluations)
 
 
-def make_plan(ras: RasConfig, steps: int, tokens: int, pinned: int = 0, shift: float = 1.0) -> Plan:
-    """Plan `steps` steps over `tokens` tokens, of which `pinned` are always recomputed.
+def make_plan(
+    ras: RasConfig,
+    steps: int | Sequence[float],
+    tokens: int,
+    pinned: int = 0,
+    shift: float = 1.0,
+    solver: Solver = "euler",
+) -> Plan:
+    """Plan `steps` steps, or those between given times, over `tokens` tokens, of which `pinned` are always recomputed.
 
     Raises RequestError if an option is out of bounds.
     """
-    if not 1 <= steps <= MAX_STEPS:
-        raise RequestError(f"steps is {steps}; allowed are 1 to {MAX_STEPS}")
-    if not 0.1 <= shift <= 100:
-        raise RequestError(f"shift is {shift}; allowed are 0.1 to 100")
-    if not 0 <= ras.starvation <= MAX_STARVATION:
-        raise RequestError(f"starvation is {ras.starvation}; allowed are 0 to {MAX_STARVATION}")
+    times = _times(steps, shift)
+    _check(ras, solver)
+    count = len(times) - 1
     ratio = ras.ratio if isinstance(ras.ratio, float | int) else list(ras.ratio)
     try:
         planned = plan_steps(
-            flow_times(steps, shift),
+            times,
             tokens,
             pinned=pinned,
             ratio=ratio,
-            warmup=min(ras.warmup, steps),
-            resets=ras.resets_of(steps),
+            warmup=min(ras.warmup, count),
+            resets=ras.resets_of(count),
             bucket=ras.bucket,
             end=ras.end,
             skip_step=ras.skip_step,
@@ -105,11 +131,39 @@ def make_plan(ras: RasConfig, steps: int, tokens: int, pinned: int = 0, shift: f
             high_ratio=ras.high_ratio,
             mode=ras.mode,
         )
+        evaluations = plan_evaluations(planned, solver)
         max_age = _max_age(ras, planned, tokens, pinned)
         capacity = refresh_capacity(planned, tokens, pinned, max(max_age, least_max_age(planned, tokens, pinned)))
     except ValueError as error:
-        raise RequestError(str(error).removeprefix("plan_steps: ")) from None
-    return Plan(planned, tokens, pinned, max_age, capacity)
+        raise RequestError(str(error).removeprefix("plan_steps: ").removeprefix("plan_evaluations: ")) from None
+    return Plan(planned, evaluations, tokens, pinned, max_age, capacity, ras.forecast * ras.forecast_clamp)
+
+
+def _check(ras: RasConfig, solver: Solver) -> None:
+    """Refuse options that the core does not see, or could not tell the mode of."""
+    if not 0 <= ras.starvation <= MAX_STARVATION:
+        raise RequestError(f"starvation is {ras.starvation}; allowed are 0 to {MAX_STARVATION}")
+    if ras.forecast not in (0, 1) or not 0 < ras.forecast_clamp <= 100:
+        raise RequestError(
+            f"forecast is {ras.forecast}, forecast_clamp {ras.forecast_clamp}; allowed: 0 or 1, and above 0 to 100"
+        )
+    if ras.mode == "paper" and (ras.forecast or solver != "euler"):
+        raise RequestError(f"paper mode is Euler without forecast; got {solver}, forecast {ras.forecast}")
+
+
+def _times(steps: int | Sequence[float], shift: float) -> list[float]:
+    """The times that the steps lie between."""
+    count = steps if isinstance(steps, int | np.integer) else max(len(steps) - 1, 0)
+    if not 1 <= count <= MAX_STEPS:
+        raise RequestError(f"steps is {count}; allowed are 1 to {MAX_STEPS}")
+    if not 0.1 <= shift <= 100:
+        raise RequestError(f"shift is {shift}; allowed are 0.1 to 100")
+    if isinstance(steps, int | np.integer):
+        return flow_times(int(steps), shift)
+    times = [float(t) for t in steps]
+    if (times[0], times[-1]) != (0.0, 1.0):
+        raise RequestError(f"the times run from {times[0]:g} to {times[-1]:g}; allowed is 0 (noise) to 1 (data)")
+    return times
 
 
 def _max_age(ras: RasConfig, steps: list[Step], tokens: int, pinned: int) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from flagdit.cpp_ext import SlotBuffers, advance, select
+from flagdit.cpp_ext import Evaluation, SlotBuffers, advance, select
 from flagdit.engine.layout import FloatArray, TokenLayout, rope_rows
 from flagdit.engine.manifest import ModelSpec
 from flagdit.engine.ras import Plan, RasConfig
@@ -19,8 +19,10 @@ from flagdit.engine.session import Array, empty
 class RegionState:
     """Buffers of B samples with N tokens; R = branches * B rows (row r belongs to sample r % B)."""
 
-    def __init__(self, spec: ModelSpec, layout: TokenLayout, noise: FloatArray, branches: int) -> None:
-        """Start from noise (B, C, H, W)."""
+    def __init__(
+        self, spec: ModelSpec, layout: TokenLayout, noise: FloatArray, branches: int, slopes: bool = False
+    ) -> None:
+        """Start from noise (B, C, H, W); with `slopes` keep what solvers of second order and forecasts need."""
         b, n, p = len(noise), layout.tokens, layout.patch_values
         rows = branches * b
         slots = layout.slots()
@@ -30,6 +32,8 @@ class RegionState:
         self.latent = np.zeros((n, b, p), np.float32)
         self.latent[layout.pinned :] = layout.patchify(noise)[patches]
         self.velocity = np.zeros((n, b, p), np.float32)
+        self.slope = np.zeros((n, b, p), np.float32) if slopes else None
+        self.time = np.full((n, b), -np.inf, np.float32) if slopes else None
         self.output = empty((n, rows, p))
         self.tokens = np.tile(self.latent, (1, branches, 1))  # (N, R, P)
         self.special = np.zeros((n, 1), np.float32)
@@ -40,10 +44,11 @@ class RegionState:
         self.keys, self.values = ([empty((n, rows, g, d)) for _ in range(spec.layers.count)] for _ in range(2))
         self.age, self.drops = (np.zeros((n, b), np.int32) for _ in range(2))
         self.score = np.zeros((n, b), np.float32)
-        self.refreshes = np.zeros((b, n), np.int32)  # by token: how often it was computed
+        self.refreshes = np.zeros((b, n), np.int32)  # by token: how many steps computed it
         self._swaps, self._counts = np.zeros((b, n, 2), np.int32), np.zeros(b, np.int32)
         self._keys = np.zeros((b, n), np.uint64)
         moved = [self.latent, self.velocity, self.tokens, self.rope_cos, self.rope_sin, *self.keys, *self.values]
+        moved += [history for history in (self.slope, self.time) if history is not None]
         self._buffers = SlotBuffers([*moved, self.token, self.age, self.drops], b)
 
     def head(self, active: int) -> tuple[dict[str, Array], dict[str, Array]]:
@@ -60,11 +65,13 @@ class RegionState:
             outputs |= {f"key_head.{layer}": key[:active], f"value_head.{layer}": value[:active]}
         return inputs, outputs
 
-    def advance(self, active: int, dt: float, guidance: FloatArray, ras: RasConfig) -> None:
-        """Guide the head's velocity and move all tokens by `dt`, the tail along its cached velocity."""
-        computed = self.token[:active]
-        for sample in range(self.samples):
-            self.refreshes[sample, computed[:, sample]] += 1
+    def advance(self, plan: Plan, evaluation: Evaluation, guidance: FloatArray, ras: RasConfig) -> None:
+        """Guide the head's velocity and move all tokens, the tail along its cached or forecast velocity."""
+        active = plan.steps[evaluation.step].active
+        if evaluation.last:
+            computed = self.token[:active]
+            for sample in range(self.samples):
+                self.refreshes[sample, computed[:, sample]] += 1
         advance(
             self.output[:active],
             guidance,
@@ -74,10 +81,16 @@ class RegionState:
             self.score,
             self.age,
             self.drops,
-            dt=dt,
+            dt=evaluation.dt,
             pinned=self.layout.pinned,
             channels=self.layout.channels,
             metric=ras.metric,
+            last=evaluation.last,
+            slope=self.slope,
+            time=self.time,
+            t=evaluation.t,
+            bend=evaluation.bend,
+            forecast=plan.forecast,
         )
 
     def repartition(self, plan: Plan, index: int, ras: RasConfig) -> None:
@@ -110,6 +123,6 @@ class RegionState:
         return self.layout.unpatchify(out)
 
     def refresh_map(self) -> npt.NDArray[np.int32]:
-        """How often each patch was computed: (B, rows, columns)."""
+        """How many steps computed each patch: (B, rows, columns)."""
         h, w = self.layout.rows, self.layout.columns
         return self.refreshes.reshape(self.samples, h, w + 1)[:, :, :-1]

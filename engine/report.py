@@ -10,26 +10,35 @@ from flagdit.engine.sampler import StepTime
 
 
 class StepReport(BaseModel):
-    """One step: the time it evaluates the flow at, the tokens it computed, how long it took."""
+    """One step: the time it starts at, the tokens it computed, in how many engine calls, how long it took."""
 
     index: int
     t: float
     active: int
     dense: bool
+    evaluations: int
     seconds: float
 
     @classmethod
     def of(cls, timed: StepTime) -> StepReport:
         step = timed.step
-        return cls(index=step.index, t=step.t, active=step.active, dense=step.dense, seconds=timed.denoise + timed.host)
+        return cls(
+            index=step.index,
+            t=step.t,
+            active=step.active,
+            dense=step.dense,
+            evaluations=timed.evaluations,
+            seconds=timed.denoise + timed.host,
+        )
 
 
 class Report(BaseModel):
     """A run: what was asked for, what was planned, and what it took.
 
     seconds: by stage (text_encoder, condition, allocate, denoise, host, decode) and their "total"; what the caller
-    does between two steps does not count. flop_ratio: FLOPs of the plan over those of dense sampling;
-    expected_speedup is its inverse, the bound that time can reach.
+    does between two steps does not count. evaluations: calls of the engine, one or two a step as the solver needs.
+    flop_ratio: FLOPs of the plan over those of dense sampling with the same solver, that is of as many dense
+    evaluations; expected_speedup is its inverse, the bound that time can reach.
     """
 
     version: str = Field(default_factory=lambda: version("flagdit"))
@@ -41,7 +50,10 @@ class Report(BaseModel):
     guidance: float
     shift: float
     mode: str
+    solver: str
+    evaluations: int
     ratio: float | list[float]
+    forecast: int
     tokens: int
     pinned: int
     max_age: int

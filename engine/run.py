@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -17,7 +17,7 @@ from flagdit.engine.cost import price
 from flagdit.engine.errors import BackendError, RequestError
 from flagdit.engine.layout import FloatArray, TokenLayout, attention_scale
 from flagdit.engine.manifest import ModelSpec
-from flagdit.engine.ras import Plan, RasConfig, make_plan
+from flagdit.engine.ras import Plan, RasConfig, Solver, make_plan
 from flagdit.engine.regions import RegionState
 from flagdit.engine.report import Report, StepReport
 from flagdit.engine.sampler import StepTime, sample
@@ -37,15 +37,19 @@ class Stages:
 
 @dataclass(frozen=True)
 class Request:
-    """What to generate: one picture per prompt, each from its own seed."""
+    """What to generate: one picture per prompt, each from its own seed.
+
+    steps: how many, shifted by `shift`; or the times they lie between, as they are, from 0 (noise) to 1 (data).
+    """
 
     prompts: list[str]
     seeds: list[int]
-    steps: int
+    steps: int | Sequence[float]
     size: tuple[int, int] | None
     guidance: float
     shift: float
     ras: RasConfig
+    solver: Solver = "euler"
 
     def __post_init__(self) -> None:
         if not self.prompts:
@@ -111,7 +115,8 @@ class Run:
         for prompt in request.prompts:
             stages.text.check(prompt)
         self.request, self.layout = request, TokenLayout.of(spec, request.size)
-        self.plan: Plan = make_plan(request.ras, request.steps, self.layout.tokens, self.layout.pinned, request.shift)
+        tokens, pinned = self.layout.tokens, self.layout.pinned
+        self.plan: Plan = make_plan(request.ras, request.steps, tokens, pinned, request.shift, request.solver)
         self._stages, self._spec = stages, spec
         self._check_memory()
         self._seconds: dict[str, float] = {}
@@ -134,31 +139,33 @@ class Run:
         """Encode the text, then yield after every step."""
         conditions, modulations = self._conditions()
         start, request = time.perf_counter(), self.request
-        self._state = state = RegionState(self._spec, self.layout, self._noise(), request.branches)
+        noise = self._noise()
+        self._state = state = RegionState(self._spec, self.layout, noise, request.branches, self.plan.keeps_slopes)
         conditions["attention_scale"] = np.array([attention_scale(self._spec, self.layout.tokens)], np.float32)
         guidance = self._guidance()
         self._seconds["allocate"] = time.perf_counter() - start
         self._timed = []
         for timed in sample(self._stages.denoise, state, self.plan, conditions, modulations, guidance, request.ras):
             self._timed.append(timed)
-            yield Preview(timed, request.steps, state)
+            yield Preview(timed, len(self.plan.steps), state)
 
     def result(self) -> Result:
         """The finished run. Raises RequestError if it was not iterated to its end."""
-        if self._state is None or len(self._timed) < self.request.steps:
-            raise RequestError(f"the run stopped after {len(self._timed)} of {self.request.steps} steps")
+        done, planned = len(self._timed), len(self.plan.steps)
+        if self._state is None or done < planned:
+            raise RequestError(f"the run stopped after {done} of {planned} steps")
         start = time.perf_counter()
         latents = self._state.images()
         self._seconds["decode"] = time.perf_counter() - start
         return Result(latents, self._state.refresh_map(), self._report(), self._spec)
 
     def _conditions(self) -> tuple[dict[str, Array], dict[str, Array]]:
-        """What denoise needs besides the tokens: constant over the run, and one row per step."""
+        """What denoise needs besides the tokens: constant over the run, and one row per evaluation."""
         start = time.perf_counter()
         prompts = self.request.prompts + [""] * len(self.request.prompts) * (self.request.branches - 1)
         text, mask = self._stages.text.encode(prompts)
         encoded = time.perf_counter()
-        times = np.array([step.t for step in self.plan.steps], np.float32)
+        times = np.array([evaluation.t for evaluation in self.plan.evaluations], np.float32)
         outputs = self._stages.condition.run({"t": times, "text": text, "text_mask": mask})
         self._text_tokens = text.shape[1]
         self._seconds = {"text_encoder": encoded - start, "condition": time.perf_counter() - encoded}
@@ -194,7 +201,10 @@ class Run:
             guidance=request.guidance,
             shift=request.shift,
             mode=ras.mode,
+            solver=request.solver,
+            evaluations=len(self.plan.evaluations),
             ratio=ras.ratio if isinstance(ras.ratio, float | int) else list(ras.ratio),
+            forecast=ras.forecast,
             tokens=self.plan.tokens,
             pinned=self.plan.pinned,
             max_age=self.plan.max_age,

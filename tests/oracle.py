@@ -1,7 +1,7 @@
 """The core in NumPy, by token instead of by slot, written for clarity and not for speed."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -126,3 +126,57 @@ def run(
         age[pinned:] = np.where(on, 0, age + 1)[pinned:]
         drops[pinned:] += ~on[pinned:]
         yield Trace(active, latent.copy(), age.copy())
+
+
+def extrapolated(
+    velocity: np.ndarray, slope: np.ndarray, gap: np.ndarray, most: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Velocities (..., P) after the time gap (...), changed by at most their norm times `most`; and the slope used."""
+    velocity, slope = velocity.astype(np.float64), slope.astype(np.float64)
+    change, limit = np.linalg.norm(slope, axis=-1) * gap, most * np.linalg.norm(velocity, axis=-1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        slope = slope * np.where(change > limit, limit / change, 1)[..., None]
+    return velocity + slope * gap[..., None], slope
+
+
+Velocities = list[tuple[float, np.ndarray]]  # of one token, with their times
+
+
+def line(seen: Velocities, t: float) -> np.ndarray:
+    """The velocity at time t on the line through the last two that were computed."""
+    (t0, v0), (t1, v1) = seen[-2:]
+    return v1 + (v1 - v0) * (t - t1) / (t1 - t0)
+
+
+def integrate(
+    steps: Sequence[Step],
+    solver: str,
+    heads: Sequence[set[int]],  # the tokens that each step computes
+    latent: np.ndarray,  # (N, P)
+    model: Callable[[float, np.ndarray], np.ndarray],  # time, (N, P) -> (N, P)
+    forecast: bool,
+) -> Iterator[np.ndarray]:
+    """The textbook's formulas, token by token, with what is cached in place of what was not computed."""
+    x = latent.astype(np.float64)
+    seen: list[Velocities] = [[] for _ in x]
+    for step, head in zip(steps, heads, strict=True):
+        t, h, start = step.t, step.t_next - step.t, x.copy()
+
+        def v(t: float, x: np.ndarray, head: set[int] = head) -> np.ndarray:
+            output = model(t, x)
+            for token in head:
+                seen[token] = [(s, v) for s, v in seen[token] if s != t] + [(t, output[token])]
+            forecasts = [forecast and token not in head and len(seen[token]) > 1 for token in range(len(x))]
+            return np.stack([line(s, t) if ahead else s[-1][1] for s, ahead in zip(seen, forecasts, strict=True)])
+
+        k1 = v(t, start)
+        if solver == "midpoint":
+            x = start + h * v(t + h / 2, start + h / 2 * k1)
+        elif solver == "heun":
+            x = start + h / 2 * (k1 + v(step.t_next, start + h * k1))
+        else:
+            x = start + h * k1
+        for token, velocities in enumerate(seen):
+            if solver == "ab2" and len(velocities) > 1 and (forecast or token in head):
+                x[token] = start[token] + h * line(velocities, t + h / 2)
+        yield x.copy()

@@ -6,6 +6,8 @@ Shares nothing with flagdit but the names in the state dict, so that a mistake c
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -94,13 +96,39 @@ def velocity(s: State, image: Tensor, t: Tensor, text: Tensor, mask: Tensor, pat
     return x.permute(0, 5, 1, 3, 2, 4).reshape(b, -1, height, width)[:, :channels]
 
 
-def euler(s: State, noise: Tensor, text: Tensor, mask: Tensor, patch: int, steps: int, guidance: float) -> Tensor:
+def sample(
+    s: State,
+    noise: Tensor,
+    text: Tensor,
+    mask: Tensor,
+    patch: int,
+    times: Sequence[float],
+    guidance: float,
+    solver: str = "euler",
+) -> Tensor:
     """Sample from noise (B, C, H, W); rows of text are [cond, uncond]. Guides the first three channels only."""
-    x = noise
-    for i in range(steps):
-        t = torch.full((2 * len(x),), i / steps)
-        cond, uncond = velocity(s, torch.cat([x, x]), t, text, mask, patch).chunk(2)
+
+    def v(t: float, x: Tensor) -> Tensor:
+        both = velocity(s, torch.cat([x, x]), torch.full((2 * len(x),), t), text, mask, patch)
+        cond, uncond = both.chunk(2)
         guided = cond.clone()
         guided[:, :3] = uncond[:, :3] + guidance * (cond - uncond)[:, :3]
-        x = x + guided / steps
+        return guided
+
+    x, before = noise, None
+    for t, t_next in pairwise(times):
+        h, k1 = t_next - t, v(t, x)
+        match solver:
+            case "euler":
+                x = x + h * k1
+            case "midpoint":
+                x = x + h * v(t + h / 2, x + h / 2 * k1)
+            case "heun":
+                x = x + h / 2 * (k1 + v(t_next, x + h * k1))
+            case "ab2" if before is not None:
+                r = h / (t - before[0])
+                x = x + h * ((1 + r / 2) * k1 - r / 2 * before[1])
+            case "ab2":
+                x = x + h * k1
+        before = t, k1
     return x

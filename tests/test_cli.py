@@ -44,7 +44,7 @@ def test_generate_writes_picture_report_and_map(flagdit, bundle_dir: Path, tmp_p
         assert image.width > 2 * image.height
     report = json.loads((tmp_path / "r.json").read_text())
     assert {"flop_ratio", "expected_speedup", "cache_bytes", "backend", "seed", "version"} <= report.keys()
-    assert set(report["steps"][0]) == {"index", "t", "active", "dense", "seconds"}
+    assert set(report["steps"][0]) == {"index", "t", "active", "dense", "evaluations", "seconds"}
     assert len(report["steps"]) == 12 and not report["steps"][5]["dense"]
     assert report["seconds"]["total"] > report["seconds"]["denoise"] > 0
     assert {path.name for path in tmp_path.iterdir()} == {"a.png", "r.json", "m.png"}
@@ -56,6 +56,20 @@ def test_dense_and_ras_differ_and_repeat(flagdit, bundle_dir: Path, tmp_path: Pa
         assert code == 0, err
     pixels = {path.stem: Image.open(path).tobytes() for path in tmp_path.glob("*.png")}
     assert pixels["ras"] == pixels["again"] != pixels["dense"] == pixels["full"]
+
+
+def test_solvers(flagdit, bundle_dir: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    for solver, calls in (("euler", 8), ("ab2", 8), ("heun", 16), ("midpoint", 16)):
+        options = ("--bundle", bundle_dir, "--steps", 8, "--solver", solver, "-o", f"{solver}.png")
+        code, _, err = flagdit("generate", PROMPT, *options, "--report", "r.json")
+        assert code == 0, err
+        assert ("8 steps (5 dense, 16 evaluations)" in err) == (calls == 16)
+        assert f"of the work of dense {solver}" in err
+        report = json.loads((tmp_path / "r.json").read_text())
+        assert (report["solver"], report["evaluations"], len(report["steps"])) == (solver, calls, 8)
+        code, out, _ = flagdit("plan", "--tokens", 64, "--steps", 8, "--solver", solver)
+        assert code == 0 and f"64 tokens, {calls} evaluations" in " ".join(out.split())
+    assert len({Image.open(path).tobytes() for path in tmp_path.glob("*.png")}) == 4
 
 
 BAD_GENERATE = {
@@ -70,6 +84,7 @@ BAD_GENERATE = {
     "steep schedule": (["a", "--schedule", "32/4"], "patches to cache in step 4: got -48, allowed 0..63"),
     "ratio above": (["a", "--ratio", "1.01"], "ratio"),
     "steps": (["a", "--steps", "0"], "steps is 0; allowed are 1 to 1000"),
+    "solver": (["a", "--solver", "rk4"], "solver: got 'rk4', allowed 'euler', 'midpoint', 'heun', 'ab2'"),
     "seed": (["a", "--seed", "-1"], "seed -1 is negative"),
     "bundle": (["a", "--bundle", "nowhere"], "no such bundle directory; make one with: flagdit build"),
     "folder": (["a", "-o", "no/such/a.png"], "there is no folder no/such; make it first"),
@@ -128,6 +143,7 @@ def test_plan_as_json(flagdit) -> None:  # type: ignore[no-untyped-def]
     assert [s["index"] for s in plan["steps"] if s["dense"]] == [0, 1, 2, 3, 12, 22]
     assert {s["active"] for s in plan["steps"]} == {4096, 1024}
     assert plan["expected_speedup"] == pytest.approx(2.5)
+    assert (plan["solver"], plan["evaluations"]) == ("euler", 30)
 
 
 def test_plan_of_the_paper(flagdit) -> None:  # type: ignore[no-untyped-def]

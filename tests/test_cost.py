@@ -7,7 +7,7 @@ import pytest
 from flagdit.engine.cost import price, step_flops
 from flagdit.engine.manifest import Layers
 from flagdit.engine.pipeline import Pipeline
-from flagdit.engine.ras import RasConfig, make_plan
+from flagdit.engine.ras import RasConfig, Solver, make_plan
 
 FLAG_DIT_5B = Layers(count=32, width=3072, heads=32, kv_heads=32, ffn=8192)
 NEXT_DIT_2B = Layers(count=24, width=2304, heads=32, kv_heads=8, ffn=6144)
@@ -37,6 +37,20 @@ def test_cache_bytes(pipeline: Pipeline) -> None:
     plan = make_plan(RasConfig(), 30, 72, 8)
     cost = price(pipeline.spec, plan, samples=3, branches=2)
     assert cost.cache_bytes == 2 * 3 * 72 * 6 * 48 * 4 + 72 * 3 * 48 * 4
+    slope_and_time = 72 * 3 * (48 + 1) * 4
+    for ras, solver in ((RasConfig(forecast=1), "euler"), (RasConfig(), "ab2")):
+        bent = price(pipeline.spec, make_plan(ras, 30, 72, 8, solver=solver), samples=3, branches=2)
+        assert bent.cache_bytes == cost.cache_bytes + slope_and_time
+
+
+@pytest.mark.parametrize(("solver", "calls"), [("euler", 30), ("ab2", 30), ("midpoint", 60), ("heun", 60)])
+def test_every_evaluation_is_priced(pipeline: Pipeline, solver: Solver, calls: int) -> None:
+    """... and compared with as many dense ones, so that the ratio is the solver's own."""
+    cost = price(pipeline.spec, make_plan(RasConfig(), 30, 72, 8, solver=solver))
+    euler = price(pipeline.spec, make_plan(RasConfig(), 30, 72, 8))
+    assert len(cost.flops) == calls
+    assert sum(cost.flops) == pytest.approx(sum(euler.flops) * calls / 30)
+    assert cost.flop_ratio == pytest.approx(euler.flop_ratio)
 
 
 def test_default_resets_scale_with_the_steps() -> None:

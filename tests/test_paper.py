@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
+from typing import Literal
 
 import fake
 import numpy as np
@@ -11,8 +12,9 @@ import pytest
 import torch
 from published import Settings
 
+from flagdit.engine.errors import RequestError
 from flagdit.engine.layout import TokenLayout
-from flagdit.engine.ras import Plan, RasConfig, make_plan
+from flagdit.engine.ras import Plan, RasConfig, Solver, make_plan
 
 MODES = pytest.mark.parametrize("mode", ["corrected", "paper"])
 
@@ -145,3 +147,9 @@ def test_corrected_starvation_forgets_no_region(high_ratio: float, published_sha
     assert paper == pytest.approx(published_share, rel=0.25)
     assert never_updated(RasConfig(0.5, mode="paper", high_ratio=high_ratio, starvation=0)) < paper / 5
     assert never_updated(RasConfig(0.5, high_ratio=high_ratio), max_age=-1) == 0
+
+
+@pytest.mark.parametrize(("forecast", "solver"), [(1, "euler"), (0, "ab2"), (0, "heun")])
+def test_paper_mode_is_euler(forecast: Literal[0, 1], solver: Solver) -> None:
+    with pytest.raises(RequestError, match=f"paper mode is Euler without forecast; got {solver}, forecast {forecast}"):
+        make_plan(RasConfig(mode="paper", forecast=forecast), 30, 64, solver=solver)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from reference import euler
+from reference import sample
 from tiny import TINY, random_flag_dit
 
 from flagdit.engine import DENSE, Pipeline, RasConfig, RequestError
@@ -38,7 +38,7 @@ def test_dense_run_is_torchs(pipeline: Pipeline, flag_dit: FlagDiT) -> None:
     noise = torch.from_numpy(np.random.default_rng(7).standard_normal((1, 3, 32, 32), np.float32))
     text, mask = features(pipeline, [PROMPT, ""])
     with torch.no_grad():
-        expected = euler(flag_dit.state_dict(), noise, text, mask, patch=4, steps=30, guidance=4.0)
+        expected = sample(flag_dit.state_dict(), noise, text, mask, 4, np.linspace(0, 1, 31).tolist(), guidance=4.0)
     assert expected.abs().max() > 0.5
     assert difference(result.latents, expected.numpy()) < 1e-4
 
@@ -77,8 +77,9 @@ def test_unchanged_input_is_a_fixed_point(pipeline: Pipeline, ratio: float) -> N
     assert max(difference(v, dense[token]) for token, v in active.items()) < 1e-5
 
 
-def test_the_order_of_slots_does_not_matter(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = pipeline(PROMPT, seed=1).latents
+@pytest.mark.parametrize("options", [{}, {"solver": "ab2", "ras": RasConfig(forecast=1)}])
+def test_the_order_of_slots_does_not_matter(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, options: dict) -> None:
+    expected = pipeline(PROMPT, seed=1, **options).latents
     slots = TokenLayout.slots
 
     def shuffled(layout: TokenLayout) -> np.ndarray:
@@ -87,7 +88,7 @@ def test_the_order_of_slots_does_not_matter(pipeline: Pipeline, monkeypatch: pyt
         return np.concatenate([generator.permutation(part) for part in np.split(order, [layout.pinned])])
 
     monkeypatch.setattr(TokenLayout, "slots", shuffled)
-    assert difference(pipeline(PROMPT, seed=1).latents, expected) < 1e-5
+    assert difference(pipeline(PROMPT, seed=1, **options).latents, expected) < 1e-5
 
 
 def test_a_batch_is_its_pictures(pipeline: Pipeline) -> None:
@@ -107,7 +108,9 @@ def test_any_size_that_tiles(pipeline: Pipeline, flag_dit: FlagDiT, size: tuple[
     assert dense.image.size == size
     noise = torch.from_numpy(np.random.default_rng(0).standard_normal((1, 3, height, width), np.float32))
     with torch.no_grad():
-        expected = euler(flag_dit.state_dict(), noise, *features(pipeline, [PROMPT, ""]), 4, 4, 4.0)
+        expected = sample(
+            flag_dit.state_dict(), noise, *features(pipeline, [PROMPT, ""]), 4, [0, 0.25, 0.5, 0.75, 1], 4.0
+        )
     assert difference(dense.latents, expected.numpy()) < 1e-4
     ras = pipeline(PROMPT, size=size, ras=RasConfig(ratio=0.5))
     assert ras.refreshes.shape == (1, height // 4, width // 4)
@@ -126,7 +129,8 @@ def test_any_patch_size(tmp_path: Path, text_encoder: Path, patch: int) -> None:
     result = pipeline(PROMPT, steps=6, ras=DENSE)
     noise = torch.from_numpy(np.random.default_rng(0).standard_normal((1, 4, 8, 16), np.float32))
     with torch.no_grad():
-        expected = euler(model.state_dict(), noise, *features(pipeline, [PROMPT, ""]), patch, 6, 4.0)
+        times = np.linspace(0, 1, 7).tolist()
+        expected = sample(model.state_dict(), noise, *features(pipeline, [PROMPT, ""]), patch, times, 4.0)
     assert difference(result.latents, expected.numpy()) < 1e-4
     pipeline(PROMPT, ras=RasConfig(ratio=0.5))
 

@@ -5,5 +5,6 @@ NB_MODULE(_ext, m) {
   m.def("with_cuda", &flagdit::with_cuda,
         "Whether this build has CUDA kernels. Says nothing about whether there is a GPU.");
   flagdit::python::register_plan(m);
+  flagdit::python::register_solver(m);
   flagdit::python::register_ops(m);
 }

@@ -25,10 +25,31 @@ Metric to_metric(const std::string& name) {
   throw std::invalid_argument("advance: metric: got '" + name + "', allowed 'std', 'l2'");
 }
 
+// Both or neither of slope and time; without them there is nothing to bend along or to forecast.
+std::optional<History> to_history(const std::optional<Array>& slope,
+                                  const std::optional<Array>& time, float t, float bend,
+                                  float forecast) {
+  if (slope.has_value() != time.has_value()) {
+    throw std::invalid_argument(std::string("advance: slope and time: got only ") +
+                                (slope ? "slope" : "time") + ", allowed both or neither");
+  }
+  if (slope) {
+    return History{to_tensor("advance: slope", *slope), to_tensor("advance: time", *time), t, bend,
+                   forecast};
+  }
+  if (bend != 0.0f || forecast != 0.0f) {
+    throw std::invalid_argument("advance: bend, forecast: got " + std::to_string(bend) + ", " +
+                                std::to_string(forecast) + ", allowed 0 without slope and time");
+  }
+  return std::nullopt;
+}
+
 void advance_arrays(const ConstArray& output, const ConstArray& guidance, const Array& velocity,
                     const Array& latent, const Array& tokens, const Array& score, const Array& age,
                     const Array& drops, float dt, int64_t pinned, int64_t channels,
-                    const std::string& metric, uintptr_t stream) {
+                    const std::string& metric, bool last, const std::optional<Array>& slope,
+                    const std::optional<Array>& time, float t, float bend, float forecast,
+                    uintptr_t stream) {
   const AdvanceArgs args{to_tensor("advance: output", output),
                          to_tensor("advance: guidance", guidance),
                          to_tensor("advance: velocity", velocity),
@@ -40,7 +61,9 @@ void advance_arrays(const ConstArray& output, const ConstArray& guidance, const 
                          dt,
                          pinned,
                          channels,
-                         to_metric(metric)};
+                         to_metric(metric),
+                         last,
+                         to_history(slope, time, t, bend, forecast)};
   nb::gil_scoped_release release;
   advance(args, to_stream(stream));
 }
@@ -111,7 +134,9 @@ void init_slots(OwnedSlotBuffers* self, std::vector<Array> arrays, int64_t sampl
 constexpr const char* kAdvance =
     "def advance(output: Array, guidance: Array, velocity: Array, latent: Array, tokens: Array, "
     "score: Array, age: Array, drops: Array, dt: float, pinned: int, channels: int, "
-    "metric: str = 'std', stream: int = 0) -> None";
+    "metric: str = 'std', last: bool = True, slope: Array | None = None, time: Array | None = "
+    "None, "
+    "t: float = 0, bend: float = 0, forecast: float = 0, stream: int = 0) -> None";
 constexpr const char* kSelect =
     "def select(score: Array, age: Array, drops: Array, token: Array, active: int, pinned: int, "
     "starvation: float, high: int, max_age: int, future: Array | None, swaps: Array, "
@@ -125,7 +150,8 @@ constexpr const char* kSwap =
 void register_ops(nb::module_& m) {
   m.def("advance", &advance_arrays, nb::sig(kAdvance), "output"_a, "guidance"_a, "velocity"_a,
         "latent"_a, "tokens"_a, "score"_a, "age"_a, "drops"_a, "dt"_a, "pinned"_a, "channels"_a,
-        "metric"_a = "std", "stream"_a = 0,
+        "metric"_a = "std", "last"_a = true, "slope"_a = nb::none(), "time"_a = nb::none(),
+        "t"_a = 0.0f, "bend"_a = 0.0f, "forecast"_a = 0.0f, "stream"_a = 0,
         "Guide the head, move every patch along its velocity, score it; in place.");
   m.def("select", &select_arrays, nb::sig(kSelect), "score"_a, "age"_a, "drops"_a, "token"_a,
         "active"_a, "pinned"_a, "starvation"_a, "high"_a, "max_age"_a, "future"_a.none(), "swaps"_a,

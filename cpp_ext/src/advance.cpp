@@ -1,5 +1,6 @@
 #include "flagdit/advance.h"
 
+#include <cmath>
 #include <string>
 
 #include "advance_kernel.h"
@@ -49,6 +50,21 @@ void check(const AdvanceArgs& args) {
   check_tensor("advance: score", args.score, DType::f32, scalar, device);
   check_tensor("advance: age", args.age, DType::i32, scalar, device);
   check_tensor("advance: drops", args.drops, DType::i32, scalar, device);
+  if (!args.history) return;
+  check_tensor("advance: slope", args.history->slope, DType::f32, state, device);
+  check_tensor("advance: time", args.history->time, DType::f32, scalar, device);
+  const float forecast = args.history->forecast;
+  if (!(forecast >= 0.0f) || !std::isfinite(forecast)) {
+    refuse("advance: forecast", std::to_string(forecast), "0 or above");
+  }
+}
+
+void add_history(AdvanceKernel& kernel, const History& history) {
+  kernel.slope = history.slope.as<float>();
+  kernel.time = history.time.as<float>();
+  kernel.t = history.t;
+  kernel.bend = history.bend;
+  kernel.forecast = history.forecast;
 }
 
 }  // namespace
@@ -73,6 +89,8 @@ void advance(const AdvanceArgs& args, Stream stream) {
   kernel.values = args.output.shape[2];
   kernel.channels = args.channels;
   kernel.deviation = args.metric == Metric::std && args.channels > 1;
+  kernel.last = args.last;
+  if (args.history) add_history(kernel, *args.history);
   if (args.output.device == Device::cpu) {
     advance_cpu(kernel);
   } else {

@@ -7,12 +7,7 @@
 #include <cstring>
 
 #include "flagdit/select.h"
-
-#ifdef __CUDACC__  // an annotation of the compiler, not a choice of backend
-#define FLAGDIT_HOST_DEVICE __host__ __device__
-#else
-#define FLAGDIT_HOST_DEVICE
-#endif
+#include "host_device.h"
 
 namespace flagdit {
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from enum import StrEnum
 from pathlib import Path
+from typing import Annotated, cast
 
+import typer
 from rich.console import Console
 
 from flagdit.engine.errors import OutputError, RequestError
-from flagdit.engine.ras import RasConfig
+from flagdit.engine.ras import RasConfig, Solver
 
 console = Console()
 messages = Console(stderr=True)
@@ -40,6 +42,20 @@ def parse_schedule(text: str | None) -> tuple[int, int]:
     if match is None or 0 in (int(match[1]), int(match[2])):
         raise RequestError(f"schedule {text!r} is not PATCHES/STEPS, neither of them 0; for instance 256/4")
     return int(match[1]), int(match[2])
+
+
+SolverOption = Annotated[
+    str,
+    typer.Option(
+        help="How a step is made: [bold]euler[/]; [bold]ab2[/], of second order at the same price; [bold]midpoint[/] "
+        "or [bold]heun[/], of second order with two engine calls a step: give them half the steps."
+    ),
+]
+
+
+def parse_solver(text: str) -> Solver:
+    """The solver of that name. Checks nothing: the plan does, and refuses a name that is none."""
+    return cast(Solver, text)
 
 
 def parse_size(text: str | None) -> tuple[int, int] | None:

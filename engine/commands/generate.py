@@ -15,9 +15,11 @@ from flagdit.engine.commands.common import (
     MODE_HELP,
     SCHEDULE_HELP,
     Mode,
+    SolverOption,
     check_writable,
     messages,
     parse_size,
+    parse_solver,
     ras_config,
 )
 from flagdit.engine.errors import RequestError
@@ -33,6 +35,7 @@ def generate(
     bundle: Annotated[str, typer.Option(help="A bundle directory, or the demo that comes with flagdit.")] = "demo",
     output: Annotated[Path, typer.Option("-o", "--output", help="The picture to write.")] = Path("out.png"),
     steps: Annotated[int, typer.Option(help="Steps from noise to picture.")] = 30,
+    solver: SolverOption = "euler",
     size: Annotated[str | None, typer.Option(help="WxH in pixels; the model's own by default.")] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same picture.")] = 0,
     guidance: Annotated[float, typer.Option(help="How strictly to follow the prompt; 1 turns guidance off.")] = 4.0,
@@ -61,7 +64,9 @@ def generate(
     with messages.status("loading the bundle"):
         pipeline = Pipeline.load(bundle, threads=threads)
     shift = pipeline.spec.flow.shift if shift is None else shift
-    result = _run(pipeline, Request([prompt], [seed], steps, parse_size(size), guidance, shift, ras))
+    dimensions = parse_size(size)
+    request = Request([prompt], [seed], steps, dimensions, guidance, shift, ras, parse_solver(solver))
+    result = _run(pipeline, request)
     save_picture(result.image, output, result)
     if map is not None:
         save_picture(result.map(), map, result)
@@ -90,11 +95,11 @@ def _run(pipeline: Pipeline, request: Request) -> Result:
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=messages, transient=True, disable=not messages.is_terminal) as progress:
-        task = progress.add_task("text", total=request.steps)
+        task = progress.add_task("text", total=len(run.plan.evaluations))
         for preview in run:
             step = preview.timed.step
             share = "dense" if step.dense else f"{step.active / run.plan.tokens:.0%} of the tokens"
-            progress.update(task, advance=1, description=share)
+            progress.update(task, advance=preview.timed.evaluations, description=share)
     return run.result()
 
 
@@ -113,10 +118,12 @@ def save_picture(image: Image.Image, path: Path, result: Result) -> None:
 
 def _summary(result: Result, output: Path) -> None:
     report = result.report
+    share = f"{report.flop_ratio:.0%} of the work of dense {report.solver}"
     full = sum(step.dense for step in report.steps)
+    calls = "" if report.evaluations == len(report.steps) else f", {report.evaluations} evaluations"
     messages.print(
-        f"{output}  {report.size[0]}x{report.size[1]}, {len(report.steps)} steps ({full} dense) in "
-        f"{report.seconds['total']:.2f} s on {report.backend}; {report.flop_ratio:.0%} of the work of dense sampling",
+        f"{output}  {report.size[0]}x{report.size[1]}, {len(report.steps)} steps ({full} dense{calls}) in "
+        f"{report.seconds['total']:.2f} s on {report.backend}; {share}",
         highlight=False,
         soft_wrap=True,
     )

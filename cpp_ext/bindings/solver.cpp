@@ -1,0 +1,58 @@
+#include "flagdit/solver.h"
+
+#include <nanobind/operators.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <cstdio>
+#include <functional>
+#include <stdexcept>
+
+#include "arrays.h"
+
+namespace flagdit::python {
+namespace {
+
+using namespace nb::literals;
+
+Solver to_solver(const std::string& name) {
+  if (name == "euler") return Solver::euler;
+  if (name == "midpoint") return Solver::midpoint;
+  if (name == "heun") return Solver::heun;
+  if (name == "ab2") return Solver::ab2;
+  throw std::invalid_argument("plan_evaluations: solver: got '" + name +
+                              "', allowed 'euler', 'midpoint', 'heun', 'ab2'");
+}
+
+std::string repr(const Evaluation& evaluation) {
+  char text[160];
+  std::snprintf(text, sizeof text, "Evaluation(step=%lld, t=%.6g, dt=%.6g, bend=%.6g, last=%s)",
+                static_cast<long long>(evaluation.step), evaluation.t, evaluation.dt,
+                evaluation.bend, evaluation.last ? "True" : "False");
+  return text;
+}
+
+}  // namespace
+
+void register_solver(nb::module_& m) {
+  nb::class_<Evaluation>(m, "Evaluation", "One call of the engine, and what it adds to the latent.")
+      .def(nb::init<int64_t, double, double, double, bool>(), "step"_a, "t"_a, "dt"_a, "bend"_a,
+           "last"_a)
+      .def_ro("step", &Evaluation::step, "Index of the step that it is part of.")
+      .def_ro("t", &Evaluation::t, "Where the velocity is evaluated; 0 is noise, 1 is data.")
+      .def_ro("dt", &Evaluation::dt, "How far the latent moves along the velocity.")
+      .def_ro("bend", &Evaluation::bend, "How far it moves along the velocity's slope.")
+      .def_ro("last", &Evaluation::last, "Whether its step ends with it.")
+      .def(nb::self == nb::self, nb::sig("def __eq__(self, other: object, /) -> bool"))
+      .def("__hash__", [](const Evaluation& e) { return std::hash<double>{}(e.t); })
+      .def("__repr__", &repr);
+  m.def(
+      "plan_evaluations",
+      [](const std::vector<Step>& steps, const std::string& solver) {
+        return plan_evaluations(steps, to_solver(solver));
+      },
+      "steps"_a, "solver"_a = "euler",
+      "What the engine is called for: once a step, twice with 'midpoint' and 'heun'.");
+}
+
+}  // namespace flagdit::python

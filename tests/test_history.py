@@ -1,0 +1,143 @@
+"""advance with history: slopes, bends and forecasts of one call, against the oracle."""
+
+from typing import Any
+
+import numpy as np
+import oracle
+import pytest
+from backends import BACKENDS, CPU, Backend
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_advance import on_backend, state
+
+from flagdit.cpp_ext import advance
+
+NEVER = -np.inf
+T = 0.75
+
+
+def with_history(slots: int, samples: int, branches: int, active: int, pixels: int) -> dict[str, np.ndarray]:
+    """Three channels; times at and before T, and never for a third of the head."""
+    rng = np.random.default_rng(1)
+    arrays = state(slots, samples, branches, active, 3, pixels)
+    time = rng.choice(np.array([0.25, 0.5, T], np.float32), (slots, samples))
+    time[:active][rng.random((active, samples)) < 1 / 3] = NEVER
+    slope = rng.standard_normal(arrays["velocity"].shape).astype(np.float32)
+    slope[time == NEVER] = 0
+    return {**arrays, "time": time, "slope": slope}
+
+
+def advanced(backend: Backend, arrays: dict[str, np.ndarray], **options: Any) -> dict[str, np.ndarray]:
+    put, _ = on_backend(backend, arrays)
+    advance(**put, **({"dt": 0.25, "pinned": 0, "channels": 3, "t": T} | options))
+    return {name: backend.get(array) for name, array in put.items()}
+
+
+@pytest.mark.parametrize("backend", BACKENDS, ids=str)
+@given(
+    slots=st.integers(1, 40),
+    samples=st.integers(1, 3),
+    branches=st.integers(1, 2),
+    pixels=st.sampled_from([1, 2, 3, 16, 40]),
+    bend=st.sampled_from([0.0, 0.03]),
+    forecast=st.sampled_from([0.0, 0.1, 0.5, 1e6]),
+    last=st.booleans(),
+    data=st.data(),
+)
+@settings(max_examples=60, deadline=None)
+def test_matches_the_oracle(
+    backend: Backend,
+    slots: int,
+    samples: int,
+    branches: int,
+    pixels: int,
+    bend: float,
+    forecast: float,
+    last: bool,
+    data: st.DataObject,
+) -> None:
+    active = data.draw(st.integers(0, slots))
+    pinned = data.draw(st.integers(0, active))
+    _, old = on_backend(backend, with_history(slots, samples, branches, active, pixels))
+    new = advanced(backend, old, pinned=pinned, bend=bend, forecast=forecast, last=last)
+
+    head, tail = np.s_[:active], np.s_[active:]
+    velocity, slope = old["velocity"].copy(), old["slope"].copy()
+    velocity[head] = oracle.guided(old["output"], old["guidance"], samples)
+    gap = T - old["time"]
+    later = gap[head] > 0
+    slope[head][later] = (velocity - old["velocity"])[head][later] / gap[head][later, None]
+    applied, bent = velocity.astype(np.float64), slope.astype(np.float64)
+    applied[tail], bent[tail] = oracle.extrapolated(velocity[tail], slope[tail], gap[tail], forecast)
+    if forecast == 0:
+        bent[tail] = 0
+    latent = old["latent"] + 0.25 * applied + bend * bent
+    aging = (np.arange(slots) >= active)[:, None] & last
+    expected = {
+        "velocity": velocity,
+        "slope": slope,
+        "time": np.where((np.arange(slots) < active)[:, None], T, old["time"]),
+        "latent": latent,
+        "tokens": np.tile(latent, (1, branches, 1)),
+        "score": oracle.patch_score(applied, 3, "std"),
+        "age": np.where((np.arange(slots) < active)[:, None], 0, old["age"] + aging),
+        "drops": old["drops"] + aging,
+    }
+    for name, array in expected.items():
+        rtol = backend.rtol if name == "tokens" else 1e-5
+        np.testing.assert_allclose(new[name][pinned:], array[pinned:], rtol, 2e-5, err_msg=name)
+        np.testing.assert_array_equal(new[name][:pinned], old[name][:pinned], name)
+
+
+@pytest.mark.parametrize("backend", BACKENDS, ids=str)
+def test_a_forecast_leaves_computed_tokens_and_the_cache_alone(backend: Backend) -> None:
+    _, old = on_backend(backend, with_history(12, 2, 2, 5, 4))
+    held, ahead = (advanced(backend, old, forecast=forecast, bend=0.03) for forecast in (0.0, 1.0))
+    for name, array in held.items():
+        np.testing.assert_array_equal(ahead[name][:5], array[:5], name)
+    for name in ("velocity", "slope", "time"):
+        np.testing.assert_array_equal(ahead[name][5:], old[name][5:], name)
+    assert not np.array_equal(ahead["latent"][5:], held["latent"][5:])
+
+
+@pytest.mark.parametrize("backend", BACKENDS, ids=str)
+@given(clamp=st.floats(1e-3, 2), steepness=st.sampled_from([1e-6, 1, 1e6]))
+@settings(max_examples=30, deadline=None)
+def test_the_clamp_holds(backend: Backend, clamp: float, steepness: float) -> None:
+    _, old = on_backend(backend, with_history(9, 2, 1, 3, 4))
+    old["slope"] *= np.float32(steepness)
+    old["latent"][:] = 0
+    moved = advanced(backend, old, dt=1.0, forecast=clamp)["latent"][3:]
+    norm = np.linalg.norm(old["velocity"][3:], axis=-1)
+    change = np.linalg.norm(moved - old["velocity"][3:], axis=-1)
+    assert (change <= clamp * norm * (1 + 1e-5) + 1e-5).all()
+    if steepness == 1e6:  # it holds by reaching its bound, where time has passed
+        late = old["time"][3:] < T
+        np.testing.assert_allclose(change[late], (clamp * norm)[late], 1e-3)
+
+
+@pytest.mark.parametrize("backend", BACKENDS, ids=str)
+def test_history_without_effect_is_no_history(backend: Backend) -> None:
+    """Keeping slopes does not change a run that uses none, by a bit."""
+    _, old = on_backend(backend, with_history(12, 2, 2, 5, 4))
+    plain = {name: array for name, array in old.items() if name not in ("slope", "time")}
+    without, kept = advanced(backend, plain), advanced(backend, old)
+    for name, array in without.items():
+        np.testing.assert_array_equal(kept[name], array, name)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("slope", np.zeros((8, 2, 4), np.float32), "slope: got float32 (8, 2, 4) on cpu, allowed float32 (8, 2, 12)"),
+        ("time", np.zeros((8, 1), np.float32), "time: got float32 (8, 1) on cpu, allowed float32 (8, 2) on cpu"),
+        ("slope", None, "slope and time: got only time, allowed both or neither"),
+        ("forecast", -0.5, "forecast: got -0.500000, allowed 0 or above"),
+        ("forecast", float("nan"), "forecast: got nan, allowed 0 or above"),
+    ],
+)
+def test_refuses(name: str, value: object, message: str) -> None:
+    put, _ = on_backend(CPU, with_history(8, 2, 2, 4, 4))
+    with pytest.raises(ValueError, match="advance: ") as error:
+        advance(**{**put, "dt": 0.1, "pinned": 1, "channels": 3, "t": T, name: value})
+    assert message in str(error.value)
