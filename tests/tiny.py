@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import BertConfig, BertModel
 
+from flagdit.engine import Pipeline, RequestError
 from flagdit.export import FlagDiT, FlagDiTConfig
 
 WORDS = [
@@ -56,3 +59,11 @@ def write_text_encoder(directory: Path, width: int = 16) -> Path:
     )
     tokenizer.save(str(directory / "tokenizer.json"))
     return directory
+
+
+def assert_refused(pipeline: Pipeline, arguments: dict[str, Any], message: str) -> None:
+    """A request ends in one line that holds `message`."""
+    with pytest.raises(RequestError) as error:
+        pipeline(**arguments)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
