@@ -1,0 +1,88 @@
+"""The demo bundle: trained weights, so these tests are about pictures."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from reference import sample
+
+from flagdit.engine import DENSE, Pipeline, RasConfig
+from flagdit.engine.bundle import DEMO
+from flagdit.export import load_checkpoint
+
+COLOURS = {
+    "white": (250, 250, 250),
+    "black": (24, 24, 28),
+    "red": (214, 46, 50),
+    "orange": (246, 140, 38),
+    "yellow": (252, 214, 62),
+    "green": (62, 168, 84),
+    "blue": (52, 112, 220),
+    "purple": (134, 76, 190),
+    "pink": (248, 150, 190),
+}
+PAINTED = {
+    "a red apple on a blue background": ("red", "blue"),
+    "a red heart on a white background": ("red", "white"),
+    "a blue heart on an orange background": ("blue", "orange"),
+    "a lemon on a purple background": ("yellow", "purple"),
+    "a green apple on a pink background": ("green", "pink"),
+    "a strawberry on a black background": ("red", "black"),
+}
+
+
+@pytest.fixture(scope="module")
+def demo() -> Pipeline:
+    return Pipeline.load("demo")
+
+
+def nearest(pixels: np.ndarray) -> str:
+    """The colour word nearest to the median of pixels (n, 3)."""
+    median = np.median(pixels, axis=0)
+    return min(COLOURS, key=lambda name: float(np.square(median - COLOURS[name]).sum()))
+
+
+def colours(image: np.ndarray) -> tuple[str, str]:
+    """Colour words of the object and of the background of a picture (H, W, 3): the border is background."""
+    border = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
+    far = np.square(image.astype(float) - np.median(border, axis=0)).sum(-1) > 80**2
+    return nearest(image[far]), nearest(border)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ras", [DENSE, RasConfig(ratio=0.25)], ids=["dense", "RAS"])
+def test_paints_the_colours_it_is_asked_for(demo: Pipeline, ras: RasConfig) -> None:
+    result = demo(prompts=list(PAINTED), seeds=[0] * len(PAINTED), ras=ras)
+    painted = {prompt: colours(np.asarray(image)) for prompt, image in zip(PAINTED, result.images, strict=True)}
+    assert painted == PAINTED
+
+
+@pytest.mark.slow
+def test_dense_run_is_torchs(demo: Pipeline) -> None:
+    """30 steps with guidance, from the stored weights, against the independent implementation."""
+    model = load_checkpoint(DEMO)
+    prompt = "a red apple on a blue background"
+    result = demo(prompt, seed=3, size=(32, 32), ras=DENSE)
+    noise = torch.from_numpy(np.random.default_rng(3).standard_normal((1, 3, 32, 32), np.float32))
+    text, mask = (torch.from_numpy(x) for x in demo.stages.text.encode([prompt, ""]))
+    with torch.no_grad():
+        expected = sample(model.state_dict(), noise, text, mask, 4, np.linspace(0, 1, 31).tolist(), 4.0)
+    assert float(np.abs(result.latents - expected.numpy()).max()) < 1e-4
+
+
+@pytest.mark.slow
+def test_ras_keeps_the_picture_better_than_fewer_steps(demo: Pipeline) -> None:
+    """At no more work than 14 dense steps, closer to the dense picture of 30 than those 14 are."""
+    prompts, seeds = list(PAINTED), list(range(len(PAINTED)))
+    dense, fewer = (demo(prompts=prompts, seeds=seeds, steps=steps, ras=DENSE).latents for steps in (30, 14))
+    ras = demo(prompts=prompts, seeds=seeds, ras=RasConfig(ratio=0.25))
+    assert ras.report.flop_ratio < 14 / 30
+    errors = [float(np.square(np.clip(x, -1, 1) - np.clip(dense, -1, 1)).mean()) for x in (ras.latents, fewer)]
+    assert errors[0] < errors[1]
+
+
+def test_the_bundle_is_small_and_says_its_licences(demo: Pipeline) -> None:
+    manifest = demo.bundle.manifest
+    assert sum(file.bytes for file in manifest.files.values()) < 48 * 2**20
+    assert manifest.model.licences == {"weights": "MIT", "text_encoder": "Apache-2.0"}
