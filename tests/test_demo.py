@@ -27,7 +27,7 @@ PAINTED = {
     "a red heart on a white background": ("red", "white"),
     "a blue heart on an orange background": ("blue", "orange"),
     "a lemon on a purple background": ("yellow", "purple"),
-    "a green apple on a pink background": ("green", "pink"),
+    "a christmas tree on a white background": ("green", "white"),
     "a strawberry on a black background": ("red", "black"),
 }
 
