@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from importlib.metadata import EntryPoint, entry_points, version
+from importlib.metadata import entry_points, version
 from typing import Annotated
 
 import typer
@@ -12,7 +11,7 @@ from rich.markup import escape
 
 from flagdit.engine.commands import build, generate, inspect, plan
 from flagdit.engine.commands.common import messages
-from flagdit.engine.errors import BackendError, FlagditError
+from flagdit.engine.errors import FlagditError
 
 app = typer.Typer(
     name="flagdit",
@@ -26,6 +25,8 @@ app.command()(generate.generate)
 app.command()(build.build)
 app.command()(inspect.inspect)
 app.command()(plan.plan)
+for point in entry_points(group="flagdit.commands"):  # what other flagdit packages add, such as export
+    app.command(point.name)(point.load())
 
 
 def _version(asked: bool) -> None:
@@ -42,28 +43,9 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line, with the commands that other flagdit packages add to it."""
-    for point in entry_points(group="flagdit.commands"):
-        app.command(point.name)(_load(point))
+    """Run the command line; what a user can mend is one line and exit code 2."""
     try:
         app()
     except FlagditError as error:
         messages.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         sys.exit(2)
-
-
-def _load(point: EntryPoint) -> Callable[..., None]:
-    """The command behind an entry point, or one that says how to install what it needs."""
-    try:
-        command: Callable[..., None] = point.load()
-        return command
-    except ModuleNotFoundError as missing:
-        package = missing.name
-
-    def unavailable() -> None:
-        raise BackendError(
-            f"{package} is not installed; flagdit {point.name} needs: pip install 'flagdit[{point.name}]'"
-        )
-
-    unavailable.__doc__ = f"Needs: pip install 'flagdit\\[{point.name}]'."
-    return unavailable

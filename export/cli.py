@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from flagdit.export.errors import ExportError
 
@@ -18,6 +19,11 @@ def parse_size(text: str) -> tuple[int, int]:
     if match is None:
         raise ExportError(f"size {text!r} is not WIDTHxHEIGHT, for instance 64x64")
     return int(match[1]), int(match[2])
+
+
+def _fail(console: Console, message: str) -> NoReturn:
+    console.print(f"[bold red]error:[/] {escape(message)}", highlight=False, soft_wrap=True)
+    raise typer.Exit(2) from None
 
 
 def export(
@@ -42,11 +48,11 @@ def export(
     Writes a model directory: condition.onnx, denoise.onnx, weights.safetensors and model.json, which says what
     everything is. Go on with [bold]flagdit build[/].
     """
-    from flagdit.export.checkpoint import load_checkpoint  # torch takes seconds to import
-    from flagdit.export.exporter import ExportOptions, check, export_model
-
     console = Console(stderr=True)
     try:
+        from flagdit.export.checkpoint import load_checkpoint  # torch takes seconds to import
+        from flagdit.export.exporter import ExportOptions, check, export_model
+
         options = ExportOptions(
             name=name,
             size=parse_size(size),
@@ -61,7 +67,8 @@ def export(
         with console.status("reading the checkpoint") as status:
             model = load_checkpoint(checkpoint, patch_size)
             export_model(model, output, options, lambda part: status.update(f"exporting {part}"))
+    except ModuleNotFoundError as missing:
+        _fail(console, f"{missing.name} is not installed; flagdit export needs: pip install 'flagdit[export]'")
     except ExportError as error:
-        console.print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
-        raise typer.Exit(2) from None
+        _fail(console, str(error))
     console.print(f"wrote {output}; next: flagdit build {output} -o BUNDLE", highlight=False, soft_wrap=True)

@@ -128,6 +128,15 @@ def test_export_refuses_a_pickle(flagdit, tmp_path: Path) -> None:  # type: igno
     assert code == 2 and "pickles, which can run code" in err and not (tmp_path / "out").exists()
 
 
+def test_export_without_torch_says_what_to_install(flagdit, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    for name in ("torch", "flagdit.export.checkpoint"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setitem(sys.modules, "torch", None)  # importing it now fails as if it were not there
+    code, _, err = flagdit("export", "model", "-o", "out")
+    assert code == 2
+    assert err == "error: torch is not installed; flagdit export needs: pip install 'flagdit[export]'\n"
+
+
 def test_build_refuses(flagdit, model_dir: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     code, _, err = flagdit("build", "nowhere", "-o", "bundle")
     assert code == 2 and "make one with: flagdit export" in err
