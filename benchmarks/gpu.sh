@@ -11,7 +11,7 @@ cmake -S . -B build/gpu -G Ninja -DFLAGDIT_CUDA=ON -DCMAKE_CUDA_ARCHITECTURES=na
   -DPython_EXECUTABLE="$("$python" -c 'import sys; print(sys.executable)')" \
   -DFLAGDIT_PYTHON_OUTPUT_DIR="$PWD/build/gpu/flagdit/cpp_ext"
 cmake --build build/gpu --target _ext
-tests=(tests/test_advance.py tests/test_select.py tests/test_repartition.py tests/test_regions.py)
+tests=(tests/test_{advance,history,solvers,select,repartition,regions}.py)
 start=$SECONDS
 PYTHONPATH=build/gpu "$python" -m pytest -q --noconftest --junitxml="$out/gpu-tests.xml" "${tests[@]}"
 device=$(nvidia-smi --query-gpu=name,driver_version --format=csv,noheader | head -n 1)

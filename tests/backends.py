@@ -7,6 +7,8 @@ import numpy as np
 
 from flagdit.cpp_ext import with_cuda
 
+Arrays = dict[str, np.ndarray]
+
 
 @dataclass(frozen=True)
 class Backend:
@@ -49,3 +51,11 @@ CPU = Backend("cpu", "float32", 1e-5)
 CUDA = [Backend("cuda", "float32", 1e-5), Backend("cuda", "float16", 2e-3), Backend("cuda", "bfloat16", 2e-2)]
 BACKENDS = [CPU, *(CUDA if _has_gpu() else [])]
 DEVICES = [CPU, *(CUDA[:1] if _has_gpu() else [])]
+
+
+def assert_slots(backend: Backend, new: Arrays, old: Arrays, expected: Arrays, pinned: int, tolerance: float) -> None:
+    """Every array is as expected behind the pinned slots, and in them as it was."""
+    for name, array in expected.items():
+        rtol = backend.rtol if name == "tokens" else 1e-5
+        np.testing.assert_allclose(new[name][pinned:], array[pinned:], rtol, tolerance, err_msg=name)
+        np.testing.assert_array_equal(new[name][:pinned], old[name][:pinned], name)

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import oracle
 import pytest
-from backends import BACKENDS, CPU, Backend
+from backends import BACKENDS, CPU, Backend, assert_slots
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -79,10 +79,7 @@ def test_matches_the_oracle(
         "age": np.where(tail, old["age"] + 1, 0),
         "drops": old["drops"] + tail,
     }
-    for name, array in expected.items():
-        rtol = backend.rtol if name == "tokens" else 1e-5
-        np.testing.assert_allclose(new[name][pinned:], array[pinned:], rtol, 1e-5, err_msg=name)
-        np.testing.assert_array_equal(new[name][:pinned], old[name][:pinned], name)
+    assert_slots(backend, new, old, expected, pinned, 1e-5)
 
 
 @pytest.mark.parametrize("backend", BACKENDS, ids=str)
