@@ -71,7 +71,7 @@ def read_spec(path: Path, kind: type[S]) -> S:
             "rebuild with flagdit build, or install the flagdit that wrote it"
         )
     try:
-        return kind.model_validate_json(json.dumps(content))
+        return kind.model_validate(content)
     except ValidationError as error:
         fault = error.errors()[0]
         where = ".".join(str(part) for part in fault["loc"])

@@ -27,7 +27,7 @@ class RegionState:
         rows = branches * b
         slots = layout.slots()
         patches = layout.patch_index(slots[layout.pinned :])
-        self.spec, self.layout, self.samples, self.rows = spec, layout, b, rows
+        self.spec, self.layout, self.samples = spec, layout, b
         self.token = np.repeat(slots[:, None], b, axis=1)  # (N, B)
         self.latent = np.zeros((n, b, p), np.float32)
         self.latent[layout.pinned :] = layout.patchify(noise)[patches]

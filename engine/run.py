@@ -67,6 +67,12 @@ class Request:
         return 1 if self.guidance == 1 else 2
 
 
+def check_paints(spec: ModelSpec) -> None:
+    """Raise BackendError unless the model ends in pixels."""
+    if spec.latent.space != "pixels":
+        raise BackendError("the model ends in VAE latents and its bundle has no decode graph; use .latents in Python")
+
+
 @dataclass(frozen=True)
 class Preview:
     """The run after one step; look at `images`, or let it go on."""
@@ -77,7 +83,8 @@ class Preview:
 
     @property
     def images(self) -> list[Image.Image]:
-        """What the pictures would be if every velocity stayed as it is now."""
+        """What the pictures would be if every velocity stayed as it is now. Raises as Result.images does."""
+        check_paints(self._state.spec)
         return [picture.to_image(x) for x in self._state.images(ahead=1 - self.timed.step.t_next)]
 
 
@@ -93,8 +100,7 @@ class Result:
     @cached_property
     def images(self) -> list[Image.Image]:
         """All pictures. Raises BackendError if the latents are of a VAE, which this bundle does not hold."""
-        if self._spec.latent.space != "pixels":
-            raise BackendError("the model ends in VAE latents and its bundle has no decode graph; use .latents")
+        check_paints(self._spec)
         return [picture.to_image(x) for x in self.latents]
 
     @property

@@ -71,4 +71,5 @@ def export(
         _fail(console, f"{missing.name} is not installed; flagdit export needs: pip install 'flagdit[export]'")
     except ExportError as error:
         _fail(console, str(error))
-    console.print(f"wrote {output}; next: flagdit build {output} -o BUNDLE", highlight=False, soft_wrap=True)
+    text = f"wrote {output}; next: flagdit build {output} -o BUNDLE"
+    console.print(text, markup=False, highlight=False, soft_wrap=True)

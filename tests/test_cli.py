@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -70,6 +71,26 @@ def test_solvers(flagdit, bundle_dir: Path, tmp_path: Path) -> None:  # type: ig
         code, out, _ = flagdit("plan", "--tokens", 64, "--steps", 8, "--solver", solver)
         assert code == 0 and f"64 tokens, {calls} evaluations" in " ".join(out.split())
     assert len({Image.open(path).tobytes() for path in tmp_path.glob("*.png")}) == 4
+
+
+@pytest.mark.parametrize("name", ["a[red].png", "a.jpg", "a.webp"])
+def test_every_name_and_format_is_written_and_named(flagdit, bundle_dir: Path, tmp_path: Path, name: str) -> None:  # type: ignore[no-untyped-def]
+    code, _, err = flagdit("generate", PROMPT, "--bundle", bundle_dir, "--steps", 2, "-o", name)
+    assert code == 0 and err.startswith(f"{name}  32x32")
+    with Image.open(tmp_path / name) as image:
+        assert image.size == (32, 32)
+
+
+def test_latents_are_not_painted(flagdit, model_dir: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """A model whose latents need a VAE that is not there: refused before it runs."""
+    model = Path(shutil.copytree(model_dir, tmp_path / "model"))
+    spec = json.loads((model / "model.json").read_text())
+    spec["latent"]["space"] = "vae"
+    (model / "model.json").write_text(json.dumps(spec))
+    assert flagdit("build", "model", "-o", "bundle")[0] == 0
+    code, _, err = flagdit("generate", PROMPT, "--bundle", "bundle")
+    assert code == 2 and err.startswith("error: the model ends in VAE latents")
+    assert not (tmp_path / "out.png").exists()
 
 
 BAD_GENERATE = {

@@ -10,7 +10,7 @@ import typer
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from flagdit.engine.builder import build_bundle
-from flagdit.engine.commands.common import messages, parse_size
+from flagdit.engine.commands.common import messages, parse_size, say
 from flagdit.engine.compiler import (
     BuildOptions,
     BuiltEngine,
@@ -101,17 +101,9 @@ def _with_engines(model: str, output: Path, target: Target, options: BuildOption
 def _describe(built: BuiltEngine) -> None:
     engine, layers = built
     kernels = "" if layers is None else f", {layers.kernels} kernels, {layers.fused_attentions} of them fused attention"
-    messages.print(
-        f"{engine.file}: {engine.precision}, built in {engine.build_seconds:.0f} s{kernels}",
-        highlight=False,
-        soft_wrap=True,
-    )
+    say(f"{engine.file}: {engine.precision}, built in {engine.build_seconds:.0f} s{kernels}")
 
 
 def _summary(manifest: Manifest, output: Path) -> None:
     size = sum(file.bytes for file in manifest.files.values()) / 2**20
-    messages.print(
-        f"wrote {output} ({size:.1f} MiB); next: flagdit generate PROMPT --bundle {output}",
-        highlight=False,
-        soft_wrap=True,
-    )
+    say(f"wrote {output} ({size:.1f} MiB); next: flagdit generate PROMPT --bundle {output}")

@@ -16,6 +16,12 @@ from flagdit.engine.ras import RasConfig, Solver
 console = Console()
 messages = Console(stderr=True)
 
+
+def say(text: str) -> None:
+    """Print one line to standard error as it is: no markup, so that a path may hold brackets, and no wrapping."""
+    messages.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
 MODE_HELP = "How regions are chosen: corrected forgets none; paper does what the published code does (docs/ras.md)."
 SCHEDULE_HELP = "PATCHES/STEPS: recompute so many patches fewer every so many steps, such as 256/4; static by default."
 

@@ -21,11 +21,12 @@ from flagdit.engine.commands.common import (
     parse_size,
     parse_solver,
     ras_config,
+    say,
 )
 from flagdit.engine.errors import RequestError
 from flagdit.engine.pipeline import Pipeline
 from flagdit.engine.ras import DENSE, RasConfig
-from flagdit.engine.run import Request, Result
+from flagdit.engine.run import Request, Result, check_paints
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
@@ -63,6 +64,7 @@ def generate(
     ras = _ras(ratio, dense, mode, schedule)
     with messages.status("loading the bundle"):
         pipeline = Pipeline.load(bundle, threads=threads)
+    check_paints(pipeline.spec)
     shift = pipeline.spec.flow.shift if shift is None else shift
     dimensions = parse_size(size)
     request = Request([prompt], [seed], steps, dimensions, guidance, shift, ras, parse_solver(solver))
@@ -105,15 +107,11 @@ def _run(pipeline: Pipeline, request: Request) -> Result:
 
 def save_picture(image: Image.Image, path: Path, result: Result) -> None:
     """Write a picture; a PNG also says how it was made."""
-    formats = {".png": "PNG", ".webp": "WEBP"}
-    kind = formats.get(path.suffix.lower(), "JPEG")
+    kind = {".png": "PNG", ".webp": "WEBP"}.get(path.suffix.lower(), "JPEG")
     about = PngInfo()
     about.add_itxt("flagdit", result.report.model_dump_json(exclude={"steps", "seconds"}))
     with staged(path) as part:
-        if kind == "PNG":
-            image.save(part, kind, pnginfo=about)
-        else:
-            image.save(part, kind)
+        image.save(part, kind, pnginfo=about)  # the other formats pass it over
 
 
 def _summary(result: Result, output: Path) -> None:
@@ -121,9 +119,7 @@ def _summary(result: Result, output: Path) -> None:
     share = f"{report.flop_ratio:.0%} of the work of dense {report.solver}"
     full = sum(step.dense for step in report.steps)
     calls = "" if report.evaluations == len(report.steps) else f", {report.evaluations} evaluations"
-    messages.print(
+    say(
         f"{output}  {report.size[0]}x{report.size[1]}, {len(report.steps)} steps ({full} dense{calls}) in "
-        f"{report.seconds['total']:.2f} s on {report.backend}; {share}",
-        highlight=False,
-        soft_wrap=True,
+        f"{report.seconds['total']:.2f} s on {report.backend}; {share}"
     )
