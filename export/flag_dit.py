@@ -108,12 +108,12 @@ class FlagDiT(nn.Module):
         theta = self.config.rope_theta * ntk_factor
         positions = torch.arange(x.shape[0], device=x.device)
         rope = rope_table(positions, self.config.head_dim, theta, rope_scaling)
-        x = self._run(x, self.condition(t, text, text_mask), rope, text, text_mask, scale, bias)
+        x = self.run(x, self.condition(t, text, text_mask), rope, text, text_mask, scale, bias)
         if isinstance(image, Tensor):
             return self.unpatchify(x, *image.shape[-2:])
         return [self._cut(x[:, i : i + 1], item) for i, item in enumerate(images)]
 
-    def _run(
+    def run(
         self,
         x: Tensor,
         c: Tensor,

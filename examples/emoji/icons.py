@@ -1,4 +1,4 @@
-"""Icons of the npm package `fluentui-emoji`, rasterised once and pasted onto backgrounds.
+"""Icons of the npm package `fluentui-emoji`, rasterised once.
 
 Letters: I icons, S styles, C channels, s icon size in pixels. Pixels are premultiplied RGBA, uint8.
 """
@@ -14,26 +14,11 @@ import resvg_py
 from PIL import Image
 from rich.progress import track
 
-STYLES = ("flat", "modern")
-# Sizes of the icon on a canvas of 32; a canvas of 64 uses the doubles, so that the stages agree.
-SIZES = (26, 28, 30)
-RENDER_SIZE = 120
+from scenes import STYLES
 
-COLOURS = {
-    "white": (250, 250, 250),
-    "black": (24, 24, 28),
-    "gray": (136, 140, 146),
-    "red": (214, 46, 50),
-    "orange": (246, 140, 38),
-    "yellow": (252, 214, 62),
-    "green": (62, 168, 84),
-    "teal": (38, 166, 166),
-    "blue": (52, 112, 220),
-    "purple": (134, 76, 190),
-    "pink": (248, 150, 190),
-    "brown": (126, 84, 54),
-}
-DEFAULT_COLOUR = "white"  # the background where a caption does not say one
+# Every side that a scene gives an object (scenes.within) on canvases of 64 and 128 pixels, 1:2 to 2:1.
+SIZES = (28, 40, 56, 84, 112)
+RENDER_SIZE = 224
 
 # What nobody asks a painter for: signs, letters, clocks, arrows, families, near-duplicates.
 EXCLUDED = re.compile(
@@ -56,6 +41,7 @@ EXCLUDED = re.compile(
 # Where people use another word than Unicode does.
 RENAMED = {
     "automobile": "car",
+    "closed-book": "red book",
     "articulated-lorry": "truck",
     "beer-mug": "beer",
     "deciduous-tree": "tree",
@@ -68,6 +54,7 @@ RENAMED = {
     "jack-o-lantern": "halloween pumpkin",
     "lady-beetle": "ladybug",
     "magnifying-glass-tilted-left": "magnifying glass",
+    "locked": "padlock",
     "pile-of-poo": "poop",
     "wrapped-gift": "gift",
 }
@@ -101,15 +88,14 @@ def rasterise(path: Path) -> Image.Image:
 def build_icons(root: Path, folder: Path) -> None:
     """Rasterise every icon in every style and size into `folder`."""
     names = icon_names(root)
-    sizes = [k * size for k in (1, 2) for size in SIZES]
-    pixels = {s: np.zeros((len(names), len(STYLES), s, s, 4), np.uint8) for s in sizes}
+    pixels = {s: np.zeros((len(names), len(STYLES), s, s, 4), np.uint8) for s in SIZES}
     for i, stem in enumerate(track(names, "rasterising")):
         for j, style in enumerate(STYLES):
             image = rasterise(root / style / f"{stem}.svg")
-            for s in sizes:
+            for s in SIZES:
                 pixels[s][i, j] = np.asarray(image.resize((s, s), Image.Resampling.BOX))
     folder.mkdir(parents=True, exist_ok=True)
-    for s in sizes:
+    for s in SIZES:
         np.save(folder / f"icons-{s}.npy", pixels[s])
     (folder / "icons.json").write_text(json.dumps(list(names.values()), indent=0))
 
@@ -117,17 +103,4 @@ def build_icons(root: Path, folder: Path) -> None:
 def load_icons(folder: Path) -> Icons:
     """Read what `build_icons` wrote."""
     names = json.loads((folder / "icons.json").read_text())
-    paths = sorted(folder.glob("icons-*.npy"))
-    return Icons(names, {int(p.stem.split("-")[1]): np.load(p) for p in paths})
-
-
-def compose(icon: np.ndarray, colour: str, resolution: int, rng: np.random.Generator) -> np.ndarray:
-    """Paste a premultiplied icon (s, s, 4) at a random place; uint8 (3, resolution, resolution)."""
-    s = icon.shape[0]
-    background = np.clip(np.array(COLOURS[colour]) + rng.integers(-6, 7, 3), 0, 255)
-    canvas = np.broadcast_to(background.astype(np.uint8), (resolution, resolution, 3)).copy()
-    top, left = rng.integers(0, resolution - s + 1, 2)
-    view = canvas[top : top + s, left : left + s]
-    rest = 255 - icon[..., 3:].astype(np.uint16)
-    view[:] = icon[..., :3] + (view * rest + 127) // 255
-    return canvas.transpose(2, 0, 1)
+    return Icons(names, {s: np.load(folder / f"icons-{s}.npy") for s in SIZES})

@@ -19,22 +19,25 @@ def sample(
     model: FlagDiT,
     text: Tensor,
     mask: Tensor,
-    resolution: int,
+    canvas: tuple[int, int],
     steps: int = 20,
     guidance: float = 3.0,
     seed: int = 0,
 ) -> Tensor:
-    """Pictures (B, 3, H, W) in [-1, 1] of text (2B, T, Y): first the prompts, then empty texts."""
+    """Pictures (B, 3, H, W) in [-1, 1] of text (2B, T, Y): first the prompts, then empty texts.
+
+    canvas: width and height in pixels.
+    """
     count = len(text) // 2
     generator = torch.Generator().manual_seed(seed)
-    x = torch.randn(count, 3, resolution, resolution, generator=generator)
+    x = torch.randn(count, 3, *canvas[::-1], generator=generator).to(text.device)
     for step in range(steps):
-        t = torch.full((2 * count,), step / steps)
-        with torch.autocast("cpu", torch.bfloat16):
+        t = torch.full((2 * count,), step / steps, device=text.device)
+        with torch.autocast(text.device.type, torch.bfloat16):
             velocity = model(torch.cat([x, x]), t, text, mask)
         asked, free = velocity.float().chunk(2)
         x = x + (free + guidance * (asked - free)) / steps
-    return x.clamp(-1, 1)
+    return x.clamp(-1, 1).cpu()
 
 
 def contact_sheet(pictures: Tensor, titles: Sequence[str], path: Path, columns: int = 6) -> None:

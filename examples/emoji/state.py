@@ -29,9 +29,9 @@ class Progress:
 class TrainState:
     """Model, average and AdamW of one run."""
 
-    def __init__(self, config: FlagDiTConfig, weight_decay: float = 0.01) -> None:
-        self.model = FlagDiT(config)
-        self.average = FlagDiT(config).requires_grad_(False)
+    def __init__(self, config: FlagDiTConfig, device: str = "cpu", weight_decay: float = 0.01) -> None:
+        self.model = FlagDiT(config).to(device)
+        self.average = FlagDiT(config).to(device).requires_grad_(False)
         self.average.load_state_dict(self.model.state_dict())
         gates = [p for name, p in self.model.named_parameters() if name.endswith("gate")]
         rest = [p for name, p in self.model.named_parameters() if not name.endswith("gate")]
@@ -41,6 +41,11 @@ class TrainState:
         ]
         self.optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=True)
         self.progress = Progress()
+
+    def begin_with(self, model: FlagDiT) -> None:
+        """Take the weights of a trained model, and nothing else of its run."""
+        self.model.load_state_dict(model.state_dict())
+        self.average.load_state_dict(model.state_dict())
 
     @torch.no_grad()
     def update_average(self, decay: float) -> None:

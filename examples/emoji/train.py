@@ -1,4 +1,4 @@
-"""Train a small Flag-DiT that paints emoji: coarse pictures first, then fine ones, by the clock.
+"""Train a small Flag-DiT that paints emoji, by the clock: first at 64 pixels, then at 128.
 
 `python examples/emoji/train.py` resumes where it stopped; the average of the weights in the run
 folder (model.safetensors, config.json) is what `flagdit export` reads.
@@ -7,7 +7,6 @@ folder (model.safetensors, config.json) is what `flagdit export` reads.
 import json
 import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,12 +15,13 @@ import torch
 import typer
 from rich.console import Console
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from data import PROMPTS, Batch, EmojiData
-from flagdit.export import FlagDiT, FlagDiTConfig
+from data import PROMPTS, Batch, Canvas, EmojiData
+from flagdit.export import FlagDiT, FlagDiTConfig, load_checkpoint
+from flagdit.export import block as flagdit_block
 from sampling import contact_sheet, sample
 from state import TrainState
+from words import TextEncoder
 
 CONFIG = FlagDiTConfig(
     dim=256,
@@ -38,7 +38,9 @@ CLIP = 1.0
 AVERAGE = 0.998
 WARM_UP = 200  # steps
 
-Model = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+SHAPES = ((2, 2), (3, 1.5), (1.5, 3))
+"""Width and height of the canvases, in halves of a stage's resolution: 1:1, 2:1 and 1:2."""
+SHAPE_SHARES = (0.8, 0.1, 0.1)
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,12 @@ class Stage:
     batch: int
     peak: float
     end: float
-    noise: float = 0.0
+    noise: float
+
+    @property
+    def canvases(self) -> list[Canvas]:
+        """The shapes at this resolution."""
+        return [(int(w * self.resolution / 2), int(h * self.resolution / 2)) for w, h in SHAPES]
 
     def learning_rate(self, done: float, step: int) -> float:
         """Constant, then a cosine over the last half; `done` is the part of the stage behind us."""
@@ -62,40 +69,66 @@ class Stage:
         return rate * min(1.0, (step + 1) / WARM_UP)
 
 
-def flow_loss(model: Model, batch: Batch, noise_shift: float, generator: torch.Generator) -> Tensor:
+def plain_attention(q: Tensor, k: Tensor, v: Tensor, scale: float, bias: Tensor | None = None) -> Tensor:
+    """`attend` of the product in plain matmuls: on a CPU the fused one's backward takes as long as the rest of a step.
+
+    q (A, R, H, d), k and v (R, H, N, d) -> (A, R, H*d).
+    """
+    scores = (q.permute(1, 2, 0, 3) * scale) @ k.transpose(-1, -2)
+    if bias is not None:
+        scores = scores + bias
+    out = scores.float().softmax(-1).to(v.dtype) @ v
+    return out.permute(2, 0, 1, 3).flatten(2)
+
+
+class FlowLoss:
     """Mean squared error of the velocity: x_t = t x1 + (1 - t) x0, target x1 - x0."""
-    x1, text, mask = (torch.from_numpy(a) for a in (batch.images, batch.text, batch.mask))
-    x0 = torch.randn(x1.shape, generator=generator)
-    t = torch.sigmoid(torch.randn(len(x1), generator=generator) - noise_shift)
-    mix = t[:, None, None, None]
-    # The fused attention's backward on CPU takes as long as the rest of the step; this does not.
-    with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
-        velocity = model(mix * x1 + (1 - mix) * x0, t, text, mask)
-    return (velocity.float() - (x1 - x0)).square().mean()
+
+    def __init__(self, device: str) -> None:
+        self.device, self.encoder = device, TextEncoder(device)
+
+    def __call__(self, model: FlagDiT, batch: Batch, noise_shift: float, generator: torch.Generator) -> Tensor:
+        """The loss of one batch; noise and times come from the generator (on the CPU, for every device)."""
+        x1 = torch.from_numpy(batch.images)
+        x0 = torch.randn(x1.shape, generator=generator)
+        t = torch.sigmoid(torch.randn(len(x1), generator=generator) - noise_shift)
+        x1, x0, t = (a.to(self.device) for a in (x1, x0, t))
+        mix = t[:, None, None, None]
+        text, mask = self.encoder(batch.texts)
+        with torch.autocast(self.device, torch.bfloat16):
+            velocity = model(mix * x1 + (1 - mix) * x0, t, text, mask)
+        return (velocity.float() - (x1 - x0)).square().mean()
 
 
 class Trainer:
     """One run: the data, the state, and the files of the run folder."""
 
-    def __init__(self, data: Path, run: Path, seed: int, compiled: bool) -> None:
-        self.data, self.held_out = EmojiData(data), EmojiData(data, held_out=True)
-        self.run, self.seed, self.console = run, seed, Console()
+    def __init__(self, data: EmojiData, run: Path, seed: int, compiled: bool, start: Path | None) -> None:
+        self.data, self.run, self.seed, self.console = data, run, seed, Console()
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
         torch.manual_seed(seed)
-        self.state = TrainState(CONFIG)
+        self.state = TrainState(CONFIG, self.device)
         if (run / "state.safetensors").exists():
             self.state.load(run)
-        model: FlagDiT = self.state.model
-        self.model: Model = torch.compile(model, dynamic=False) if compiled else model
+        elif start is not None:
+            self.state.begin_with(load_checkpoint(start))
+        if self.device == "cpu":
+            flagdit_block.attend = plain_attention
+        if compiled:
+            # Only what runs per token: the table of RoPE, which is the same for all, would be computed per element.
+            self.state.model.run = torch.compile(self.state.model.run, dynamic=False)  # type: ignore[method-assign]
+        self.loss = FlowLoss(self.device)
 
     def step(self, stage: Stage, done: float) -> float:
         """One update; its randomness depends on the seed and the step alone. Returns the loss."""
         state, number = self.state, self.state.progress.step
         rng = np.random.default_rng([self.seed, number])
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        batch = self.data.draw(stage.batch, stage.resolution, CAPTION_DROPOUT, rng)
+        canvas = stage.canvases[rng.choice(len(SHAPES), p=SHAPE_SHARES)]
+        batch = self.data.draw(stage.batch, canvas, CAPTION_DROPOUT, rng)
         for group in state.optimizer.param_groups:
             group["lr"] = stage.learning_rate(done, number) * group["rate"]
-        loss = flow_loss(self.model, batch, stage.noise, generator)
+        loss = self.loss(state.model, batch, stage.noise, generator)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(state.model.parameters(), CLIP)
         state.optimizer.step()
@@ -128,12 +161,14 @@ class Trainer:
     def look(self, stage: Stage) -> None:
         """Save, log the loss of the average on held-out pairs, and paint the fixed prompts."""
         self.state.save(self.run)
-        model, rng = self.state.average, np.random.default_rng(0)
-        batch = self.held_out.draw(128, stage.resolution, 0.0, rng)
-        loss = flow_loss(model, batch, stage.noise, torch.Generator().manual_seed(0))
-        self.log(stage, held_out=loss.item())
-        text, mask = self.data.bank.gather([*PROMPTS, *[""] * len(PROMPTS)])
-        pictures = sample(model, torch.from_numpy(text), torch.from_numpy(mask), stage.resolution)
+        model, losses = self.state.average, []
+        for seed in range(8):
+            rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
+            batch = self.data.draw(16, stage.canvases[0], 0.0, rng, held_out=True)
+            losses.append(self.loss(model, batch, stage.noise, generator).item())
+        self.log(stage, held_out=sum(losses) / len(losses))
+        text, mask = self.loss.encoder([*PROMPTS, *[""] * len(PROMPTS)])
+        pictures = sample(model, text, mask, stage.canvases[0])
         name = f"{stage.resolution}px-{self.state.progress.step:06d}.png"
         contact_sheet(pictures, PROMPTS, self.run / "sheets" / name)
 
@@ -156,23 +191,27 @@ class Trainer:
 def main(
     data: Path = typer.Option(Path("data/emoji"), help="What data.py prepared."),
     run: Path = typer.Option(Path("runs/emoji"), help="Where weights, log and sheets go."),
-    coarse: float = typer.Option(30, help="Minutes at 32 pixels."),
-    fine: float = typer.Option(25, help="Minutes at 64 pixels."),
+    small: float = typer.Option(60, help="Minutes at 64 pixels."),
+    large: float = typer.Option(0, help="Minutes at 128 pixels."),
+    batch: int = typer.Option(16, help="Pictures a step at 64 pixels; a quarter of them at 128."),
+    rest: float = typer.Option(0, help="How often an icon that is not in common.txt is drawn, against one that is."),
+    start: Path = typer.Option(None, help="Weights to begin with: a run folder or a bundle."),
     every: float = typer.Option(240, help="Seconds between checkpoints with a sample sheet."),
-    threads: int = typer.Option(2),
+    threads: int = typer.Option(2, help="On a CPU."),
     seed: int = typer.Option(0),
     compiled: bool = typer.Option(True, help="Use torch.compile; needs a C++ compiler."),
 ) -> None:
-    """Train, or go on training, by the clock."""
+    """Train, or go on training, by the clock. Uses a GPU if torch finds one."""
     torch.set_num_threads(threads)
     run.mkdir(parents=True, exist_ok=True)
     stages = [
-        Stage(32, coarse, batch=32, peak=1.2e-3, end=5e-4),
-        Stage(64, fine, batch=16, peak=8e-4, end=2e-5, noise=0.5),
+        Stage(64, small, batch=batch, peak=8e-4, end=2e-5, noise=0.5),
+        Stage(128, large, batch=max(1, batch // 4), peak=4e-4, end=2e-5, noise=1.0),
     ]
-    trainer = Trainer(data, run, seed, compiled)
+    trainer = Trainer(EmojiData(data, rest), run, seed, compiled, start)
     for index in range(trainer.state.progress.stage, len(stages)):
-        trainer.train(index, stages[index], every)
+        if stages[index].minutes > 0:
+            trainer.train(index, stages[index], every)
 
 
 if __name__ == "__main__":
