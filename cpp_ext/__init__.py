@@ -1,4 +1,4 @@
-"""Region-adaptive sampling between engine calls: plan, advance, select, swap.
+"""Region-adaptive sampling between engine calls: plan, advance, dilate, select, swap.
 
 B samples, R = branches * B rows (row r belongs to sample r % B), N slots of which the first
 A are active, P values per token. Every per-slot array is slot-major: (N, rows, ...).
@@ -10,6 +10,7 @@ from flagdit.cpp_ext._ext import (
     SlotBuffers,
     Step,
     advance,
+    dilate,
     flow_times,
     least_max_age,
     plan_evaluations,
@@ -26,6 +27,7 @@ __all__ = [
     "SlotBuffers",
     "Step",
     "advance",
+    "dilate",
     "flow_times",
     "least_max_age",
     "plan_evaluations",

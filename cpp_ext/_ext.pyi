@@ -102,9 +102,14 @@ def plan_evaluations(steps: Sequence[Step], solver: str = 'euler') -> list[Evalu
     What the engine is called for: once a step, twice with 'midpoint' and 'heun'.
     """
 
-def advance(output: Array, guidance: Array, velocity: Array, latent: Array, tokens: Array, score: Array, age: Array, drops: Array, dt: float, pinned: int, channels: int, metric: str = 'std', last: bool = True, slope: Array | None = None, time: Array | None = None, t: float = 0, bend: float = 0, forecast: float = 0, stream: int = 0) -> None:
+def advance(output: Array, guidance: Array, velocity: Array, latent: Array, tokens: Array, score: Array, age: Array, drops: Array, dt: float, pinned: int, channels: int, metric: str = 'std', last: bool = True, time: Array | None = None, rate: Array | None = None, slope: Array | None = None, curve: Array | None = None, span: Array | None = None, t: float = 0, next: float = 0, bend: float = 0, forecast: float = 0, keep_norm: bool = False, stream: int = 0) -> None:
     """
     Guide the head, move every patch along its velocity, score it; in place.
+    """
+
+def dilate(score: Array, token: Array, grid: Array, row: int, pinned: int, share: float, stream: int = 0) -> None:
+    """
+    Raise every score to a share of the highest among its eight neighbours; in place.
     """
 
 def select(score: Array, age: Array, drops: Array, token: Array, active: int, pinned: int, starvation: float, high: int, max_age: int, future: Array | None, swaps: Array, counts: Array, keys: Array, mode: str = 'corrected', stream: int = 0) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from flagdit.engine.manifest import Layers, ModelSpec
@@ -37,9 +38,18 @@ def step_flops(layers: Layers, active: int, tokens: int, rows: int, text: int, p
 
 
 def price(
-    spec: ModelSpec, plan: Plan, samples: int = 1, branches: int = 2, text: int = 32, value_bytes: int = 4
+    spec: ModelSpec,
+    plan: Plan,
+    samples: int = 1,
+    branches: int = 2,
+    text: int = 32,
+    value_bytes: int = 4,
+    active: Sequence[int] | None = None,
 ) -> Cost:
-    """Price a plan; `text` is the number of text tokens, `value_bytes` the size of a cached value."""
+    """Price a plan; `text` is the number of text tokens, `value_bytes` the size of a cached value.
+
+    active: tokens that each step computed, where a run may differ from its plan (RasConfig.error_budget, gate).
+    """
     rows = samples * branches
     patch_values = spec.latent.channels * spec.tokens.patch_size**2
 
@@ -49,6 +59,8 @@ def price(
     d_kv = spec.layers.width // spec.layers.heads * spec.layers.kv_heads
     keys_values = 2 * spec.layers.count * plan.tokens * rows * d_kv * value_bytes
     velocity = plan.tokens * samples * patch_values * 4
-    slope = velocity + plan.tokens * samples * 4 if plan.keeps_slopes else 0  # and its time
-    calls = [flops(plan.steps[evaluation.step].active) for evaluation in plan.evaluations]
-    return Cost(calls, flops(plan.tokens), keys_values + velocity + slope)
+    scalar, keeps = plan.tokens * samples * 4, plan.keeps
+    history = 2 * scalar * keeps.rate + velocity * keeps.slope + (velocity + scalar) * keeps.curve
+    actives = [step.active for step in plan.steps] if active is None else active
+    calls = [flops(actives[evaluation.step]) for evaluation in plan.evaluations]
+    return Cost(calls, flops(plan.tokens), keys_values + velocity + history)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,7 @@ MAX_STARVATION = 10  # the paper takes 0.1; at 10, nine drops are more than a fl
 PAPER_RESETS = (12, 22)
 
 Solver = Literal["euler", "midpoint", "heun", "ab2"]
+Metric = Literal["std", "l2", "change"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class RasConfig:
     mode: "corrected", or "paper" for the published code's choices, faults included where they are defined; docs/ras.md
         compares them row by row.
     ratio: share of the patches recomputed in a RAS step, in (0, 1], or one value per step; 1 is dense sampling.
+    ratio_end: the ratio falls (or grows) in a line from `ratio` after the warm-up to this at the last step.
     skip_step, skip_every: a linear schedule: this many patches more are left out every so many steps, and about the
         ratio's share in the middle of the run; 0 and 0 keep the ratio. The paper's example is 256 and 4 of 4096.
     warmup: dense steps at the start.
@@ -41,22 +43,30 @@ class RasConfig:
     resets: later dense steps. None places two, at .4 and .733 of the run, which is 12 and 22 of 30 as in the paper;
         below 20 steps one in the middle of the rest, which its ablation found enough. Paper mode: 12 and 22 if the
         run has both.
-    metric: what ranks the regions, "std" over channels or "l2", of the velocity.
-    high_ratio: share of the cached patches taken from the high end of the ranking (1 in the paper's code).
+    metric: what ranks the regions. "change": how far the velocity will be off if it is kept, from how fast it changed;
+        "std" over channels (the paper's) or "l2" of the velocity. None is "change", in paper mode "std".
+    high_ratio: share of the cached patches taken from the high end of the ranking. None is 1 as in the paper's code,
+        with the metric "change" 0: what changes least is kept.
     starvation: how fast a patch that was left out gains priority; 0 turns it off together with the age bound.
     max_age: most steps a patch may go without being recomputed; None is twice the least that the ratio allows.
         Paper mode has no such bound.
     bucket: patches are recomputed in multiples of this; in paper mode 1.
     forecast: velocity of a cached patch: 0 is that of its last computation (as published), 1 extrapolates its last two
-        in a line through time.
+        in a line through time, 2 its last three in a parabola.
     forecast_clamp: most that an extrapolation may change a velocity, in units of its norm; half of it by default.
+    forecast_norm: whether an extrapolated velocity gets the norm of the cached one.
+    dilation: with the metric "change", a patch ranks at least as high as this share of each of its eight neighbours.
+    error_budget: with the metric "change", most error that the cached patches of a step may have on average, in units
+        of the velocity's rms: a step then computes as many patches more than its ratio as that takes. 0 turns it off.
+    gate: a step whose error would be below this if nothing were computed makes no engine call; 0 turns it off.
     """
 
     ratio: float | Sequence[float] = 0.25
+    ratio_end: float | None = None
     warmup: int = 4
     resets: tuple[int, ...] | None = None
-    metric: Literal["std", "l2"] = "std"
-    high_ratio: float = 1.0
+    metric: Metric | None = None
+    high_ratio: float | None = None
     starvation: float = 0.1
     max_age: int | None = None
     bucket: int = 1
@@ -64,8 +74,27 @@ class RasConfig:
     skip_step: int = 0
     skip_every: int = 0
     end: int | None = None
-    forecast: Literal[0, 1] = 0
+    forecast: Literal[0, 1, 2] = 0
     forecast_clamp: float = 0.5
+    forecast_norm: bool = False
+    dilation: float = 0.0
+    error_budget: float = 0.0
+    gate: float = 0.0
+
+    @property
+    def ranking(self) -> Metric:
+        """The metric, whether it was said or not."""
+        return self.metric or ("std" if self.mode == "paper" else "change")
+
+    def ratios(self, steps: int) -> float | list[float]:
+        """The ratio of all steps, or of each."""
+        if not isinstance(self.ratio, float | int):
+            return list(self.ratio)
+        if self.ratio_end is None:
+            return self.ratio
+        first, last = min(self.warmup, steps), max(steps - 1, 1)
+        place = [min(max((s - first) / max(last - first, 1), 0.0), 1.0) for s in range(steps)]
+        return [self.ratio + p * (self.ratio_end - self.ratio) for p in place]
 
     def resets_of(self, steps: int) -> list[int]:
         """The reset steps of a run; the default leaves out those that fall into the warm-up."""
@@ -83,6 +112,15 @@ DENSE = RasConfig(ratio=1.0)
 
 
 @dataclass(frozen=True)
+class Keeps:
+    """What a run remembers of every token besides its last velocity."""
+
+    rate: bool  # when that was computed, and how far it was off: two numbers
+    slope: bool  # how it changed: as many values as the velocity
+    curve: bool  # how the slope changed: as many again, and a number
+
+
+@dataclass(frozen=True)
 class Plan:
     """All decisions about which step recomputes how much, made before anything runs."""
 
@@ -92,12 +130,7 @@ class Plan:
     pinned: int
     max_age: int  # -1: no bound
     capacity: npt.NDArray[np.int32]  # (S, max_age + 1): patches that the steps after each one can still recompute
-    forecast: float  # most that extrapolation changes a cached velocity, in units of its norm; 0: nothing
-
-    @property
-    def keeps_slopes(self) -> bool:
-        """Whether the run needs to know how velocities change."""
-        return self.forecast > 0 or any(e.bend for e in self.evaluations)
+    keeps: Keeps
 
 
 def make_plan(
@@ -115,20 +148,19 @@ def make_plan(
     times = _times(steps, shift)
     _check(ras, solver)
     count = len(times) - 1
-    ratio = ras.ratio if isinstance(ras.ratio, float | int) else list(ras.ratio)
     try:
         planned = plan_steps(
             times,
             tokens,
             pinned=pinned,
-            ratio=ratio,
+            ratio=ras.ratios(count),
             warmup=min(ras.warmup, count),
             resets=ras.resets_of(count),
             bucket=ras.bucket,
             end=ras.end,
             skip_step=ras.skip_step,
             skip_every=ras.skip_every,
-            high_ratio=ras.high_ratio,
+            high_ratio=(ras.ranking != "change") if ras.high_ratio is None else ras.high_ratio,
             mode=ras.mode,
         )
         evaluations = plan_evaluations(planned, solver)
@@ -136,19 +168,42 @@ def make_plan(
         capacity = refresh_capacity(planned, tokens, pinned, max(max_age, least_max_age(planned, tokens, pinned)))
     except ValueError as error:
         raise RequestError(str(error).removeprefix("plan_steps: ").removeprefix("plan_evaluations: ")) from None
-    return Plan(planned, evaluations, tokens, pinned, max_age, capacity, ras.forecast * ras.forecast_clamp)
+    slope = ras.forecast > 0 or any(e.bend for e in evaluations)
+    keeps = Keeps(slope or ras.ranking == "change", slope, ras.forecast == 2)
+    return Plan(planned, evaluations, tokens, pinned, max_age, capacity, keeps)
 
 
 def _check(ras: RasConfig, solver: Solver) -> None:
     """Refuse options that the core does not see, or could not tell the mode of."""
     if not 0 <= ras.starvation <= MAX_STARVATION:
         raise RequestError(f"starvation is {ras.starvation}; allowed are 0 to {MAX_STARVATION}")
-    if ras.forecast not in (0, 1) or not 0 < ras.forecast_clamp <= 100:
+    if ras.forecast not in (0, 1, 2) or not 0 < ras.forecast_clamp <= 100:
         raise RequestError(
-            f"forecast is {ras.forecast}, forecast_clamp {ras.forecast_clamp}; allowed: 0 or 1, and above 0 to 100"
+            f"forecast is {ras.forecast}, forecast_clamp {ras.forecast_clamp}; allowed: 0 to 2, and above 0 to 100"
         )
-    if ras.mode == "paper" and (ras.forecast or solver != "euler"):
+    if ras.ranking not in get_args(Metric):
+        raise RequestError(f"metric is {ras.ranking!r}; allowed are {', '.join(get_args(Metric))}")
+    if ras.ratio_end is not None and not isinstance(ras.ratio, float | int):
+        raise RequestError("ratio is a list and there is a ratio_end; give one ratio with it, or the list alone")
+    for name, most in (("dilation", 1.0), ("error_budget", 10.0), ("gate", 10.0)):
+        value = getattr(ras, name)
+        if not 0 <= value <= most:
+            raise RequestError(f"{name} is {value}; allowed are 0 to {most:g}")
+        if value and (ras.ranking != "change" or ras.high_ratio):
+            raise RequestError(
+                f"{name} is {value}, which needs the metric 'change' and no high_ratio; got {ras.ranking!r}, "
+                f"{ras.high_ratio}"
+            )
+    if ras.mode == "paper":
+        _check_paper(ras, solver)
+
+
+def _check_paper(ras: RasConfig, solver: Solver) -> None:
+    """Refuse what the published code does not have."""
+    if ras.forecast or solver != "euler":
         raise RequestError(f"paper mode is Euler without forecast; got {solver}, forecast {ras.forecast}")
+    if ras.ranking == "change" or ras.ratio_end is not None:
+        raise RequestError(f"paper mode ranks by std or l2, at one ratio; got {ras.ranking}, ratio_end {ras.ratio_end}")
 
 
 def _times(steps: int | Sequence[float], shift: float) -> list[float]:

@@ -6,23 +6,40 @@ are cached. Every buffer is slot-major, (N, rows, ...), so head and tail are con
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
-from flagdit.cpp_ext import Evaluation, SlotBuffers, advance, select
+from flagdit.cpp_ext import Evaluation, SlotBuffers, Step, advance, dilate, select
 from flagdit.engine.layout import FloatArray, TokenLayout, rope_rows
 from flagdit.engine.manifest import ModelSpec
-from flagdit.engine.ras import Plan, RasConfig
+from flagdit.engine.ras import Keeps, Plan, RasConfig
 from flagdit.engine.session import Array, empty
+
+
+NOTHING = Keeps(rate=False, slope=False, curve=False)
+
+
+def _history(keeps: Keeps, n: int, b: int, p: int) -> dict[str, FloatArray]:
+    """What `advance` remembers of N tokens of B samples with P values, by the names of its arguments."""
+    arrays: dict[str, FloatArray] = {}
+    if keeps.rate:
+        arrays |= {"time": np.full((n, b), -np.inf, np.float32), "rate": np.zeros((n, b), np.float32)}
+    if keeps.slope:
+        arrays["slope"] = np.zeros((n, b, p), np.float32)
+    if keeps.curve:
+        arrays |= {"curve": np.zeros((n, b, p), np.float32), "span": np.zeros((n, b), np.float32)}
+    return arrays
 
 
 class RegionState:
     """Buffers of B samples with N tokens; R = branches * B rows (row r belongs to sample r % B)."""
 
     def __init__(
-        self, spec: ModelSpec, layout: TokenLayout, noise: FloatArray, branches: int, slopes: bool = False
+        self, spec: ModelSpec, layout: TokenLayout, noise: FloatArray, branches: int, keeps: Keeps = NOTHING
     ) -> None:
-        """Start from noise (B, C, H, W); with `slopes` keep what solvers of second order and forecasts need."""
+        """Start from noise (B, C, H, W)."""
         b, n, p = len(noise), layout.tokens, layout.patch_values
         rows = branches * b
         slots = layout.slots()
@@ -32,8 +49,7 @@ class RegionState:
         self.latent = np.zeros((n, b, p), np.float32)
         self.latent[layout.pinned :] = layout.patchify(noise)[patches]
         self.velocity = np.zeros((n, b, p), np.float32)
-        self.slope = np.zeros((n, b, p), np.float32) if slopes else None
-        self.time = np.full((n, b), -np.inf, np.float32) if slopes else None
+        self.history = _history(keeps, n, b, p)
         self.output = empty((n, rows, p))
         self.tokens = np.tile(self.latent, (1, branches, 1))  # (N, R, P)
         self.special = np.zeros((n, 1), np.float32)
@@ -48,8 +64,8 @@ class RegionState:
         self._swaps, self._counts = np.zeros((b, n, 2), np.int32), np.zeros(b, np.int32)
         self._keys = np.zeros((b, n), np.uint64)
         moved = [self.latent, self.velocity, self.tokens, self.rope_cos, self.rope_sin, *self.keys, *self.values]
-        moved += [history for history in (self.slope, self.time) if history is not None]
-        self._buffers = SlotBuffers([*moved, self.token, self.age, self.drops], b)
+        self._buffers = SlotBuffers([*moved, *self.history.values(), self.token, self.age, self.drops], b)
+        self._grid = np.zeros((b, n), np.float32)
 
     def head(self, active: int) -> tuple[dict[str, Array], dict[str, Array]]:
         """What a step with `active` slots binds: its inputs and its outputs, by the graph's tensor names."""
@@ -65,10 +81,10 @@ class RegionState:
             outputs |= {f"key_head.{layer}": key[:active], f"value_head.{layer}": value[:active]}
         return inputs, outputs
 
-    def advance(self, plan: Plan, evaluation: Evaluation, guidance: FloatArray, ras: RasConfig) -> None:
+    def advance(self, step: Step, evaluation: Evaluation, guidance: FloatArray, ras: RasConfig) -> None:
         """Guide the head's velocity and move all tokens, the tail along its cached or forecast velocity."""
-        active = plan.steps[evaluation.step].active
-        if evaluation.last:
+        active = max(step.active, self.layout.pinned)  # a step without an engine call moves everything along
+        if evaluation.last and step.active:
             computed = self.token[:active]
             for sample in range(self.samples):
                 self.refreshes[sample, computed[:, sample]] += 1
@@ -84,34 +100,41 @@ class RegionState:
             dt=evaluation.dt,
             pinned=self.layout.pinned,
             channels=self.layout.channels,
-            metric=ras.metric,
+            metric=ras.ranking,
             last=evaluation.last,
-            slope=self.slope,
-            time=self.time,
+            **self.history,
             t=evaluation.t,
+            next=step.t_next,
             bend=evaluation.bend,
-            forecast=plan.forecast,
+            forecast=ras.forecast_clamp if ras.forecast else 0.0,
+            keep_norm=ras.forecast_norm,
         )
+        if ras.dilation and evaluation.last:
+            dilate(self.score, self.token, self._grid, self.layout.columns + 1, self.layout.pinned, ras.dilation)
 
-    def repartition(self, plan: Plan, index: int, ras: RasConfig) -> None:
-        """Bring the tokens that step `index` of the plan computes into its head."""
+    def repartition(self, plan: Plan, step: Step, ras: RasConfig) -> None:
+        """Bring the tokens that a step computes into its head."""
         select(
             self.score,
             self.age,
             self.drops,
             self.token,
-            active=plan.steps[index].active,
+            active=step.active,
             pinned=plan.pinned,
             starvation=ras.starvation,
-            high=plan.steps[index].high,
+            high=step.high,
             max_age=plan.max_age,
             mode=ras.mode,
-            future=plan.capacity[index],
+            future=plan.capacity[step.index],
             swaps=self._swaps,
             counts=self._counts,
             keys=self._keys,
         )
         self._buffers.swap(self._swaps, self._counts)
+
+    def patches(self, *arrays: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
+        """What arrays (N, ...) of the state hold of patches, (patches, ...)."""
+        return [array[self.layout.pinned :] for array in arrays]
 
     def images(self, ahead: float = 0.0) -> FloatArray:
         """Latents (B, C, H, W), moved `ahead` in time along the cached velocities: 1 - t is a preview of the end."""

@@ -146,7 +146,7 @@ class Run:
         conditions, modulations = self._conditions()
         start, request = time.perf_counter(), self.request
         noise = self._noise()
-        self._state = state = RegionState(self._spec, self.layout, noise, request.branches, self.plan.keeps_slopes)
+        self._state = state = RegionState(self._spec, self.layout, noise, request.branches, self.plan.keeps)
         conditions["attention_scale"] = np.array([attention_scale(self._spec, self.layout.tokens)], np.float32)
         guidance = self._guidance()
         self._seconds["allocate"] = time.perf_counter() - start
@@ -192,7 +192,10 @@ class Run:
 
     def _report(self) -> Report:
         request, ras = self.request, self.request.ras
-        cost = price(self._spec, self.plan, len(request.prompts), request.branches, self._text_tokens)
+        active = [timed.step.active for timed in self._timed]
+        cost = price(
+            self._spec, self.plan, len(request.prompts), request.branches, self._text_tokens, active=active
+        )
         seconds = self._seconds | {
             "denoise": sum(t.denoise for t in self._timed),
             "host": sum(t.host for t in self._timed),
@@ -208,7 +211,7 @@ class Run:
             shift=request.shift,
             mode=ras.mode,
             solver=request.solver,
-            evaluations=len(self.plan.evaluations),
+            evaluations=sum(t.evaluations for t in self._timed),
             ratio=ras.ratio if isinstance(ras.ratio, float | int) else list(ras.ratio),
             forecast=ras.forecast,
             tokens=self.plan.tokens,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from flagdit.cpp_ext import Step
+from flagdit.engine import adapt
 from flagdit.engine.layout import FloatArray
 from flagdit.engine.ras import Plan, RasConfig
 from flagdit.engine.regions import RegionState
@@ -16,10 +17,13 @@ from flagdit.engine.session import Array, Binding, OnnxSession
 
 @dataclass(frozen=True)
 class StepTime:
-    """One step that was done, and the seconds of its engine calls and of the work between the calls."""
+    """One step that was done, and the seconds of its engine calls and of the work between the calls.
+
+    step: as it was done, which is as it was planned unless the run decides (RasConfig.error_budget, gate).
+    """
 
     step: Step
-    evaluations: int
+    evaluations: int  # engine calls; a step that the gate passed over made none
     denoise: float
     host: float
 
@@ -40,19 +44,36 @@ def sample(
     bindings: dict[int, Binding] = {}  # by active: all addresses of a run are fixed
     for index, calls in groupby(enumerate(plan.evaluations), key=lambda call: call[1].step):
         start = time.perf_counter()
-        step, count, seconds = plan.steps[index], 0, 0.0
-        if step.index and not step.dense:
-            state.repartition(plan, step.index, ras)
-        if step.active not in bindings:
-            inputs, outputs = state.head(step.active)
-            bindings[step.active] = denoise.bind({**inputs, **conditions}, outputs)
-        binding = bindings[step.active]
+        step = decide(plan, plan.steps[index], state, ras)
+        count, seconds = 0, 0.0
+        if step.index and not step.dense and step.active:
+            state.repartition(plan, step, ras)
         for row, evaluation in calls:
-            for name, rows in modulations.items():
-                binding.bind_input(name, rows[row])
-            ready = time.perf_counter()
-            binding.run()
-            seconds += time.perf_counter() - ready
-            state.advance(plan, evaluation, guidance, ras)
-            count += 1
+            if step.active:
+                if step.active not in bindings:
+                    inputs, outputs = state.head(step.active)
+                    bindings[step.active] = denoise.bind({**inputs, **conditions}, outputs)
+                binding = bindings[step.active]
+                for name, rows in modulations.items():
+                    binding.bind_input(name, rows[row])
+                ready = time.perf_counter()
+                binding.run()
+                seconds += time.perf_counter() - ready
+                count += 1
+            state.advance(step, evaluation, guidance, ras)
         yield StepTime(step, count, denoise=seconds, host=time.perf_counter() - start - seconds)
+
+
+def decide(plan: Plan, step: Step, state: RegionState, ras: RasConfig) -> Step:
+    """The step as planned; or with more tokens, to stay within the error budget; or with none, if the gate says so."""
+    if step.dense or not (ras.error_budget or ras.gate):
+        return step
+    errors = adapt.errors_left(*state.patches(state.score, state.velocity))
+    if errors[0] < ras.gate:
+        (age,) = state.patches(state.age)
+        if not adapt.forced(age, plan.capacity[step.index], plan.max_age):
+            return adapt.with_active(step, 0, plan.tokens)
+    if not ras.error_budget:
+        return step
+    active = plan.pinned + adapt.needed(errors, ras.error_budget)
+    return adapt.with_active(step, max(step.active, active), plan.tokens)

@@ -128,15 +128,35 @@ def run(
         yield Trace(active, latent.copy(), age.copy())
 
 
-def extrapolated(
-    velocity: np.ndarray, slope: np.ndarray, gap: np.ndarray, most: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Velocities (..., P) after the time gap (...), changed by at most their norm times `most`; and the slope used."""
-    velocity, slope = velocity.astype(np.float64), slope.astype(np.float64)
-    change, limit = np.linalg.norm(slope, axis=-1) * gap, most * np.linalg.norm(velocity, axis=-1)
+@dataclass(frozen=True)
+class Past:
+    """What is known of tokens (...): their last velocities (..., P), when, and the differences before."""
+
+    velocity: np.ndarray
+    time: np.ndarray
+    slope: np.ndarray
+    curve: np.ndarray
+    span: np.ndarray
+
+
+def extrapolated(past: Past, t: float, most: float, keep_norm: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Velocities (..., P) at time t, changed by at most their norm times `most`, and their slopes there."""
+    velocity, slope, curve = (x.astype(np.float64) for x in (past.velocity, past.slope, past.curve))
+    known = np.isfinite(past.time)
+    gap = np.where(known, t - np.where(known, past.time, t), 0)[..., None]
+    span = past.span[..., None]
+    change = gap * slope + gap * (gap + span) * curve
+    bend = np.where(gap > 0, slope + (2 * gap + span) * curve, 0)
+    size, limit = (np.linalg.norm(x, axis=-1, keepdims=True) for x in (change, most * velocity))
     with np.errstate(divide="ignore", invalid="ignore"):
-        slope = slope * np.where(change > limit, limit / change, 1)[..., None]
-    return velocity + slope * gap[..., None], slope
+        share = np.where(size > limit, limit / size, 1.0)
+    bend = np.where(size > 0, bend, 0) * share
+    out = velocity + share * change
+    if keep_norm:
+        norms = (np.linalg.norm(x, axis=-1, keepdims=True) for x in (velocity, out))
+        gain = np.divide(*norms) if np.all(out.any(-1)) else 1.0
+        out, bend = out * gain, bend * gain
+    return out, bend
 
 
 Velocities = list[tuple[float, np.ndarray]]  # of one token, with their times

@@ -9,6 +9,7 @@
 
 #include "arrays.h"
 #include "flagdit/advance.h"
+#include "flagdit/dilate.h"
 #include "flagdit/repartition.h"
 #include "flagdit/select.h"
 
@@ -22,24 +23,38 @@ Stream to_stream(uintptr_t stream) { return reinterpret_cast<Stream>(stream); }
 Metric to_metric(const std::string& name) {
   if (name == "std") return Metric::std;
   if (name == "l2") return Metric::l2;
-  throw std::invalid_argument("advance: metric: got '" + name + "', allowed 'std', 'l2'");
+  if (name == "change") return Metric::change;
+  throw std::invalid_argument("advance: metric: got '" + name +
+                              "', allowed 'std', 'l2', 'change'");
 }
 
-// Both or neither of slope and time; without them there is nothing to bend along or to forecast.
-std::optional<History> to_history(const std::optional<Array>& slope,
-                                  const std::optional<Array>& time, float t, float bend,
-                                  float forecast) {
-  if (slope.has_value() != time.has_value()) {
-    throw std::invalid_argument(std::string("advance: slope and time: got only ") +
-                                (slope ? "slope" : "time") + ", allowed both or neither");
+std::optional<Tensor> to_optional(const std::string& name, const std::optional<Array>& array) {
+  return array ? std::optional(to_tensor(name, *array)) : std::nullopt;
+}
+
+// The arrays that advance may do without, in the order of its signature.
+struct HistoryArrays {
+  const std::optional<Array>&time, &rate, &slope, &curve, &span;
+};
+
+std::optional<History> to_history(const HistoryArrays& arrays, float t, float next, float bend,
+                                  float forecast, bool keep_norm) {
+  if (arrays.time && arrays.rate) {
+    return History{to_tensor("advance: time", *arrays.time),
+                   to_tensor("advance: rate", *arrays.rate),
+                   to_optional("advance: slope", arrays.slope),
+                   to_optional("advance: curve", arrays.curve),
+                   to_optional("advance: span", arrays.span),
+                   t,
+                   next,
+                   bend,
+                   forecast,
+                   keep_norm};
   }
-  if (slope) {
-    return History{to_tensor("advance: slope", *slope), to_tensor("advance: time", *time), t, bend,
-                   forecast};
-  }
-  if (bend != 0.0f || forecast != 0.0f) {
-    throw std::invalid_argument("advance: bend, forecast: got " + std::to_string(bend) + ", " +
-                                std::to_string(forecast) + ", allowed 0 without slope and time");
+  const bool any = arrays.time || arrays.rate || arrays.slope || arrays.curve || arrays.span;
+  if (any || bend != 0.0f || forecast != 0.0f) {
+    throw std::invalid_argument(
+        "advance: history: got some of its arrays or options, allowed only with time and rate");
   }
   return std::nullopt;
 }
@@ -47,25 +62,39 @@ std::optional<History> to_history(const std::optional<Array>& slope,
 void advance_arrays(const ConstArray& output, const ConstArray& guidance, const Array& velocity,
                     const Array& latent, const Array& tokens, const Array& score, const Array& age,
                     const Array& drops, float dt, int64_t pinned, int64_t channels,
-                    const std::string& metric, bool last, const std::optional<Array>& slope,
-                    const std::optional<Array>& time, float t, float bend, float forecast,
-                    uintptr_t stream) {
-  const AdvanceArgs args{to_tensor("advance: output", output),
-                         to_tensor("advance: guidance", guidance),
-                         to_tensor("advance: velocity", velocity),
-                         to_tensor("advance: latent", latent),
-                         to_tensor("advance: tokens", tokens),
-                         to_tensor("advance: score", score),
-                         to_tensor("advance: age", age),
-                         to_tensor("advance: drops", drops),
-                         dt,
-                         pinned,
-                         channels,
-                         to_metric(metric),
-                         last,
-                         to_history(slope, time, t, bend, forecast)};
+                    const std::string& metric, bool last, const std::optional<Array>& time,
+                    const std::optional<Array>& rate, const std::optional<Array>& slope,
+                    const std::optional<Array>& curve, const std::optional<Array>& span, float t,
+                    float next, float bend, float forecast, bool keep_norm, uintptr_t stream) {
+  const AdvanceArgs args{
+      to_tensor("advance: output", output),
+      to_tensor("advance: guidance", guidance),
+      to_tensor("advance: velocity", velocity),
+      to_tensor("advance: latent", latent),
+      to_tensor("advance: tokens", tokens),
+      to_tensor("advance: score", score),
+      to_tensor("advance: age", age),
+      to_tensor("advance: drops", drops),
+      dt,
+      pinned,
+      channels,
+      to_metric(metric),
+      last,
+      to_history({time, rate, slope, curve, span}, t, next, bend, forecast, keep_norm)};
   nb::gil_scoped_release release;
   advance(args, to_stream(stream));
+}
+
+void dilate_arrays(const Array& score, const ConstArray& token, const Array& grid, int64_t row,
+                   int64_t pinned, float share, uintptr_t stream) {
+  const DilateArgs args{to_tensor("dilate: score", score),
+                        to_tensor("dilate: token", token),
+                        to_tensor("dilate: grid", grid),
+                        row,
+                        pinned,
+                        share};
+  nb::gil_scoped_release release;
+  dilate(args, to_stream(stream));
 }
 
 void select_arrays(const ConstArray& score, const ConstArray& age, const ConstArray& drops,
@@ -134,9 +163,13 @@ void init_slots(OwnedSlotBuffers* self, std::vector<Array> arrays, int64_t sampl
 constexpr const char* kAdvance =
     "def advance(output: Array, guidance: Array, velocity: Array, latent: Array, tokens: Array, "
     "score: Array, age: Array, drops: Array, dt: float, pinned: int, channels: int, "
-    "metric: str = 'std', last: bool = True, slope: Array | None = None, time: Array | None = "
-    "None, "
-    "t: float = 0, bend: float = 0, forecast: float = 0, stream: int = 0) -> None";
+    "metric: str = 'std', last: bool = True, time: Array | None = None, rate: Array | None = None, "
+    "slope: Array | None = None, curve: Array | None = None, span: Array | None = None, "
+    "t: float = 0, next: float = 0, bend: float = 0, forecast: float = 0, "
+    "keep_norm: bool = False, stream: int = 0) -> None";
+constexpr const char* kDilate =
+    "def dilate(score: Array, token: Array, grid: Array, row: int, pinned: int, share: float, "
+    "stream: int = 0) -> None";
 constexpr const char* kSelect =
     "def select(score: Array, age: Array, drops: Array, token: Array, active: int, pinned: int, "
     "starvation: float, high: int, max_age: int, future: Array | None, swaps: Array, "
@@ -150,9 +183,14 @@ constexpr const char* kSwap =
 void register_ops(nb::module_& m) {
   m.def("advance", &advance_arrays, nb::sig(kAdvance), "output"_a, "guidance"_a, "velocity"_a,
         "latent"_a, "tokens"_a, "score"_a, "age"_a, "drops"_a, "dt"_a, "pinned"_a, "channels"_a,
-        "metric"_a = "std", "last"_a = true, "slope"_a = nb::none(), "time"_a = nb::none(),
-        "t"_a = 0.0f, "bend"_a = 0.0f, "forecast"_a = 0.0f, "stream"_a = 0,
+        "metric"_a = "std", "last"_a = true, "time"_a = nb::none(), "rate"_a = nb::none(),
+        "slope"_a = nb::none(), "curve"_a = nb::none(), "span"_a = nb::none(), "t"_a = 0.0f,
+        "next"_a = 0.0f, "bend"_a = 0.0f, "forecast"_a = 0.0f, "keep_norm"_a = false,
+        "stream"_a = 0,
         "Guide the head, move every patch along its velocity, score it; in place.");
+  m.def("dilate", &dilate_arrays, nb::sig(kDilate), "score"_a, "token"_a, "grid"_a, "row"_a,
+        "pinned"_a, "share"_a, "stream"_a = 0,
+        "Raise every score to a share of the highest among its eight neighbours; in place.");
   m.def("select", &select_arrays, nb::sig(kSelect), "score"_a, "age"_a, "drops"_a, "token"_a,
         "active"_a, "pinned"_a, "starvation"_a, "high"_a, "max_age"_a, "future"_a.none(), "swaps"_a,
         "counts"_a, "keys"_a, "mode"_a = "corrected", "stream"_a = 0,

@@ -1,6 +1,7 @@
 #include "flagdit/advance.h"
 
 #include <cmath>
+#include <optional>
 #include <string>
 
 #include "advance_kernel.h"
@@ -35,6 +36,26 @@ void check_sizes(const AdvanceArgs& args) {
   }
 }
 
+void check_history(const History& history, const Shape& state, const Shape& scalar, Device device) {
+  check_tensor("advance: time", history.time, DType::f32, scalar, device);
+  check_tensor("advance: rate", history.rate, DType::f32, scalar, device);
+  if (history.slope) check_tensor("advance: slope", *history.slope, DType::f32, state, device);
+  if (history.curve) check_tensor("advance: curve", *history.curve, DType::f32, state, device);
+  if (history.span) check_tensor("advance: span", *history.span, DType::f32, scalar, device);
+  if (history.curve.has_value() != history.span.has_value() ||
+      (history.curve && !history.slope)) {
+    refuse("advance: curve, span", "one without the other, or without slope", "slope, curve, span");
+  }
+  if (!(history.forecast >= 0.0f) || !std::isfinite(history.forecast)) {
+    refuse("advance: forecast", std::to_string(history.forecast), "0 or above");
+  }
+  if (!history.slope && (history.bend != 0.0f || history.forecast != 0.0f)) {
+    refuse("advance: bend, forecast",
+           std::to_string(history.bend) + ", " + std::to_string(history.forecast),
+           "0 without slope");
+  }
+}
+
 void check(const AdvanceArgs& args) {
   check_output(args);
   check_rank("advance: velocity", args.velocity, 3);
@@ -50,21 +71,25 @@ void check(const AdvanceArgs& args) {
   check_tensor("advance: score", args.score, DType::f32, scalar, device);
   check_tensor("advance: age", args.age, DType::i32, scalar, device);
   check_tensor("advance: drops", args.drops, DType::i32, scalar, device);
-  if (!args.history) return;
-  check_tensor("advance: slope", args.history->slope, DType::f32, state, device);
-  check_tensor("advance: time", args.history->time, DType::f32, scalar, device);
-  const float forecast = args.history->forecast;
-  if (!(forecast >= 0.0f) || !std::isfinite(forecast)) {
-    refuse("advance: forecast", std::to_string(forecast), "0 or above");
+  if (args.history) {
+    check_history(*args.history, state, scalar, device);
+  } else if (args.metric == Metric::change) {
+    refuse("advance: history", "none", "a history with the metric change");
   }
 }
 
 void add_history(AdvanceKernel& kernel, const History& history) {
-  kernel.slope = history.slope.as<float>();
+  const auto data = [](const std::optional<Tensor>& t) { return t ? t->as<float>() : nullptr; };
   kernel.time = history.time.as<float>();
+  kernel.rate = history.rate.as<float>();
+  kernel.slope = data(history.slope);
+  kernel.curve = data(history.curve);
+  kernel.span = data(history.span);
   kernel.t = history.t;
+  kernel.next = history.next;
   kernel.bend = history.bend;
   kernel.forecast = history.forecast;
+  kernel.keep_norm = history.keep_norm;
 }
 
 }  // namespace
@@ -88,7 +113,7 @@ void advance(const AdvanceArgs& args, Stream stream) {
   kernel.branches = args.output.shape[1] / kernel.samples;
   kernel.values = args.output.shape[2];
   kernel.channels = args.channels;
-  kernel.deviation = args.metric == Metric::std && args.channels > 1;
+  kernel.metric = args.metric;
   kernel.last = args.last;
   if (args.history) add_history(kernel, *args.history);
   if (args.output.device == Device::cpu) {

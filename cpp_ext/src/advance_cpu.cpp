@@ -6,6 +6,11 @@
 namespace flagdit {
 namespace {
 
+// Where a token's own row of `tokens` will be, free until its latent is written there.
+float* scratch(const AdvanceKernel& k, int64_t slot, int64_t sample) {
+  return static_cast<float*>(k.tokens) + (slot * k.branches * k.samples + sample) * k.values;
+}
+
 // cond + (g - 1) * (cond - uncond) rather than uncond + g * (cond - uncond): exact at g == 1, the
 // scale of channels that are not guided.
 void guide(const AdvanceKernel& k, int64_t slot, int64_t sample, float* velocity) {
@@ -21,52 +26,68 @@ void guide(const AdvanceKernel& k, int64_t slot, int64_t sample, float* velocity
   }
 }
 
-// The slope holds the old velocity until the new one is there.
-void refresh(const AdvanceKernel& k, int64_t slot, int64_t sample, const Course& course) {
-  const int64_t at = slot * k.samples + sample;
-  float* velocity = k.velocity + at * k.values;
-  if (!(course.gap > 0.0f)) return guide(k, slot, sample, velocity);
-  float* slope = k.slope + at * k.values;
-  std::copy_n(velocity, k.values, slope);
-  guide(k, slot, sample, velocity);
-  for (int64_t p = 0; p < k.values; ++p) slope[p] = (velocity[p] - slope[p]) / course.gap;
-}
-
 // Four sums at a time: one alone would wait for every addition.
-float square(const float* vector, int64_t values) {
+template <typename Term>
+float sum(int64_t values, Term term) {
   float sums[4] = {};
   int64_t p = 0;
   for (; p + 4 <= values; p += 4) {
-    for (int i = 0; i < 4; ++i) sums[i] += vector[p + i] * vector[p + i];
+    for (int i = 0; i < 4; ++i) sums[i] += term(p + i);
   }
-  for (; p < values; ++p) sums[0] += vector[p] * vector[p];
+  for (; p < values; ++p) sums[0] += term(p);
   return (sums[0] + sums[1]) + (sums[2] + sums[3]);
 }
 
-Course forecast(const AdvanceKernel& k, int64_t at) {
-  if (k.slope == nullptr || k.forecast == 0.0f) return {};
-  return tail_course(k, at, square(k.velocity + at * k.values, k.values),
-                     square(k.slope + at * k.values, k.values));
+// How a token that is not computed goes on.
+Course tail_course(const AdvanceKernel& k, int64_t at) {
+  if (k.time == nullptr || k.forecast == 0.0f) return {};
+  const Course course = newton(k, at);
+  if (course.linear == 0.0f) return {};
+  const int64_t first = at * k.values;
+  const float* v = k.velocity + first;
+  const auto d = [&](int64_t p) { return change_at(k, first + p, course); };
+  const Products of{sum(k.values, [&](int64_t p) { return v[p] * v[p]; }),
+                    sum(k.values, [&](int64_t p) { return v[p] * d(p); }),
+                    sum(k.values, [&](int64_t p) { return d(p) * d(p); })};
+  return clamp(k, course, of);
 }
 
-// The velocity that a token moves along. An extrapolated one is written where its tokens will be.
-const float* applied(const AdvanceKernel& k, int64_t slot, int64_t sample, const Course& course) {
-  const int64_t at = (slot * k.samples + sample) * k.values;
-  const float* velocity = k.velocity + at;
-  if (course.reach == 0.0f) return velocity;
-  float* scratch =
-      static_cast<float*>(k.tokens) + (slot * k.branches * k.samples + sample) * k.values;
-  for (int64_t p = 0; p < k.values; ++p) {
-    scratch[p] = velocity[p] + course.reach * k.slope[at + p];
+// Takes the head's new velocity; the sum of squares of what its course had missed.
+float refresh(const AdvanceKernel& k, int64_t slot, int64_t sample, float gap) {
+  const int64_t at = slot * k.samples + sample, first = at * k.values;
+  if (!(gap > 0.0f)) {
+    guide(k, slot, sample, k.velocity + first);
+    return 0.0f;
   }
-  return scratch;
+  const Course expected = tail_course(k, at);
+  const float span = k.span == nullptr ? 0.0f : k.span[at];
+  float* guided = scratch(k, slot, sample);
+  guide(k, slot, sample, guided);
+  return sum(k.values, [&](int64_t p) {
+    const float missed = learn(k, first + p, expected, guided[p], gap, span);
+    return missed * missed;
+  });
 }
 
-void move(const AdvanceKernel& k, int64_t slot, int64_t sample, const float* velocity, float bend) {
+// The velocity that a token moves along.
+const float* applied(const AdvanceKernel& k, int64_t slot, int64_t sample, const Course& course) {
+  const int64_t first = (slot * k.samples + sample) * k.values;
+  if (course.linear == 0.0f) return k.velocity + first;
+  float* out = scratch(k, slot, sample);
+  for (int64_t p = 0; p < k.values; ++p) {
+    out[p] = course.gain * (k.velocity[first + p] + change_at(k, first + p, course));
+  }
+  return out;
+}
+
+void move(const AdvanceKernel& k, int64_t slot, int64_t sample, const float* velocity,
+          const Course& course) {
   const int64_t at = (slot * k.samples + sample) * k.values;
   float* latent = k.latent + at;
   for (int64_t p = 0; p < k.values; ++p) latent[p] += k.dt * velocity[p];
-  for (int64_t p = 0; bend != 0.0f && p < k.values; ++p) latent[p] += bend * k.slope[at + p];
+  if (course.bend != 0.0f) {
+    for (int64_t p = 0; p < k.values; ++p) latent[p] += bend_at(k, at + p, course);
+  }
   for (int64_t branch = 0; branch < k.branches; ++branch) {
     const int64_t row = (slot * k.branches + branch) * k.samples + sample;
     std::copy_n(latent, k.values, static_cast<float*>(k.tokens) + row * k.values);
@@ -89,33 +110,31 @@ float pixel_score(const float* velocity, int64_t channels, int64_t pixels, bool 
 
 float token_score(const AdvanceKernel& k, const float* velocity) {
   const int64_t pixels = k.values / k.channels;
+  const bool deviation = k.metric == Metric::std && k.channels > 1;
   float sum = 0.0f;
   for (int64_t q = 0; q < pixels; ++q) {
-    sum += pixel_score(velocity + q, k.channels, pixels, k.deviation);
+    sum += pixel_score(velocity + q, k.channels, pixels, deviation);
   }
   return sum / static_cast<float>(pixels);
 }
 
-void count(const AdvanceKernel& k, int64_t at, bool head) {
-  if (head && k.time != nullptr) k.time[at] = k.t;
-  k.age[at] = head ? 0 : k.age[at] + (k.last ? 1 : 0);
-  k.drops[at] += !head && k.last ? 1 : 0;
+void advance_token(const AdvanceKernel& k, int64_t slot, int64_t sample) {
+  const bool head = slot < k.active;
+  const int64_t at = slot * k.samples + sample;
+  const float gap = head ? head_gap(k, at) : 0.0f;
+  const float missed = head ? refresh(k, slot, sample, gap) : 0.0f;
+  const Course course = head ? head_course(k) : tail_course(k, at);
+  const float* velocity = applied(k, slot, sample, course);
+  if (k.metric != Metric::change) k.score[at] = token_score(k, velocity);
+  move(k, slot, sample, velocity, course);
+  settle(k, at, head, gap, missed);
 }
 
 }  // namespace
 
 void advance_cpu(const AdvanceKernel& k) {
   for (int64_t slot = k.pinned; slot < k.slots; ++slot) {
-    const bool head = slot < k.active;
-    for (int64_t sample = 0; sample < k.samples; ++sample) {
-      const int64_t at = slot * k.samples + sample;
-      const Course course = head ? head_course(k, at) : forecast(k, at);
-      if (head) refresh(k, slot, sample, course);
-      const float* velocity = applied(k, slot, sample, course);
-      k.score[at] = token_score(k, velocity);
-      move(k, slot, sample, velocity, course.bend);
-      count(k, at, head);
-    }
+    for (int64_t sample = 0; sample < k.samples; ++sample) advance_token(k, slot, sample);
   }
 }
 

@@ -40,56 +40,6 @@ __device__ float guide(const AdvanceKernel& k, int64_t slot, int64_t sample, int
   return c + (k.guidance[p] - 1.0f) * (c - u);
 }
 
-// The velocity that a value moves along.
-__device__ float applied(const AdvanceKernel& k, int64_t at, const Course& course) {
-  if (course.reach == 0.0f) return k.velocity[at];
-  return k.velocity[at] + course.reach * k.slope[at];
-}
-
-// Returns the velocity of one value after writing everything that follows from it.
-template <typename T>
-__device__ float advance_value(const AdvanceKernel& k, int64_t slot, int64_t sample, int64_t p,
-                               const Course& course) {
-  const int64_t at = (slot * k.samples + sample) * k.values + p;
-  if (slot < k.active) {
-    const float guided = guide<T>(k, slot, sample, p);
-    if (course.gap > 0.0f) k.slope[at] = (guided - k.velocity[at]) / course.gap;
-    k.velocity[at] = guided;
-  }
-  const float velocity = applied(k, at, course);
-  float latent = k.latent[at] + k.dt * velocity;
-  if (course.bend != 0.0f) latent += course.bend * k.slope[at];
-  k.latent[at] = latent;
-  for (int64_t branch = 0; branch < k.branches; ++branch) {
-    const int64_t row = (slot * k.branches + branch) * k.samples + sample;
-    static_cast<T*>(k.tokens)[row * k.values + p] = from_float<T>(latent);
-  }
-  return velocity;
-}
-
-// All channels of one pixel: its update, and its score. The second pass over the channels reads
-// what this thread has just written, from L1.
-template <typename T>
-__device__ float advance_pixel(const AdvanceKernel& k, int64_t slot, int64_t sample, int64_t pixel,
-                               int64_t pixels, const Course& course) {
-  float sum = 0.0f;
-  float squares = 0.0f;
-  for (int64_t c = 0; c < k.channels; ++c) {
-    const float velocity = advance_value<T>(k, slot, sample, c * pixels + pixel, course);
-    sum += velocity;
-    squares += velocity * velocity;
-  }
-  if (!k.deviation) return sqrtf(squares);
-  const int64_t at = (slot * k.samples + sample) * k.values + pixel;
-  const float mean = sum / static_cast<float>(k.channels);
-  squares = 0.0f;
-  for (int64_t c = 0; c < k.channels; ++c) {
-    const float difference = applied(k, at + c * pixels, course) - mean;
-    squares += difference * difference;
-  }
-  return sqrtf(squares / static_cast<float>(k.channels - 1));
-}
-
 __device__ float sum_lanes(float value, int lanes) {
   for (int offset = lanes / 2; offset > 0; offset /= 2) {
     value += __shfl_xor_sync(0xffffffffu, value, offset);
@@ -97,21 +47,70 @@ __device__ float sum_lanes(float value, int lanes) {
   return value;
 }
 
-// Every lane of the warp takes part in the sums, also those without a token or with one of the
-// head.
-__device__ Course plot(const AdvanceKernel& k, int64_t at, int lane, int lanes) {
-  const bool inside = at < k.slots * k.samples, head = at < k.active * k.samples;
-  if (k.forecast == 0.0f) return head ? head_course(k, at) : Course{};
-  float velocity = 0.0f, slope = 0.0f;
-  for (int64_t p = lane; inside && !head && p < k.values; p += lanes) {
-    const float v = k.velocity[at * k.values + p], s = k.slope[at * k.values + p];
-    velocity += v * v;
-    slope += s * s;
+// The velocity that a value moves along.
+__device__ float applied(const AdvanceKernel& k, int64_t at, const Course& course) {
+  if (course.linear == 0.0f) return k.velocity[at];
+  return course.gain * (k.velocity[at] + change_at(k, at, course));
+}
+
+// Where a token is: its slot, its sample, its place in (N, B), and whether the engine computed it.
+struct Place {
+  int64_t slot, sample, at;
+  bool inside, head;
+};
+
+// One value: everything that follows from its velocity, which it returns. Adds what the course of a
+// computed one had missed, squared, to `missed`.
+template <typename T>
+__device__ float advance_value(const AdvanceKernel& k, const Place& place, int64_t p,
+                               const Course& expected, const Course& course, float gap, float span,
+                               float* missed) {
+  const int64_t i = place.at * k.values + p;
+  if (place.head) {
+    const float off = learn(k, i, expected, guide<T>(k, place.slot, place.sample, p), gap, span);
+    *missed += off * off;
   }
-  velocity = sum_lanes(velocity, lanes);
-  slope = sum_lanes(slope, lanes);
-  if (head) return head_course(k, at);
-  return inside ? tail_course(k, at, velocity, slope) : Course{};
+  const float velocity = applied(k, i, course);
+  float latent = k.latent[i] + k.dt * velocity;
+  if (course.bend != 0.0f) latent += bend_at(k, i, course);
+  k.latent[i] = latent;
+  for (int64_t branch = 0; branch < k.branches; ++branch) {
+    const int64_t row = (place.slot * k.branches + branch) * k.samples + place.sample;
+    static_cast<T*>(k.tokens)[row * k.values + p] = from_float<T>(latent);
+  }
+  return velocity;
+}
+
+// The score of one pixel whose values, `stride` apart, have this sum and sum of squares. The second
+// pass over the channels reads what this thread has just written, from L1.
+__device__ float pixel_score(const AdvanceKernel& k, int64_t first, int64_t stride,
+                             const Course& course, float sum, float squares) {
+  if (k.metric == Metric::change) return 0.0f;
+  if (k.metric == Metric::l2 || k.channels == 1) return sqrtf(squares);
+  const float mean = sum / static_cast<float>(k.channels);
+  squares = 0.0f;
+  for (int64_t c = 0; c < k.channels; ++c) {
+    const float difference = applied(k, first + c * stride, course) - mean;
+    squares += difference * difference;
+  }
+  return sqrtf(squares / static_cast<float>(k.channels - 1));
+}
+
+// How a token would go on if it were not computed. Every lane of the warp takes part in the sums,
+// also those without a token.
+__device__ Course tail_course(const AdvanceKernel& k, const Place& place, int lane, int lanes) {
+  if (k.time == nullptr || k.forecast == 0.0f) return {};
+  const Course course = place.inside ? newton(k, place.at) : Course{};
+  Products of;
+  for (int64_t p = lane; course.linear != 0.0f && p < k.values; p += lanes) {
+    const int64_t i = place.at * k.values + p;
+    const float v = k.velocity[i], d = change_at(k, i, course);
+    of.vv += v * v;
+    of.vd += v * d;
+    of.dd += d * d;
+  }
+  of = {sum_lanes(of.vv, lanes), sum_lanes(of.vd, lanes), sum_lanes(of.dd, lanes)};
+  return clamp(k, course, of);
 }
 
 // A group of `lanes` threads, a power of two up to a warp, has one token; a lane has every
@@ -121,23 +120,32 @@ __global__ void __launch_bounds__(kThreads) advance_tokens(AdvanceKernel k, int 
   const int64_t thread = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   const int64_t at = k.pinned * k.samples + thread / lanes;
   const int lane = static_cast<int>(thread % lanes);
-  const int64_t slot = at / k.samples, sample = at % k.samples;
+  const Place place{at / k.samples, at % k.samples, at, at < k.slots * k.samples,
+                    at < k.active * k.samples};
   const int64_t pixels = k.values / k.channels;
 
-  const Course course = plot(k, at, lane, lanes);
-  float score = 0.0f;
-  if (slot < k.slots) {  // no early return: every lane takes part in the shuffles
+  const Course tail = tail_course(k, place, lane, lanes);
+  const Course course = place.head ? head_course(k) : tail;
+  const float gap = place.head ? head_gap(k, at) : 0.0f;
+  const float span = place.head && k.span != nullptr ? k.span[at] : 0.0f;
+  float score = 0.0f, missed = 0.0f;
+  if (place.inside) {  // no early return: every lane takes part in the shuffles
     for (int64_t pixel = lane; pixel < pixels; pixel += lanes) {
-      score += advance_pixel<T>(k, slot, sample, pixel, pixels, course);
+      float sum = 0.0f, squares = 0.0f;
+      for (int64_t c = 0; c < k.channels; ++c) {
+        const float velocity = advance_value<T>(k, place, c * pixels + pixel, tail, course, gap,
+                                                span, &missed);
+        sum += velocity;
+        squares += velocity * velocity;
+      }
+      score += pixel_score(k, at * k.values + pixel, pixels, course, sum, squares);
     }
   }
   score = sum_lanes(score, lanes);
-  if (slot >= k.slots || lane != 0) return;
-  const bool head = slot < k.active;
-  k.score[at] = score / static_cast<float>(pixels);
-  if (head && k.time != nullptr) k.time[at] = k.t;  // every lane has read it before the sum
-  k.age[at] = head ? 0 : k.age[at] + (k.last ? 1 : 0);
-  k.drops[at] += !head && k.last ? 1 : 0;
+  missed = sum_lanes(missed, lanes);
+  if (!place.inside || lane != 0) return;
+  if (k.metric != Metric::change) k.score[at] = score / static_cast<float>(pixels);
+  settle(k, at, place.head, gap, missed);  // every lane has read the old times before the sums
 }
 
 int lanes_for(int64_t pixels) {

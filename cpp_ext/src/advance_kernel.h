@@ -18,40 +18,112 @@ struct AdvanceKernel {
   float* score;           // (N, B)
   int32_t* age;           // (N, B)
   int32_t* drops;         // (N, B)
-  float* slope;           // (N, B, P); null without history
-  float* time;            // (N, B); null without history
-  float dt, t, bend, forecast;
+  float* time;            // (N, B); null without history, and then all below
+  float* rate;            // (N, B)
+  float* slope;           // (N, B, P) or null
+  float* curve;           // (N, B, P) or null
+  float* span;            // (N, B) or null
+  float dt, t, next, bend, forecast;
   int64_t slots, active, pinned, samples, branches, values, channels;
-  bool deviation;  // the score: deviation, else magnitude
+  Metric metric;
+  bool keep_norm;
   bool last;
 };
 
-// How a token leaves the straight line along its velocity; without history it does not.
+// What a token moves along: gain * (velocity + linear * slope + quadratic * curve), and the latent's
+// way along slope and curve besides. Without history: its velocity.
 struct Course {
-  float gap = 0.0f;    // head: time since its last output; 0 leaves the slope as it is
-  float reach = 0.0f;  // tail: it moves along velocity + reach * slope
-  float bend = 0.0f;   // latent += bend * slope
+  float gain = 1.0f, linear = 0.0f, quadratic = 0.0f;
+  float bend = 0.0f, bend_curve = 0.0f;
 };
 
-FLAGDIT_HOST_DEVICE inline Course head_course(const AdvanceKernel& k, int64_t at) {
+// v.v, v.d and d.d of a token's velocity v and of its extrapolated change d, before any clamp.
+struct Products {
+  float vv = 0.0f, vd = 0.0f, dd = 0.0f;
+};
+
+// Newton's form of the polynomial through the last outputs, at time t.
+FLAGDIT_HOST_DEVICE inline Course newton(const AdvanceKernel& k, int64_t at) {
   Course course;
-  if (k.slope == nullptr) return course;
-  course.gap = k.t - k.time[at];
+  const float gap = k.t - k.time[at];
+  if (k.slope == nullptr || !(gap > 0.0f) || std::isinf(gap)) return course;
+  course.linear = gap;
   course.bend = k.bend;
+  if (k.curve == nullptr) return course;
+  course.quadratic = gap * (gap + k.span[at]);
+  course.bend_curve = k.bend * (2.0f * gap + k.span[at]);
   return course;
 }
 
-// Of a token with these squares of its norms. Straight without a slope, whatever its time says.
-FLAGDIT_HOST_DEVICE inline Course tail_course(const AdvanceKernel& k, int64_t at, float velocity,
-                                              float slope) {
-  Course course;
-  if (!(slope > 0.0f)) return course;
-  const float gap = k.t - k.time[at];
-  const float change = gap * std::sqrt(slope), most = k.forecast * std::sqrt(velocity);
+FLAGDIT_HOST_DEVICE inline float change_at(const AdvanceKernel& k, int64_t i, const Course& c) {
+  const float first = c.linear * k.slope[i];
+  return k.curve == nullptr ? first : first + c.quadratic * k.curve[i];
+}
+
+FLAGDIT_HOST_DEVICE inline float bend_at(const AdvanceKernel& k, int64_t i, const Course& c) {
+  const float first = c.bend * k.slope[i];
+  return k.curve == nullptr ? first : first + c.bend_curve * k.curve[i];
+}
+
+// Clamps the polynomial's change, and restores the norm.
+FLAGDIT_HOST_DEVICE inline Course clamp(const AdvanceKernel& k, Course c, const Products& of) {
+  if (!(of.dd > 0.0f)) return {};
+  const float change = std::sqrt(of.dd), most = k.forecast * std::sqrt(of.vv);
   const float share = change > most ? most / change : 1.0f;
-  course.reach = share * gap;
-  course.bend = share * k.bend;
+  const float after = of.vv + share * (2.0f * of.vd + share * of.dd);
+  if (k.keep_norm && after > 0.0f) c.gain = std::sqrt(of.vv / after);
+  c.linear *= share;
+  c.quadratic *= share;
+  c.bend *= share * c.gain;
+  c.bend_curve *= share * c.gain;
+  return c;
+}
+
+// The head's way: straight along its new velocity, and the solver's bend along the slope.
+FLAGDIT_HOST_DEVICE inline Course head_course(const AdvanceKernel& k) {
+  Course course;
+  course.bend = k.slope == nullptr ? 0.0f : k.bend;
   return course;
+}
+
+// Time since the head's last output; 0 if there was none, or it was at this time.
+FLAGDIT_HOST_DEVICE inline float head_gap(const AdvanceKernel& k, int64_t at) {
+  if (k.time == nullptr) return 0.0f;
+  const float gap = k.t - k.time[at];
+  return gap > 0.0f && !std::isinf(gap) ? gap : 0.0f;
+}
+
+// One value of the head with its new velocity: returns what its course had missed, and updates the
+// differences.
+FLAGDIT_HOST_DEVICE inline float learn(const AdvanceKernel& k, int64_t i, const Course& expected,
+                                       float velocity, float gap, float span) {
+  const float old = k.velocity[i];
+  k.velocity[i] = velocity;
+  if (!(gap > 0.0f)) return 0.0f;
+  float predicted = old;
+  if (k.slope != nullptr) {
+    predicted = expected.gain * (old + change_at(k, i, expected));
+    const float slope = (velocity - old) / gap;
+    if (k.curve != nullptr) k.curve[i] = span > 0.0f ? (slope - k.slope[i]) / (gap + span) : 0.0f;
+    k.slope[i] = slope;
+  }
+  return velocity - predicted;
+}
+
+// The scalars of a token after a step. missed: sum of squares of what `learn` returned.
+FLAGDIT_HOST_DEVICE inline void settle(const AdvanceKernel& k, int64_t at, bool head, float gap,
+                                       float missed) {
+  if (head && gap > 0.0f) {
+    k.rate[at] = std::sqrt(missed / static_cast<float>(k.values)) / gap;
+    if (k.span != nullptr) k.span[at] = gap;
+  }
+  if (head && k.time != nullptr) k.time[at] = k.t;
+  if (k.metric == Metric::change) {
+    const float ahead = k.next - k.time[at];
+    k.score[at] = std::isinf(ahead) ? 0.0f : k.rate[at] * ahead;
+  }
+  k.age[at] = head ? 0 : k.age[at] + (k.last ? 1 : 0);
+  k.drops[at] += !head && k.last ? 1 : 0;
 }
 
 void advance_cpu(const AdvanceKernel& kernel);

@@ -3,6 +3,7 @@
 #include <string>
 
 #include "advance_kernel.h"
+#include "dilate_kernel.h"
 #include "repartition_kernel.h"
 #include "select_rule.h"
 
@@ -19,6 +20,7 @@ namespace {
 bool with_cuda() { return false; }
 
 void advance_cuda(const AdvanceKernel&, DType, Stream) { absent("advance"); }
+void dilate_cuda(const DilateKernel&, Stream) { absent("dilate"); }
 void select_cuda(const SelectKernel&, Stream) { absent("select"); }
 void repartition_cuda(const RepartitionKernel&, Stream) { absent("swap"); }
 std::shared_ptr<const void> upload_cuda(const std::vector<SlotBuffer>&) { absent("SlotBuffers"); }

@@ -9,22 +9,31 @@
 
 namespace flagdit {
 
-// What the score of a token measures, on its guided velocity: the deviation over channels
+// What the score of a token measures. On the velocity it moves along: the deviation over channels
 // (unbiased, the paper's metric) or the L2 norm over channels, each the mean over the patch's
-// pixels. A deviation needs two channels; with one channel both are the magnitude.
-enum class Metric { std, l2 };
+// pixels. A deviation needs two channels; with one channel both are the magnitude. Or `change`: how
+// far its velocity will be off at the next step's time if it is not computed then, from how fast it
+// went off its course before: rate * (next - time), which needs a history.
+enum class Metric { std, l2, change };
 
-// How the velocity of a token changes: its slope is the difference of its last two outputs over the
-// time between them, its own time, so that a token which was cached for long has the true slope.
-// 0 before the second output; an output at the time of the one before leaves it as it is.
+// How velocities change. A token's time is that of its last output, its own time, so that a token
+// which was cached for long has the true slope. Differences are divided differences of its last two
+// outputs (slope) and of its last two slopes (curve), 0 as long as there are fewer. An output at the
+// time of the one before leaves them, and the rate, as they are.
 struct History {
-  Tensor slope;    // (N, B, P) f32 in, out
-  Tensor time;     // (N, B) f32 in, out: of the last output; -inf before the first
-  float t;         // of this output
-  float bend;      // latent += bend * slope, what a solver of second order adds (solver.h)
-  float forecast;  // > 0: the tail moves along velocity + (t - time) * slope and bends, its slope
-                   // scaled down so that the velocity changes by at most forecast times its norm;
-                   // 0: the tail moves along the cached velocity, straight
+  Tensor time;  // (N, B) f32 in, out: of the last output; -inf before the first
+  Tensor rate;  // (N, B) f32 in, out: rms distance of the last output from what the tail would have
+                // moved along at its time, over the time since the output before
+  std::optional<Tensor> slope{};  // (N, B, P) f32 in, out; needed by bend and forecast
+  std::optional<Tensor> curve{};  // (N, B, P) f32 in, out; makes the forecast one of second order
+  std::optional<Tensor> span{};   // (N, B) f32 in, out, with curve: time between the last two outputs
+  float t = 0.0f;                 // of this output
+  float next = 0.0f;              // of the next step
+  float bend = 0.0f;      // latent += bend * slope, what a solver of second order adds (solver.h)
+  float forecast = 0.0f;  // > 0: the tail moves along its velocity extrapolated to t, and bends; the
+                          // change is scaled down to at most forecast times the velocity's norm;
+                          // 0: the tail moves along the cached velocity, straight
+  bool keep_norm = false;  // the forecast turns a velocity, and leaves its norm
 };
 
 struct AdvanceArgs {

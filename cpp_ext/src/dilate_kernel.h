@@ -1,0 +1,47 @@
+// What `dilate` hands to a backend: raw pointers, sizes, checked.
+#pragma once
+
+#include <cstdint>
+#include <limits>
+
+#include "flagdit/dilate.h"
+#include "host_device.h"
+
+namespace flagdit {
+
+struct DilateKernel {
+  float* score;          // (N, B)
+  const int32_t* token;  // (N, B)
+  float* grid;           // (B, N), by token
+  int64_t slots, samples, row, pinned;
+  float share;
+};
+
+FLAGDIT_HOST_DEVICE inline float* cell(const DilateKernel& k, int64_t slot, int64_t sample) {
+  return k.grid + sample * k.slots + k.token[slot * k.samples + sample];
+}
+
+// A pinned token lends nothing: no score is below this.
+FLAGDIT_HOST_DEVICE inline void lay_out(const DilateKernel& k, int64_t slot, int64_t sample) {
+  const float own = k.score[slot * k.samples + sample];
+  *cell(k, slot, sample) = slot < k.pinned ? -std::numeric_limits<float>::infinity() : own;
+}
+
+FLAGDIT_HOST_DEVICE inline void spread(const DilateKernel& k, int64_t slot, int64_t sample) {
+  const int64_t token = k.token[slot * k.samples + sample];
+  const int64_t y = token / k.row, x = token % k.row, rows = k.slots / k.row;
+  const float* grid = k.grid + sample * k.slots;
+  float most = grid[token];
+  for (int64_t i = y > 0 ? y - 1 : 0; i <= y + 1 && i < rows; ++i) {
+    for (int64_t j = x > 0 ? x - 1 : 0; j <= x + 1 && j < k.row; ++j) {
+      const float lent = k.share * grid[i * k.row + j];
+      most = lent > most ? lent : most;
+    }
+  }
+  k.score[slot * k.samples + sample] = most;
+}
+
+void dilate_cpu(const DilateKernel& kernel);
+void dilate_cuda(const DilateKernel& kernel, Stream stream);
+
+}  // namespace flagdit
