@@ -42,7 +42,8 @@ def test_generate_writes_picture_report_and_map(flagdit, bundle_dir: Path, tmp_p
         about = json.loads(image.text["flagdit"])
     assert about["prompt"] == PROMPT and about["seed"] == 3
     with Image.open(tmp_path / "m.png") as image:
-        assert image.width > 2 * image.height
+        assert image.format == "PNG" and image.width > 800
+        assert "flagdit" in image.text
     report = json.loads((tmp_path / "r.json").read_text())
     assert {"flop_ratio", "expected_speedup", "cache_bytes", "backend", "seed", "version"} <= report.keys()
     assert set(report["steps"][0]) == {"index", "t", "active", "dense", "evaluations", "seconds"}
@@ -93,6 +94,30 @@ def test_latents_are_not_painted(flagdit, model_dir: Path, tmp_path: Path) -> No
     assert not (tmp_path / "out.png").exists()
 
 
+@pytest.mark.parametrize("name", ["m.gif", "m.webp"])
+def test_a_map_may_move(flagdit, bundle_dir: Path, tmp_path: Path, name: str) -> None:  # type: ignore[no-untyped-def]
+    code, _, err = flagdit("generate", PROMPT, "--bundle", bundle_dir, "--steps", 7, "--size", "48x16", "--map", name)
+    assert code == 0, err
+    with Image.open(tmp_path / name) as image:
+        assert image.n_frames == 7
+    assert {path.name for path in tmp_path.iterdir()} == {"out.png", name}
+
+
+def test_sizes_beyond_training(flagdit, bundle_dir: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """Both options change the picture, and the PNG says so."""
+    pictures, told = [], []
+    for options in (("--ntk", "off"), ("--ntk", "auto"), ("--ntk", 3), ("--no-proportional",), ("--proportional",)):
+        given = ("--bundle", bundle_dir, "--steps", 8, "--size", "64x32", *options)
+        code, _, err = flagdit("generate", PROMPT, *given)
+        assert code == 0, err
+        with Image.open(tmp_path / "out.png") as image:
+            pictures.append(image.tobytes())
+            about = json.loads(image.text["flagdit"])
+        told.append((about["ntk"], about["proportional"]))
+    assert told == [(1, False), (2, False), (3, False), (1, False), (1, True)]
+    assert pictures[0] == pictures[3] and len(set(pictures)) == 4
+
+
 BAD_GENERATE = {
     "empty prompt": (["", "-o", "a.png"], "the prompt is empty"),
     "size": (["a", "--size", "33x32"], "33x32 is not made of 4x4 patches; the nearest is 32x32"),
@@ -110,6 +135,9 @@ BAD_GENERATE = {
     "bundle": (["a", "--bundle", "nowhere"], "no such bundle directory; make one with: flagdit build"),
     "folder": (["a", "-o", "no/such/a.png"], "there is no folder no/such; make it first"),
     "no file system": (["a", "-o", "/proc/a.png"], "/proc/a.png: cannot be written"),
+    "kind of map": (["a", "--map", "m.bmp"], "allowed are .png, .jpg, .jpeg, .gif, .webp"),
+    "ntk": (["a", "--ntk", "0.5"], "ntk is 0.5; allowed are 'auto', a factor of 1 to 10000, and None (off)"),
+    "ntk text": (["a", "--ntk", "big"], "ntk 'big' is none of auto, off, and a factor; for instance --ntk 4"),
     "kind": (["a", "-o", "a.bmp"], "allowed are .png, .jpg, .jpeg, .webp"),
     "report": (["a", "--report", "r.txt"], "allowed are .json"),
     "prompt length": (["a " * 50, "-o", "a.png"], "the prompt has 52 tokens; allowed are 12"),
