@@ -29,7 +29,7 @@ def frames(
     tokens: int,
 ) -> list[Image.Image]:
     """A frame for each of S steps, given the picture after it; all have one colour scale, from age 0 to the oldest."""
-    oldest = int(ages.max())
+    oldest = max(int(ages.max()), 1)
     shares = [step.active / tokens for step in steps]
     out = []
     for i, (picture, age) in enumerate(zip(pictures, ages, strict=True)):
@@ -72,8 +72,11 @@ def _frame(
     sheet = Image.new("RGB", size, "white")
     draw, step = ImageDraw.Draw(sheet), steps[index]
     share = "all tokens computed" if step.dense else f"{shares[index]:.0%} of the tokens computed"
-    draw.text((MARGIN, MARGIN - 4), f"Step {step.index}", INK, font(22))
-    draw.text((MARGIN + 100, MARGIN + 2), f"t = {step.t:.3f}", QUIET, font(15))
+    title = f"Step {step.index}"
+    draw.text((MARGIN, MARGIN - 4), title, INK, font(22))
+    draw.text(
+        (MARGIN + max(100, draw.textlength(title, font(22)) + 20), MARGIN + 2), f"t = {step.t:.3f}", QUIET, font(15)
+    )
     draw.text((size[0] - MARGIN, MARGIN + 2), share, DENSE if step.dense else INK, font(15), anchor="ra")
     sheet.paste(panels, (MARGIN, MARGIN + head))
     under = MARGIN + head + panels.height + 12

@@ -16,8 +16,8 @@ MARGIN, GAP, PANEL = 24, 24, 400  # pixels
 
 
 def freshness(ages: npt.NDArray[np.int16], oldest: int) -> npt.NDArray[np.floating]:
-    """Values in [0, 1] to colour ages by: bright is what was computed in the step, dark the oldest of the run."""
-    return 1 - ages / max(oldest, 1)
+    """Values in [0, 1] to colour ages by: bright is what was computed in the step, dark what is `oldest` >= 1."""
+    return 1 - ages / oldest
 
 
 def still(
@@ -48,8 +48,9 @@ def pair(left: Image.Image, right: npt.NDArray[np.floating], captions: tuple[str
 
 
 def _panels(image: Image.Image, refreshes: npt.NDArray[np.int32], steps: int) -> Image.Image:
-    low, high = int(refreshes.min()), int(refreshes.max())
-    panels = pair(image, (refreshes - low) / max(high - low, 1), ("Picture", "How often each region was computed"))
+    high = int(refreshes.max())
+    low = min(int(refreshes.min()), high - 1)  # of a dense run all is bright
+    panels = pair(image, (refreshes - low) / (high - low), ("Picture", "How often each region was computed"))
     sheet = Image.new("RGB", (panels.width, panels.height + 44), "white")
     sheet.paste(panels)
     legend(sheet, (PANEL + GAP, panels.height + 12), PANEL, (f"{low}", f"{high}"), f"times, in {steps} steps")
@@ -59,7 +60,7 @@ def _panels(image: Image.Image, refreshes: npt.NDArray[np.int32], steps: int) ->
 def _strip(ages: npt.NDArray[np.int16], steps: Sequence[StepReport], width: int) -> Image.Image:
     """Small maps of all steps, row by row, numbered as `flagdit plan` does; dense ones are framed."""
     columns = _columns(len(steps), ages.shape[1] / ages.shape[2])
-    gap, label, head, oldest = 8, 20, 62, int(ages.max())
+    gap, label, head, oldest = 8, 20, 62, max(int(ages.max()), 1)
     cell = (width + gap) // columns - gap
     size = fit((ages.shape[2], ages.shape[1]), cell, 2 * cell)
     rows, pitch = -(-len(steps) // columns), size[1] + label + gap

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from flagdit.engine import DENSE, Pipeline, RasConfig, animation, maps
+from flagdit.engine.picture import colours
 from flagdit.engine.report import StepReport
 
 PROMPT = "a red apple on a blue background"
@@ -78,7 +79,14 @@ def test_a_dense_step_is_framed() -> None:
 def test_fresh_is_bright_in_every_frame() -> None:
     values = maps.freshness(np.array([0, 3, 6], np.int16), oldest=6)
     assert values.tolist() == [1, 0.5, 0]
-    assert maps.freshness(np.zeros(2, np.int16), oldest=0).tolist() == [1, 1]  # a dense run
+
+
+def test_a_dense_run_is_bright() -> None:
+    """Everywhere computed as often, and never old: no map of it is dark."""
+    image, _, ages = made_up(5, 4, 4)
+    sheet = np.asarray(maps.still(image, np.full((4, 4), 5, np.int32), ages * 0, steps_of(5)))
+    x, y = maps.MARGIN + maps.PANEL + maps.GAP, maps.MARGIN + 26
+    assert (sheet[y : y + maps.PANEL, x : x + maps.PANEL] == colours(np.array(1.0))).all()
 
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP"])
