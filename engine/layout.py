@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,7 @@ from flagdit.engine.errors import RequestError
 from flagdit.engine.manifest import ModelSpec
 
 FloatArray = npt.NDArray[np.float32]
+Ntk = float | Literal["auto"] | None
 
 MAX_TOKENS = 131_072  # the longest sequence of the Lumina-T2X paper
 
@@ -94,6 +96,25 @@ def rope_rows(spec: ModelSpec, positions: npt.NDArray[np.int32], ntk: float = 1.
     frequencies = (spec.rope.theta * ntk) ** -(np.arange(0, d, 2, dtype=np.float32) / d)
     angles = positions.astype(np.float32)[:, None] * frequencies.astype(np.float32)
     return np.cos(angles), np.sin(angles)
+
+
+def ntk_factor(spec: ModelSpec, layout: TokenLayout, ntk: Ntk) -> float:
+    """What multiplies theta: 1 for None, else `ntk`, else ("auto") the area over the training area, at least 1.
+
+    That is what Lumina-T2X's demo takes; at least 1, so that nothing changes at the training size and below it.
+    """
+    if ntk is None:
+        return 1.0
+    return max(1.0, layout.patches / TokenLayout.of(spec, None).patches) if ntk == "auto" else float(ntk)
+
+
+def base_tokens(spec: ModelSpec) -> int:
+    """Base of proportional attention: the tokens of a picture of the training size, [nextline] included.
+
+    The official demo counts every [nextline] twice: 4224 for 1024 pixels, whose sequence has 4160. So its softmax scale
+    is .9991 of the plain one at the training size, where this base changes nothing.
+    """
+    return TokenLayout.of(spec, None).tokens
 
 
 def attention_scale(spec: ModelSpec, tokens: int, base_tokens: int | None = None) -> float:

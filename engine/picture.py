@@ -1,6 +1,8 @@
-"""Arrays -> pictures: the image itself, and the map of how often each region was recomputed."""
+"""Arrays -> pictures, and the parts that the maps of a run are drawn from."""
 
 from __future__ import annotations
+
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +12,7 @@ from flagdit.engine.layout import FloatArray
 
 # Points of the viridis colour map, dark to bright: readable in grey and by the colour-blind.
 VIRIDIS = np.array([[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]], np.float32)
+INK, QUIET, DENSE = "#1f2430", "#6b7280", "#e8590c"  # text, secondary text, the mark of dense steps
 
 
 def to_image(pixels: FloatArray) -> Image.Image:
@@ -25,25 +28,29 @@ def colours(values: npt.NDArray[np.floating]) -> npt.NDArray[np.uint8]:
     return np.stack(channels, axis=-1).round().astype(np.uint8)
 
 
-def refresh_map(image: Image.Image, refreshes: npt.NDArray[np.int32], steps: int, side: int = 384) -> Image.Image:
-    """The picture beside a map of how often each patch (rows, columns) was recomputed in `steps` steps."""
-    scale = side / max(image.size)
-    size = (round(image.width * scale), round(image.height * scale))
-    low, high = int(refreshes.min()), int(refreshes.max())
-    heat = Image.fromarray(colours((refreshes - low) / max(high - low, 1)))
-    gap, bar = 12, 40
-    sheet = Image.new("RGB", (2 * size[0] + 3 * gap, size[1] + 2 * gap + bar), "white")
-    sheet.paste(image.convert("RGB").resize(size, Image.Resampling.LANCZOS), (gap, gap))
-    sheet.paste(heat.resize(size, Image.Resampling.NEAREST), (size[0] + 2 * gap, gap))
-    _legend(sheet, (size[0] + 2 * gap, size[1] + 2 * gap), size[0], low, high, steps)
-    return sheet
+def fit(size: tuple[int, int], width: int, height: int) -> tuple[int, int]:
+    """The largest size of that shape, in pixels, which a box of `width` and `height` holds."""
+    scale = min(width / size[0], height / size[1])
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
-def _legend(sheet: Image.Image, at: tuple[int, int], width: int, low: int, high: int, steps: int) -> None:
-    ramp = Image.fromarray(np.repeat(colours(np.linspace(0, 1, width))[None], 12, axis=0))
-    sheet.paste(ramp, at)
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
-    x, y = at[0], at[1] + 16
-    draw.text((x, y), f"{low}", "black", font)
-    draw.text((x + width // 2, y), f"times recomputed in {steps} steps", "black", font, anchor="ma")
-    draw.text((x + width, y), f"{high}", "black", font, anchor="ra")
+def heat(values: npt.NDArray[np.floating], size: tuple[int, int]) -> Image.Image:
+    """A map of `size` pixels of values (rows, columns) in [0, 1]."""
+    return Image.fromarray(colours(values)).resize(size, Image.Resampling.BOX)
+
+
+@cache
+def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """The font of all maps."""
+    return ImageFont.load_default(size)
+
+
+def legend(
+    sheet: Image.Image, at: tuple[int, int], width: int, ends: tuple[str, str], what: str = "", reverse: bool = False
+) -> None:
+    """Draw the colour scale from dark to bright (`reverse`: to dark), and below it what it measures and its ends."""
+    ramp = np.linspace(1, 0, width) if reverse else np.linspace(0, 1, width)
+    sheet.paste(Image.fromarray(np.repeat(colours(ramp)[None], 10, axis=0)), at)
+    draw, y = ImageDraw.Draw(sheet), at[1] + 14
+    for x, text, anchor in ((0, ends[0], "la"), (width // 2, what, "ma"), (width, ends[1], "ra")):
+        draw.text((at[0] + x, y), text, QUIET, font(13), anchor=anchor)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from flagdit.engine.bundle import Bundle
 from flagdit.engine.errors import BackendError, RequestError
+from flagdit.engine.layout import Ntk
 from flagdit.engine.manifest import Graph
 from flagdit.engine.ras import RasConfig, Solver
 from flagdit.engine.run import Preview, Request, Result, Run, Stages
@@ -47,6 +48,8 @@ class Pipeline:
         guidance: float = 4.0,
         shift: float | None = None,
         solver: Solver = "euler",
+        ntk: Ntk = None,
+        proportional: bool = False,
         ras: RasConfig = RasConfig(),  # noqa: B008 (frozen)
         on_step: Callable[[Preview], None] | None = None,
     ) -> Result:
@@ -55,6 +58,8 @@ class Pipeline:
         seeds: one per prompt, by default seed, seed + 1, ... size: (width, height), by default the model's own.
         steps: how many, or the times they lie between, from 0 (noise) to 1 (data). shift: time shift of a number of
         steps, by default the model's own. solver: how a step is made; "midpoint" and "heun" call the engine twice.
+        ntk, proportional: for sizes the model was not trained at, as Lumina-T2X does: a factor on RoPE's theta ("auto"
+        is the area over the training area, at least 1), and a softmax that sharpens with the number of tokens.
         ras: see RasConfig; `DENSE` recomputes everything.
         on_step: called after every step. Raises RequestError if something asked for is out of bounds.
         """
@@ -63,7 +68,7 @@ class Pipeline:
         texts = [prompt] if prompt is not None else list(prompts or [])
         numbers = list(seeds) if seeds is not None else [seed + i for i in range(len(texts))]
         shift = self.spec.flow.shift if shift is None else shift
-        run = self.start(Request(texts, numbers, steps, size, guidance, shift, ras, solver))
+        run = self.start(Request(texts, numbers, steps, size, guidance, shift, ras, solver, ntk, proportional))
         for preview in run:
             if on_step is not None:
                 on_step(preview)

@@ -37,9 +37,15 @@ class RegionState:
     """Buffers of B samples with N tokens; R = branches * B rows (row r belongs to sample r % B)."""
 
     def __init__(
-        self, spec: ModelSpec, layout: TokenLayout, noise: FloatArray, branches: int, keeps: Keeps = NOTHING
+        self,
+        spec: ModelSpec,
+        layout: TokenLayout,
+        noise: FloatArray,
+        branches: int,
+        keeps: Keeps = NOTHING,
+        ntk: float = 1.0,
     ) -> None:
-        """Start from noise (B, C, H, W)."""
+        """Start from noise (B, C, H, W). ntk: factor on theta of RoPE."""
         b, n, p = len(noise), layout.tokens, layout.patch_values
         rows = branches * b
         slots = layout.slots()
@@ -54,7 +60,7 @@ class RegionState:
         self.tokens = np.tile(self.latent, (1, branches, 1))  # (N, R, P)
         self.special = np.zeros((n, 1), np.float32)
         self.special[: layout.pinned] = 1
-        cos, sin = rope_rows(spec, slots)
+        cos, sin = rope_rows(spec, slots, ntk)
         self.rope_cos, self.rope_sin = (np.repeat(x[:, None], rows, axis=1) for x in (cos, sin))
         g, d = spec.layers.kv_heads, spec.rope.head_dim
         self.keys, self.values = ([empty((n, rows, g, d)) for _ in range(spec.layers.count)] for _ in range(2))
@@ -144,6 +150,13 @@ class RegionState:
         for sample in range(self.samples):
             out[self.layout.patch_index(self.token[pinned:, sample]), sample] = state[pinned:, sample]
         return self.layout.unpatchify(out)
+
+    def ages(self) -> npt.NDArray[np.int16]:
+        """Steps since the velocity of each patch was computed: (B, rows, columns), 0 if it was in the last one."""
+        pinned, samples = self.layout.pinned, np.arange(self.samples)
+        out = np.empty((self.samples, self.layout.patches), np.int16)  # 1000 steps at most: ras.MAX_STEPS
+        out[samples, self.layout.patch_index(self.token[pinned:])] = self.age[pinned:]
+        return out.reshape(self.samples, self.layout.rows, self.layout.columns)
 
     def refresh_map(self) -> npt.NDArray[np.int32]:
         """How many steps computed each patch: (B, rows, columns)."""

@@ -37,6 +37,7 @@ class Report(BaseModel):
 
     seconds: by stage (text_encoder, condition, allocate, denoise, host, decode) and their "total"; what the caller
     does between two steps does not count. evaluations: calls of the engine, one or two a step as the solver needs.
+    ntk: what multiplied theta, 1 if nothing did.
     flop_ratio: FLOPs of the plan over those of dense sampling with the same solver, that is of as many dense
     evaluations; expected_speedup is its inverse, the bound that time can reach.
     """
@@ -48,6 +49,8 @@ class Report(BaseModel):
     seed: int | list[int]
     size: tuple[int, int]
     guidance: float
+    ntk: float
+    proportional: bool
     shift: float
     mode: str
     solver: str

@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from flagdit.engine import picture
+from flagdit.engine import maps, picture
 from flagdit.engine.cost import price
 from flagdit.engine.errors import BackendError, RequestError
-from flagdit.engine.layout import FloatArray, TokenLayout, attention_scale
+from flagdit.engine.layout import FloatArray, Ntk, TokenLayout, attention_scale, base_tokens, ntk_factor
 from flagdit.engine.manifest import ModelSpec
 from flagdit.engine.ras import Plan, RasConfig, Solver, make_plan
 from flagdit.engine.regions import RegionState
@@ -23,6 +23,8 @@ from flagdit.engine.report import Report, StepReport
 from flagdit.engine.sampler import StepTime, sample
 from flagdit.engine.session import Array, OnnxSession
 from flagdit.engine.text import TextEncoder
+
+MAX_NTK = 10_000
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class Request:
     """What to generate: one picture per prompt, each from its own seed.
 
     steps: how many, shifted by `shift`; or the times they lie between, as they are, from 0 (noise) to 1 (data).
+    ntk, proportional: for sizes the model was not trained at, see layout.ntk_factor and layout.base_tokens.
     """
 
     prompts: list[str]
@@ -50,6 +53,8 @@ class Request:
     shift: float
     ras: RasConfig
     solver: Solver = "euler"
+    ntk: Ntk = None
+    proportional: bool = False
 
     def __post_init__(self) -> None:
         if not self.prompts:
@@ -60,6 +65,8 @@ class Request:
             raise RequestError(f"seed {min(self.seeds)} is negative; allowed are 0 and above")
         if not 0 <= self.guidance <= 100:
             raise RequestError(f"guidance is {self.guidance}; allowed are 0 to 100, 1 turns it off")
+        if self.ntk not in (None, "auto") and not (isinstance(self.ntk, float | int) and 1 <= self.ntk <= MAX_NTK):
+            raise RequestError(f"ntk is {self.ntk!r}; allowed are 'auto', a factor of 1 to {MAX_NTK}, and None (off)")
 
     @property
     def branches(self) -> int:
@@ -94,6 +101,7 @@ class Result:
 
     latents: FloatArray  # (B, C, H, W)
     refreshes: npt.NDArray[np.int32]  # (B, rows, columns): how often each patch was computed
+    ages: npt.NDArray[np.int16]  # (S, B, rows, columns): after each step, steps since each patch was computed
     report: Report
     _spec: ModelSpec
 
@@ -109,8 +117,8 @@ class Result:
         return self.images[0]
 
     def map(self, index: int = 0) -> Image.Image:
-        """A picture beside the map of how often each of its regions was recomputed."""
-        return picture.refresh_map(self.images[index], self.refreshes[index], len(self.report.steps))
+        """A picture, how often each of its regions was recomputed, and their ages after each step."""
+        return maps.still(self.images[index], self.refreshes[index], self.ages[:, index], self.report.steps)
 
 
 class Run:
@@ -127,6 +135,8 @@ class Run:
         self._check_memory()
         self._seconds: dict[str, float] = {}
         self._timed: list[StepTime] = []
+        self._ages: list[npt.NDArray[np.int16]] = []  # (B, rows, columns) a step
+        self._ntk = ntk_factor(spec, self.layout, request.ntk)
         self._text_tokens = 0
         self._state: RegionState | None = None
 
@@ -146,13 +156,17 @@ class Run:
         conditions, modulations = self._conditions()
         start, request = time.perf_counter(), self.request
         noise = self._noise()
-        self._state = state = RegionState(self._spec, self.layout, noise, request.branches, self.plan.keeps)
-        conditions["attention_scale"] = np.array([attention_scale(self._spec, self.layout.tokens)], np.float32)
+        self._state = state = RegionState(
+            self._spec, self.layout, noise, request.branches, self.plan.keeps, self._ntk
+        )
+        base = base_tokens(self._spec) if request.proportional else None
+        conditions["attention_scale"] = np.array([attention_scale(self._spec, self.layout.tokens, base)], np.float32)
         guidance = self._guidance()
         self._seconds["allocate"] = time.perf_counter() - start
-        self._timed = []
+        self._timed, self._ages = [], []
         for timed in sample(self._stages.denoise, state, self.plan, conditions, modulations, guidance, request.ras):
             self._timed.append(timed)
+            self._ages.append(state.ages())
             yield Preview(timed, len(self.plan.steps), state)
 
     def result(self) -> Result:
@@ -163,7 +177,7 @@ class Run:
         start = time.perf_counter()
         latents = self._state.images()
         self._seconds["decode"] = time.perf_counter() - start
-        return Result(latents, self._state.refresh_map(), self._report(), self._spec)
+        return Result(latents, self._state.refresh_map(), np.stack(self._ages), self._report(), self._spec)
 
     def _conditions(self) -> tuple[dict[str, Array], dict[str, Array]]:
         """What denoise needs besides the tokens: constant over the run, and one row per evaluation."""
@@ -208,6 +222,8 @@ class Run:
             seed=request.seeds[0] if single else request.seeds,
             size=(self.layout.width, self.layout.height),
             guidance=request.guidance,
+            ntk=self._ntk,
+            proportional=request.proportional,
             shift=request.shift,
             mode=ras.mode,
             solver=request.solver,

@@ -12,7 +12,9 @@ from PIL import Image
 from safetensors.torch import save_file
 from tiny import TINY, random_flag_dit
 
-from flagdit.engine import cli
+from flagdit.engine import RasConfig, cli
+from flagdit.engine.commands.plan import Outlook, quantity
+from flagdit.engine.ras import make_plan
 
 PROMPT = "a red apple on a blue background"
 
@@ -42,7 +44,8 @@ def test_generate_writes_picture_report_and_map(flagdit, bundle_dir: Path, tmp_p
         about = json.loads(image.text["flagdit"])
     assert about["prompt"] == PROMPT and about["seed"] == 3
     with Image.open(tmp_path / "m.png") as image:
-        assert image.width > 2 * image.height
+        assert image.format == "PNG" and image.width > 800
+        assert "flagdit" in image.text
     report = json.loads((tmp_path / "r.json").read_text())
     assert {"flop_ratio", "expected_speedup", "cache_bytes", "backend", "seed", "version"} <= report.keys()
     assert set(report["steps"][0]) == {"index", "t", "active", "dense", "evaluations", "seconds"}
@@ -93,6 +96,30 @@ def test_latents_are_not_painted(flagdit, model_dir: Path, tmp_path: Path) -> No
     assert not (tmp_path / "out.png").exists()
 
 
+@pytest.mark.parametrize("name", ["m.gif", "m.webp"])
+def test_a_map_may_move(flagdit, bundle_dir: Path, tmp_path: Path, name: str) -> None:  # type: ignore[no-untyped-def]
+    code, _, err = flagdit("generate", PROMPT, "--bundle", bundle_dir, "--steps", 7, "--size", "48x16", "--map", name)
+    assert code == 0, err
+    with Image.open(tmp_path / name) as image:
+        assert image.n_frames == 7
+    assert {path.name for path in tmp_path.iterdir()} == {"out.png", name}
+
+
+def test_sizes_beyond_training(flagdit, bundle_dir: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """Both options change the picture, and the PNG says so."""
+    pictures, told = [], []
+    for options in (("--ntk", "off"), ("--ntk", "auto"), ("--ntk", 3), ("--no-proportional",), ("--proportional",)):
+        given = ("--bundle", bundle_dir, "--steps", 8, "--size", "64x32", *options)
+        code, _, err = flagdit("generate", PROMPT, *given)
+        assert code == 0, err
+        with Image.open(tmp_path / "out.png") as image:
+            pictures.append(image.tobytes())
+            about = json.loads(image.text["flagdit"])
+        told.append((about["ntk"], about["proportional"]))
+    assert told == [(1, False), (2, False), (3, False), (1, False), (1, True)]
+    assert pictures[0] == pictures[3] and len(set(pictures)) == 4
+
+
 BAD_GENERATE = {
     "empty prompt": (["", "-o", "a.png"], "the prompt is empty"),
     "size": (["a", "--size", "33x32"], "33x32 is not made of 4x4 patches; the nearest is 32x32"),
@@ -110,6 +137,9 @@ BAD_GENERATE = {
     "bundle": (["a", "--bundle", "nowhere"], "no such bundle directory; make one with: flagdit build"),
     "folder": (["a", "-o", "no/such/a.png"], "there is no folder no/such; make it first"),
     "no file system": (["a", "-o", "/proc/a.png"], "/proc/a.png: cannot be written"),
+    "kind of map": (["a", "--map", "m.bmp"], "allowed are .png, .jpg, .jpeg, .gif, .webp"),
+    "ntk": (["a", "--ntk", "0.5"], "ntk is 0.5; allowed are 'auto', a factor of 1 to 10000, and None (off)"),
+    "ntk text": (["a", "--ntk", "big"], "ntk 'big' is none of auto, off, and a factor; for instance --ntk 4"),
     "kind": (["a", "-o", "a.bmp"], "allowed are .png, .jpg, .jpeg, .webp"),
     "report": (["a", "--report", "r.txt"], "allowed are .json"),
     "prompt length": (["a " * 50, "-o", "a.png"], "the prompt has 52 tokens; allowed are 12"),
@@ -200,10 +230,62 @@ def test_generate_as_the_paper(flagdit, bundle_dir: Path, tmp_path: Path) -> Non
 def test_plan_as_a_table(flagdit, bundle_dir: Path) -> None:  # type: ignore[no-untyped-def]
     code, out, _ = flagdit("plan", "--bundle", bundle_dir, "--ratio", 0.125)
     assert code == 0 and "6 dense and 24 RAS steps over 72 tokens" in out
+    assert "none older than 14 steps; the plan has the capacity for 7" in out
+    assert out.count("dense: warm-up") == 4 and out.count("dense: reset") == 2
+    assert max(len(line) for line in out.splitlines()[:31]) <= 80 and "…" not in out
     code, _, err = flagdit("plan", "--tokens", 0)
     assert code == 2 and "tokens is 0" in err
     code, _, err = flagdit("plan")
     assert code == 2 and "give either --tokens or --bundle" in err
+    code, _, err = flagdit("plan", "--tokens", 64, "--size", "32x32")
+    assert code == 2 and "--size 32x32 needs --bundle" in err
+
+
+def test_a_long_plan_groups_equal_steps(flagdit, bundle_dir: Path) -> None:  # type: ignore[no-untyped-def]
+    code, out, _ = flagdit("plan", "--bundle", bundle_dir, "--steps", 1000, "--size", "64x64")
+    first, *lines = (line.split() for line in out.split("\n\n")[0].splitlines())
+    assert code == 0 and first == ["step", "t", "tokens", "computed", "why", "FLOPs"]
+    assert [line[0] for line in lines] == ["0-3", "4-399", "400", "401-732", "733", "734-999"]
+
+
+def test_plan_prices_steps_and_caches(flagdit, bundle_dir: Path) -> None:  # type: ignore[no-untyped-def]
+    """FLOPs of every step, over all of its evaluations, and bytes, as in the report of a run."""
+    flagdit("generate", PROMPT, "--bundle", bundle_dir, "--steps", 9, "--solver", "heun", "--report", "r.json")
+    report = json.loads(Path("r.json").read_text())
+    code, out, _ = flagdit("plan", "--bundle", bundle_dir, "--steps", 9, "--solver", "heun", "--json")
+    plan = json.loads(out)
+    assert code == 0
+    assert (plan["cache_bytes"], plan["max_age"]) == (report["cache_bytes"], report["max_age"])
+    assert plan["flop_ratio"] == pytest.approx(report["flop_ratio"], rel=1e-3)  # of 32 text tokens, and of the prompt's
+    assert sum(step["flops"] for step in plan["steps"]) == pytest.approx(plan["flops"])
+    shares = [step["flops"] / plan["steps"][0]["flops"] for step in plan["steps"]]
+    assert shares == pytest.approx([step["active"] / plan["tokens"] for step in plan["steps"]])
+    assert [step["why"] for step in plan["steps"]] == ["warm-up"] * 4 + ["", "", "reset", "", ""]
+    code, out, _ = flagdit("plan", "--tokens", 64, "--json")
+    assert code == 0 and json.loads(out)["flops"] is None
+
+
+def test_plan_says_why_a_step_is_dense() -> None:
+    ras = RasConfig(ratio=[1.0] * 3 + [0.5] * 3 + [1.0] + [0.5] * 3, warmup=1, resets=(4,), end=8)
+    outlook = Outlook(make_plan(ras, 10, 72, 8), ras, "euler", None)
+    whys = [
+        "warm-up",
+        "nothing to cache",
+        "nothing to cache",
+        "",
+        "reset",
+        "",
+        "nothing to cache",
+        "",
+        "",
+        "after the end",
+    ]
+    assert [outlook.why(step) for step in outlook.plan.steps] == whys
+
+
+@pytest.mark.parametrize(("value", "text"), [(8.8e9, "8.80 G"), (115e9, "115 G"), (2.5e13, "25.0 T"), (17, "17 ")])
+def test_quantities(value: float, text: str) -> None:
+    assert quantity(value) == text
 
 
 @pytest.mark.parametrize("command", ["generate", "export", "build", "inspect", "plan"])

@@ -173,7 +173,7 @@ def test_history_without_effect_is_no_history(backend: Backend) -> None:
         ("slope", np.zeros((8, 2, 4), np.float32), "slope: got float32 (8, 2, 4) on cpu, allowed float32 (8, 2, 12)"),
         ("time", np.zeros((8, 1), np.float32), "time: got float32 (8, 1) on cpu, allowed float32 (8, 2) on cpu"),
         ("time", None, "history: got some of its arrays or options, allowed only with time and rate"),
-        ("bend", 0.5, "bend, forecast: got 0.500000, 0.000000, allowed 0 without slope"),
+        ("slope", None, "bend, forecast: got 0.000000, 0.250000, allowed 0 without slope"),
         ("span", np.zeros((8, 2), np.float32), "curve, span: got one without the other"),
         ("forecast", -0.5, "forecast: got -0.500000, allowed 0 or above"),
         ("forecast", float("nan"), "forecast: got nan, allowed 0 or above"),
@@ -182,5 +182,5 @@ def test_history_without_effect_is_no_history(backend: Backend) -> None:
 def test_refuses(name: str, value: object, message: str) -> None:
     put, _ = on_backend(CPU, with_history(8, 2, 2, 4, 4))
     with pytest.raises(ValueError, match="advance: ") as error:
-        advance(**{**put, "dt": 0.1, "pinned": 1, "channels": 3, "t": T, name: value})
+        advance(**{**put, "dt": 0.1, "pinned": 1, "channels": 3, "t": T, "forecast": 0.25, name: value})
     assert message in str(error.value)

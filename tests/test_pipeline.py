@@ -236,10 +236,20 @@ BAD = {
     "shift": ({"prompt": "a", "shift": 0.0}, "shift is 0.0; allowed are 0.1 to 100"),
     "seed": ({"prompt": "a", "seed": -1}, "seed -1 is negative"),
     "seeds": ({"prompts": ["a", "the"], "seeds": [1]}, "2 prompts and 1 seeds"),
+    "ntk": ({"prompt": "a", "ntk": 0.9}, "ntk is 0.9; allowed are 'auto', a factor of 1 to 10000, and None (off)"),
+    "ntk nan": ({"prompt": "a", "ntk": float("nan")}, "ntk is nan"),
+    "ntk text": ({"prompt": "a", "ntk": "on"}, "ntk is 'on'"),
     "no prompts": ({"prompts": []}, "there is no prompt"),
 }
 
 
 @pytest.mark.parametrize("case", BAD)
 def test_bad_requests_are_refused(pipeline: Pipeline, case: str) -> None:
+    assert_refused(pipeline, *BAD[case])
+
+
+@pytest.mark.parametrize("case", ["ratio list", "resets", "warmup", "max_age", "ntk"])
+def test_a_bad_request_allocates_nothing(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, case: str) -> None:
+    monkeypatch.setattr("flagdit.engine.run.RegionState", lambda *_: pytest.fail("memory was asked for"))
+    monkeypatch.setattr(pipeline.stages.text, "encode", lambda *_: pytest.fail("the text was encoded"))
     assert_refused(pipeline, *BAD[case])

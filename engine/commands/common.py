@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from flagdit.engine.errors import OutputError, RequestError
+from flagdit.engine.layout import Ntk
 from flagdit.engine.ras import RasConfig, Solver
 
 console = Console()
@@ -72,6 +73,19 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
     if match is None:
         raise RequestError(f"size {text!r} is not WIDTHxHEIGHT; for instance 64x64")
     return int(match[1]), int(match[2])
+
+
+NTK_HELP = "For sizes beyond training: multiply RoPE's theta. [bold]auto[/] is the area over the training area."
+
+
+def parse_ntk(text: str) -> Ntk:
+    """The NTK option: auto, off, or a factor, whose bounds the request knows."""
+    if text in ("auto", "off"):
+        return "auto" if text == "auto" else None
+    try:
+        return float(text)
+    except ValueError:
+        raise RequestError(f"ntk {text!r} is none of auto, off, and a factor; for instance --ntk 4") from None
 
 
 def check_writable(path: Path | None, suffixes: tuple[str, ...]) -> None:

@@ -10,14 +10,17 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from flagdit.engine import animation
 from flagdit.engine.bundle import staged
 from flagdit.engine.commands.common import (
     MODE_HELP,
+    NTK_HELP,
     SCHEDULE_HELP,
     Mode,
     SolverOption,
     check_writable,
     messages,
+    parse_ntk,
     parse_size,
     parse_solver,
     ras_config,
@@ -29,6 +32,8 @@ from flagdit.engine.ras import DENSE, RasConfig
 from flagdit.engine.run import Request, Result, check_paints
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+ANIMATIONS = (".gif", ".webp")
+MAPS = (".png", ".jpg", ".jpeg", *ANIMATIONS)
 
 
 def generate(
@@ -47,9 +52,16 @@ def generate(
     mode: Annotated[Mode, typer.Option(help=MODE_HELP)] = Mode.corrected,
     schedule: Annotated[str | None, typer.Option(help=SCHEDULE_HELP)] = None,
     shift: Annotated[float | None, typer.Option(help="Time shift; the model's own by default.")] = None,
+    ntk: Annotated[str, typer.Option(metavar="auto|FACTOR|off", help=NTK_HELP)] = "off",
+    proportional: Annotated[
+        bool, typer.Option(help="For sizes beyond training: a softmax that sharpens with the number of tokens.")
+    ] = False,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; all cores by default.")] = None,
     report: Annotated[Path | None, typer.Option(help="Write what was planned and measured, as JSON.")] = None,
-    map: Annotated[Path | None, typer.Option(help="Write the picture beside a map of its recomputed regions.")] = None,
+    map: Annotated[
+        Path | None,
+        typer.Option(help="Draw what was recomputed when: a picture, or an animation if it ends in .gif or .webp."),
+    ] = None,
 ) -> None:
     """Generate a picture from a sentence.
 
@@ -60,17 +72,21 @@ def generate(
     """
     check_writable(output, PICTURES)
     check_writable(report, (".json",))
-    check_writable(map, PICTURES)
+    check_writable(map, MAPS)
     ras = _ras(ratio, dense, mode, schedule)
     with messages.status("loading the bundle"):
         pipeline = Pipeline.load(bundle, threads=threads)
     check_paints(pipeline.spec)
     shift = pipeline.spec.flow.shift if shift is None else shift
     dimensions = parse_size(size)
-    request = Request([prompt], [seed], steps, dimensions, guidance, shift, ras, parse_solver(solver))
-    result = _run(pipeline, request)
+    options = (ras, parse_solver(solver), parse_ntk(ntk), proportional)
+    request = Request([prompt], [seed], steps, dimensions, guidance, shift, *options)
+    animated = map is not None and map.suffix.lower() in ANIMATIONS
+    result, previews = _run(pipeline, request, animated)
     save_picture(result.image, output, result)
-    if map is not None:
+    if map is not None and animated:
+        save_animation(previews, map, result)
+    elif map is not None:
         save_picture(result.map(), map, result)
     if report is not None:
         with staged(report) as part:
@@ -87,7 +103,9 @@ def _ras(ratio: float | None, dense: bool, mode: Mode, schedule: str | None) -> 
     return DENSE
 
 
-def _run(pipeline: Pipeline, request: Request) -> Result:
+def _run(pipeline: Pipeline, request: Request, watch: bool) -> tuple[Result, list[Image.Image]]:
+    """The finished run and, if asked to `watch`, the preview after each of its steps."""
+    previews = []
     run = pipeline.start(request)
     columns = (
         SpinnerColumn(),
@@ -102,7 +120,9 @@ def _run(pipeline: Pipeline, request: Request) -> Result:
             step = preview.timed.step
             share = "dense" if step.dense else f"{step.active / run.plan.tokens:.0%} of the tokens"
             progress.update(task, advance=preview.timed.evaluations, description=share)
-    return run.result()
+            if watch:
+                previews.append(animation.thumbnail(preview.images[0]))
+    return run.result(), previews
 
 
 def save_picture(image: Image.Image, path: Path, result: Result) -> None:
@@ -112,6 +132,15 @@ def save_picture(image: Image.Image, path: Path, result: Result) -> None:
     about.add_itxt("flagdit", result.report.model_dump_json(exclude={"steps", "seconds"}))
     with staged(path) as part:
         image.save(part, kind, pnginfo=about)  # the other formats pass it over
+
+
+def save_animation(previews: list[Image.Image], path: Path, result: Result) -> None:
+    """Write what a run did, one frame a step."""
+    kind = "GIF" if path.suffix.lower() == ".gif" else "WEBP"
+    report = result.report
+    frames = animation.frames(previews, result.ages[:, 0], report.steps, report.tokens)
+    with staged(path) as part:
+        animation.save(frames, part, kind)
 
 
 def _summary(result: Result, output: Path) -> None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
+from flagdit.cpp_ext import Step, least_max_age
 from flagdit.engine.bundle import Bundle
 from flagdit.engine.commands.common import (
     MODE_HELP,
@@ -19,10 +23,60 @@ from flagdit.engine.commands.common import (
     parse_solver,
     ras_config,
 )
-from flagdit.engine.cost import price
+from flagdit.engine.cost import Cost, price
 from flagdit.engine.errors import RequestError
 from flagdit.engine.layout import MAX_TOKENS, TokenLayout
-from flagdit.engine.ras import Plan, make_plan
+from flagdit.engine.ras import Plan, RasConfig, make_plan
+
+LONG = 40  # steps: above it, equal ones share a line
+BAR = 16
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """A plan, and what is known of its price."""
+
+    plan: Plan
+    ras: RasConfig
+    solver: str
+    cost: Cost | None  # None without a bundle: what a token costs is not known
+
+    @property
+    def flop_ratio(self) -> float:
+        """Work over that of dense sampling; without a bundle, computed tokens over all."""
+        if self.cost is not None:
+            return self.cost.flop_ratio
+        return sum(step.active for step in self.plan.steps) / (self.plan.tokens * len(self.plan.steps))
+
+    @property
+    def speedup(self) -> float:
+        """The bound that the time of a run is measured against."""
+        return 1 / self.flop_ratio
+
+    @property
+    def flops(self) -> list[float] | None:
+        """FLOPs of every step, over all of its evaluations."""
+        if self.cost is None:
+            return None
+        out = [0.0] * len(self.plan.steps)
+        for evaluation, flops in zip(self.plan.evaluations, self.cost.flops, strict=True):
+            out[evaluation.step] += flops
+        return out
+
+    @property
+    def least_age(self) -> int:
+        """The smallest bound on a region's age that the plan has the capacity for."""
+        return least_max_age(self.plan.steps, self.plan.tokens, self.plan.pinned)
+
+    def why(self, step: Step) -> str:
+        """What makes a step dense, or "" if it is none."""
+        if not step.dense:
+            return ""
+        if step.index < self.ras.warmup:
+            return "warm-up"
+        if step.index in self.ras.resets_of(len(self.plan.steps)):
+            return "reset"
+        return "after the end" if self.ras.end is not None and step.index > self.ras.end else "nothing to cache"
 
 
 def plan(
@@ -38,9 +92,11 @@ def plan(
     size: Annotated[str | None, typer.Option(help="WxH in pixels, with --bundle.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show which steps are dense, how many tokens the others compute, and the speedup to expect.
+    """Show which steps are dense and why, what each computes and costs, and the speedup to expect.
 
     [dim]flagdit plan --steps 30 --tokens 4096 --ratio 0.25[/]
+
+    [dim]flagdit plan --bundle demo --size 128x64[/]  with FLOPs and bytes, of one picture with guidance
 
     [dim]flagdit plan --tokens 4096 --ratio 0.5 --mode paper --schedule 256/4[/]  the paper's own schedule
     """
@@ -48,57 +104,102 @@ def plan(
         raise RequestError("give either --tokens or --bundle; for instance: flagdit plan --tokens 4096")
     if tokens is not None and not 1 <= tokens <= MAX_TOKENS:
         raise RequestError(f"tokens is {tokens}; allowed are 1 to {MAX_TOKENS}")
-    ras = ras_config(ratio, mode, schedule)
+    if size is not None and bundle is None:
+        raise RequestError(f"--size {size} needs --bundle: only a bundle knows the tokens of a size")
+    ras, cost = ras_config(ratio, mode, schedule), None
     if bundle is not None:
         spec = Bundle.load(bundle).model
         layout = TokenLayout.of(spec, parse_size(size))
         planned = make_plan(ras, steps, layout.tokens, layout.pinned, spec.flow.shift, parse_solver(solver))
-        flop_ratio = price(spec, planned).flop_ratio
+        cost = price(spec, planned)
     else:
         planned = make_plan(ras, steps, tokens or 0, solver=parse_solver(solver))
-        flop_ratio = sum(step.active for step in planned.steps) / (planned.tokens * steps)
+    outlook = Outlook(planned, ras, solver, cost)
     if as_json:
-        typer.echo(json.dumps(_as_dict(planned, ratio, mode, flop_ratio, solver), indent=1))
+        typer.echo(json.dumps(_as_dict(outlook), indent=1))
     else:
-        _print(planned, flop_ratio, solver)
+        _print(outlook)
 
 
-def _as_dict(planned: Plan, ratio: float, mode: Mode, flop_ratio: float, solver: str) -> dict[str, object]:
+def _as_dict(outlook: Outlook) -> dict[str, object]:
+    planned, flops = outlook.plan, outlook.flops
     return {
         "tokens": planned.tokens,
         "pinned": planned.pinned,
-        "ratio": ratio,
-        "mode": mode.value,
+        "ratio": outlook.ras.ratio,
+        "mode": outlook.ras.mode,
         "max_age": planned.max_age,
-        "solver": solver,
+        "least_max_age": outlook.least_age,
+        "solver": outlook.solver,
         "evaluations": len(planned.evaluations),
-        "flop_ratio": flop_ratio,
-        "expected_speedup": 1 / flop_ratio,
+        "flops": None if flops is None else sum(flops),
+        "cache_bytes": None if outlook.cost is None else outlook.cost.cache_bytes,
+        "flop_ratio": outlook.flop_ratio,
+        "expected_speedup": outlook.speedup,
         "steps": [
-            {"index": s.index, "t": s.t, "t_next": s.t_next, "active": s.active, "dense": s.dense}
+            {
+                "index": s.index,
+                "t": s.t,
+                "t_next": s.t_next,
+                "active": s.active,
+                "dense": s.dense,
+                "why": outlook.why(s),
+                "flops": None if flops is None else flops[s.index],
+            }
             for s in planned.steps
         ],
     }
 
 
-def _print(planned: Plan, flop_ratio: float, solver: str) -> None:
-    table = Table(header_style="bold", box=None)
-    for name in ("step", "t", "active", ""):
-        table.add_column(name, justify="left" if not name else "right")
-    width = 40
-    for step in planned.steps:
-        share = step.active / planned.tokens
-        bar = "█" * max(1, round(width * share))
-        style = "yellow" if step.dense else "cyan"
-        label = f"[{style}]{bar}[/] {'dense' if step.dense else f'{share:.1%}'}"
-        table.add_row(str(step.index), f"{step.t:.3f}", str(step.active), label)
+def _runs(outlook: Outlook) -> Iterator[list[Step]]:
+    """The lines of the table: single steps; in a long plan, equal consecutive ones together."""
+    steps = outlook.plan.steps
+    if len(steps) <= LONG:
+        yield from ([step] for step in steps)
+        return
+    for _, run in groupby(steps, key=lambda step: (step.active, outlook.why(step))):
+        yield list(run)
+
+
+def _print(outlook: Outlook) -> None:
+    planned, flops = outlook.plan, outlook.flops
+    table = Table(header_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for name in ("step", "t", "tokens", "computed", "why", *(["FLOPs"] if flops else [])):
+        table.add_column(name, justify="left" if name in ("computed", "why") else "right", no_wrap=True)
+    for run in _runs(outlook):
+        first, last = run[0], run[-1]
+        share, style = first.active / planned.tokens, "yellow" if first.dense else "cyan"
+        bar = f"[{style}]{'█' * max(1, round(BAR * share)):<{BAR}}[/] {share:6.1%}"
+        index, t = (f"{first.index}", f"{first.t:.3f}")
+        if last is not first:
+            index, t = f"{index}-{last.index}", f"{t}-{last.t:.3f}"
+        why = f"[{style}]{f'dense: {outlook.why(first)}' if first.dense else 'RAS'}[/]"
+        table.add_row(index, t, str(first.active), bar, why, *([quantity(flops[first.index])] if flops else []))
     console.print(table)
+    console.print()
+    for line in _summary(outlook):
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+def _summary(outlook: Outlook) -> Iterator[str]:
+    planned = outlook.plan
     dense = sum(step.dense for step in planned.steps)
-    calls = len(planned.evaluations)
-    bound = "no bound on their age" if planned.max_age < 0 else f"none older than {planned.max_age} steps"
-    console.print(
-        f"{dense} dense and {len(planned.steps) - dense} RAS steps over {planned.tokens} tokens, {calls} evaluations, "
-        f"{bound}: {flop_ratio:.1%} of the work of dense {solver}, speedup up to {1 / flop_ratio:.2f}x",
-        highlight=False,
-        soft_wrap=True,
-    )
+    sparse, calls = len(planned.steps) - dense, len(planned.evaluations)
+    yield f"steps    {dense} dense and {sparse} RAS steps over {planned.tokens} tokens, {calls} evaluations"
+    if planned.max_age < 0:
+        yield "regions  no bound on their age"
+    else:
+        yield f"regions  none older than {planned.max_age} steps; the plan has the capacity for {outlook.least_age}"
+    if outlook.cost is not None:
+        flops, cache = sum(outlook.cost.flops), outlook.cost.cache_bytes
+        yield f"price    {quantity(flops)}FLOPs, {quantity(cache)}B of caches in fp32; for one picture, with guidance"
+    share = f"{outlook.flop_ratio:.1%} of the work of dense {outlook.solver}"
+    yield f"work     {share}, speedup up to {outlook.speedup:.2f}x"
+
+
+def quantity(value: float) -> str:
+    """A number in three digits with its prefix: 1.23 G."""
+    for power, prefix in ((12, "T"), (9, "G"), (6, "M"), (3, "k")):
+        if value >= 10**power:
+            return f"{value / 10**power:#.3g}".rstrip(".") + f" {prefix}"
+    return f"{value:.0f} "
