@@ -170,7 +170,9 @@ def main(
     folder: Annotated[Path, typer.Option("--data", help="The rendered icons; the classifier is kept there.")] = DATA,
     prompts: Annotated[int, typer.Option(min=2, help="How many held-out prompts.")] = 500,
     steps: Annotated[int, typer.Option(min=1, help="Steps of a picture.")] = 30,
-    ratio: Annotated[float | None, typer.Option(help="Share of regions to recompute; dense by default.")] = None,
+    ratio: Annotated[
+        float | None, typer.Option(min=0.01, max=1, help="Share of regions to recompute; dense by default.")
+    ] = None,
     solver: SolverOption = "euler",
     guidance: Annotated[float, typer.Option(help="Guidance scale; 1 turns it off.")] = 4.0,
     size: Annotated[str | None, typer.Option(help="WxH; the model's own by default.")] = None,

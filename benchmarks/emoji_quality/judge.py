@@ -6,13 +6,15 @@
 
 Three resemblances of what lies at an object's place are compared for all icons: colours, shapes, and what the
 classifier says. Each is standardised over icons and boxes, and their sum is the score; the best box counts.
+Two objects are in place if they score higher as said than swapped, and neither place is empty: half of all guesses
+are right. One is if no other corner holds more of it: a quarter.
 """
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -50,23 +52,28 @@ class Judge:
     def __call__(self, pictures: FloatArray, scenes: Sequence[Scene], title: str = "judging") -> list[Verdict]:
         """One verdict for each of the pictures (B, 3, H, W) and scenes."""
         pairs = list(zip(pictures, scenes, strict=True))
-        return [self.judge(pixels(picture), scene) for picture, scene in track(pairs, title, transient=True)]
+        return [self.verdict(pixels(picture), scene) for picture, scene in track(pairs, title, transient=True)]
 
-    def judge(self, picture: FloatArray, scene: Scene) -> Verdict:
+    def verdict(self, picture: FloatArray, scene: Scene) -> Verdict:
         """The verdict on pixels (H, W, 3)."""
         there = rooms(scene, self.canvas, PATCH)
-        behind = backdrop(picture, there)
+        behind = self.behind(picture, scene)
         scores = [self.scores(picture, room, behind) for room in there]
-        said, swapped = (self.sum(scene, order) for order in (scores, scores[::-1]))
-        if scene.place is None and swapped > said:
+        as_said, swapped = (self.total(order, scene) for order in (scores, scores[::-1]))
+        if scene.place is None and swapped > as_said:
             scores.reverse()
         ranks = tuple(self.rank(score, name, scene.style) for score, name in zip(scores, scene.objects, strict=True))
-        place = (
-            None
-            if scene.place is None
-            else self.placed(picture, scene, behind) and (len(scores) == 1 or said > swapped)
-        )
+        place = None
+        if len(there) == 2 and scene.place is not None:
+            place = as_said > swapped and min(filled(picture, there, behind)) > FILLED
+        elif scene.place is not None:
+            place = self.corner(picture, behind) == scene.place
         return Verdict(ranks, behind.shows(scene.background), place)
+
+    def behind(self, picture: FloatArray, scene: Scene) -> Backdrop:
+        """The background of pixels (H, W, 3). One object may lie anywhere, whatever was said."""
+        anywhere = replace(scene, place=None) if len(scene.objects) == 1 else scene
+        return backdrop(picture, rooms(anywhere, self.canvas, PATCH))
 
     def scores(self, picture: FloatArray, room: Room, behind: Backdrop) -> FloatArray:
         """How well each icon (N, S) fits what is in a room."""
@@ -87,28 +94,26 @@ class Judge:
             shapes += list(self.looks.shapes(crops, rows))
         return np.stack(colours), np.stack(shapes)
 
-    def sum(self, scene: Scene, scores: Sequence[FloatArray]) -> float:
-        """Of the scores of the objects of a scene, each in its room."""
-        return sum(
-            positive(score[self.index[name]], scene.style) for score, name in zip(scores, scene.objects, strict=True)
-        )
+    def total(self, scores: Sequence[FloatArray], scene: Scene) -> float:
+        """Of the scores (N, S) of the objects of a scene, each in its room."""
+        pairs = zip(scores, scene.objects, strict=True)
+        return sum(positive(score[self.index[name]], scene.style) for score, name in pairs)
 
     def rank(self, scores: FloatArray, name: str, style: str | None) -> int:
         """Of a name by scores (N, S): in the style that was said, against all others in any."""
         others = np.delete(scores, self.index[name], 0).max(1)
         return 1 + int((others >= positive(scores[self.index[name]], style)).sum())
 
-    def placed(self, picture: FloatArray, scene: Scene, behind: Backdrop) -> bool:
-        """Whether something is in every room; for a corner, whether most is there."""
-        foreground = behind.objects(picture)
+    def corner(self, picture: FloatArray, behind: Backdrop) -> str | None:
+        """Where most of an object is."""
+        parts = filled(picture, corners(self.canvas, PATCH), behind)
+        return CORNERS[int(np.argmax(parts))] if max(parts) > FILLED else None
 
-        def filled(room: Room) -> float:
-            return float(crop(foreground, room.window).mean())
 
-        if len(scene.objects) == 1:
-            parts = {place: filled(room) for place, room in zip(CORNERS, corners(self.canvas, PATCH), strict=True)}
-            return max(parts, key=parts.__getitem__) == scene.place and parts[scene.place] > FILLED
-        return all(filled(room) > FILLED for room in rooms(scene, self.canvas, PATCH))
+def filled(picture: FloatArray, rooms: Sequence[Room], behind: Backdrop) -> list[float]:
+    """What part of each room is not background."""
+    foreground = behind.objects(picture)
+    return [float(crop(foreground, room.window).mean()) for room in rooms]
 
 
 def crop(picture: np.ndarray, box: tuple[int, int, int]) -> np.ndarray:

@@ -65,12 +65,19 @@ def shares(rgb: FloatArray) -> FloatArray:
 
 def gradients(grey: FloatArray) -> FloatArray:
     """How much edge of which direction is where in pictures (B, s, s): unit vectors, a histogram for each cell."""
-    y, x = np.gradient(grey, axis=(1, 2))
-    angles = 2 * np.pi * np.arange(DIRECTIONS) / DIRECTIONS
-    along = np.stack([np.maximum(0, np.cos(a) * x + np.sin(a) * y) for a in angles], 1)  # (B, DIRECTIONS, s, s)
-    cells = F.avg_pool2d(torch.from_numpy(along.astype(np.float32)), CELL).flatten(1).numpy()
-    cells = np.sqrt(cells)  # else a few strong edges are all that counts
-    return cells / np.maximum(np.linalg.norm(cells, axis=1, keepdims=True), 1e-6)
+    padded = F.pad(torch.from_numpy(grey)[:, None], (1, 1, 1, 1), mode="replicate")
+    along = F.conv2d(padded, kernels()).relu()  # (B, DIRECTIONS, s, s)
+    cells = F.avg_pool2d(along, CELL).flatten(1).sqrt()  # the root: else a few strong edges are all that counts
+    return F.normalize(cells, dim=1).numpy()
+
+
+def kernels() -> torch.Tensor:
+    """Slopes (DIRECTIONS, 1, 3, 3) along each direction."""
+    angles = 2 * torch.pi * torch.arange(DIRECTIONS) / DIRECTIONS
+    kernels = torch.zeros(DIRECTIONS, 1, 3, 3)
+    kernels[:, 0, 1, 2], kernels[:, 0, 1, 0] = angles.cos(), -angles.cos()
+    kernels[:, 0, 2, 1], kernels[:, 0, 0, 1] = angles.sin(), -angles.sin()
+    return kernels
 
 
 def resized(crop: FloatArray, side: int = SIDE) -> FloatArray:

@@ -14,7 +14,7 @@ from scenes import BESIDE, CORNERS, UPRIGHT, Box, Scene, cells
 Canvas = tuple[int, int]
 Cell = tuple[int, int, int, int]
 
-PLAIN, TWO_COLOURS, CORNER, TWO = "one object, one colour", "one object, two colours", "in a corner", "two objects"
+PLAIN, TWO_COLOURS, CORNER, TWO = "plain", "two colours", "corner", "two objects"
 KINDS = (PLAIN, TWO_COLOURS, CORNER, TWO)
 
 
