@@ -23,9 +23,15 @@ from emoji_quality.judge import Judge, summary  # noqa: E402
 from emoji_quality.sheet import write_sheet  # noqa: E402
 from emoji_quality.training import EmojiData, Recipe, load_classifier  # noqa: E402
 from icons import SIZES  # noqa: E402
+from quality import ALL, Settings, benchmark, check_canvas, read_icons, show  # noqa: E402
 from scenes import COLOURS, STYLES, Background, Scene, boxes, cells  # noqa: E402
 
+from flagdit.engine import Pipeline, RequestError  # noqa: E402
+from flagdit.engine.builder import build_bundle  # noqa: E402
+from flagdit.export import ExportOptions, FlagDiT, export_model  # noqa: E402
+
 CANVAS = 64, 64
+MAX_TOKENS = 24
 NAMES = [f"thing {i}" for i in range(16)]
 RECIPE = Recipe(widths=(16, 32, 48), sides=(32,), steps=120, batch=32, rate=1e-2)
 
@@ -63,6 +69,18 @@ def data(folder: Path) -> EmojiData:
 @pytest.fixture(scope="module")
 def judge(data: EmojiData, folder: Path) -> Judge:
     return Judge(data, load_classifier(data, folder, RECIPE), CANVAS)
+
+
+@pytest.fixture(scope="module")
+def painter(tmp_path_factory: pytest.TempPathFactory, flag_dit: FlagDiT, text_encoder: Path) -> Pipeline:
+    """The tiny model, with room for long prompts. Its weights are random."""
+    folder = tmp_path_factory.mktemp("painter")
+    options = ExportOptions(
+        name="tiny", size=CANVAS, dtype="float32", text_encoder=text_encoder, max_text_tokens=MAX_TOKENS
+    )
+    export_model(flag_dit, folder / "model", options)
+    build_bundle(folder / "model", folder / "bundle")
+    return Pipeline.load(folder / "bundle", threads=1)
 
 
 @pytest.fixture(scope="module")
@@ -200,3 +218,25 @@ def test_the_sheet_shows_pairs(data: EmojiData, judge: Judge, scenes: list[Scene
     write_sheet(tmp_path / "sheet.png", pictures, pictures, scenes[:4], judge(pictures, scenes[:4]), columns=2)
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.width > 2 * 2 * 64 and sheet.height > 2 * 64
+
+
+@pytest.mark.slow
+def test_a_bundle_is_painted_judged_and_shown(
+    painter: Pipeline, data: EmojiData, judge: Judge, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = Settings(steps=2, solver="euler", ratio=0.5, guidance=4.0, batch=4)
+    result = benchmark(painter, data, judge, 6, settings)
+    assert result.pictures["generated"].shape == result.pictures["ceiling"].shape == (6, 3, 64, 64)
+    generated, ceiling = (result.rows[name].groups[ALL] for name in ("generated", "ceiling"))
+    assert generated.pictures == ceiling.pictures == 6
+    assert generated.background < ceiling.background == 1 and generated.top5 < ceiling.top5
+    assert result.rows["generated"].frechet > result.rows["ceiling"].frechet
+    show(result.rows)
+    assert "100.0%" in capsys.readouterr().out
+
+
+def test_what_cannot_be_measured_is_refused(pipeline: Pipeline, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=r"examples/emoji/data\.py --icons"):
+        read_icons(tmp_path)
+    with pytest.raises(RequestError, match="72x72"):
+        check_canvas((72, 72), pipeline)

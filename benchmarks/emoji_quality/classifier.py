@@ -41,7 +41,8 @@ class Classifier(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, N, S)."""
-        return self.head(self.features(images)).unflatten(1, self.shape)
+        logits: Tensor = self.head(self.features(images))
+        return logits.view(-1, *self.shape)
 
     def perceptual(self, a: Tensor, b: Tensor) -> Tensor:
         """Distance (B,) of pictures: of the directions of their features, meaned over places, summed over stages."""

@@ -64,7 +64,8 @@ class Backdrop:
 
     def objects(self, picture: FloatArray) -> npt.NDArray[np.bool_]:
         """Which of the pixels (H, W, 3) are not of the background: (H, W)."""
-        return np.linalg.norm(lab(picture) - lab(self.rows)[:, None], axis=-1) > NOTICED
+        distance: FloatArray = np.linalg.norm(lab(picture) - lab(self.rows)[:, None], axis=-1)
+        return distance > NOTICED
 
 
 def backdrop(picture: FloatArray, rooms: Sequence[Room]) -> Backdrop:

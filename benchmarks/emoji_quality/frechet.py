@@ -19,8 +19,9 @@ def picture_distance(classifier: Classifier, a: FloatArray, b: FloatArray, batch
 
 def features(classifier: Classifier, pictures: FloatArray, batch: int) -> Matrix:
     """Features (B, F) of pictures."""
-    parts = torch.from_numpy(np.clip(pictures, -1, 1)).split(batch)
-    return torch.cat([classifier.features(part) for part in parts]).double().numpy()
+    images = torch.from_numpy(np.clip(pictures, -1, 1))
+    parts = [classifier.features(images[first : first + batch]) for first in range(0, len(images), batch)]
+    return torch.cat(parts).double().numpy()
 
 
 def frechet(a: Matrix, b: Matrix) -> float:
@@ -35,4 +36,5 @@ def frechet(a: Matrix, b: Matrix) -> float:
 def square_root(covariance: Matrix) -> Matrix:
     """Of a symmetric matrix without negative eigenvalues, but for rounding."""
     values, vectors = np.linalg.eigh(covariance)
-    return (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
+    root: Matrix = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
+    return root

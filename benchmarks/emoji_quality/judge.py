@@ -80,8 +80,8 @@ class Judge:
         window = torch.from_numpy(resized(crop(picture, room.window), SEEN) / 127.5 - 1).permute(2, 0, 1)
         logits = self.classifier(window[None]).numpy()  # (1, N, S)
         colours, shapes = self.resemblances(picture, room, behind)  # (O, N, S) each
-        total: FloatArray = standard(logits) + standard(colours) + standard(shapes)
-        return total.max(0)
+        scores: FloatArray = np.max(standard(logits) + standard(colours) + standard(shapes), 0)
+        return scores
 
     def resemblances(self, picture: FloatArray, room: Room, behind: Backdrop) -> tuple[FloatArray, FloatArray]:
         """Of the colours and of the shapes in every box of a room to every icon: (O, N, S)."""
@@ -124,7 +124,8 @@ def crop(picture: np.ndarray, box: tuple[int, int, int]) -> np.ndarray:
 
 def standard(x: FloatArray) -> FloatArray:
     """With mean 0 and deviation 1."""
-    return (x - x.mean()) / max(float(x.std()), 1e-6)
+    result: FloatArray = (x - x.mean()) / max(float(x.std()), 1e-6)
+    return result
 
 
 def positive(scores: FloatArray, style: str | None) -> float:

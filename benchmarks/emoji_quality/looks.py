@@ -39,28 +39,30 @@ class Looks:
     def colours(self, crop: FloatArray, rows: FloatArray) -> FloatArray:
         """What share of the colours of a crop (s, s, 3) each icon (N, S) has too, on background rows (s, 3)."""
         behind = self.clear.mean(2) / SIDE @ shares(rows)  # (I, Q)
-        common = np.minimum(self.solid + behind, shares(crop.reshape(-1, 3)).mean(0))
-        return common.sum(1).reshape(self.shape)
+        common: FloatArray = np.minimum(self.solid + behind, shares(crop.reshape(-1, 3)).mean(0)).sum(1)
+        return common.reshape(self.shape)
 
     def shapes(self, crops: FloatArray, rows: FloatArray) -> FloatArray:
         """Likeness (O, N, S) of the edges of crops (O, s, s, 3) to those of each icon, on background rows (s, 3)."""
         behind = (rows @ GREY)[:, None]
-        icons = gradients(self.grey + self.clear * behind)
-        return (gradients(crops @ GREY) @ icons.T).reshape(-1, *self.shape)
+        likeness: FloatArray = gradients(crops @ GREY) @ gradients(self.grey + self.clear * behind).T
+        return likeness.reshape(-1, *self.shape)
 
 
 def solid_histograms(icons: FloatArray) -> FloatArray:
     """Histograms (I, Q) of premultiplied icons (I, s, s, 4), each pixel counted by its opacity."""
     opacity = icons[..., 3] / 255
     colours = icons[..., :3] / np.maximum(opacity, 1 / 255)[..., None]
-    return np.stack([o.ravel() @ shares(c.reshape(-1, 3)) for o, c in zip(opacity, colours, strict=True)]) / SIDE**2
+    counts = [o.ravel() @ shares(c.reshape(-1, 3)) for o, c in zip(opacity, colours, strict=True)]
+    return np.array(counts, np.float32) / np.float32(SIDE**2)
 
 
 def shares(rgb: FloatArray) -> FloatArray:
     """How much each of some colours (P, 3) belongs to each bin of CIE Lab: (P, Q), rows sum to 1."""
     at = np.clip((lab(rgb) - LOW) / STEPS, 0, np.array(BINS) - 1)  # (P, 3)
     along = [np.maximum(0, 1 - np.abs(at[:, i, None] - np.arange(bins))) for i, bins in enumerate(BINS)]
-    return np.einsum("pl,pa,pb->plab", *along).reshape(len(rgb), -1).astype(np.float32)
+    joint: FloatArray = np.einsum("pl,pa,pb->plab", *along).astype(np.float32)
+    return joint.reshape(len(rgb), -1)
 
 
 def gradients(grey: FloatArray) -> FloatArray:

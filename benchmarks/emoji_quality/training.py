@@ -83,7 +83,7 @@ def train(model: Classifier, data: EmojiData, recipe: Recipe, progress: Progress
         logits = model(images).flatten(1)
         loss = F.cross_entropy(logits, labels, label_smoothing=recipe.smoothing)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         schedule.step()
     model.eval().requires_grad_(False)
