@@ -18,9 +18,6 @@ from flagdit.engine.ras import Keeps, Plan, RasConfig
 from flagdit.engine.session import Array, empty
 
 
-NOTHING = Keeps(rate=False, slope=False, curve=False)
-
-
 def _history(keeps: Keeps, n: int, b: int, p: int) -> dict[str, FloatArray]:
     """What `advance` remembers of N tokens of B samples with P values, by the names of its arguments."""
     arrays: dict[str, FloatArray] = {}
@@ -42,7 +39,7 @@ class RegionState:
         layout: TokenLayout,
         noise: FloatArray,
         branches: int,
-        keeps: Keeps = NOTHING,
+        keeps: Keeps,
         ntk: float = 1.0,
     ) -> None:
         """Start from noise (B, C, H, W). ntk: factor on theta of RoPE."""

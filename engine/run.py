@@ -156,9 +156,7 @@ class Run:
         conditions, modulations = self._conditions()
         start, request = time.perf_counter(), self.request
         noise = self._noise()
-        self._state = state = RegionState(
-            self._spec, self.layout, noise, request.branches, self.plan.keeps, self._ntk
-        )
+        self._state = state = RegionState(self._spec, self.layout, noise, request.branches, self.plan.keeps, self._ntk)
         base = base_tokens(self._spec) if request.proportional else None
         conditions["attention_scale"] = np.array([attention_scale(self._spec, self.layout.tokens, base)], np.float32)
         guidance = self._guidance()
@@ -207,9 +205,7 @@ class Run:
     def _report(self) -> Report:
         request, ras = self.request, self.request.ras
         active = [timed.step.active for timed in self._timed]
-        cost = price(
-            self._spec, self.plan, len(request.prompts), request.branches, self._text_tokens, active=active
-        )
+        cost = price(self._spec, self.plan, len(request.prompts), request.branches, self._text_tokens, active=active)
         seconds = self._seconds | {
             "denoise": sum(t.denoise for t in self._timed),
             "host": sum(t.host for t in self._timed),

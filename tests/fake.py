@@ -55,7 +55,7 @@ def run(
     layout: TokenLayout, plan: Plan, ras: RasConfig, noise: np.ndarray, velocities: np.ndarray
 ) -> Iterator[tuple[list[set[int]], RegionState]]:
     """Each sample's active patches, and the state after each step; noise (B, C, H, W), velocities (S, B, C, H, W)."""
-    state = RegionState(SPEC, layout, noise, branches=1)
+    state = RegionState(SPEC, layout, noise, 1, plan.keeps)
     engine = FakeEngine(layout, np.stack([layout.patchify(v) for v in velocities]), state)
     modulations = {"step": np.arange(len(velocities))}
     guidance = np.ones(layout.patch_values, np.float32)

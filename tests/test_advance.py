@@ -13,6 +13,8 @@ from flagdit.cpp_ext import advance
 
 Arrays = dict[str, np.ndarray]
 
+NO_HISTORY = "history: got some of its arrays or options, allowed only with time and rate"
+
 
 def state(slots: int, samples: int, branches: int, active: int, channels: int, pixels: int, seed: int = 0) -> Arrays:
     rng = np.random.default_rng(seed)
@@ -122,7 +124,11 @@ def test_batch_is_each_sample_alone(backend: Backend) -> None:
         ("drops", np.zeros((1, 1, 1, 1, 8), np.int32), "drops: got 5 dimensions, allowed at most 4"),
         ("channels", 3, "channels: got 3, allowed a divisor of the 8 values"),
         ("pinned", 5, "pinned: got 5, allowed 0..4"),
-        ("slope", np.zeros((8, 2, 8), np.float32), "history: got some of its arrays or options, allowed only with time and rate"),
+        (
+            "slope",
+            np.zeros((8, 2, 8), np.float32),
+            "history: got some of its arrays or options, allowed only with time and rate",
+        ),
         ("bend", 0.5, "history: got some of its arrays or options, allowed only with time and rate"),
         ("metric", "l1", "metric: got 'l1', allowed 'std', 'l2'"),
     ],

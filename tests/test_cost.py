@@ -33,14 +33,18 @@ def test_published_bounds_of_30_steps(ratio: float, bound: float) -> None:
 
 
 def test_cache_bytes(pipeline: Pipeline) -> None:
-    """Keys and values of every layer, row and token, and the cached velocity."""
-    plan = make_plan(RasConfig(), 30, 72, 8)
-    cost = price(pipeline.spec, plan, samples=3, branches=2)
-    assert cost.cache_bytes == 2 * 3 * 72 * 6 * 48 * 4 + 72 * 3 * 48 * 4
-    slope_and_time = 72 * 3 * (48 + 1) * 4
-    for ras, solver in ((RasConfig(forecast=1), "euler"), (RasConfig(), "ab2")):
-        bent = price(pipeline.spec, make_plan(ras, 30, 72, 8, solver=solver), samples=3, branches=2)
-        assert bent.cache_bytes == cost.cache_bytes + slope_and_time
+    """Keys and values of every layer, row and token, the cached velocity, and what is known of its past."""
+
+    def cache_bytes(ras: RasConfig, solver: Solver = "euler") -> int:
+        plan = make_plan(ras, 30, 72, 8, solver=solver)
+        return price(pipeline.spec, plan, samples=3, branches=2).cache_bytes
+
+    scalar, values = 72 * 3 * 4, 72 * 3 * 48 * 4
+    paper = cache_bytes(RasConfig(mode="paper"))
+    assert paper == 2 * 3 * 72 * 6 * 48 * 4 + values
+    assert cache_bytes(RasConfig()) == paper + 2 * scalar  # when, and how far off
+    assert cache_bytes(RasConfig(), "ab2") == cache_bytes(RasConfig(forecast=1)) == paper + 2 * scalar + values
+    assert cache_bytes(RasConfig(forecast=2)) == paper + 3 * scalar + 2 * values
 
 
 @pytest.mark.parametrize(("solver", "calls"), [("euler", 30), ("ab2", 30), ("midpoint", 60), ("heun", 60)])

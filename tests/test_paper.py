@@ -146,7 +146,7 @@ def test_corrected_starvation_forgets_no_region(high_ratio: float, published_sha
     paper = never_updated(RasConfig(0.5, mode="paper", high_ratio=high_ratio))
     assert paper == pytest.approx(published_share, rel=0.25)
     assert never_updated(RasConfig(0.5, mode="paper", high_ratio=high_ratio, starvation=0)) < paper / 5
-    assert never_updated(RasConfig(0.5, high_ratio=high_ratio), max_age=-1) == 0
+    assert never_updated(RasConfig(0.5, metric="std", high_ratio=high_ratio), max_age=-1) == 0
 
 
 @pytest.mark.parametrize(("forecast", "solver"), [(1, "euler"), (0, "ab2"), (0, "heun")])

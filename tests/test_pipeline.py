@@ -62,7 +62,7 @@ def test_unchanged_input_is_a_fixed_point(pipeline: Pipeline, ratio: float) -> N
     conditions, modulations = run._conditions()
     conditions |= {name: rows[2] for name, rows in modulations.items()}
     conditions["attention_scale"] = np.array([TINY.head_dim**-0.5], np.float32)
-    state = RegionState(pipeline.spec, run.layout, run._noise(), branches=2)
+    state = RegionState(pipeline.spec, run.layout, run._noise(), 2, run.plan.keeps)
 
     def velocity(active: int) -> dict[int, np.ndarray]:
         inputs, outputs = state.head(active)
@@ -71,7 +71,7 @@ def test_unchanged_input_is_a_fixed_point(pipeline: Pipeline, ratio: float) -> N
 
     dense = velocity(run.plan.tokens)
     state.score[:, 0] = np.random.default_rng(0).random(run.plan.tokens)
-    state.repartition(run.plan, 4, run.request.ras)
+    state.repartition(run.plan, run.plan.steps[4], run.request.ras)
     active = velocity(run.plan.steps[4].active)
     assert len(active) == 8 + int(np.ceil(64 * ratio))
     assert max(difference(v, dense[token]) for token, v in active.items()) < 1e-5

@@ -74,7 +74,7 @@ BAD = {
     "no times": ({"prompt": "a", "steps": []}, "steps is 0; allowed are 1 to 1000"),
     "back in time": ({"prompt": "a", "steps": [0, 0.5, 0.4, 1]}, "allowed strictly increasing times"),
     "solver": ({"prompt": "a", "solver": "rk4"}, "solver: got 'rk4', allowed 'euler', 'midpoint', 'heun', 'ab2'"),
-    "forecast": ({"prompt": "a", "ras": RasConfig(forecast=2)}, "forecast is 2, forecast_clamp 0.5; allowed: 0 or 1"),  # type: ignore[arg-type]
+    "forecast": ({"prompt": "a", "ras": RasConfig(forecast=3)}, "forecast is 3, forecast_clamp 0.5; allowed: 0 to 2"),  # type: ignore[arg-type]
     "clamp": ({"prompt": "a", "ras": RasConfig(forecast_clamp=0)}, "and above 0 to 100"),
 }
 
