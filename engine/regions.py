@@ -6,7 +6,7 @@ are cached. Every buffer is slot-major, (N, rows, ...), so head and tail are con
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypedDict, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -18,9 +18,19 @@ from flagdit.engine.ras import Keeps, Plan, RasConfig
 from flagdit.engine.session import Array, empty
 
 
-def _history(keeps: Keeps, n: int, b: int, p: int) -> dict[str, FloatArray]:
-    """What `advance` remembers of N tokens of B samples with P values, by the names of its arguments."""
-    arrays: dict[str, FloatArray] = {}
+class History(TypedDict, total=False):
+    """What `advance` remembers of tokens, by the names of its arguments (advance.h)."""
+
+    time: FloatArray  # (N, B)
+    rate: FloatArray  # (N, B)
+    slope: FloatArray  # (N, B, P)
+    curve: FloatArray  # (N, B, P)
+    span: FloatArray  # (N, B)
+
+
+def _history(keeps: Keeps, n: int, b: int, p: int) -> History:
+    """The arrays that a run keeps of N tokens of B samples with P values."""
+    arrays: History = {}
     if keeps.rate:
         arrays |= {"time": np.full((n, b), -np.inf, np.float32), "rate": np.zeros((n, b), np.float32)}
     if keeps.slope:
@@ -67,7 +77,9 @@ class RegionState:
         self._swaps, self._counts = np.zeros((b, n, 2), np.int32), np.zeros(b, np.int32)
         self._keys = np.zeros((b, n), np.uint64)
         moved = [self.latent, self.velocity, self.tokens, self.rope_cos, self.rope_sin, *self.keys, *self.values]
-        self._buffers = SlotBuffers([*moved, *self.history.values(), self.token, self.age, self.drops], b)
+        self._buffers = SlotBuffers(
+            [*moved, *cast("dict[str, FloatArray]", self.history).values(), self.token, self.age, self.drops], b
+        )
         self._grid = np.zeros((b, n), np.float32)
 
     def head(self, active: int) -> tuple[dict[str, Array], dict[str, Array]]:
