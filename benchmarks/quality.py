@@ -36,8 +36,18 @@ from emoji_quality.judge import Judge, Summary, Verdict, summary
 from emoji_quality.places import KINDS, fits, kind
 from emoji_quality.sheet import write_sheet
 from emoji_quality.training import key, load_classifier
-from flagdit.engine import DENSE, FlagditError, Pipeline, RasConfig, RequestError, Solver
-from flagdit.engine.commands.common import SolverOption, check_writable, parse_size, parse_solver, say
+from flagdit.engine import FlagditError, Pipeline, RasConfig, RequestError, Solver
+from flagdit.engine.commands.common import (
+    Mode,
+    PresetOption,
+    RatioOption,
+    SolverOption,
+    StepsOption,
+    check_writable,
+    parse_size,
+    sampling,
+    say,
+)
 from scenes import STYLES, Scene
 
 DATA = Path("data/emoji")
@@ -53,7 +63,7 @@ class Settings:
 
     steps: int
     solver: Solver
-    ratio: float | None
+    ras: RasConfig
     guidance: float
     batch: int
 
@@ -96,7 +106,6 @@ def check_canvas(canvas: Canvas, pipeline: Pipeline) -> None:
 
 def paint(pipeline: Pipeline, scenes: Sequence[Scene], canvas: Canvas, settings: Settings) -> FloatArray:
     """A picture of each scene, (B, 3, H, W)."""
-    ras = DENSE if settings.ratio is None else RasConfig(ratio=settings.ratio)
     parts = []
     for first in track(range(0, len(scenes), settings.batch), "painting", transient=True):
         texts = [scene.caption() for scene in scenes[first : first + settings.batch]]
@@ -107,7 +116,7 @@ def paint(pipeline: Pipeline, scenes: Sequence[Scene], canvas: Canvas, settings:
             size=canvas,
             guidance=settings.guidance,
             solver=settings.solver,
-            ras=ras,
+            ras=settings.ras,
         )
         parts.append(result.latents)
     return np.concatenate(parts)
@@ -169,11 +178,11 @@ def main(
     bundle: Annotated[str, typer.Option(help="A trained bundle.")] = "demo",
     folder: Annotated[Path, typer.Option("--data", help="The rendered icons; the classifier is kept there.")] = DATA,
     prompts: Annotated[int, typer.Option(min=2, help="How many held-out prompts.")] = 500,
-    steps: Annotated[int, typer.Option(min=1, help="Steps of a picture.")] = 30,
-    ratio: Annotated[
-        float | None, typer.Option(min=0.01, max=1, help="Share of regions to recompute; dense by default.")
-    ] = None,
-    solver: SolverOption = "euler",
+    preset: PresetOption = None,
+    steps: StepsOption = None,
+    solver: SolverOption = None,
+    ratio: RatioOption = None,
+    dense: Annotated[bool, typer.Option("--dense", help="Recompute everything in every step.")] = False,
     guidance: Annotated[float, typer.Option(help="Guidance scale; 1 turns it off.")] = 4.0,
     size: Annotated[str | None, typer.Option(help="WxH; the model's own by default.")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Pictures painted at a time.")] = 10,
@@ -187,7 +196,8 @@ def main(
     check_writable(sheet, (".png",))
     torch.set_num_threads(threads)
     data, pipeline = read_icons(folder), Pipeline.load(bundle, threads=threads)
-    settings = Settings(steps, parse_solver(solver), ratio, guidance, batch)
+    how = sampling(preset, steps, solver, ratio, Mode.corrected, None, dense)
+    settings = Settings(how.steps, how.solver, how.ras, guidance, batch)
     canvas = parse_size(size) or pipeline.spec.latent.size
     check_canvas(canvas, pipeline)
     judge = Judge(data, load_classifier(data, folder), canvas)

@@ -3,12 +3,14 @@
 from flagdit.engine.bundle import Bundle
 from flagdit.engine.errors import BackendError, BuildError, BundleError, FlagditError, OutputError, RequestError
 from flagdit.engine.pipeline import Pipeline
+from flagdit.engine.presets import PRESETS, Preset
 from flagdit.engine.ras import DENSE, Plan, RasConfig, Solver, make_plan
 from flagdit.engine.report import Report, StepReport
 from flagdit.engine.run import Preview, Request, Result, Run
 
 __all__ = [
     "DENSE",
+    "PRESETS",
     "BackendError",
     "BuildError",
     "Bundle",
@@ -17,6 +19,7 @@ __all__ = [
     "OutputError",
     "Pipeline",
     "Plan",
+    "Preset",
     "Preview",
     "RasConfig",
     "Report",

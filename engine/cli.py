@@ -1,4 +1,4 @@
-"""The command line: `flagdit generate | export | build | inspect | plan`."""
+"""The command line: `flagdit generate | export | build | inspect | plan | bench`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from flagdit.engine.commands import build, generate, inspect, plan
+from flagdit.engine.commands import bench, build, generate, inspect, plan
 from flagdit.engine.commands.common import messages
 from flagdit.engine.errors import FlagditError
 
@@ -25,6 +25,7 @@ app.command()(generate.generate)
 app.command()(build.build)
 app.command()(inspect.inspect)
 app.command()(plan.plan)
+app.command()(bench.bench)
 for point in entry_points(group="flagdit.commands"):  # what other flagdit packages add, such as export
     app.command(point.name)(point.load())
 

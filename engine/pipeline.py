@@ -9,6 +9,8 @@ from flagdit.engine.bundle import Bundle
 from flagdit.engine.errors import BackendError, RequestError
 from flagdit.engine.layout import Ntk
 from flagdit.engine.manifest import Graph
+from flagdit.engine.presets import DEFAULT, default_solver
+from flagdit.engine.presets import preset as find_preset
 from flagdit.engine.ras import RasConfig, Solver
 from flagdit.engine.run import Preview, Request, Result, Run, Stages
 from flagdit.engine.session import OnnxSession
@@ -43,21 +45,24 @@ class Pipeline:
         prompts: Sequence[str] | None = None,
         seed: int = 0,
         seeds: Sequence[int] | None = None,
-        steps: int | Sequence[float] = 30,
+        steps: int | Sequence[float] | None = None,
         size: tuple[int, int] | None = None,
         guidance: float = 4.0,
         shift: float | None = None,
-        solver: Solver = "euler",
+        solver: Solver | None = None,
         ntk: Ntk = None,
         proportional: bool = False,
-        ras: RasConfig = RasConfig(),  # noqa: B008 (frozen)
+        ras: RasConfig | None = None,
+        preset: str = DEFAULT,
         on_step: Callable[[Preview], None] | None = None,
     ) -> Result:
         """Generate a picture of `prompt`, or one of each of `prompts`.
 
         seeds: one per prompt, by default seed, seed + 1, ... size: (width, height), by default the model's own.
         steps: how many, or the times they lie between, from 0 (noise) to 1 (data). shift: time shift of a number of
-        steps, by default the model's own. solver: how a step is made; "midpoint" and "heun" call the engine twice.
+        steps, by default the model's own. solver: how a step is made, by default "ab2", in paper mode "euler";
+        "midpoint" and "heun" call the engine twice. preset: "quality", "balanced" or "fast": steps and ras if they are
+        not given.
         ntk, proportional: for sizes the model was not trained at, as Lumina-T2X does: a factor on RoPE's theta ("auto"
         is the area over the training area, at least 1), and a softmax that sharpens with the number of tokens.
         ras: see RasConfig; `DENSE` recomputes everything.
@@ -68,6 +73,9 @@ class Pipeline:
         texts = [prompt] if prompt is not None else list(prompts or [])
         numbers = list(seeds) if seeds is not None else [seed + i for i in range(len(texts))]
         shift = self.spec.flow.shift if shift is None else shift
+        chosen = find_preset(preset)
+        steps, ras = (chosen.steps if steps is None else steps), (chosen.ras if ras is None else ras)
+        solver = default_solver(ras) if solver is None else solver
         run = self.start(Request(texts, numbers, steps, size, guidance, shift, ras, solver, ntk, proportional))
         for preview in run:
             if on_step is not None:

@@ -224,7 +224,7 @@ class Run:
             mode=ras.mode,
             solver=request.solver,
             evaluations=sum(t.evaluations for t in self._timed),
-            ratio=ras.ratio if isinstance(ras.ratio, float | int) else list(ras.ratio),
+            ratio=ras.ratios(len(self.plan.steps)),
             forecast=ras.forecast,
             tokens=self.plan.tokens,
             pinned=self.plan.pinned,

@@ -64,7 +64,7 @@ def test_dense_and_ras_differ_and_repeat(flagdit, bundle_dir: Path, tmp_path: Pa
 
 def test_solvers(flagdit, bundle_dir: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     for solver, calls in (("euler", 8), ("ab2", 8), ("heun", 16), ("midpoint", 16)):
-        options = ("--bundle", bundle_dir, "--steps", 8, "--solver", solver, "-o", f"{solver}.png")
+        options = ("--bundle", bundle_dir, "--steps", 8, "--ratio", 0.25, "--solver", solver, "-o", f"{solver}.png")
         code, _, err = flagdit("generate", PROMPT, *options, "--report", "r.json")
         assert code == 0, err
         assert ("8 steps (5 dense, 16 evaluations)" in err) == (calls == 16)
@@ -203,7 +203,7 @@ def test_plan_as_json(flagdit) -> None:  # type: ignore[no-untyped-def]
     assert [s["index"] for s in plan["steps"] if s["dense"]] == [0, 1, 2, 3, 12, 22]
     assert {s["active"] for s in plan["steps"]} == {4096, 1024}
     assert plan["expected_speedup"] == pytest.approx(2.5)
-    assert (plan["solver"], plan["evaluations"]) == ("euler", 30)
+    assert (plan["solver"], plan["evaluations"]) == ("ab2", 30)
 
 
 def test_plan_of_the_paper(flagdit) -> None:  # type: ignore[no-untyped-def]
@@ -242,7 +242,7 @@ def test_plan_as_a_table(flagdit, bundle_dir: Path) -> None:  # type: ignore[no-
 
 
 def test_a_long_plan_groups_equal_steps(flagdit, bundle_dir: Path) -> None:  # type: ignore[no-untyped-def]
-    code, out, _ = flagdit("plan", "--bundle", bundle_dir, "--steps", 1000, "--size", "64x64")
+    code, out, _ = flagdit("plan", "--bundle", bundle_dir, "--steps", 1000, "--ratio", 0.25, "--size", "64x64")
     first, *lines = (line.split() for line in out.split("\n\n")[0].splitlines())
     assert code == 0 and first == ["step", "t", "tokens", "computed", "why", "FLOPs"]
     assert [line[0] for line in lines] == ["0-3", "4-399", "400", "401-732", "733", "734-999"]
@@ -250,9 +250,10 @@ def test_a_long_plan_groups_equal_steps(flagdit, bundle_dir: Path) -> None:  # t
 
 def test_plan_prices_steps_and_caches(flagdit, bundle_dir: Path) -> None:  # type: ignore[no-untyped-def]
     """FLOPs of every step, over all of its evaluations, and bytes, as in the report of a run."""
-    flagdit("generate", PROMPT, "--bundle", bundle_dir, "--steps", 9, "--solver", "heun", "--report", "r.json")
+    options = ("--bundle", bundle_dir, "--steps", 9, "--ratio", 0.25, "--solver", "heun")
+    flagdit("generate", PROMPT, *options, "--report", "r.json")
     report = json.loads(Path("r.json").read_text())
-    code, out, _ = flagdit("plan", "--bundle", bundle_dir, "--steps", 9, "--solver", "heun", "--json")
+    code, out, _ = flagdit("plan", *options, "--json")
     plan = json.loads(out)
     assert code == 0
     assert (plan["cache_bytes"], plan["max_age"]) == (report["cache_bytes"], report["max_age"])

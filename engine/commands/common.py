@@ -12,7 +12,9 @@ from rich.console import Console
 
 from flagdit.engine.errors import OutputError, RequestError
 from flagdit.engine.layout import Ntk
-from flagdit.engine.ras import RasConfig, Solver
+from flagdit.engine.presets import DEFAULT, PRESETS, Preset, default_solver
+from flagdit.engine.presets import preset as find_preset
+from flagdit.engine.ras import DENSE, RasConfig, Solver
 
 console = Console()
 messages = Console(stderr=True)
@@ -34,11 +36,48 @@ class Mode(StrEnum):
     paper = "paper"
 
 
-def ras_config(ratio: float | None, mode: Mode, schedule: str | None) -> RasConfig:
-    """What the options of a command say about region-adaptive sampling."""
-    step, every = parse_schedule(schedule)
-    share = RasConfig.ratio if ratio is None else ratio
-    return RasConfig(share, mode="paper" if mode is Mode.paper else "corrected", skip_step=step, skip_every=every)
+PresetOption = Annotated[
+    str | None,
+    typer.Option(
+        help=f"[bold]{'[/], [bold]'.join(PRESETS)}[/]: steps and ratios that are good together.", show_default=DEFAULT
+    ),
+]
+StepsOption = Annotated[int | None, typer.Option(help="Steps from noise to picture.", show_default="the preset's")]
+RatioOption = Annotated[
+    float | None,
+    typer.Option(help="Share of the picture that every RAS step recomputes.", show_default="the preset's, which falls"),
+]
+SolverOption = Annotated[
+    str | None,
+    typer.Option(
+        help="How a step is made: [bold]euler[/]; [bold]ab2[/], of second order at the same price; [bold]midpoint[/] "
+        "or [bold]heun[/], of second order with two engine calls a step: give them half the steps.",
+        show_default="ab2; in paper mode euler",
+    ),
+]
+
+
+def sampling(
+    preset: str | None,
+    steps: int | None,
+    solver: str | None,
+    ratio: float | None,
+    mode: Mode,
+    schedule: str | None,
+    dense: bool = False,
+) -> Preset:
+    """What the options of a command say: the preset's steps and regions, where no option says something else."""
+    for name, value in (("preset", preset), ("ratio", ratio), ("schedule", schedule)):
+        if dense and value is not None:
+            raise RequestError(f"--dense and --{name} {value} contradict each other; give one of them")
+    chosen = find_preset(preset or DEFAULT)
+    ras = DENSE if dense else chosen.ras
+    if not dense and (ratio is not None or schedule is not None or mode is Mode.paper):
+        skip, every = parse_schedule(schedule)
+        share = RasConfig.ratio if ratio is None else ratio
+        ras = RasConfig(share, mode="paper" if mode is Mode.paper else "corrected", skip_step=skip, skip_every=every)
+    how = default_solver(ras) if solver is None else cast(Solver, solver)  # the plan refuses a name that is none
+    return Preset(chosen.steps if steps is None else steps, how, ras)
 
 
 def parse_schedule(text: str | None) -> tuple[int, int]:
@@ -49,20 +88,6 @@ def parse_schedule(text: str | None) -> tuple[int, int]:
     if match is None or 0 in (int(match[1]), int(match[2])):
         raise RequestError(f"schedule {text!r} is not PATCHES/STEPS, neither of them 0; for instance 256/4")
     return int(match[1]), int(match[2])
-
-
-SolverOption = Annotated[
-    str,
-    typer.Option(
-        help="How a step is made: [bold]euler[/]; [bold]ab2[/], of second order at the same price; [bold]midpoint[/] "
-        "or [bold]heun[/], of second order with two engine calls a step: give them half the steps."
-    ),
-]
-
-
-def parse_solver(text: str) -> Solver:
-    """The solver of that name. Checks nothing: the plan does, and refuses a name that is none."""
-    return cast(Solver, text)
 
 
 def parse_size(text: str | None) -> tuple[int, int] | None:

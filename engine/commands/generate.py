@@ -17,18 +17,18 @@ from flagdit.engine.commands.common import (
     NTK_HELP,
     SCHEDULE_HELP,
     Mode,
+    PresetOption,
+    RatioOption,
     SolverOption,
+    StepsOption,
     check_writable,
     messages,
     parse_ntk,
     parse_size,
-    parse_solver,
-    ras_config,
+    sampling,
     say,
 )
-from flagdit.engine.errors import RequestError
 from flagdit.engine.pipeline import Pipeline
-from flagdit.engine.ras import DENSE, RasConfig
 from flagdit.engine.run import Request, Result, check_paints
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
@@ -40,14 +40,13 @@ def generate(
     prompt: Annotated[str, typer.Argument(help="What the picture should show.")],
     bundle: Annotated[str, typer.Option(help="A bundle directory, or the demo that comes with flagdit.")] = "demo",
     output: Annotated[Path, typer.Option("-o", "--output", help="The picture to write.")] = Path("out.png"),
-    steps: Annotated[int, typer.Option(help="Steps from noise to picture.")] = 30,
-    solver: SolverOption = "euler",
+    preset: PresetOption = None,
+    steps: StepsOption = None,
+    solver: SolverOption = None,
     size: Annotated[str | None, typer.Option(help="WxH in pixels; the model's own by default.")] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same picture.")] = 0,
     guidance: Annotated[float, typer.Option(help="How strictly to follow the prompt; 1 turns guidance off.")] = 4.0,
-    ratio: Annotated[
-        float | None, typer.Option(help="Share of the picture that a RAS step recomputes.", show_default="0.25")
-    ] = None,
+    ratio: RatioOption = None,
     dense: Annotated[bool, typer.Option("--dense", help="Recompute everything in every step.")] = False,
     mode: Annotated[Mode, typer.Option(help=MODE_HELP)] = Mode.corrected,
     schedule: Annotated[str | None, typer.Option(help=SCHEDULE_HELP)] = None,
@@ -67,20 +66,20 @@ def generate(
 
     [dim]flagdit generate "a red apple on a blue background" -o apple.png --map map.png[/]
 
-    Region-adaptive sampling is on: after a few dense steps each step recomputes only the quarter of the picture
-    that needs it most. Compare with --dense, with another --ratio, or with --mode paper.
+    Region-adaptive sampling is on: after a few dense steps each step recomputes only the part of the picture that
+    changes most. Compare with --dense, with --preset fast or quality, with a --ratio, or with --mode paper.
     """
     check_writable(output, PICTURES)
     check_writable(report, (".json",))
     check_writable(map, MAPS)
-    ras = _ras(ratio, dense, mode, schedule)
+    how = sampling(preset, steps, solver, ratio, mode, schedule, dense)
     with messages.status("loading the bundle"):
         pipeline = Pipeline.load(bundle, threads=threads)
     check_paints(pipeline.spec)
     shift = pipeline.spec.flow.shift if shift is None else shift
     dimensions = parse_size(size)
-    options = (ras, parse_solver(solver), parse_ntk(ntk), proportional)
-    request = Request([prompt], [seed], steps, dimensions, guidance, shift, *options)
+    options = (how.ras, how.solver, parse_ntk(ntk), proportional)
+    request = Request([prompt], [seed], how.steps, dimensions, guidance, shift, *options)
     animated = map is not None and map.suffix.lower() in ANIMATIONS
     result, previews = _run(pipeline, request, animated)
     save_picture(result.image, output, result)
@@ -92,15 +91,6 @@ def generate(
         with staged(report) as part:
             part.write_text(result.report.model_dump_json(indent=1) + "\n")
     _summary(result, output)
-
-
-def _ras(ratio: float | None, dense: bool, mode: Mode, schedule: str | None) -> RasConfig:
-    if not dense:
-        return ras_config(ratio, mode, schedule)
-    for name, value in (("ratio", ratio), ("schedule", schedule)):
-        if value is not None:
-            raise RequestError(f"--dense and --{name} {value} contradict each other; give one of them")
-    return DENSE
 
 
 def _run(pipeline: Pipeline, request: Request, watch: bool) -> tuple[Result, list[Image.Image]]:

@@ -17,11 +17,13 @@ from flagdit.engine.commands.common import (
     MODE_HELP,
     SCHEDULE_HELP,
     Mode,
+    PresetOption,
+    RatioOption,
     SolverOption,
+    StepsOption,
     console,
     parse_size,
-    parse_solver,
-    ras_config,
+    sampling,
 )
 from flagdit.engine.cost import Cost, price
 from flagdit.engine.errors import RequestError
@@ -80,10 +82,11 @@ class Outlook:
 
 
 def plan(
-    steps: Annotated[int, typer.Option(help="Steps from noise to picture.")] = 30,
-    solver: SolverOption = "euler",
+    preset: PresetOption = None,
+    steps: StepsOption = None,
+    solver: SolverOption = None,
     tokens: Annotated[int | None, typer.Option(help="Tokens of the picture, if no bundle says.")] = None,
-    ratio: Annotated[float, typer.Option(help="Share of the picture that a RAS step recomputes.")] = 0.25,
+    ratio: RatioOption = None,
     mode: Annotated[Mode, typer.Option(help=MODE_HELP)] = Mode.corrected,
     schedule: Annotated[str | None, typer.Option(help=SCHEDULE_HELP)] = None,
     bundle: Annotated[
@@ -106,15 +109,15 @@ def plan(
         raise RequestError(f"tokens is {tokens}; allowed are 1 to {MAX_TOKENS}")
     if size is not None and bundle is None:
         raise RequestError(f"--size {size} needs --bundle: only a bundle knows the tokens of a size")
-    ras, cost = ras_config(ratio, mode, schedule), None
+    how, cost = sampling(preset, steps, solver, ratio, mode, schedule), None
     if bundle is not None:
         spec = Bundle.load(bundle).model
         layout = TokenLayout.of(spec, parse_size(size))
-        planned = make_plan(ras, steps, layout.tokens, layout.pinned, spec.flow.shift, parse_solver(solver))
+        planned = make_plan(how.ras, how.steps, layout.tokens, layout.pinned, spec.flow.shift, how.solver)
         cost = price(spec, planned)
     else:
-        planned = make_plan(ras, steps, tokens or 0, solver=parse_solver(solver))
-    outlook = Outlook(planned, ras, solver, cost)
+        planned = make_plan(how.ras, how.steps, tokens or 0, solver=how.solver)
+    outlook = Outlook(planned, how.ras, how.solver, cost)
     if as_json:
         typer.echo(json.dumps(_as_dict(outlook), indent=1))
     else:
@@ -126,7 +129,7 @@ def _as_dict(outlook: Outlook) -> dict[str, object]:
     return {
         "tokens": planned.tokens,
         "pinned": planned.pinned,
-        "ratio": outlook.ras.ratio,
+        "ratio": outlook.ras.ratios(len(planned.steps)),
         "mode": outlook.ras.mode,
         "max_age": planned.max_age,
         "least_max_age": outlook.least_age,

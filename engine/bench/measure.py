@@ -1,0 +1,148 @@
+"""Runs of all settings over the same prompts and seeds, interleaved, so that what disturbs one disturbs all.
+
+Letters: B pictures, C channels.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+
+from flagdit.engine.bench.settings import STEPS, Setting
+from flagdit.engine.layout import FloatArray
+from flagdit.engine.pipeline import Pipeline
+from flagdit.engine.ras import DENSE
+from flagdit.engine.run import Result
+
+EXACT = 100
+"""Dense Euler steps of the picture that all are compared with."""
+
+Extra = Callable[[FloatArray], dict[str, npt.NDArray[np.float64]]]
+"""More measures of pictures (B, C, H, W): of each picture, by name."""
+
+
+@dataclass
+class Row:
+    """What one setting took and gave. Ratios are to 30 dense Euler steps in the same run.
+
+    cost: FLOPs. time: CPU seconds of the whole run. denoise: wall seconds of the engine's calls. host: share of the
+    wall time spent between them. efficiency: what part of the speedup that the FLOPs allow the engine's calls had.
+    psnr: dB to the exact picture. ssim: structural similarity to it. cache_bytes: of one picture.
+    """
+
+    name: str
+    family: str
+    steps: int
+    solver: str
+    cost: float
+    time: float
+    denoise: float
+    host: float
+    efficiency: float
+    psnr: float
+    psnr_error: float  # standard error of the mean
+    ssim: float
+    cache_bytes: int
+    extra: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class _Sums:
+    """What one setting has gathered so far."""
+
+    cost: float = 0.0
+    cpu: float = 0.0
+    denoise: float = 0.0
+    host: float = 0.0
+    pictures: int = 0
+    cache_bytes: float = 0.0
+    psnr: list[float] = field(default_factory=list)
+    ssim: list[float] = field(default_factory=list)
+    extra: dict[str, list[float]] = field(default_factory=dict)
+
+
+def psnr(pictures: FloatArray, exact: FloatArray) -> npt.NDArray[np.float64]:
+    """Of each picture (B, C, H, W) with values in [-1, 1], in dB; at most 100."""
+    error = np.square(np.clip(pictures, -1, 1) - np.clip(exact, -1, 1), dtype=np.float64).mean((1, 2, 3))
+    out: npt.NDArray[np.float64] = 10 * np.log10(4 / np.maximum(error, 4e-10))
+    return out
+
+
+def ssim(pictures: FloatArray, exact: FloatArray) -> npt.NDArray[np.float64]:
+    """Structural similarity (Wang et al. 2004) of each picture (B, C, H, W) with values in [-1, 1]."""
+    from skimage.metrics import structural_similarity as similarity
+
+    pairs = zip(np.clip(pictures, -1, 1), np.clip(exact, -1, 1), strict=True)
+    return np.array([similarity(a, b, data_range=2.0, channel_axis=0) for a, b in pairs])  # type: ignore[no-untyped-call]
+
+
+def measure(
+    pipeline: Pipeline,
+    chosen: Sequence[Setting],
+    prompts: Sequence[str],
+    size: tuple[int, int] | None = None,
+    batch: int = 4,
+    guidance: float = 4.0,
+    extra: Extra | None = None,
+) -> Iterator[list[Row]]:
+    """All settings on one batch of prompts after another: yields the rows over the pictures so far.
+
+    The first setting must be 30 dense Euler steps. Picture i has seed i.
+    """
+    sums = [_Sums() for _ in chosen]
+    for first in range(0, len(prompts), batch):
+        texts = list(prompts[first : first + batch])
+        paint = partial(pipeline, prompts=texts, seed=first, size=size, guidance=guidance)
+        exact = paint(steps=EXACT, ras=DENSE).latents
+        for setting, total in zip(chosen, sums, strict=True):
+            start = time.process_time()
+            result = paint(steps=setting.steps, solver=setting.solver, ras=setting.ras)
+            total.cpu += time.process_time() - start
+            _add(total, result, setting, exact, extra)
+        yield _rows(chosen, sums)
+
+
+def _add(total: _Sums, result: Result, setting: Setting, exact: FloatArray, extra: Extra | None) -> None:
+    report, count = result.report, len(exact)
+    total.cost += report.flop_ratio * _evaluations(setting) * count
+    total.denoise += report.seconds["denoise"]
+    total.host += report.seconds["host"]
+    total.cache_bytes += report.cache_bytes
+    total.pictures += count
+    total.psnr += psnr(result.latents, exact).tolist()
+    total.ssim += ssim(result.latents, exact).tolist()
+    for name, values in (extra(result.latents) if extra else {}).items():
+        total.extra.setdefault(name, []).extend(values.tolist())
+
+
+def _evaluations(setting: Setting) -> float:
+    """Dense evaluations of the setting's solver, over those of the run that all is measured by."""
+    return setting.steps * (2 if setting.solver in ("midpoint", "heun") else 1) / STEPS
+
+
+def _rows(chosen: Sequence[Setting], sums: Sequence[_Sums]) -> list[Row]:
+    dense = sums[0]
+    return [
+        Row(
+            name=setting.name,
+            family=setting.family,
+            steps=setting.steps,
+            solver=setting.solver,
+            cost=total.cost / total.pictures,
+            time=total.cpu / dense.cpu,
+            denoise=total.denoise / dense.denoise,
+            host=total.host / (total.host + total.denoise),
+            efficiency=total.cost / total.pictures / (total.denoise / dense.denoise),
+            psnr=float(np.mean(total.psnr)),
+            psnr_error=float(np.std(total.psnr) / np.sqrt(len(total.psnr))),
+            ssim=float(np.mean(total.ssim)),
+            cache_bytes=round(total.cache_bytes / total.pictures),
+            extra={name: float(np.mean(values)) for name, values in total.extra.items()},
+        )
+        for setting, total in zip(chosen, sums, strict=True)
+    ]

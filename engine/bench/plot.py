@@ -1,0 +1,54 @@
+"""The Pareto front of quality over time, as a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from flagdit.engine.bench.measure import Row
+from flagdit.engine.bench.settings import FAMILIES
+
+COLOURS = {"dense": "#9a9a9a", "ab2": "#4c4c4c", "paper": "#e08a3c", "corrected": "#4a8fd0", "flagdit": "#1f9e89"}
+
+
+def front(rows: Sequence[Row]) -> list[Row]:
+    """The rows that no other beats in time and PSNR at once, fastest first."""
+    best: list[Row] = []
+    for row in sorted(rows, key=lambda row: (row.time, -row.psnr)):
+        if not best or row.psnr > best[-1].psnr:
+            best.append(row)
+    return best
+
+
+def pareto(rows: Sequence[Row], path: Path, title: str, kind: str) -> None:
+    """Draw PSNR over time, one line for the front of each family; `kind` is the file format, such as "png"."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 5), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    for family, label in FAMILIES.items():
+        own = [row for row in rows if row.family == family]
+        if not own:
+            continue
+        line = front(own)
+        wide = 2.6 if family == "flagdit" else 1.6
+        axes.plot([r.time for r in line], [r.psnr for r in line], color=COLOURS[family], lw=wide, label=label)
+        axes.errorbar(
+            [r.time for r in own],
+            [r.psnr for r in own],
+            yerr=[r.psnr_error for r in own],
+            fmt="o",
+            ms=4,
+            lw=0.8,
+            color=COLOURS[family],
+        )
+    axes.set_xlabel("CPU time, of 30 dense Euler steps")
+    axes.set_ylabel("PSNR to 100 dense steps, dB")
+    axes.set_title(title, loc="left")
+    axes.set_xlim(0, 1.05)
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, loc="lower right")
+    figure.savefig(path, format=kind)
