@@ -1,12 +1,14 @@
-"""Tiny models, exported and built once per session."""
+"""Tiny models, exported and built once per session; and the command line."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 from tiny import TINY, random_flag_dit, write_text_encoder
 
+from flagdit.engine import cli
 from flagdit.engine.builder import build_bundle
 from flagdit.engine.pipeline import Pipeline
 from flagdit.export import ExportOptions, FlagDiT, export_model
@@ -41,3 +43,18 @@ def bundle_dir(model_dir: Path) -> Path:
 @pytest.fixture(scope="session")
 def pipeline(bundle_dir: Path) -> Pipeline:
     return Pipeline.load(bundle_dir, threads=1)
+
+
+@pytest.fixture
+def flagdit(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path):  # type: ignore[no-untyped-def]
+    """Run the command line in an empty folder; returns exit code, standard output, standard error."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["flagdit", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        captured = capsys.readouterr()
+        return int(end.value.code or 0), captured.out, captured.err
+
+    return run

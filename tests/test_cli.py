@@ -12,26 +12,11 @@ from PIL import Image
 from safetensors.torch import save_file
 from tiny import TINY, random_flag_dit
 
-from flagdit.engine import RasConfig, cli
+from flagdit.engine import RasConfig
 from flagdit.engine.commands.plan import Outlook, quantity
 from flagdit.engine.ras import make_plan
 
 PROMPT = "a red apple on a blue background"
-
-
-@pytest.fixture
-def flagdit(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path):  # type: ignore[no-untyped-def]
-    """Run the command line in an empty folder; returns exit code, standard output, standard error."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["flagdit", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        captured = capsys.readouterr()
-        return int(end.value.code or 0), captured.out, captured.err
-
-    return run
 
 
 def test_generate_writes_picture_report_and_map(flagdit, bundle_dir: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
@@ -289,7 +274,7 @@ def test_quantities(value: float, text: str) -> None:
     assert quantity(value) == text
 
 
-@pytest.mark.parametrize("command", ["generate", "export", "build", "inspect", "plan"])
+@pytest.mark.parametrize("command", ["generate", "export", "build", "inspect", "plan", "bench"])
 def test_help_teaches(flagdit, command: str) -> None:  # type: ignore[no-untyped-def]
     code, out, _ = flagdit(command, "--help")
     assert code == 0 and "Usage" in out and len(out.splitlines()) > 10

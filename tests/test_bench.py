@@ -1,0 +1,114 @@
+"""`flagdit bench`: what it measures, on a tiny model; and the presets."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from flagdit.engine import PRESETS, Pipeline, RasConfig, RequestError
+from flagdit.engine.bench import FAMILIES, Row, Setting, measure, settings
+from flagdit.engine.bench.measure import psnr, ssim
+from flagdit.engine.bench.plot import front
+from flagdit.engine.presets import default_solver
+from flagdit.engine.ras import DENSE, make_plan
+
+PROMPT = "a red apple"
+
+
+def test_psnr_is_of_pixels_in_their_range() -> None:
+    """An error of .02 everywhere, of a range of 2, is 40 dB; values out of the range are clipped first."""
+    exact = np.full((2, 3, 16, 16), 0.5, np.float32)
+    np.testing.assert_allclose(psnr(exact + np.float32(0.02), exact), 40, atol=1e-3)
+    np.testing.assert_allclose(psnr(np.full_like(exact, 3), np.ones_like(exact)), 100)
+
+
+def test_ssim_is_one_for_the_same_picture_only() -> None:
+    exact = np.random.default_rng(0).standard_normal((2, 3, 16, 16)).astype(np.float32)
+    np.testing.assert_allclose(ssim(exact, exact), 1)
+    assert (ssim(exact[::-1], exact) < 0.5).all()
+
+
+def test_the_first_setting_is_the_measure_of_the_others() -> None:
+    chosen = settings()
+    assert (chosen[0].steps, chosen[0].solver, chosen[0].ras) == (30, "euler", DENSE)
+    assert {setting.family for setting in chosen} == set(FAMILIES)
+    assert len({setting.name for setting in chosen}) == len(chosen)
+
+
+def test_rows_compare_with_dense(pipeline: Pipeline) -> None:
+    """A setting that is the dense one again costs the same and paints the same picture."""
+    ras = RasConfig(ratio=0.25)
+    chosen = [settings()[0], Setting("again", "dense", 30, "euler", DENSE), Setting("ras", "flagdit", 15, "heun", ras)]
+    *_, rows = measure(pipeline, chosen, [PROMPT] * 3, batch=2)
+    dense, again, sparse = rows
+    assert (dense.cost, dense.time, dense.denoise) == (1, 1, 1)
+    assert (again.cost, again.psnr, again.ssim) == (1, dense.psnr, dense.ssim)
+    plan = make_plan(ras, 15, 72, 8, solver="heun")
+    evaluated = sum(plan.steps[e.step].active for e in plan.evaluations) / (72 * 30)
+    assert sparse.cost == pytest.approx(evaluated, rel=1e-6)
+    assert 0 < sparse.host < 1 and sparse.cache_bytes > dense.cache_bytes / 2
+
+
+def test_more_measures_are_averaged_over_pictures(pipeline: Pipeline) -> None:
+    chosen = [settings()[0]]
+    *_, [row] = measure(pipeline, chosen, [PROMPT] * 3, batch=2, extra=lambda x: {"count": np.full(len(x), len(x))})
+    assert row.extra["count"] == pytest.approx((2 + 2 + 1) / 3)
+
+
+def row(time: float, quality: float) -> Row:
+    return Row("", "dense", 1, "euler", time, time, time, 0, 1, quality, 0, 1, 0)
+
+
+def test_the_front_leaves_out_what_is_beaten() -> None:
+    good = [row(0.1, 10), row(0.5, 20), row(0.9, 21)]
+    assert front([*good, row(0.6, 19), row(0.5, 15), row(1.0, 21)]) == good
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_make_plans_of_any_size(name: str) -> None:
+    """... that compute less than dense runs of as many steps, and keep the promise about ages."""
+    preset = PRESETS[name]
+    for tokens, pinned in ((72, 8), (272, 16), (4160, 64)):
+        plan = make_plan(preset.ras, preset.steps, tokens, pinned, solver=preset.solver)
+        assert sum(step.active for step in plan.steps) < 0.8 * tokens * len(plan.steps)
+        assert 0 <= plan.max_age < preset.steps
+
+
+def test_presets_yield_to_what_is_said(pipeline: Pipeline) -> None:
+    plain = pipeline(PROMPT).report
+    assert (len(plain.steps), plain.solver) == (PRESETS["balanced"].steps, "ab2")
+    assert len(pipeline(PROMPT, preset="fast").report.steps) == PRESETS["fast"].steps
+    said = pipeline(PROMPT, preset="fast", steps=5, solver="euler", ras=DENSE).report
+    assert (len(said.steps), said.solver, said.flop_ratio) == (5, "euler", 1)
+    assert default_solver(RasConfig(mode="paper")) == "euler"
+    with pytest.raises(RequestError, match="preset is 'best'; allowed are quality, balanced, fast"):
+        pipeline(PROMPT, preset="best")
+
+
+def test_command(flagdit, bundle_dir: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    outputs = ("--json", "bench.json", "--plot", "pareto.png")
+    code, out, err = flagdit("bench", bundle_dir, "--quick", "--first", 2, *outputs)
+    assert code == 0, err
+    assert "balanced" in out and "RAS as published" in out
+    facts = json.loads((tmp_path / "bench.json").read_text())
+    assert facts["prompts"] == 2 and facts["rows"][0]["name"] == "dense 30"
+    assert {"device", "onnxruntime", "weights", "peak_memory_bytes"} <= facts.keys()
+    assert Image.open(tmp_path / "pareto.png").width > 600
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--prompts", "no.txt"), "no.txt: there is no such file"),
+        (("--plot", "pareto.jpg"), "pareto.jpg: the name ends in '.jpg'; allowed are .png, .svg"),
+        (("--size", "65x64"), "size 65x64 is not made of"),
+    ],
+)
+def test_refuses(flagdit, bundle_dir: Path, tmp_path: Path, options: tuple[str, str], message: str) -> None:  # type: ignore[no-untyped-def]
+    code, _, err = flagdit("bench", bundle_dir, "--quick", *options)
+    assert code == 2 and message in " ".join(err.split())
+    assert list(tmp_path.iterdir()) == []
