@@ -97,7 +97,8 @@ def test_command(flagdit, bundle_dir: Path, tmp_path: Path) -> None:  # type: ig
     facts = json.loads((tmp_path / "bench.json").read_text())
     assert facts["prompts"] == 2 and facts["rows"][0]["name"] == "dense 30"
     assert {"device", "onnxruntime", "weights", "peak_memory_bytes"} <= facts.keys()
-    assert Image.open(tmp_path / "pareto.png").width > 600
+    with Image.open(tmp_path / "pareto.png") as picture:
+        assert picture.width > 600
 
 
 @pytest.mark.parametrize(
