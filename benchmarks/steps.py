@@ -29,6 +29,7 @@ from flagdit.engine.builder import read_model
 from flagdit.engine.cost import step_flops
 from flagdit.engine.layout import TokenLayout, attention_scale
 from flagdit.engine.manifest import ModelSpec
+from flagdit.engine.ras import Keeps
 from flagdit.engine.regions import RegionState
 from flagdit.engine.session import Array, Binding, OnnxSession, empty
 from flagdit.export import ExportOptions, FlagDiT, FlagDiTConfig, export_model
@@ -74,7 +75,7 @@ def step_kinds(
     """The layout of side x side patches, and a bound step for every ratio, by its active tokens."""
     layout = TokenLayout.of(spec, (side * spec.tokens.patch_size,) * 2)
     noise = np.random.default_rng(1).standard_normal((1, layout.channels, layout.height, layout.width), np.float32)
-    state = RegionState(spec, layout, noise, rows)
+    state = RegionState(spec, layout, noise, rows, Keeps(rate=True, slope=False, curve=False))
     conditions = random_inputs(session, spec, layout.tokens, rows, text)
     bindings = {}
     for ratio in RATIOS:

@@ -55,8 +55,13 @@ def test_rows_compare_with_dense(pipeline: Pipeline) -> None:
 
 def test_more_measures_are_averaged_over_pictures(pipeline: Pipeline) -> None:
     chosen = [settings()[0]]
-    *_, [row] = measure(pipeline, chosen, [PROMPT] * 3, batch=2, extra=lambda x: {"count": np.full(len(x), len(x))})
-    assert row.extra["count"] == pytest.approx((2 + 2 + 1) / 3)
+
+    def count(pictures: np.ndarray, exact: np.ndarray, first: int) -> dict[str, np.ndarray]:
+        assert pictures.shape == exact.shape
+        return {"count": np.full(len(pictures), len(pictures)), "first": np.full(len(pictures), first)}
+
+    *_, [row] = measure(pipeline, chosen, [PROMPT] * 3, batch=2, extra=count)
+    assert row.extra == {"count": pytest.approx((2 + 2 + 1) / 3), "first": pytest.approx((0 + 0 + 2) / 3)}
 
 
 def row(time: float, quality: float) -> Row:

@@ -22,8 +22,8 @@ from flagdit.engine.run import Result
 EXACT = 100
 """Dense Euler steps of the picture that all are compared with."""
 
-Extra = Callable[[FloatArray], dict[str, npt.NDArray[np.float64]]]
-"""More measures of pictures (B, C, H, W): of each picture, by name."""
+Extra = Callable[[FloatArray, FloatArray, int], dict[str, npt.NDArray[np.float64]]]
+"""More measures, of pictures and of the exact ones (B, C, H, W), and of the number of the first: of each, by name."""
 
 
 @dataclass
@@ -103,11 +103,13 @@ def measure(
             start = time.process_time()
             result = paint(steps=setting.steps, solver=setting.solver, ras=setting.ras)
             total.cpu += time.process_time() - start
-            _add(total, result, setting, exact, extra)
+            _add(total, result, setting, exact)
+            for name, values in (extra(result.latents, exact, first) if extra else {}).items():
+                total.extra.setdefault(name, []).extend(values.tolist())
         yield _rows(chosen, sums)
 
 
-def _add(total: _Sums, result: Result, setting: Setting, exact: FloatArray, extra: Extra | None) -> None:
+def _add(total: _Sums, result: Result, setting: Setting, exact: FloatArray) -> None:
     report, count = result.report, len(exact)
     total.cost += report.flop_ratio * _evaluations(setting) * count
     total.denoise += report.seconds["denoise"]
@@ -116,8 +118,6 @@ def _add(total: _Sums, result: Result, setting: Setting, exact: FloatArray, extr
     total.pictures += count
     total.psnr += psnr(result.latents, exact).tolist()
     total.ssim += ssim(result.latents, exact).tolist()
-    for name, values in (extra(result.latents) if extra else {}).items():
-        total.extra.setdefault(name, []).extend(values.tolist())
 
 
 def _evaluations(setting: Setting) -> float:

@@ -1,0 +1,92 @@
+"""What each option of region-adaptive sampling does to a picture, and what it costs.
+
+    python benchmarks/options.py --first 12 --json options.json      # the demo
+
+Every setting is one change to the base, the preset "balanced", over the same prompts and seeds, interleaved. PSNR (dB)
+and SSIM are to the dense picture of 100 Euler steps; cost is FLOPs and time is CPU time, over 30 dense Euler steps.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from flagdit.engine import DENSE, PRESETS, Pipeline, RasConfig
+from flagdit.engine.bench import Row, Setting, measure
+from flagdit.engine.commands.common import check_writable, parse_size
+
+PROMPTS = Path(__file__).parents[1] / "examples" / "emoji" / "prompts.txt"
+BASE = PRESETS["balanced"]
+FLAT: dict[str, Any] = {"ratio": 0.25, "ratio_end": None}
+CHANGES: dict[str, dict[str, Any]] = {
+    "base": {},
+    "the same ratio in all steps, .25, two resets": {**FLAT, "resets": None},
+    "ranked by std": {"metric": "std"},
+    "ranked by L2": {"metric": "l2"},
+    "no starvation term, no bound on ages": {"starvation": 0.0},
+    "forecast of order 1": {"forecast": 1},
+    "forecast of order 2": {"forecast": 2},
+    "forecast of order 1, norm kept": {"forecast": 1, "forecast_norm": True},
+    "dilation .7": {"dilation": 0.7},
+    "warm-up of 2 steps": {"warmup": 2},
+    "warm-up of 6 steps": {"warmup": 6},
+    "error budget .02 over a ratio of .0625": {"ratio": 0.0625, "ratio_end": None, "error_budget": 0.02},
+    "error budget .05 over a ratio of .0625": {"ratio": 0.0625, "ratio_end": None, "error_budget": 0.05},
+    "gate .05": {"gate": 0.05},
+    "gate .1": {"gate": 0.1},
+}
+
+
+def settings() -> Iterator[Setting]:
+    """30 dense Euler steps, then the base and its changes; then the base with other solvers."""
+    yield Setting("dense 30", "dense", 30, "euler", DENSE)
+    for name, change in CHANGES.items():
+        yield Setting(name, "flagdit", BASE.steps, BASE.solver, replace(BASE.ras, **change))
+    yield Setting("euler", "flagdit", BASE.steps, "euler", BASE.ras)
+    yield Setting("heun, half the steps", "flagdit", BASE.steps // 2, "heun", replace(BASE.ras, warmup=2))
+    yield Setting("paper mode .25", "paper", 30, "euler", RasConfig(ratio=0.25, mode="paper"))
+
+
+def show(rows: list[Row]) -> None:
+    """Print a table."""
+    table = Table("setting", "cost", "time", "host", "PSNR dB", "SSIM", header_style="bold", box=None)
+    for row in rows:
+        quality = f"{row.psnr:.2f} ± {row.psnr_error:.2f}", f"{row.ssim:.3f}"
+        table.add_row(row.name, f"{row.cost:.3f}", f"{row.time:.3f}", f"{row.host:.1%}", *quality)
+    Console().print(table)
+
+
+def main(
+    bundle: Annotated[str, typer.Option(help="A trained bundle.")] = "demo",
+    prompts: Annotated[Path, typer.Option(help="One prompt a line.")] = PROMPTS,
+    first: Annotated[int | None, typer.Option(min=1, help="Only so many of them.")] = None,
+    size: Annotated[str | None, typer.Option(help="WxH; the model's own by default.")] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Pictures at a time.")] = 4,
+    threads: Annotated[int, typer.Option(min=1)] = 1,
+    json_path: Annotated[Path | None, typer.Option("--json", help="Write the results here.")] = None,
+) -> None:
+    """Measure every option on a trained bundle."""
+    check_writable(json_path, (".json",))
+    texts, chosen = prompts.read_text().splitlines()[:first], list(settings())
+    pipeline = Pipeline.load(bundle, threads=threads)
+    rows: list[Row] = []
+    batches = measure(pipeline, chosen, texts, parse_size(size), batch)
+    for done in track(batches, "painting", total=-(-len(texts) // batch), transient=True):
+        rows = done
+    show(rows)
+    if json_path is not None:
+        facts = {"prompts": len(texts), "size": size or pipeline.spec.latent.size, "threads": threads}
+        about = {**facts, "weights": pipeline.spec.weights.sha256, "rows": [asdict(row) for row in rows]}
+        json_path.write_text(json.dumps(about, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    typer.run(main)

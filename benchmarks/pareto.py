@@ -1,0 +1,107 @@
+"""Does region-adaptive sampling beat fewer steps? Likeness to the exact picture and to the prompt, over time.
+
+    python benchmarks/pareto.py --prompts 500 --json pareto.json --plot pareto.png
+
+`flagdit bench` on held-out scenes of the demo, with the measures of quality.py besides: whether the object and the
+background are right, and the distance to the exact picture in the features of a classifier of icons.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import typer
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+import emoji_quality  # noqa: F401 (finds the modules of the example)
+from emoji_quality.judge import Judge
+from emoji_quality.training import load_classifier
+from flagdit.engine import Pipeline
+from flagdit.engine.bench import Row, measure, settings
+from flagdit.engine.bench.plot import pareto
+from flagdit.engine.commands.common import check_writable
+from flagdit.engine.layout import FloatArray
+from quality import DATA, SCENES, facts, read_icons
+from scenes import Scene
+
+
+class Measures:
+    """The measures of pictures of known scenes."""
+
+    def __init__(self, judge: Judge, scenes: list[Scene]) -> None:
+        self.judge, self.scenes = judge, scenes
+
+    def __call__(self, pictures: FloatArray, exact: FloatArray, first: int) -> dict[str, npt.NDArray[np.float64]]:
+        """Of each picture (B, C, H, W): shares of right objects, background right, distance to the exact one."""
+        scenes = self.scenes[first : first + len(pictures)]
+        verdicts = [
+            self.judge.verdict(pixels_of(picture), scene) for picture, scene in zip(pictures, scenes, strict=True)
+        ]
+        clipped = (torch.from_numpy(np.clip(x, -1, 1)) for x in (pictures, exact))
+        with torch.no_grad():
+            distance = self.judge.classifier.perceptual(*clipped)
+        return {
+            "top1": np.array([np.mean([rank == 1 for rank in v.ranks]) for v in verdicts]),
+            "top5": np.array([np.mean([rank <= 5 for rank in v.ranks]) for v in verdicts]),
+            "background": np.array([float(v.background) for v in verdicts]),
+            "perceptual": distance.double().numpy(),
+        }
+
+
+def pixels_of(picture: FloatArray) -> FloatArray:
+    """Pixels (H, W, 3), 0 to 255, of a picture (3, H, W) in [-1, 1]."""
+    return ((np.clip(picture, -1, 1) + 1) * 127.5).transpose(1, 2, 0)
+
+
+def show(rows: list[Row]) -> None:
+    """Print a table."""
+    names = ("setting", "cost", "time", "PSNR dB", "SSIM", "perceptual", "top-1", "top-5", "background")
+    table = Table(*names, header_style="bold", box=None)
+    for row in rows:
+        more = (f"{row.extra[name]:.1%}" for name in ("top1", "top5", "background"))
+        quality = f"{row.psnr:.2f} ± {row.psnr_error:.2f}", f"{row.ssim:.3f}", f"{row.extra['perceptual']:.3f}"
+        table.add_row(row.name, f"{row.cost:.3f}", f"{row.time:.3f}", *quality, *more)
+    Console().print(table)
+
+
+def main(
+    bundle: Annotated[str, typer.Option(help="A bundle of the demo.")] = "demo",
+    folder: Annotated[Path, typer.Option("--data", help="The rendered icons.")] = DATA,
+    prompts: Annotated[int, typer.Option(min=2, help="How many held-out prompts.")] = 500,
+    batch: Annotated[int, typer.Option(min=1, help="Pictures at a time.")] = 4,
+    threads: Annotated[int, typer.Option(min=1)] = 1,
+    json_path: Annotated[Path | None, typer.Option("--json", help="Write the results here.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw PSNR over time here, as PNG or SVG.")] = None,
+) -> None:
+    """Compare RAS with fewer steps on held-out prompts of the demo."""
+    check_writable(json_path, (".json",))
+    check_writable(plot, (".png", ".svg"))
+    torch.set_num_threads(threads)
+    data, pipeline = read_icons(folder), Pipeline.load(bundle, threads=threads)
+    canvas = pipeline.spec.latent.size
+    scenes = data.scenes(prompts, canvas, np.random.default_rng(SCENES), held_out=True)
+    measures = Measures(Judge(data, load_classifier(data, folder), canvas), scenes)
+    rows: list[Row] = []
+    batches = measure(pipeline, settings(), [scene.caption() for scene in scenes], batch=batch, extra=measures)
+    for done in track(batches, "painting", total=-(-prompts // batch), transient=True):
+        rows = done
+        if json_path is not None:  # after every batch: a long run that is stopped has not been for nothing
+            about = {**facts(pipeline), "prompts": len(scenes), "size": canvas, "threads": threads}
+            part = json_path.with_suffix(".partial")
+            part.write_text(json.dumps({**about, "rows": [asdict(row) for row in rows]}, indent=1) + "\n")
+            part.replace(json_path)
+    show(rows)
+    if plot is not None:
+        pareto(rows, plot, f"{pipeline.spec.name}, {canvas[0]}x{canvas[1]}, {prompts} prompts", plot.suffix[1:])
+
+
+if __name__ == "__main__":
+    typer.run(main)
