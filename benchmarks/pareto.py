@@ -42,9 +42,7 @@ class Measures:
     def __call__(self, pictures: FloatArray, exact: FloatArray, first: int) -> dict[str, npt.NDArray[np.float64]]:
         """Of each picture (B, C, H, W): shares of right objects, background right, distance to the exact one."""
         scenes = self.scenes[first : first + len(pictures)]
-        verdicts = [
-            self.judge.verdict(pixels_of(picture), scene) for picture, scene in zip(pictures, scenes, strict=True)
-        ]
+        verdicts = [self.judge.verdict(pixels(x), scene) for x, scene in zip(pictures, scenes, strict=True)]
         clipped = (torch.from_numpy(np.clip(x, -1, 1)) for x in (pictures, exact))
         with torch.no_grad():
             distance = self.judge.classifier.perceptual(*clipped)
@@ -54,11 +52,6 @@ class Measures:
             "background": np.array([float(v.background) for v in verdicts]),
             "perceptual": distance.double().numpy(),
         }
-
-
-def pixels_of(picture: FloatArray) -> FloatArray:
-    """Pixels (H, W, 3), 0 to 255, of a picture (3, H, W) in [-1, 1]."""
-    return ((np.clip(picture, -1, 1) + 1) * 127.5).transpose(1, 2, 0)
 
 
 def show(rows: list[Row]) -> None:
