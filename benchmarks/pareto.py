@@ -22,6 +22,7 @@ from rich.progress import track
 from rich.table import Table
 
 import emoji_quality  # noqa: F401 (finds the modules of the example)
+from emoji_quality.colour import pixels
 from emoji_quality.judge import Judge
 from emoji_quality.training import load_classifier
 from flagdit.engine import Pipeline
