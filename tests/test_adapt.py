@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import fake
 import numpy as np
@@ -155,6 +155,22 @@ def test_a_gated_step_moves_along_the_cached_velocities(solver: Solver) -> None:
         before = patches(state, state.latent, state.velocity, state.age)
     assert gated == 24 and sum(calls) == 6 * CALLS[solver]
     assert (state.refresh_map() == 6).all()
+
+
+@pytest.mark.parametrize(("solver", "order"), [*((solver, 1) for solver in CALLS), ("euler", 2)])
+def test_a_gated_step_follows_its_forecast(solver: Solver, order: Literal[1, 2]) -> None:
+    """With velocities linear (quadratic) in time a run that stops asking the engine ends where the dense one does."""
+    gated = RasConfig(0.25, warmup=order + 1, resets=(), starvation=0, gate=10, forecast=order, forecast_clamp=100)
+    dense, images = RasConfig(1.0), []
+    for ras in (dense, gated):
+        plan = plan_of(ras, 12, solver)
+        rng, t = np.random.default_rng(0), np.array([e.t for e in plan.evaluations], np.float32)
+        terms = rng.standard_normal((order + 2, 2, LAYOUT.channels, LAYOUT.height, LAYOUT.width), np.float32)
+        velocities = sum(np.multiply.outer(t**power, term) for power, term in enumerate(terms[1:]))
+        done = list(fake.timed_run(LAYOUT, plan, ras, terms[0], velocities))
+        images.append(done[-1][-1].images())
+    assert sum(timed.evaluations for timed, _, _ in done) == (order + 1) * CALLS[solver]
+    np.testing.assert_allclose(images[1], images[0], rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("samples", [1, 2])
