@@ -1,7 +1,7 @@
 """How much a step computes where the run decides: by the error that the cached patches are going to have.
 
 Pure functions of the scores: with the metric "change" a score is the rms error that a patch's velocity will have at
-the next step's time if it is not computed then, extrapolated from what it was off by when it last was
+the next step's time (Plan.scored_at) if it is not computed then, extrapolated from what it was off by when it last was
 (cpp_ext/include/flagdit/advance.h).
 """
 
@@ -29,11 +29,12 @@ def errors_left(score: FloatArray, velocity: FloatArray) -> npt.NDArray[np.float
     return mean
 
 
-def needed(errors: npt.NDArray[np.float64], budget: float) -> int:
-    """The least number of patches to compute that keeps the error within the budget, in whole parts of the picture."""
+def needed(errors: npt.NDArray[np.float64], budget: float, bucket: int = 1) -> int:
+    """The least number of patches to compute that keeps the error within the budget, in whole parts of the picture,
+    each of them a multiple of `bucket`."""
     patches = len(errors) - 1
     count = int(np.argmax(errors <= budget))  # the last is 0, so there is one
-    part = -(-patches // SHARES)
+    part = -(-patches // (SHARES * bucket)) * bucket
     return min(-(-count // part) * part, patches)
 
 

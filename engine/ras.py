@@ -132,6 +132,12 @@ class Plan:
     capacity: npt.NDArray[np.int32]  # (S, max_age + 1): patches that the steps after each one can still recompute
     keeps: Keeps
 
+    def scored_at(self, step: Step) -> float:
+        """The time that the scores after a step look ahead to: of the next step's last evaluation, which Heun puts at
+        its end, where what was computed in this step would otherwise count as known."""
+        following = [evaluation.t for evaluation in self.evaluations if evaluation.step == step.index + 1]
+        return max(following, default=step.t_next)
+
 
 def make_plan(
     ras: RasConfig,
@@ -185,6 +191,8 @@ def _check(ras: RasConfig, solver: Solver) -> None:
         raise RequestError(f"metric is {ras.ranking!r}; allowed are {', '.join(get_args(Metric))}")
     if ras.ratio_end is not None and not isinstance(ras.ratio, float | int):
         raise RequestError("ratio is a list and there is a ratio_end; give one ratio with it, or the list alone")
+    if ras.ratio_end is not None and not 0 < ras.ratio_end <= 1:
+        raise RequestError(f"ratio_end is {ras.ratio_end}; allowed are above 0 to 1")
     for name, most in (("dilation", 1.0), ("error_budget", 10.0), ("gate", 10.0)):
         value = getattr(ras, name)
         if not 0 <= value <= most:

@@ -22,7 +22,7 @@ class History(TypedDict, total=False):
     """What `advance` remembers of tokens, by the names of its arguments (advance.h)."""
 
     time: FloatArray  # (N, B)
-    rate: FloatArray  # (N, B)
+    rate: FloatArray  # (N, B); inf until two velocities are known: what may change in any way is computed first
     slope: FloatArray  # (N, B, P)
     curve: FloatArray  # (N, B, P)
     span: FloatArray  # (N, B)
@@ -32,7 +32,7 @@ def _history(keeps: Keeps, n: int, b: int, p: int) -> History:
     """The arrays that a run keeps of N tokens of B samples with P values."""
     arrays: History = {}
     if keeps.rate:
-        arrays |= {"time": np.full((n, b), -np.inf, np.float32), "rate": np.zeros((n, b), np.float32)}
+        arrays |= {"time": np.full((n, b), -np.inf, np.float32), "rate": np.full((n, b), np.inf, np.float32)}
     if keeps.slope:
         arrays["slope"] = np.zeros((n, b, p), np.float32)
     if keeps.curve:
@@ -96,7 +96,7 @@ class RegionState:
             outputs |= {f"key_head.{layer}": key[:active], f"value_head.{layer}": value[:active]}
         return inputs, outputs
 
-    def advance(self, step: Step, evaluation: Evaluation, guidance: FloatArray, ras: RasConfig) -> None:
+    def advance(self, plan: Plan, step: Step, evaluation: Evaluation, guidance: FloatArray, ras: RasConfig) -> None:
         """Guide the head's velocity and move all tokens, the tail along its cached or forecast velocity."""
         active = max(step.active, self.layout.pinned)  # a step without an engine call moves everything along
         if evaluation.last and step.active:
@@ -119,7 +119,7 @@ class RegionState:
             last=evaluation.last,
             **self.history,
             t=evaluation.t,
-            next=step.t_next,
+            next=plan.scored_at(step),
             bend=evaluation.bend,
             forecast=ras.forecast_clamp if ras.forecast else 0.0,
             keep_norm=ras.forecast_norm,

@@ -36,10 +36,10 @@ class Report(BaseModel):
     """A run: what was asked for, what was planned, and what it took.
 
     seconds: by stage (text_encoder, condition, allocate, denoise, host, decode) and their "total"; what the caller
-    does between two steps does not count. evaluations: calls of the engine, one or two a step as the solver needs.
-    ntk: what multiplied theta, 1 if nothing did.
-    flop_ratio: FLOPs of the plan over those of dense sampling with the same solver, that is of as many dense
-    evaluations; expected_speedup is its inverse, the bound that time can reach.
+    does between two steps does not count. evaluations: calls of the engine, one or two a step as the solver needs, none
+    in a step that the gate passed over. ntk: what multiplied theta, 1 if nothing did.
+    flop_ratio: FLOPs of the run over those of dense sampling with the same solver, that is of as many dense
+    evaluations as were planned; expected_speedup is its inverse, the bound that time can reach.
     """
 
     version: str = Field(default_factory=lambda: version("flagdit"))

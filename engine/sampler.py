@@ -60,7 +60,7 @@ def sample(
                 binding.run()
                 seconds += time.perf_counter() - ready
                 count += 1
-            state.advance(step, evaluation, guidance, ras)
+            state.advance(plan, step, evaluation, guidance, ras)
         yield StepTime(step, count, denoise=seconds, host=time.perf_counter() - start - seconds)
 
 
@@ -75,5 +75,5 @@ def decide(plan: Plan, step: Step, state: RegionState, ras: RasConfig) -> Step:
             return adapt.with_active(step, 0, plan.tokens)
     if not ras.error_budget:
         return step
-    active = plan.pinned + adapt.needed(errors, ras.error_budget)
+    active = plan.pinned + adapt.needed(errors, ras.error_budget, ras.bucket)
     return adapt.with_active(step, max(step.active, active), plan.tokens)

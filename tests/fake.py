@@ -1,4 +1,4 @@
-"""Runs without a model: an engine whose velocity depends on the token and the step, and on nothing else."""
+"""Runs without a model: an engine whose velocity depends on the token and the evaluation, and on nothing else."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from flagdit.engine.layout import TokenLayout
 from flagdit.engine.manifest import ModelSpec
 from flagdit.engine.ras import Plan, RasConfig
 from flagdit.engine.regions import RegionState
-from flagdit.engine.sampler import sample
+from flagdit.engine.sampler import StepTime, sample
 from flagdit.engine.session import Array, OnnxSession
 
 SPEC = cast(
@@ -27,7 +27,7 @@ class FakeEngine:
     """A session, as far as the sampler knows one."""
 
     layout: TokenLayout
-    velocities: np.ndarray  # (S, patches, B, P)
+    velocities: np.ndarray  # (E, patches, B, P)
     state: RegionState
 
     def bind(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> FakeBinding:
@@ -38,27 +38,35 @@ class FakeEngine:
 class FakeBinding:
     engine: FakeEngine
     output: Array  # (A, B, P)
-    step: int = -1
+    evaluation: int = -1
 
     def bind_input(self, name: str, row: Array) -> None:
-        self.step = int(row)
+        self.evaluation = int(row)
 
     def run(self) -> None:
         """What a [nextline] token returns is never used, so it is not even a number."""
         engine, pinned = self.engine, self.engine.layout.pinned
         patches = engine.layout.patch_index(engine.state.token[pinned : len(self.output)])  # (A - pinned, B)
         self.output[:pinned] = np.nan
-        self.output[pinned:] = np.take_along_axis(engine.velocities[self.step], patches[..., None], 0)
+        self.output[pinned:] = np.take_along_axis(engine.velocities[self.evaluation], patches[..., None], 0)
 
 
 def run(
     layout: TokenLayout, plan: Plan, ras: RasConfig, noise: np.ndarray, velocities: np.ndarray
 ) -> Iterator[tuple[list[set[int]], RegionState]]:
-    """Each sample's active patches, and the state after each step; noise (B, C, H, W), velocities (S, B, C, H, W)."""
+    """Each sample's active patches, and the state after each step."""
+    for _, active, state in timed_run(layout, plan, ras, noise, velocities):
+        yield active, state
+
+
+def timed_run(
+    layout: TokenLayout, plan: Plan, ras: RasConfig, noise: np.ndarray, velocities: np.ndarray
+) -> Iterator[tuple[StepTime, list[set[int]], RegionState]]:
+    """... and the step as it was done; noise (B, C, H, W), velocities (E, B, C, H, W), one an evaluation."""
     state = RegionState(SPEC, layout, noise, 1, plan.keeps)
     engine = FakeEngine(layout, np.stack([layout.patchify(v) for v in velocities]), state)
     modulations = {"step": np.arange(len(velocities))}
     guidance = np.ones(layout.patch_values, np.float32)
     for timed in sample(cast(OnnxSession, engine), state, plan, {}, modulations, guidance, ras):
         head = layout.patch_index(state.token[layout.pinned : timed.step.active])
-        yield [set(column.tolist()) for column in head.T], state
+        yield timed, [set(column.tolist()) for column in head.T], state

@@ -47,6 +47,13 @@ def patch_score(velocity: np.ndarray, channels: int, metric: str) -> np.ndarray:
     return np.sqrt((pixels**2).sum(axis=-2)).mean(axis=-1)
 
 
+def dilated(score: np.ndarray, patch: np.ndarray, row: int, share: float) -> np.ndarray:
+    """Scores (N,) by token, none of them negative: those of patches reach over to the patches around them."""
+    lent = np.pad(np.where(patch, np.float32(share) * score, 0).reshape(-1, row), 1)
+    around = np.lib.stride_tricks.sliding_window_view(lent, (3, 3)).max((2, 3)).ravel()
+    return np.where(patch, np.maximum(score, around), score)
+
+
 @dataclass
 class Rule:
     """The options of one selection."""
@@ -162,10 +169,11 @@ def extrapolated(past: Past, t: float, most: float, keep_norm: bool = False) -> 
 Velocities = list[tuple[float, np.ndarray]]  # of one token, with their times
 
 
-def line(seen: Velocities, t: float) -> np.ndarray:
-    """The velocity at time t on the line through the last two that were computed."""
-    (t0, v0), (t1, v1) = seen[-2:]
-    return v1 + (v1 - v0) * (t - t1) / (t1 - t0)
+def through(seen: Velocities, t: float, order: int = 1) -> np.ndarray:
+    """The velocity at time t on the line (parabola ...) through the last that were computed, in Lagrange's form."""
+    last = seen[-order - 1 :]
+    times = [s for s, _ in last]
+    return sum(v * math.prod((t - other) / (s - other) for other in times if other != s) for s, v in last)
 
 
 def integrate(
@@ -174,7 +182,7 @@ def integrate(
     heads: Sequence[set[int]],  # the tokens that each step computes
     latent: np.ndarray,  # (N, P)
     model: Callable[[float, np.ndarray], np.ndarray],  # time, (N, P) -> (N, P)
-    forecast: bool,
+    forecast: int,  # order
 ) -> Iterator[np.ndarray]:
     """The textbook's formulas, token by token, with what is cached in place of what was not computed."""
     x = latent.astype(np.float64)
@@ -186,8 +194,8 @@ def integrate(
             output = model(t, x)
             for token in head:
                 seen[token] = [(s, v) for s, v in seen[token] if s != t] + [(t, output[token])]
-            forecasts = [forecast and token not in head and len(seen[token]) > 1 for token in range(len(x))]
-            return np.stack([line(s, t) if ahead else s[-1][1] for s, ahead in zip(seen, forecasts, strict=True)])
+            orders = [0 if token in head else forecast for token in range(len(x))]
+            return np.stack([through(s, t, order) for s, order in zip(seen, orders, strict=True)])
 
         k1 = v(t, start)
         if solver == "midpoint":
@@ -198,5 +206,5 @@ def integrate(
             x = start + h * k1
         for token, velocities in enumerate(seen):
             if solver == "ab2" and len(velocities) > 1 and (forecast or token in head):
-                x[token] = start[token] + h * line(velocities, t + h / 2)
+                x[token] = start[token] + h * through(velocities, t + h / 2)
         yield x.copy()

@@ -142,19 +142,27 @@ def test_without_guidance_one_row_is_enough(pipeline: Pipeline) -> None:
     assert difference(single.latents, nearly.latents) < 1e-4
 
 
-def test_same_seed_same_bytes(pipeline: Pipeline) -> None:
-    first, again, other = (pipeline(PROMPT, seed=seed) for seed in (5, 5, 6))
+EVERYTHING = RasConfig(
+    0.2, ratio_end=0.1, forecast=2, forecast_norm=True, dilation=0.5, error_budget=0.1, gate=0.05, bucket=4
+)
+every_option = pytest.mark.parametrize("ras", [RasConfig(), EVERYTHING], ids=["default", "everything"])
+
+
+@every_option
+def test_same_seed_same_bytes(pipeline: Pipeline, ras: RasConfig) -> None:
+    first, again, other = (pipeline(PROMPT, seed=seed, ras=ras) for seed in (5, 5, 6))
     assert first.image.tobytes() == again.image.tobytes()
     assert first.image.tobytes() != other.image.tobytes()
 
 
-def test_threads_share_a_pipeline(pipeline: Pipeline) -> None:
+@every_option
+def test_threads_share_a_pipeline(pipeline: Pipeline, ras: RasConfig) -> None:
     seeds = range(4)
-    expected = [pipeline(PROMPT, seed=seed).latents for seed in seeds]
+    expected = [pipeline(PROMPT, seed=seed, ras=ras).latents for seed in seeds]
     got: dict[int, np.ndarray] = {}
 
     def work(seed: int) -> None:
-        got[seed] = pipeline(PROMPT, seed=seed).latents
+        got[seed] = pipeline(PROMPT, seed=seed, ras=ras).latents
 
     threads = [threading.Thread(target=work, args=(seed,)) for seed in seeds]
     for thread in threads:

@@ -52,6 +52,22 @@ def test_a_forecast_that_may_change_nothing_changes_nothing(pipeline: Pipeline) 
     assert difference(held, forecast) > 1e-3
 
 
+@pytest.mark.parametrize("solver", ["euler", "heun"])
+def test_a_run_that_decides_reports_what_it_did(pipeline: Pipeline, solver: Solver) -> None:
+    """A step that the gate passes over has no evaluations, no FLOPs, and computes no region."""
+    ras = RasConfig(0.1, error_budget=0.1, gate=0.05)
+    result = pipeline(PROMPT, steps=20, solver=solver, ras=ras)
+    report, calls = result.report, 1 if solver == "euler" else 2
+    assert [step.evaluations for step in report.steps] == [calls * (step.active > 0) for step in report.steps]
+    assert report.evaluations == sum(step.evaluations for step in report.steps) < 20 * calls
+    assert report.flop_ratio == pytest.approx(sum(step.active for step in report.steps) / (20 * report.tokens))
+    assert report.expected_speedup == pytest.approx(1 / report.flop_ratio)
+    assert result.refreshes.sum() == sum(max(step.active - report.pinned, 0) for step in report.steps)
+    for step, ages in zip(report.steps, result.ages, strict=True):
+        assert (ages == 0).sum() == max(step.active - report.pinned, 0)
+    assert result.map().size[0] > 0
+
+
 @pytest.mark.parametrize("points", [2, 30, 60])
 def test_published_times(points: int) -> None:
     """Lumina's grid of n points (n - 1 steps, shifted by 4) is that of diffusers with these sigmas and shift 4."""

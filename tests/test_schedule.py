@@ -144,6 +144,17 @@ def test_a_ratio_for_each_step(mode: ModeName) -> None:
     assert [step.active - 8 for step in plan.steps] == [64, 64, 32, 16, 48, 64]
 
 
+@pytest.mark.parametrize(
+    ("ratio", "end", "active"),
+    [(0.5, 0.1, [32, 27, 22, 17, 12, 7]), (0.25, 1.0, [16, 26, 36, 45, 55, 64]), (0.5, 0.5, [32] * 6)],
+)
+def test_a_ratio_that_ends_elsewhere(ratio: float, end: float, active: list[int]) -> None:
+    """A line from the first step after the warm-up to the last one."""
+    plan = make_plan(RasConfig(ratio, ratio_end=end, warmup=2, resets=()), 8, 72, 8)
+    assert [step.active - 8 for step in plan.steps] == [64, 64, *active]
+    assert [step.dense for step in plan.steps[2:]] == [patches == 64 for patches in active]
+
+
 @MODES
 def test_the_default_resets_suit_every_number_of_steps(mode: ModeName) -> None:
     for steps in range(1, 60):
@@ -181,18 +192,37 @@ BAD = {
     "starvation": ({"starvation": math.nan}, "starvation is nan; allowed are 0 to 10"),
     "tiny ratio": ({"ratio": 1e-17}, "patches to cache in step 4: got 4096, allowed 0..4095"),
 }
+BAD_CORRECTED = {
+    "end of a list": ({"ratio": [0.5] * 30, "ratio_end": 0.1}, "ratio is a list and there is a ratio_end; give one"),
+    "end of a schedule": ({"ratio_end": 0.1, "skip_step": 1}, "skip_step: got a ratio for each step, allowed one"),
+    "ratio_end": ({"ratio_end": 1.5}, "ratio_end is 1.5; allowed are above 0 to 1"),
+    "zero ratio_end": ({"ratio_end": 0.0, "warmup": 30}, "ratio_end is 0.0; allowed are above 0 to 1"),
+    "ratio_end nan": ({"ratio_end": math.nan}, "ratio_end is nan"),
+    "metric": ({"metric": "l1"}, "metric is 'l1'; allowed are std, l2, change"),
+    "dilation": ({"dilation": 1.5}, "dilation is 1.5; allowed are 0 to 1"),
+    "dilation of std": ({"dilation": 0.5, "metric": "std"}, "dilation is 0.5, which needs the metric 'change' and no"),
+    "error_budget": ({"error_budget": math.nan}, "error_budget is nan; allowed are 0 to 10"),
+    "budget of l2": ({"error_budget": 0.5, "metric": "l2"}, "no high_ratio; got 'l2', None"),
+    "gate": ({"gate": -0.1}, "gate is -0.1; allowed are 0 to 10"),
+    "gate of the high": ({"gate": 0.1, "high_ratio": 0.5}, "no high_ratio; got 'change', 0.5"),
+}
 BAD_PAPER = {
+    "change": ({"metric": "change"}, "paper mode ranks by std or l2, at one ratio; got change, ratio_end None"),
+    "ratio_end": ({"ratio_end": 0.1}, "paper mode ranks by std or l2, at one ratio; got std, ratio_end 0.1"),
+    "error_budget": ({"error_budget": 0.5}, "error_budget is 0.5, which needs the metric 'change' and no"),
+    "gate": ({"gate": 0.5}, "gate is 0.5, which needs the metric 'change'"),
     "bucket": ({"bucket": 64}, "bucket in paper mode: got 64, allowed 1..1"),
     "max_age": ({"max_age": 9}, "max_age is 9; paper mode promises no bound"),
 }
+OF_MODE: dict[ModeName, dict[str, tuple[dict[str, object], str]]] = {"corrected": BAD_CORRECTED, "paper": BAD_PAPER}
 
 
 @pytest.mark.parametrize(
     ("mode", "case"),
-    [*((mode, case) for mode in ("corrected", "paper") for case in BAD), *(("paper", case) for case in BAD_PAPER)],
+    [(mode, case) for mode, own in OF_MODE.items() for case in BAD | own],
 )
 def test_refuses(mode: ModeName, case: str) -> None:
-    options, message = (BAD | BAD_PAPER)[case]
+    options, message = (BAD | OF_MODE[mode])[case]
     every = {"skip_every": 4} if "skip_step" in options and "skip_every" not in options else {}
     with pytest.raises(RequestError) as error:
         make_plan(RasConfig(mode=mode, **(options | every)), 30, 4160, 64)  # type: ignore[arg-type]

@@ -24,8 +24,7 @@ Metric to_metric(const std::string& name) {
   if (name == "std") return Metric::std;
   if (name == "l2") return Metric::l2;
   if (name == "change") return Metric::change;
-  throw std::invalid_argument("advance: metric: got '" + name +
-                              "', allowed 'std', 'l2', 'change'");
+  throw std::invalid_argument("advance: metric: got '" + name + "', allowed 'std', 'l2', 'change'");
 }
 
 std::optional<Tensor> to_optional(const std::string& name, const std::optional<Array>& array) {
@@ -186,8 +185,7 @@ void register_ops(nb::module_& m) {
         "metric"_a = "std", "last"_a = true, "time"_a = nb::none(), "rate"_a = nb::none(),
         "slope"_a = nb::none(), "curve"_a = nb::none(), "span"_a = nb::none(), "t"_a = 0.0f,
         "next"_a = 0.0f, "bend"_a = 0.0f, "forecast"_a = 0.0f, "keep_norm"_a = false,
-        "stream"_a = 0,
-        "Guide the head, move every patch along its velocity, score it; in place.");
+        "stream"_a = 0, "Guide the head, move every patch along its velocity, score it; in place.");
   m.def("dilate", &dilate_arrays, nb::sig(kDilate), "score"_a, "token"_a, "grid"_a, "row"_a,
         "pinned"_a, "share"_a, "stream"_a = 0,
         "Raise every score to a share of the highest among its eight neighbours; in place.");

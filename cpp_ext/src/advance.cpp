@@ -42,8 +42,7 @@ void check_history(const History& history, const Shape& state, const Shape& scal
   if (history.slope) check_tensor("advance: slope", *history.slope, DType::f32, state, device);
   if (history.curve) check_tensor("advance: curve", *history.curve, DType::f32, state, device);
   if (history.span) check_tensor("advance: span", *history.span, DType::f32, scalar, device);
-  if (history.curve.has_value() != history.span.has_value() ||
-      (history.curve && !history.slope)) {
+  if (history.curve.has_value() != history.span.has_value() || (history.curve && !history.slope)) {
     refuse("advance: curve, span", "one without the other, or without slope", "slope, curve, span");
   }
   if (!(history.forecast >= 0.0f) || !std::isfinite(history.forecast)) {

@@ -30,8 +30,8 @@ struct AdvanceKernel {
   bool last;
 };
 
-// What a token moves along: gain * (velocity + linear * slope + quadratic * curve), and the latent's
-// way along slope and curve besides. Without history: its velocity.
+// What a token moves along: gain * (velocity + linear * slope + quadratic * curve), and the
+// latent's way along slope and curve besides. Without history: its velocity.
 struct Course {
   float gain = 1.0f, linear = 0.0f, quadratic = 0.0f;
   float bend = 0.0f, bend_curve = 0.0f;

@@ -29,10 +29,14 @@ void check(const DilateArgs& args) {
 
 void dilate(const DilateArgs& args, Stream stream) {
   check(args);
-  const DilateKernel kernel{args.score.as<float>(), args.token.as<int32_t>(),
-                            args.grid.as<float>(),  args.score.shape[0],
-                            args.score.shape[1],    args.row,
-                            args.pinned,            args.share};
+  const DilateKernel kernel{args.score.as<float>(),
+                            args.token.as<int32_t>(),
+                            args.grid.as<float>(),
+                            args.score.shape[0],
+                            args.score.shape[1],
+                            args.row,
+                            args.pinned,
+                            args.share};
   if (args.score.device == Device::cpu) {
     dilate_cpu(kernel);
   } else {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
@@ -105,11 +106,12 @@ def _run(pipeline: Pipeline, request: Request, watch: bool) -> tuple[Result, lis
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=messages, transient=True, disable=not messages.is_terminal) as progress:
-        task = progress.add_task("text", total=len(run.plan.evaluations))
+        planned = Counter(evaluation.step for evaluation in run.plan.evaluations)
+        task = progress.add_task("text", total=planned.total())
         for preview in run:
             step = preview.timed.step
             share = "dense" if step.dense else f"{step.active / run.plan.tokens:.0%} of the tokens"
-            progress.update(task, advance=preview.timed.evaluations, description=share)
+            progress.update(task, advance=planned[step.index], description=share)
             if watch:
                 previews.append(animation.thumbnail(preview.images[0]))
     return run.result(), previews

@@ -12,27 +12,28 @@ namespace flagdit {
 // What the score of a token measures. On the velocity it moves along: the deviation over channels
 // (unbiased, the paper's metric) or the L2 norm over channels, each the mean over the patch's
 // pixels. A deviation needs two channels; with one channel both are the magnitude. Or `change`: how
-// far its velocity will be off at the next step's time if it is not computed then, from how fast it
-// went off its course before: rate * (next - time), which needs a history.
+// far its velocity will be off at the time `next` if it is not computed then, from how fast it went
+// off its course before: rate * (next - time), which needs a history.
 enum class Metric { std, l2, change };
 
 // How velocities change. A token's time is that of its last output, its own time, so that a token
 // which was cached for long has the true slope. Differences are divided differences of its last two
-// outputs (slope) and of its last two slopes (curve), 0 as long as there are fewer. An output at the
-// time of the one before leaves them, and the rate, as they are.
+// outputs (slope) and of its last two slopes (curve), 0 as long as there are fewer. An output at
+// the time of the one before leaves them, and the rate, as they are.
 struct History {
   Tensor time;  // (N, B) f32 in, out: of the last output; -inf before the first
   Tensor rate;  // (N, B) f32 in, out: rms distance of the last output from what the tail would have
-                // moved along at its time, over the time since the output before
+                // moved along at its time, over the time since the output before; the
+                // caller's first value, such as inf, until there are two outputs
   std::optional<Tensor> slope{};  // (N, B, P) f32 in, out; needed by bend and forecast
   std::optional<Tensor> curve{};  // (N, B, P) f32 in, out; makes the forecast one of second order
-  std::optional<Tensor> span{};   // (N, B) f32 in, out, with curve: time between the last two outputs
+  std::optional<Tensor> span{};   // (N, B) f32 in, out, with curve: time between the last two
   float t = 0.0f;                 // of this output
-  float next = 0.0f;              // of the next step
-  float bend = 0.0f;      // latent += bend * slope, what a solver of second order adds (solver.h)
-  float forecast = 0.0f;  // > 0: the tail moves along its velocity extrapolated to t, and bends; the
-                          // change is scaled down to at most forecast times the velocity's norm;
-                          // 0: the tail moves along the cached velocity, straight
+  float next = 0.0f;              // that a score looks ahead to, of the next step's last output
+  float bend = 0.0f;       // latent += bend * slope, what a solver of second order adds (solver.h)
+  float forecast = 0.0f;   // > 0: the tail moves along its velocity extrapolated to t, and bends;
+                           // the change is scaled down to at most forecast times the velocity's
+                           // norm; 0: the tail moves along the cached velocity, straight
   bool keep_norm = false;  // the forecast turns a velocity, and leaves its norm
 };
 
