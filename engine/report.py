@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.metadata import version
+from typing import Any
 
 from pydantic import BaseModel, Field
 
@@ -35,6 +36,7 @@ class StepReport(BaseModel):
 class Report(BaseModel):
     """A run: what was asked for, what was planned, and what it took.
 
+    ras: the options of region-adaptive sampling, as in RasConfig.
     seconds: by stage (text_encoder, condition, allocate, denoise, host, decode) and their "total"; what the caller
     does between two steps does not count. evaluations: calls of the engine, one or two a step as the solver needs, none
     in a step that the gate passed over. ntk: what multiplied theta, 1 if nothing did.
@@ -52,11 +54,9 @@ class Report(BaseModel):
     ntk: float
     proportional: bool
     shift: float
-    mode: str
+    ras: dict[str, Any]
     solver: str
     evaluations: int
-    ratio: float | list[float]
-    forecast: int
     tokens: int
     pinned: int
     max_age: int

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -221,11 +221,9 @@ class Run:
             ntk=self._ntk,
             proportional=request.proportional,
             shift=request.shift,
-            mode=ras.mode,
+            ras=asdict(replace(ras, metric=ras.ranking)),
             solver=request.solver,
             evaluations=sum(t.evaluations for t in self._timed),
-            ratio=ras.ratios(len(self.plan.steps)),
-            forecast=ras.forecast,
             tokens=self.plan.tokens,
             pinned=self.plan.pinned,
             max_age=self.plan.max_age,

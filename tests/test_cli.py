@@ -207,7 +207,7 @@ def test_generate_as_the_paper(flagdit, bundle_dir: Path, tmp_path: Path) -> Non
         outputs = ("-o", f"{mode}.png", "--report", f"{mode}.json")
         code, _, err = flagdit("generate", PROMPT, "--bundle", bundle_dir, "--mode", mode, *outputs)
         assert code == 0, err
-        assert json.loads((tmp_path / f"{mode}.json").read_text())["mode"] == mode
+        assert json.loads((tmp_path / f"{mode}.json").read_text())["ras"]["mode"] == mode
     paper, corrected = (Image.open(tmp_path / f"{mode}.png").tobytes() for mode in ("paper", "corrected"))
     assert paper != corrected
 
