@@ -110,6 +110,8 @@ BAD_GENERATE = {
     "size": (["a", "--size", "33x32"], "33x32 is not made of 4x4 patches; the nearest is 32x32"),
     "size text": (["a", "--size", "big"], "size 'big' is not WIDTHxHEIGHT"),
     "ratio": (["a", "--ratio", "0"], "ratio"),
+    "ratio words": (["a", "--ratio", "half"], "ratio 'half' is neither a number nor FROM:TO; for instance 0.25"),
+    "error budget": (["a", "--error-budget", "11"], "error_budget is 11.0; allowed are 0 to 10"),
     "both": (["a", "--ratio", "0.5", "--dense"], "--dense and --ratio 0.5 contradict each other"),
     "both schedules": (["a", "--schedule", "8/4", "--dense"], "--dense and --schedule 8/4 contradict each other"),
     "schedule": (["a", "--schedule", "8"], "schedule '8' is not PATCHES/STEPS"),
@@ -189,6 +191,13 @@ def test_plan_as_json(flagdit) -> None:  # type: ignore[no-untyped-def]
     assert {s["active"] for s in plan["steps"]} == {4096, 1024}
     assert plan["expected_speedup"] == pytest.approx(2.5)
     assert (plan["solver"], plan["evaluations"]) == ("ab2", 30)
+
+
+def test_a_falling_ratio(flagdit) -> None:  # type: ignore[no-untyped-def]
+    code, out, _ = flagdit("plan", "--steps", 14, "--tokens", 4096, "--ratio", "0.5:0.25", "--json")
+    active = [step["active"] for step in json.loads(out)["steps"]]
+    assert code == 0 and active[4] == 2048 and active[-1] == 1024
+    assert active[10:] == sorted(active[10:], reverse=True)
 
 
 def test_plan_of_the_paper(flagdit) -> None:  # type: ignore[no-untyped-def]

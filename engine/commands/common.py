@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated, Literal, cast
 
 import typer
 from rich.console import Console
@@ -44,8 +45,20 @@ PresetOption = Annotated[
 ]
 StepsOption = Annotated[int | None, typer.Option(help="Steps from noise to picture.", show_default="the preset's")]
 RatioOption = Annotated[
-    float | None,
-    typer.Option(help="Share of the picture that every RAS step recomputes.", show_default="the preset's, which falls"),
+    str | None,
+    typer.Option(
+        metavar="R|FROM:TO",
+        help="Share of the picture that a RAS step recomputes: the same in all, or falling in a line from FROM to TO.",
+        show_default="the preset's",
+    ),
+]
+BudgetOption = Annotated[
+    float,
+    typer.Option(
+        "--error-budget",
+        help="Let steps recompute more than the ratio, until what is kept is off by no more than this on average, in "
+        "units of the velocity; try 0.05. 0 turns it off.",
+    ),
 ]
 SolverOption = Annotated[
     str | None,
@@ -61,23 +74,42 @@ def sampling(
     preset: str | None,
     steps: int | None,
     solver: str | None,
-    ratio: float | None,
+    ratio: str | None,
     mode: Mode,
     schedule: str | None,
     dense: bool = False,
+    error_budget: float = 0.0,
 ) -> Preset:
     """What the options of a command say: the preset's steps and regions, where no option says something else."""
-    for name, value in (("preset", preset), ("ratio", ratio), ("schedule", schedule)):
+    for name, value in (
+        ("preset", preset),
+        ("ratio", ratio),
+        ("schedule", schedule),
+        ("error-budget", error_budget or None),
+    ):
         if dense and value is not None:
             raise RequestError(f"--dense and --{name} {value} contradict each other; give one of them")
     chosen = find_preset(preset or DEFAULT)
     ras = DENSE if dense else chosen.ras
     if not dense and (ratio is not None or schedule is not None or mode is Mode.paper):
         skip, every = parse_schedule(schedule)
-        share = RasConfig.ratio if ratio is None else ratio
-        ras = RasConfig(share, mode="paper" if mode is Mode.paper else "corrected", skip_step=skip, skip_every=every)
+        first, last = parse_ratio(ratio)
+        which: Literal["paper", "corrected"] = "paper" if mode is Mode.paper else "corrected"
+        ras = RasConfig(first, last, mode=which, skip_step=skip, skip_every=every)
+    ras = replace(ras, error_budget=error_budget)
     how = default_solver(ras) if solver is None else cast(Solver, solver)  # the plan refuses a name that is none
     return Preset(chosen.steps if steps is None else steps, how, ras)
+
+
+def parse_ratio(text: str | None) -> tuple[float, float | None]:
+    """ratio and ratio_end of R or FROM:TO; whether they are in their bounds, the plan checks."""
+    if text is None:
+        return 0.25, None
+    number = r"(\d*\.?\d+)"
+    match = re.fullmatch(f"{number}(?::{number})?", text.strip())
+    if match is None:
+        raise RequestError(f"ratio {text!r} is neither a number nor FROM:TO; for instance 0.25, or 0.5:0.125")
+    return float(match[1]), None if match[2] is None else float(match[2])
 
 
 def parse_schedule(text: str | None) -> tuple[int, int]:

@@ -17,6 +17,7 @@ from flagdit.engine.commands.common import (
     MODE_HELP,
     NTK_HELP,
     SCHEDULE_HELP,
+    BudgetOption,
     Mode,
     PresetOption,
     RatioOption,
@@ -48,6 +49,7 @@ def generate(
     seed: Annotated[int, typer.Option(help="The same seed gives the same picture.")] = 0,
     guidance: Annotated[float, typer.Option(help="How strictly to follow the prompt; 1 turns guidance off.")] = 4.0,
     ratio: RatioOption = None,
+    error_budget: BudgetOption = 0.0,
     dense: Annotated[bool, typer.Option("--dense", help="Recompute everything in every step.")] = False,
     mode: Annotated[Mode, typer.Option(help=MODE_HELP)] = Mode.corrected,
     schedule: Annotated[str | None, typer.Option(help=SCHEDULE_HELP)] = None,
@@ -73,7 +75,7 @@ def generate(
     check_writable(output, PICTURES)
     check_writable(report, (".json",))
     check_writable(map, MAPS)
-    how = sampling(preset, steps, solver, ratio, mode, schedule, dense)
+    how = sampling(preset, steps, solver, ratio, mode, schedule, dense, error_budget)
     with messages.status("loading the bundle"):
         pipeline = Pipeline.load(bundle, threads=threads)
     check_paints(pipeline.spec)
