@@ -17,10 +17,15 @@ class Preset:
     ras: RasConfig
 
 
+def falling(warmup: int, ratio: float, ratio_end: float) -> RasConfig:
+    """Dense at the start, where the whole picture forms; then less and less, as ever fewer regions still change."""
+    return RasConfig(ratio=ratio, ratio_end=ratio_end, warmup=warmup, resets=())
+
+
 PRESETS = {
-    "quality": Preset(30, "ab2", RasConfig(ratio=0.8, ratio_end=0.25, resets=())),
-    "balanced": Preset(30, "ab2", RasConfig(ratio=0.5, ratio_end=0.125, resets=())),
-    "fast": Preset(20, "ab2", RasConfig(ratio=0.5, ratio_end=0.125, resets=())),
+    "quality": Preset(30, "ab2", falling(6, 0.75, 0.25)),
+    "balanced": Preset(30, "ab2", falling(4, 0.5, 0.125)),
+    "fast": Preset(16, "ab2", falling(4, 0.375, 0.1)),
 }
 DEFAULT = "balanced"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from flagdit.engine.presets import PRESETS
+from flagdit.engine.presets import PRESETS, falling
 from flagdit.engine.ras import DENSE, RasConfig, Solver
 
 STEPS = 30
@@ -13,15 +13,14 @@ STEPS = 30
 FEWER = (4, 6, 8, 10, 13, 16, 20, 24)
 RATIOS = (0.75, 0.5, 0.375, 0.25, 0.125)
 OURS = (
-    (12, 0.5, 0.125),
-    (16, 0.5, 0.125),
-    (20, 0.375, 0.125),
-    (20, 0.75, 0.125),
-    (30, 0.375, 0.125),
-    (30, 0.625, 0.125),
-    (30, 0.75, 0.5),
+    (8, 3, 0.5, 0.2),
+    (12, 3, 0.5, 0.125),
+    (20, 4, 0.5, 0.125),
+    (20, 6, 0.75, 0.25),
+    (24, 6, 0.75, 0.25),
+    (30, 6, 0.9, 0.5),
 )
-"""Steps, ratio after the warm-up and ratio at the end."""
+"""Steps, dense ones at the start, ratio after them and ratio at the end."""
 
 FAMILIES = {
     "dense": "dense, fewer Euler steps",
@@ -53,7 +52,6 @@ def settings(steps: Sequence[int] = FEWER, ratios: Sequence[float] = RATIOS) -> 
     ]
     presets = [Setting(name, "flagdit", preset.steps, preset.solver, preset.ras) for name, preset in PRESETS.items()]
     ours = [
-        Setting(f"{n} steps, {a:g} to {b:g}", "flagdit", n, "ab2", RasConfig(ratio=a, ratio_end=b, resets=()))
-        for n, a, b in OURS
+        Setting(f"{n} steps, {w} dense, {a:g} to {b:g}", "flagdit", n, "ab2", falling(w, a, b)) for n, w, a, b in OURS
     ]
     return [*dense, *ab2, *paper, *corrected, *presets, *ours]

@@ -22,9 +22,9 @@ def main(
     run: Annotated[Path, typer.Argument(help="The run folder of train.py.")],
     output: Annotated[Path, typer.Option("-o", "--output")] = Path("curves.png"),
 ) -> None:
-    """Loss in training and on held-out pairs of icon and background, over minutes of training."""
+    """Loss in training and on held-out scenes, over minutes of training."""
     figure, axes = plt.subplots(figsize=(7, 3.2), constrained_layout=True)
-    for resolution, colour in ((32, "tab:blue"), (64, "tab:orange")):
+    for resolution, colour in ((64, "tab:orange"), (128, "tab:blue")):
         axes.plot(*read(run, "loss", resolution), color=colour, alpha=0.4, label=f"training, {resolution} px")
         axes.plot(*read(run, "held_out", resolution), "o-", color=colour, label=f"held out, {resolution} px")
     axes.set(xlabel="minutes of training (2 CPU cores)", ylabel="flow-matching loss", yscale="log")
