@@ -24,7 +24,7 @@ skip() { # name reason
 }
 
 part() { # name seconds command...
-  local name=$1 limit=$2 start=$SECONDS status result=passed
+  local name=$1 limit=$2 start=$SECONDS status said result=passed
   shift 2
   echo "== $name: $*"
   timeout "$limit" "$@" >"$out/gpu-$name.log" 2>&1
@@ -32,7 +32,8 @@ part() { # name seconds command...
   ((status == 0)) || result=failed
   ((status != 124)) || result="failed: over $limit seconds"
   tail -n 3 "$out/gpu-$name.log"
-  printf '%s\t%s\t%d\t%s\n' "$name" "$result" "$((SECONDS - start))" "$(grep -v '^[[:space:]]*$' "$out/gpu-$name.log" | tail -n 1)" >>"$parts"
+  said=$(grep -v '^[[:space:]]*$' "$out/gpu-$name.log" | tail -n 1)
+  printf '%s\t%s\t%d\t%s\n' "$name" "$result" "$((SECONDS - start))" "$said" >>"$parts"
   return "$status"
 }
 
@@ -52,7 +53,7 @@ check() {
 
 measure() {
   part kernels 90 "$python" benchmarks/kernels.py --device cuda --json "$out/gpu-kernels.json"
-  local installed='import onnxruntime, sys; sys.exit("CUDAExecutionProvider" not in onnxruntime.get_available_providers())'
+  local installed='import onnxruntime as o, sys; sys.exit("CUDAExecutionProvider" not in o.get_available_providers())'
   if "$python" -c "$installed" 2>/dev/null; then
     part steps 60 "$python" benchmarks/steps.py --device cuda --json "$out/gpu-steps.json"
   else

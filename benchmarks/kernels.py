@@ -13,26 +13,22 @@ run, where the regions of focus are continuous.
 from __future__ import annotations
 
 import json
-import platform
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
 from statistics import median
-from typing import Annotated, Any, Protocol
+from typing import Annotated
 
 import numpy as np
 import typer
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from flagdit.cpp_ext import GraphCache, SlotBuffers, advance, dilate, select
+from flagdit.cpp_ext import SlotBuffers, advance, dilate, select
+from machines import MIB, Cpu, Cuda, Launch, Machine
 
 CHANNELS, VALUES, BRANCHES = 4, 16, 2  # patches of 2 x 2 latents, guided
-MIB = 2**20
-Launch = Callable[[int, int], None]  # (number of the launch, stream)
 
 
 @dataclass(frozen=True)
@@ -41,7 +37,7 @@ class Caches:
 
     layers: int
     width: int  # of the keys of a token in a layer: kv heads x head size
-    head: int
+    head: int  # size of a head
 
 
 MODELS = {"12 x 384": Caches(12, 384, 64), "24 x 1024": Caches(24, 1024, 128)}
@@ -61,6 +57,17 @@ class Case:
     def active(self) -> int:
         return round(self.tokens * self.ratio)
 
+    @property
+    def value_bytes(self) -> int:
+        return 4 if self.dtype == "float32" else 2
+
+    @property
+    def slot_bytes(self) -> int:
+        """Of all that moves with a token of one sample: keys, values, RoPE, patches, five scalars."""
+        model = MODELS[self.model]
+        row = self.value_bytes * (2 * model.layers * model.width + VALUES) + 4 * model.head
+        return BRANCHES * row + 2 * 4 * VALUES + 5 * 4
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -72,109 +79,6 @@ class Cell:
     microseconds: float
     gb_per_second: float
     of_bandwidth: float
-
-
-class Machine(Protocol):
-    """Where the arrays are, and how time is taken there."""
-
-    name: str
-    dtypes: tuple[str, ...]
-
-    def array(self, shape: tuple[int, ...], dtype: str = "float32") -> Any:
-        """Random numbers, or zeros if the dtype is of integers."""
-
-    def put(self, array: NDArray[Any]) -> Any: ...
-    def get(self, array: Any) -> NDArray[Any]: ...
-    def seconds(self, launch: Launch, before: Callable[[], object]) -> float:
-        """Of one launch, of many made in turn after before()."""
-
-    def copy_seconds(self, size: int) -> float:
-        """Of a copy of so many bytes."""
-
-
-class Cpu:
-    """NumPy's arrays and the clock on the wall: the median of some launches."""
-
-    dtypes: tuple[str, ...] = ("float32",)  # advance computes in no other on a CPU
-
-    def __init__(self, launches: int) -> None:
-        self.name, self._launches = platform.processor() or platform.machine(), launches
-
-    def array(self, shape: tuple[int, ...], dtype: str = "float32") -> NDArray[Any]:
-        if dtype != "float32":
-            return np.zeros(shape, dtype)
-        return np.random.default_rng(0).random(shape, np.float32)
-
-    def put(self, array: NDArray[Any]) -> NDArray[Any]:
-        return array
-
-    def get(self, array: Any) -> NDArray[Any]:
-        return np.asarray(array)
-
-    def seconds(self, launch: Launch, before: Callable[[], object]) -> float:
-        before()
-        times = []
-        for number in range(self._launches + 1):
-            start = time.perf_counter()
-            launch(number, 0)
-            times.append(time.perf_counter() - start)
-        return median(times[1:])  # the first warms up
-
-    def copy_seconds(self, size: int) -> float:
-        source, target = np.ones(size, np.uint8), np.ones(size, np.uint8)
-        return self.seconds(lambda *_: np.copyto(target, source), lambda: None)
-
-
-class Cuda:
-    """Torch's arrays and CUDA's events: the mean of many launches in one graph."""
-
-    dtypes: tuple[str, ...] = ("float32", "float16", "bfloat16")
-
-    def __init__(self, launches: int) -> None:
-        import torch
-
-        self.name, self._launches, self._torch = torch.cuda.get_device_name(), launches, torch
-        self._stream: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-
-    def array(self, shape: tuple[int, ...], dtype: str = "float32") -> Any:
-        kind = getattr(self._torch, dtype)
-        if not kind.is_floating_point:
-            return self._torch.zeros(shape, dtype=kind, device="cuda")
-        return self._torch.rand(shape, dtype=kind, device="cuda")
-
-    def put(self, array: NDArray[Any]) -> Any:
-        return self._torch.from_numpy(array).cuda()
-
-    def get(self, array: Any) -> NDArray[Any]:
-        copy: NDArray[Any] = array.cpu().numpy()
-        return copy
-
-    def seconds(self, launch: Launch, before: Callable[[], object]) -> float:
-        torch, stream, cache = self._torch, self._stream, GraphCache(1)
-
-        def record() -> None:
-            for number in range(self._launches):
-                launch(number, stream.cuda_stream)
-
-        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        for _ in range(2):  # the first warms up
-            before()
-            torch.cuda.synchronize()
-            start.record(stream)
-            cache.run(0, stream.cuda_stream, record)
-            end.record(stream)
-            torch.cuda.synchronize()
-        return float(start.elapsed_time(end)) / 1e3 / self._launches
-
-    def copy_seconds(self, size: int) -> float:
-        torch = self._torch
-        source, target = (torch.ones(size, dtype=torch.uint8, device="cuda") for _ in range(2))
-
-        def copy(_: int, stream: int) -> None:
-            with torch.cuda.stream(self._stream):
-                target.copy_(source, non_blocking=True)
-
-        return self.seconds(copy, lambda: None)
 
 
 class Region:
@@ -237,16 +141,21 @@ class Region:
         row = round(self.case.tokens**0.5)
         dilate(self.score, self.token, self.grid, row, 0, 0.5, stream=stream)
 
-    def small_ops(self) -> Iterator[tuple[str, Launch, int]]:
-        """Those that do not depend on the model, and the bytes they move."""
-        n, b, a = self.case.tokens, self.case.samples, self.case.active
-        size = 4 if self.case.dtype == "float32" else 2
+    def ops(self, small: bool) -> Iterator[tuple[str, Launch, int]]:
+        """Each with the bytes it moves, in turn: `advance` changes the scores that the others go by.
+
+        small: also those that do not depend on the model.
+        """
+        n, b, a, size = self.case.tokens, self.case.samples, self.case.active, self.case.value_bytes
+        yield self.repartition()
+        if not small:
+            return
+        yield "select", self.select, 4 * 4 * n * b + self.crossing() * 2 * 4
+        yield "dilate", self.dilate, 5 * 4 * n * b  # score and grid in and out, token
         head = BRANCHES * size * VALUES + 4 * VALUES + 4 * 4  # output; velocity written; time and rate in and out
         tail = 2 * 4  # time and rate
         every = (3 * 4 + BRANCHES * size) * VALUES + 4 + 4 * 4  # velocity read, latent, tokens; score, age and drops
         yield "advance", self.advance, b * (a * head + (n - a) * tail + n * every)
-        yield "dilate", self.dilate, 5 * 4 * n * b  # score and grid in and out, token
-        yield "select", self.select, 4 * 4 * n * b + self.crossing() * 2 * 4
 
     def crossing(self) -> int:
         """Swaps that `select` asks for, of all samples."""
@@ -261,25 +170,23 @@ class Region:
         rope = [self.machine.array((n, r, model.head // 2)) for _ in range(2)]
         scalars = [self.age, self.drops, self.token, self.time, self.rate]
         buffers = SlotBuffers([*cached, *rope, self.tokens, self.velocity, self.latent, *scalars], b)
-        size = 4 if self.case.dtype == "float32" else 2
-        slot = BRANCHES * (size * (2 * model.layers * model.width + VALUES) + 4 * model.head) + 8 * VALUES + 4 * 5
-        moved = self.crossing() * 2 * 2 * slot  # two slots of a sample, each read and written
+        moved = self.crossing() * 2 * 2 * self.case.slot_bytes  # two slots, each read and written
         return "repartition", lambda _, stream: buffers.swap(self.swaps, self.counts, stream), moved
 
 
 def cases(machine: Machine, quick: bool) -> list[Case]:
-    """All that is measured; a part of it if it has to be quick."""
+    """All that fits in half of the memory; a part of it if it has to be quick."""
     if quick:
         return [Case("12 x 384", 1024, 1, machine.dtypes[0], ratio) for ratio in (0.5, 0.25)]
     axes = product(MODELS, (1024, 4096), (1, 4), machine.dtypes, (0.5, 0.25, 0.125))
-    return [Case(*case) for case in axes]
+    every = (Case(*case) for case in axes)
+    return [case for case in every if case.tokens * case.samples * case.slot_bytes <= machine.memory / 2]
 
 
 def measure(machine: Machine, case: Case, bandwidth: float) -> Iterator[Cell]:
     """All operators of a case; those that do not depend on the model with the first one only."""
     region = Region(machine, case)
-    small = region.small_ops() if case.model == next(iter(MODELS)) else ()
-    for name, launch, size in (*small, region.repartition()):
+    for name, launch, size in region.ops(small=case.model == next(iter(MODELS))):
         seconds = machine.seconds(launch, lambda: region.time.__setitem__(slice(None), 0))
         yield Cell(name, case, size, seconds * 1e6, size / seconds / 1e9, size / seconds / bandwidth)
 
