@@ -37,7 +37,6 @@ from flagdit.engine.regions import RegionState
 from flagdit.engine.session import Array, OnnxSession, empty
 from flagdit.export import ExportOptions, FlagDiT, FlagDiTConfig, export_model
 
-NO_HISTORY = Keeps(rate=False, slope=False, curve=False)
 RATIOS = (1.0, 0.5, 0.25, 0.125)
 MODELS = {
     "S": FlagDiTConfig(dim=384, n_layers=12, n_heads=6, patch_size=2, learn_sigma=True, cap_feat_dim=768),
@@ -126,7 +125,7 @@ def step_kinds(
     """The layout of side x side patches, and a bound step for every ratio, by its active tokens."""
     layout = TokenLayout.of(spec, (side * spec.tokens.patch_size,) * 2)
     noise = np.random.default_rng(1).standard_normal((1, layout.channels, layout.height, layout.width), np.float32)
-    state = RegionState(spec, layout, noise, rows, NO_HISTORY)
+    state = RegionState(spec, layout, noise, rows, Keeps(rate=True, slope=False, curve=False))
     conditions = random_inputs(spec, layout.tokens, rows, text)
     bindings = {}
     for ratio in RATIOS:
