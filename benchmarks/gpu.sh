@@ -1,27 +1,97 @@
 #!/usr/bin/env bash
-# One command for a machine with a GPU: builds the kernels for it and holds them to the CPU's tests; writes gpu.json.
-# Needs nvcc, and a torch with CUDA to hold the arrays. Not run on a GPU yet (docs/gpu-status.md).
-set -euo pipefail
-cd "$(dirname "$0")/.."
+# One command for a machine with a GPU: builds the kernels for it, holds them to the CPU's tests, lets compute-sanitizer
+# look at some of them, and times kernels and engine steps. Ten minutes at most; writes OUT/gpu.json, and a log a part.
+#
+#     PYTHON=python3 benchmarks/gpu.sh [OUT]
+#
+# Needs nvcc, and a torch with CUDA to hold the arrays. A part that fails or is not possible is written down and the
+# rest goes on; the exit status is 1 if any failed. Not run on a GPU yet (docs/gpu-status.md).
+set -uo pipefail
+cd "$(dirname "$0")/.." || exit 1
 out=${1:-out}
 python=${PYTHON:-.venv/bin/python}
-mkdir -p "$out" build/gpu/flagdit/cpp_ext
-cp cpp_ext/*.py build/gpu/flagdit/cpp_ext/
-cmake -S . -B build/gpu -G Ninja -DFLAGDIT_CUDA=ON -DCMAKE_CUDA_ARCHITECTURES=native \
-  -DPython_EXECUTABLE="$("$python" -c 'import sys; print(sys.executable)')" \
-  -DFLAGDIT_PYTHON_OUTPUT_DIR="$PWD/build/gpu/flagdit/cpp_ext"
-cmake --build build/gpu --target _ext
-tests=(tests/test_{advance,history,solvers,select,repartition,regions}.py)
-start=$SECONDS
-PYTHONPATH=build/gpu "$python" -m pytest -q --noconftest --junitxml="$out/gpu-tests.xml" "${tests[@]}"
-device=$(nvidia-smi --query-gpu=name,driver_version --format=csv,noheader | head -n 1)
-nvcc=$(nvcc --version | grep release)
-"$python" - "$out/gpu.json" "$device" "$nvcc" "$((SECONDS - start))" "$(git rev-parse HEAD)" <<'PY'
+home=build/gpu/flagdit # `flagdit` with these kernels, whatever is installed
+parts=$out/gpu-parts.tsv
+mkdir -p "$out" "$home/cpp_ext"
+rm -f "$out"/gpu-*
+cp cpp_ext/*.py "$home/cpp_ext/"
+ln -sfn "$PWD/engine" "$PWD/export" "$home/"
+export PYTHONPATH=build/gpu
+
+skip() { # name reason
+  echo "== $1: skipped, $2"
+  printf '%s\tskipped\t0\t%s\n' "$1" "$2" >>"$parts"
+}
+
+part() { # name seconds command...
+  local name=$1 limit=$2 start=$SECONDS status said result=passed
+  shift 2
+  echo "== $name: $*"
+  timeout "$limit" "$@" >"$out/gpu-$name.log" 2>&1
+  status=$?
+  ((status == 0)) || result=failed
+  ((status != 124)) || result="failed: over $limit seconds"
+  tail -n 3 "$out/gpu-$name.log"
+  said=$(grep -v '^[[:space:]]*$' "$out/gpu-$name.log" | tail -n 1)
+  printf '%s\t%s\t%d\t%s\n' "$name" "$result" "$((SECONDS - start))" "$said" >>"$parts"
+  return "$status"
+}
+
+check() {
+  local tests=(tests/test_{advance,dilate,graphs,history,regions,repartition,select,solvers}.py)
+  local pytest=("$python" -m pytest -q --noconftest -p no:cacheprovider)
+  part tests 150 "${pytest[@]}" --junitxml="$out/gpu-tests.xml" "${tests[@]}"
+  local tool some="cuda and (tables or replay or large or unguided or inverse or dilate)"
+  for tool in memcheck racecheck; do
+    if command -v compute-sanitizer >/dev/null; then
+      part "$tool" 70 compute-sanitizer --tool "$tool" --error-exitcode 9 "${pytest[@]}" -k "$some" "${tests[@]}"
+    else
+      skip "$tool" "compute-sanitizer is not on the PATH"
+    fi
+  done
+}
+
+measure() {
+  part kernels 90 "$python" benchmarks/kernels.py --device cuda --json "$out/gpu-kernels.json"
+  local installed='import onnxruntime as o, sys; sys.exit("CUDAExecutionProvider" not in o.get_available_providers())'
+  if "$python" -c "$installed" 2>/dev/null; then
+    part steps 60 "$python" benchmarks/steps.py --device cuda --json "$out/gpu-steps.json"
+  else
+    skip steps "onnxruntime-gpu is not installed"
+  fi
+}
+
+sees_both='import torch
+from flagdit.cpp_ext import with_cuda
+assert with_cuda() and torch.cuda.is_available(), "no GPU, or a torch without CUDA: the tests would skip it"
+print(torch.cuda.get_device_name(), torch.cuda.get_device_capability(), "torch", torch.__version__)'
+configure=(cmake -S . -B build/gpu -G Ninja -DFLAGDIT_CUDA=ON -DCMAKE_CUDA_ARCHITECTURES=native
+  -DPython_EXECUTABLE="$("$python" -c 'import sys; print(sys.executable)')"
+  -DFLAGDIT_PYTHON_OUTPUT_DIR="$PWD/$home/cpp_ext")
+if part configure 30 "${configure[@]}" && part build 120 cmake --build build/gpu --target _ext &&
+  part device 30 "$python" -c "$sees_both"; then
+  check
+  measure
+else
+  for name in tests memcheck racecheck kernels steps; do skip "$name" "there are no kernels to run"; done
+fi
+
+"$python" - "$out" "$(nvcc --version 2>/dev/null | grep release)" "$(git rev-parse HEAD)" \
+  "$(nvidia-smi --query-gpu=name,driver_version --format=csv,noheader 2>/dev/null | head -n 1)" <<'PY'
 import json
 import sys
+from pathlib import Path
 
-path, device, nvcc, seconds, commit = sys.argv[1:]
-facts = {"command": "benchmarks/gpu.sh", "device": device, "nvcc": nvcc, "test_seconds": int(seconds), "commit": commit}
-open(path, "w").write(json.dumps(facts, indent=1) + "\n")
+out, nvcc, commit, device = Path(sys.argv[1]), *sys.argv[2:]
+facts = {"command": "benchmarks/gpu.sh", "device": device, "nvcc": nvcc, "commit": commit, "parts": {}}
+for line in (out / "gpu-parts.tsv").read_text().splitlines():
+    name, result, seconds, said = line.split("\t", 3)
+    facts["parts"][name] = {"result": result, "seconds": int(seconds), "said": said}
+    results = out / f"gpu-{name}.json"
+    if results.exists():
+        facts["parts"][name]["results"] = json.loads(results.read_text())
+(out / "gpu.json").write_text(json.dumps(facts, indent=1) + "\n")
+print(f"wrote {out}/gpu.json")
+failed = [name for name, part in facts["parts"].items() if part["result"].startswith("failed")]
+sys.exit(f"failed: {', '.join(failed)}" if failed else 0)
 PY
-echo "wrote $out/gpu.json and $out/gpu-tests.xml"

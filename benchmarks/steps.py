@@ -2,9 +2,11 @@
 
     python benchmarks/steps.py                     # 256 and 1024 patches, 2 rows, 1 thread
     python benchmarks/steps.py --json steps.json
+    python benchmarks/steps.py --device cuda       # ONNX Runtime's CUDA provider, if onnxruntime-gpu is installed
 
 The model has random weights: this measures speed, not quality. All step kinds run in turn in one process, and
-process CPU time is compared, because wall time of a shared machine is noise. Efficiency is FLOP ratio / time ratio.
+process CPU time is compared, because wall time of a shared machine is noise; on a GPU wall time is. Efficiency is
+FLOP ratio / time ratio.
 """
 
 from __future__ import annotations
@@ -14,9 +16,10 @@ import os
 import platform
 import tempfile
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Protocol
 
 import numpy as np
 import onnxruntime
@@ -31,7 +34,7 @@ from flagdit.engine.layout import TokenLayout, attention_scale
 from flagdit.engine.manifest import ModelSpec
 from flagdit.engine.ras import Keeps
 from flagdit.engine.regions import RegionState
-from flagdit.engine.session import Array, Binding, OnnxSession, empty
+from flagdit.engine.session import Array, OnnxSession, empty
 from flagdit.export import ExportOptions, FlagDiT, FlagDiTConfig, export_model
 
 RATIOS = (1.0, 0.5, 0.25, 0.125)
@@ -43,7 +46,7 @@ MODELS = {
 
 @dataclass(frozen=True)
 class Cell:
-    """One measurement: a step with `active` of `tokens`, its median CPU milliseconds and ratios to the dense step."""
+    """One measurement: a step with `active` of `tokens`, its median milliseconds and ratios to the dense step."""
 
     patches: int
     ratio: float
@@ -55,7 +58,54 @@ class Cell:
     efficiency: float
 
 
-def random_inputs(session: OnnxSession, spec: ModelSpec, tokens: int, rows: int, text: int) -> dict[str, Array]:
+class Bound(Protocol):
+    """A step whose inputs and outputs have their places."""
+
+    def run(self) -> None: ...
+
+
+class Session(Protocol):
+    """A graph that is loaded on some device."""
+
+    def bind(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> Bound: ...
+
+
+class CudaSession:
+    """A graph in ONNX Runtime's CUDA provider."""
+
+    def __init__(self, path: Path) -> None:
+        if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+            raise typer.BadParameter("onnxruntime-gpu is not installed", param_hint="--device cuda")
+        self._session = onnxruntime.InferenceSession(str(path), providers=["CUDAExecutionProvider"])
+        if "CUDAExecutionProvider" not in self._session.get_providers():  # it falls back without a word
+            raise typer.BadParameter("ONNX Runtime cannot start its CUDA provider", param_hint="--device cuda")
+
+    def bind(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> CudaBinding:
+        return CudaBinding(self._session, inputs, outputs)
+
+
+class CudaBinding:
+    """A step bound to copies of the arrays on the GPU. Heads and tails lie apart, which costs the same time."""
+
+    def __init__(
+        self, session: onnxruntime.InferenceSession, inputs: Mapping[str, Array], outputs: Mapping[str, Array]
+    ) -> None:
+        def copy(array: Array) -> onnxruntime.OrtValue:
+            return onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array), "cuda", 0)
+
+        self._session, self._io = session, session.io_binding()
+        for name, array in inputs.items():
+            self._io.bind_ortvalue_input(name, copy(array))
+        for name, array in outputs.items():
+            self._io.bind_ortvalue_output(name, copy(array))
+
+    def run(self) -> None:
+        """Run the step to its end."""
+        self._session.run_with_iobinding(self._io)
+        self._io.synchronize_outputs()
+
+
+def random_inputs(spec: ModelSpec, tokens: int, rows: int, text: int) -> dict[str, Array]:
     """Values for every input of denoise that RegionState does not own."""
     sizes = {"R": rows, "T": text}
     generator = np.random.default_rng(0)
@@ -70,13 +120,13 @@ def random_inputs(session: OnnxSession, spec: ModelSpec, tokens: int, rows: int,
 
 
 def step_kinds(
-    session: OnnxSession, spec: ModelSpec, side: int, rows: int, text: int
-) -> tuple[TokenLayout, dict[int, Binding]]:
+    session: Session, spec: ModelSpec, side: int, rows: int, text: int
+) -> tuple[TokenLayout, dict[int, Bound]]:
     """The layout of side x side patches, and a bound step for every ratio, by its active tokens."""
     layout = TokenLayout.of(spec, (side * spec.tokens.patch_size,) * 2)
     noise = np.random.default_rng(1).standard_normal((1, layout.channels, layout.height, layout.width), np.float32)
     state = RegionState(spec, layout, noise, rows, Keeps(rate=True, slope=False, curve=False))
-    conditions = random_inputs(session, spec, layout.tokens, rows, text)
+    conditions = random_inputs(spec, layout.tokens, rows, text)
     bindings = {}
     for ratio in RATIOS:
         active = layout.pinned + round(ratio * layout.patches)
@@ -85,22 +135,23 @@ def step_kinds(
     return layout, bindings
 
 
-def measure(bindings: dict[int, Binding], repeats: int) -> dict[int, float]:
-    """Median CPU seconds of every kind of step, run in turn."""
+def measure(bindings: dict[int, Bound], repeats: int, clock: Callable[[], float]) -> dict[int, float]:
+    """Median seconds of every kind of step, run in turn."""
     times: dict[int, list[float]] = {active: [] for active in bindings}
     for repeat in range(repeats + 1):
         for active, binding in bindings.items():
-            start = time.process_time()
+            start = clock()
             binding.run()
             if repeat:  # the first round warms up
-                times[active].append(time.process_time() - start)
+                times[active].append(clock() - start)
     return {active: float(np.median(t)) for active, t in times.items()}
 
 
-def cells(session: OnnxSession, spec: ModelSpec, side: int, rows: int, text: int, repeats: int) -> list[Cell]:
+def cells(session: Session, spec: ModelSpec, side: int, rows: int, text: int, repeats: int) -> list[Cell]:
     """All ratios at one number of patches."""
     layout, bindings = step_kinds(session, spec, side, rows, text)
-    seconds = measure(bindings, repeats)
+    clock = time.perf_counter if isinstance(session, CudaSession) else time.process_time
+    seconds = measure(bindings, repeats, clock)
 
     def flops(active: int) -> float:
         return step_flops(spec.layers, active, layout.tokens, rows, text, layout.patch_values)
@@ -116,7 +167,7 @@ def cells(session: OnnxSession, spec: ModelSpec, side: int, rows: int, text: int
 def show(results: list[Cell]) -> None:
     """Print the cells as a table."""
     table = Table(header_style="bold", box=None)
-    for name in ("patches", "ratio", "active/tokens", "CPU ms", "time ratio", "FLOP ratio", "efficiency"):
+    for name in ("patches", "ratio", "active/tokens", "ms", "time ratio", "FLOP ratio", "efficiency"):
         table.add_column(name, justify="right")
     for c in results:
         values = (f"{c.milliseconds:.1f}", *(f"{x:.3f}" for x in (c.time_ratio, c.flop_ratio, c.efficiency)))
@@ -131,6 +182,7 @@ def main(
     text: Annotated[int, typer.Option(help="Text tokens.")] = 32,
     repeats: Annotated[int, typer.Option(min=1)] = 9,
     threads: Annotated[int, typer.Option(min=1)] = 1,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the results here.")] = None,
 ) -> None:
     """Measure step efficiency on random weights."""
@@ -139,12 +191,14 @@ def main(
         torch.manual_seed(0)
         export_model(FlagDiT(MODELS[model]), directory, ExportOptions(dtype="float32"))
         spec = read_model(directory)
-        session = OnnxSession(directory / spec.graphs.denoise.file, threads)
+        graph = directory / spec.graphs.denoise.file
+        session = CudaSession(graph) if device == "cuda" else OnnxSession(graph, threads)
     results = [cell for side in sides or [16, 32] for cell in cells(session, spec, side, rows, text, repeats)]
     show(results)
     if json_path is not None:
         about = {
-            "command": f"benchmarks/steps.py --model {model} --rows {rows} --threads {threads} --repeats {repeats}",
+            "command": f"benchmarks/steps.py --model {model} --rows {rows} --threads {threads} --repeats {repeats} "
+            f"--device {device}",
             "onnxruntime": onnxruntime.__version__,
             "machine": platform.processor() or platform.machine(),
             "cores": os.cpu_count(),

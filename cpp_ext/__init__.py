@@ -7,6 +7,7 @@ Arrays are NumPy or DLPack, C-contiguous, all on one device, and are never copie
 
 from flagdit.cpp_ext._ext import (
     Evaluation,
+    GraphCache,
     SlotBuffers,
     Step,
     advance,
@@ -17,6 +18,7 @@ from flagdit.cpp_ext._ext import (
     plan_steps,
     refresh_capacity,
     select,
+    tick,
     with_cuda,
 )
 from flagdit.cpp_ext.arrays import Array
@@ -24,6 +26,7 @@ from flagdit.cpp_ext.arrays import Array
 __all__ = [
     "Array",
     "Evaluation",
+    "GraphCache",
     "SlotBuffers",
     "Step",
     "advance",
@@ -34,5 +37,6 @@ __all__ = [
     "plan_steps",
     "refresh_capacity",
     "select",
+    "tick",
     "with_cuda",
 ]

@@ -1,6 +1,6 @@
 """Region-adaptive sampling between engine calls: the C++/CUDA core."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import numpy
@@ -102,7 +102,7 @@ def plan_evaluations(steps: Sequence[Step], solver: str = 'euler') -> list[Evalu
     What the engine is called for: once a step, twice with 'midpoint' and 'heun'.
     """
 
-def advance(output: Array, guidance: Array, velocity: Array, latent: Array, tokens: Array, score: Array, age: Array, drops: Array, dt: float, pinned: int, channels: int, metric: str = 'std', last: bool = True, time: Array | None = None, rate: Array | None = None, slope: Array | None = None, curve: Array | None = None, span: Array | None = None, t: float = 0, next: float = 0, bend: float = 0, forecast: float = 0, keep_norm: bool = False, stream: int = 0) -> None:
+def advance(output: Array, guidance: Array, velocity: Array, latent: Array, tokens: Array, score: Array, age: Array, drops: Array, dt: float, pinned: int, channels: int, metric: str = 'std', last: bool = True, time: Array | None = None, rate: Array | None = None, slope: Array | None = None, curve: Array | None = None, span: Array | None = None, t: float = 0, next: float = 0, bend: float = 0, forecast: float = 0, keep_norm: bool = False, table: Array | None = None, row: Array | None = None, stream: int = 0) -> None:
     """
     Guide the head, move every patch along its velocity, score it; in place.
     """
@@ -112,10 +112,29 @@ def dilate(score: Array, token: Array, grid: Array, row: int, pinned: int, share
     Raise every score to a share of the highest among its eight neighbours; in place.
     """
 
-def select(score: Array, age: Array, drops: Array, token: Array, active: int, pinned: int, starvation: float, high: int, max_age: int, future: Array | None, swaps: Array, counts: Array, keys: Array, mode: str = 'corrected', stream: int = 0) -> None:
+def select(score: Array, age: Array, drops: Array, token: Array, active: int, pinned: int, starvation: float, high: int, max_age: int, future: Array | None, swaps: Array, counts: Array, keys: Array, mode: str = 'corrected', row: Array | None = None, stream: int = 0) -> None:
     """
     Choose the next head; writes the swaps (B, N, 2) and counts (B,) that lead to it.
     """
+
+def tick(row: Array, stream: int = 0) -> None:
+    """
+    Go on to the next row of the tables that `advance` and `select` read; in place.
+    """
+
+class GraphCache:
+    """
+    CUDA graphs by key, at most `capacity`; the least recently used one goes.
+    """
+
+    def __init__(self, capacity: int) -> None: ...
+
+    def run(self, key: int, stream: int, record: Callable[[], None]) -> None:
+        """
+        Do on the stream what record() enqueues on it, which is called if the key is new.
+        """
+
+    def __len__(self) -> int: ...
 
 class SlotBuffers:
     """The per-slot arrays (N, rows, ...) of one run; keeps them alive."""

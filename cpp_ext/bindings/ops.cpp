@@ -1,7 +1,9 @@
+#include <nanobind/stl/function.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <functional>
 #include <optional>
 #include <stdexcept>
 #include <utility>
@@ -10,8 +12,10 @@
 #include "arrays.h"
 #include "flagdit/advance.h"
 #include "flagdit/dilate.h"
+#include "flagdit/graph.h"
 #include "flagdit/repartition.h"
 #include "flagdit/select.h"
+#include "flagdit/tick.h"
 
 namespace flagdit::python {
 namespace {
@@ -58,13 +62,24 @@ std::optional<History> to_history(const HistoryArrays& arrays, float t, float ne
   return std::nullopt;
 }
 
+std::optional<StepTable> to_table(const std::optional<ConstArray>& table,
+                                  const std::optional<ConstArray>& row) {
+  if (table.has_value() != row.has_value()) {
+    throw std::invalid_argument("advance: table, row: got one of them, allowed both or none");
+  }
+  if (!table) return std::nullopt;
+  return StepTable{to_tensor("advance: table", *table), to_tensor("advance: row", *row)};
+}
+
 void advance_arrays(const ConstArray& output, const ConstArray& guidance, const Array& velocity,
                     const Array& latent, const Array& tokens, const Array& score, const Array& age,
                     const Array& drops, float dt, int64_t pinned, int64_t channels,
                     const std::string& metric, bool last, const std::optional<Array>& time,
                     const std::optional<Array>& rate, const std::optional<Array>& slope,
                     const std::optional<Array>& curve, const std::optional<Array>& span, float t,
-                    float next, float bend, float forecast, bool keep_norm, uintptr_t stream) {
+                    float next, float bend, float forecast, bool keep_norm,
+                    const std::optional<ConstArray>& table, const std::optional<ConstArray>& row,
+                    uintptr_t stream) {
   const AdvanceArgs args{
       to_tensor("advance: output", output),
       to_tensor("advance: guidance", guidance),
@@ -79,7 +94,8 @@ void advance_arrays(const ConstArray& output, const ConstArray& guidance, const 
       channels,
       to_metric(metric),
       last,
-      to_history({time, rate, slope, curve, span}, t, next, bend, forecast, keep_norm)};
+      to_history({time, rate, slope, curve, span}, t, next, bend, forecast, keep_norm),
+      to_table(table, row)};
   nb::gil_scoped_release release;
   advance(args, to_stream(stream));
 }
@@ -100,7 +116,8 @@ void select_arrays(const ConstArray& score, const ConstArray& age, const ConstAr
                    const ConstArray& token, int64_t active, int64_t pinned, float starvation,
                    int64_t high, int64_t max_age, const std::optional<ConstArray>& future,
                    const Array& swaps, const Array& counts, const Array& keys,
-                   const std::string& mode, uintptr_t stream) {
+                   const std::string& mode, const std::optional<ConstArray>& row,
+                   uintptr_t stream) {
   const SelectArgs args{to_tensor("select: score", score),
                         to_tensor("select: age", age),
                         to_tensor("select: drops", drops),
@@ -114,9 +131,15 @@ void select_arrays(const ConstArray& score, const ConstArray& age, const ConstAr
                         starvation,
                         high,
                         max_age,
-                        to_mode("select", mode)};
+                        to_mode("select", mode),
+                        row ? std::optional(to_tensor("select: row", *row)) : std::nullopt};
   nb::gil_scoped_release release;
   select(args, to_stream(stream));
+}
+
+void run_graph(GraphCache& self, uint64_t key, uintptr_t stream,
+               const std::function<void()>& record) {
+  self.run(key, to_stream(stream), record);
 }
 
 // The core's SlotBuffers does not own its arrays; Python expects that they stay alive.
@@ -165,14 +188,17 @@ constexpr const char* kAdvance =
     "metric: str = 'std', last: bool = True, time: Array | None = None, rate: Array | None = None, "
     "slope: Array | None = None, curve: Array | None = None, span: Array | None = None, "
     "t: float = 0, next: float = 0, bend: float = 0, forecast: float = 0, "
-    "keep_norm: bool = False, stream: int = 0) -> None";
+    "keep_norm: bool = False, table: Array | None = None, row: Array | None = None, "
+    "stream: int = 0) -> None";
 constexpr const char* kDilate =
     "def dilate(score: Array, token: Array, grid: Array, row: int, pinned: int, share: float, "
     "stream: int = 0) -> None";
 constexpr const char* kSelect =
     "def select(score: Array, age: Array, drops: Array, token: Array, active: int, pinned: int, "
     "starvation: float, high: int, max_age: int, future: Array | None, swaps: Array, "
-    "counts: Array, keys: Array, mode: str = 'corrected', stream: int = 0) -> None";
+    "counts: Array, keys: Array, mode: str = 'corrected', row: Array | None = None, "
+    "stream: int = 0) -> None";
+constexpr const char* kTick = "def tick(row: Array, stream: int = 0) -> None";
 constexpr const char* kInit = "def __init__(self, arrays: Sequence[Array], samples: int) -> None";
 constexpr const char* kSwap =
     "def swap(self, swaps: Array, counts: Array, stream: int = 0) -> None";
@@ -185,14 +211,28 @@ void register_ops(nb::module_& m) {
         "metric"_a = "std", "last"_a = true, "time"_a = nb::none(), "rate"_a = nb::none(),
         "slope"_a = nb::none(), "curve"_a = nb::none(), "span"_a = nb::none(), "t"_a = 0.0f,
         "next"_a = 0.0f, "bend"_a = 0.0f, "forecast"_a = 0.0f, "keep_norm"_a = false,
-        "stream"_a = 0, "Guide the head, move every patch along its velocity, score it; in place.");
+        "table"_a = nb::none(), "row"_a = nb::none(), "stream"_a = 0,
+        "Guide the head, move every patch along its velocity, score it; in place.");
   m.def("dilate", &dilate_arrays, nb::sig(kDilate), "score"_a, "token"_a, "grid"_a, "row"_a,
         "pinned"_a, "share"_a, "stream"_a = 0,
         "Raise every score to a share of the highest among its eight neighbours; in place.");
   m.def("select", &select_arrays, nb::sig(kSelect), "score"_a, "age"_a, "drops"_a, "token"_a,
         "active"_a, "pinned"_a, "starvation"_a, "high"_a, "max_age"_a, "future"_a.none(), "swaps"_a,
-        "counts"_a, "keys"_a, "mode"_a = "corrected", "stream"_a = 0,
+        "counts"_a, "keys"_a, "mode"_a = "corrected", "row"_a = nb::none(), "stream"_a = 0,
         "Choose the next head; writes the swaps (B, N, 2) and counts (B,) that lead to it.");
+  m.def(
+      "tick",
+      [](const Array& row, uintptr_t stream) {
+        tick(to_tensor("tick: row", row), to_stream(stream));
+      },
+      nb::sig(kTick), "row"_a, "stream"_a = 0,
+      "Go on to the next row of the tables that `advance` and `select` read; in place.");
+  nb::class_<GraphCache>(
+      m, "GraphCache", "CUDA graphs by key, at most `capacity`; the least recently used one goes.")
+      .def(nb::init<size_t>(), "capacity"_a)
+      .def("run", &run_graph, "key"_a, "stream"_a, "record"_a,
+           "Do on the stream what record() enqueues on it, which is called if the key is new.")
+      .def("__len__", &GraphCache::size);
   nb::class_<OwnedSlotBuffers>(m, "SlotBuffers",
                                "The per-slot arrays (N, rows, ...) of one run; keeps them alive.")
       .def("__init__", &init_slots, nb::sig(kInit), "arrays"_a, "samples"_a)

@@ -1,5 +1,6 @@
 #include "flagdit/advance.h"
 
+#include <algorithm>
 #include <cmath>
 #include <optional>
 #include <string>
@@ -55,6 +56,21 @@ void check_history(const History& history, const Shape& state, const Shape& scal
   }
 }
 
+void check_table(const AdvanceArgs& args, Device device) {
+  const Tensor& numbers = args.table->numbers;
+  check_rank("advance: table", numbers, 2);
+  check_tensor("advance: table", numbers, DType::f32, {std::max<int64_t>(numbers.shape[0], 1), 4},
+               device);
+  check_tensor("advance: row", args.table->row, DType::i32, {1}, device);
+  const History none{}, &history = args.history ? *args.history : none;
+  if (args.dt != 0.0f || history.t != 0.0f || history.next != 0.0f || history.bend != 0.0f) {
+    refuse("advance: dt, t, next, bend",
+           std::to_string(args.dt) + ", " + std::to_string(history.t) + ", " +
+               std::to_string(history.next) + ", " + std::to_string(history.bend),
+           "0 with a table");
+  }
+}
+
 void check(const AdvanceArgs& args) {
   check_output(args);
   check_rank("advance: velocity", args.velocity, 3);
@@ -75,6 +91,7 @@ void check(const AdvanceArgs& args) {
   } else if (args.metric == Metric::change) {
     refuse("advance: history", "none", "a history with the metric change");
   }
+  if (args.table) check_table(args, device);
 }
 
 void add_history(AdvanceKernel& kernel, const History& history) {
@@ -115,6 +132,10 @@ void advance(const AdvanceArgs& args, Stream stream) {
   kernel.metric = args.metric;
   kernel.last = args.last;
   if (args.history) add_history(kernel, *args.history);
+  if (args.table) {
+    kernel.numbers = args.table->numbers.as<float>();
+    kernel.row = {args.table->row.as<int32_t>(), args.table->numbers.shape[0]};
+  }
   if (args.output.device == Device::cpu) {
     advance_cpu(kernel);
   } else {

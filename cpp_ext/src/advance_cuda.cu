@@ -110,13 +110,15 @@ __device__ Course tail_course(const AdvanceKernel& k, const Place& place, int la
     of.dd += d * d;
   }
   of = {sum_lanes(of.vv, lanes), sum_lanes(of.vd, lanes), sum_lanes(of.dd, lanes)};
+  __syncwarp();  // these reads come before other lanes' writes; shuffles alone do not order memory
   return clamp(k, course, of);
 }
 
 // A group of `lanes` threads, a power of two up to a warp, has one token; a lane has every
 // lanes-th pixel of it. Neighbouring lanes read neighbouring pixels.
 template <typename T>
-__global__ void __launch_bounds__(kThreads) advance_tokens(AdvanceKernel k, int lanes) {
+__global__ void __launch_bounds__(kThreads) advance_tokens(AdvanceKernel kernel, int lanes) {
+  const AdvanceKernel k = at_row(kernel);
   const int64_t thread = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   const int64_t at = k.pinned * k.samples + thread / lanes;
   const int lane = static_cast<int>(thread % lanes);
@@ -133,8 +135,8 @@ __global__ void __launch_bounds__(kThreads) advance_tokens(AdvanceKernel k, int 
     for (int64_t pixel = lane; pixel < pixels; pixel += lanes) {
       float sum = 0.0f, squares = 0.0f;
       for (int64_t c = 0; c < k.channels; ++c) {
-        const float velocity = advance_value<T>(k, place, c * pixels + pixel, tail, course, gap,
-                                                span, &missed);
+        const float velocity =
+            advance_value<T>(k, place, c * pixels + pixel, tail, course, gap, span, &missed);
         sum += velocity;
         squares += velocity * velocity;
       }
@@ -143,9 +145,10 @@ __global__ void __launch_bounds__(kThreads) advance_tokens(AdvanceKernel k, int 
   }
   score = sum_lanes(score, lanes);
   missed = sum_lanes(missed, lanes);
+  __syncwarp();  // all lanes have read the token's old times
   if (!place.inside || lane != 0) return;
   if (k.metric != Metric::change) k.score[at] = score / static_cast<float>(pixels);
-  settle(k, at, place.head, gap, missed);  // every lane has read the old times before the sums
+  settle(k, at, place.head, gap, missed);
 }
 
 int lanes_for(int64_t pixels) {

@@ -6,6 +6,7 @@
 
 #include "flagdit/advance.h"
 #include "host_device.h"
+#include "tick_kernel.h"
 
 namespace flagdit {
 
@@ -23,12 +24,25 @@ struct AdvanceKernel {
   float* slope;           // (N, B, P) or null
   float* curve;           // (N, B, P) or null
   float* span;            // (N, B) or null
+  const float* numbers;   // (E, 4) or null; its row is dt, t, next, bend
+  Row row;
   float dt, t, next, bend, forecast;
   int64_t slots, active, pinned, samples, branches, values, channels;
   Metric metric;
   bool keep_norm;
   bool last;
 };
+
+// The kernel of this evaluation.
+FLAGDIT_HOST_DEVICE inline AdvanceKernel at_row(AdvanceKernel k) {
+  if (k.numbers == nullptr) return k;
+  const float* numbers = k.numbers + 4 * current(k.row);
+  k.dt = numbers[0];
+  k.t = numbers[1];
+  k.next = numbers[2];
+  k.bend = numbers[3];
+  return k;
+}
 
 // What a token moves along: gain * (velocity + linear * slope + quadratic * curve), and the
 // latent's way along slope and curve besides. Without history: its velocity.

@@ -1,8 +1,8 @@
 // What `dilate` hands to a backend: raw pointers, sizes, checked.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
-#include <limits>
 
 #include "flagdit/dilate.h"
 #include "host_device.h"
@@ -24,7 +24,7 @@ FLAGDIT_HOST_DEVICE inline float* cell(const DilateKernel& k, int64_t slot, int6
 // A pinned token lends nothing: no score is below this.
 FLAGDIT_HOST_DEVICE inline void lay_out(const DilateKernel& k, int64_t slot, int64_t sample) {
   const float own = k.score[slot * k.samples + sample];
-  *cell(k, slot, sample) = slot < k.pinned ? -std::numeric_limits<float>::infinity() : own;
+  *cell(k, slot, sample) = slot < k.pinned ? -INFINITY : own;
 }
 
 FLAGDIT_HOST_DEVICE inline void spread(const DilateKernel& k, int64_t slot, int64_t sample) {

@@ -4,15 +4,18 @@
 
 #include "advance_kernel.h"
 #include "dilate_kernel.h"
+#include "graph_kernel.h"
 #include "repartition_kernel.h"
 #include "select_rule.h"
+#include "tick_kernel.h"
 
 namespace flagdit {
 namespace {
 
 [[noreturn]] void absent(const std::string& op) {
-  throw std::runtime_error(op + ": got arrays on cuda, but this build has no CUDA kernels; " +
-                           "configure with -DFLAGDIT_CUDA=ON");
+  throw std::runtime_error(op +
+                           ": needs CUDA, and this build has no CUDA kernels; configure with " +
+                           "-DFLAGDIT_CUDA=ON");
 }
 
 }  // namespace
@@ -24,5 +27,8 @@ void dilate_cuda(const DilateKernel&, Stream) { absent("dilate"); }
 void select_cuda(const SelectKernel&, Stream) { absent("select"); }
 void repartition_cuda(const RepartitionKernel&, Stream) { absent("swap"); }
 std::shared_ptr<const void> upload_cuda(const std::vector<SlotBuffer>&) { absent("SlotBuffers"); }
+void tick_cuda(int32_t*, Stream) { absent("tick"); }
+std::shared_ptr<void> capture_cuda(Stream, const std::function<void()>&) { absent("GraphCache"); }
+void replay_cuda(void*, Stream) { absent("GraphCache"); }
 
 }  // namespace flagdit

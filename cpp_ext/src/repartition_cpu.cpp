@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cstring>
 #include <string>
 
 #include "check.h"
@@ -21,10 +22,16 @@ void check_swaps(const RepartitionKernel& k) {
   }
 }
 
-void exchange(const SlotBuffer& buffer, int64_t row, int32_t i, int32_t j) {
-  std::byte* a = buffer.data + (i * buffer.rows + row) * buffer.row_bytes;
-  std::byte* b = buffer.data + (j * buffer.rows + row) * buffer.row_bytes;
-  if (a != b) std::swap_ranges(a, a + buffer.row_bytes, b);
+// By blocks: two ranges that a compiler must take to overlap are swapped byte by byte.
+void exchange(std::byte* a, std::byte* b, int64_t bytes) {
+  constexpr int64_t kBlock = 256;
+  std::byte held[kBlock];
+  for (; bytes >= kBlock; bytes -= kBlock, a += kBlock, b += kBlock) {
+    std::memcpy(held, a, kBlock);
+    std::memcpy(a, b, kBlock);
+    std::memcpy(b, held, kBlock);
+  }
+  std::swap_ranges(a, a + bytes, b);
 }
 
 }  // namespace
@@ -33,11 +40,15 @@ void repartition_cpu(const RepartitionKernel& k) {
   check_swaps(k);
   for (int64_t n = 0; n < k.count; ++n) {
     const SlotBuffer& buffer = k.buffers[n];
-    for (int64_t row = 0; row < buffer.rows; ++row) {
-      const int64_t sample = row % k.samples;
+    for (int64_t sample = 0; sample < k.samples; ++sample) {
       const int32_t* swaps = k.swaps + sample * k.slots * 2;
       for (int64_t s = 0; s < k.counts[sample]; ++s) {
-        exchange(buffer, row, swaps[2 * s], swaps[2 * s + 1]);
+        const int64_t i = swaps[2 * s], j = swaps[2 * s + 1];
+        if (i == j) continue;
+        for (int64_t row = sample; row < buffer.rows; row += k.samples) {
+          exchange(buffer.data + (i * buffer.rows + row) * buffer.row_bytes,
+                   buffer.data + (j * buffer.rows + row) * buffer.row_bytes, buffer.row_bytes);
+        }
       }
     }
   }

@@ -1,5 +1,6 @@
 #include "flagdit/select.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <string>
@@ -21,6 +22,15 @@ void check_options(const SelectArgs& args, int64_t slots) {
   check_range("select: high", args.high, 0, slots - args.active);
 }
 
+void check_future(const SelectArgs& args, Device device) {
+  const int64_t width = args.max_age + 1;
+  if (!args.row) return check_tensor("select: future", args.future, DType::i32, {width}, device);
+  check_rank("select: future", args.future, 2);
+  const int64_t rows = std::max<int64_t>(args.future.shape[0], 1);
+  check_tensor("select: future", args.future, DType::i32, {rows, width}, device);
+  check_tensor("select: row", *args.row, DType::i32, {1}, device);
+}
+
 void check(const SelectArgs& args) {
   check_rank("select: score", args.score, 2);
   const int64_t slots = args.score.shape[0], samples = args.score.shape[1];
@@ -34,7 +44,7 @@ void check(const SelectArgs& args) {
   check_tensor("select: counts", args.counts, DType::i32, {samples}, device);
   check_tensor("select: keys", args.keys, DType::u64, {samples, slots}, device);
   if (args.max_age >= 0) {
-    check_tensor("select: future", args.future, DType::i32, {args.max_age + 1}, device);
+    check_future(args, device);
   }
 }
 
@@ -48,6 +58,7 @@ void select(const SelectArgs& args, Stream stream) {
   kernel.drops = args.drops.as<int32_t>();
   kernel.token = args.token.as<int32_t>();
   kernel.future = args.future.as<int32_t>();
+  if (args.row) kernel.row = {args.row->as<int32_t>(), args.future.shape[0]};
   kernel.swaps = args.swaps.as<int32_t>();
   kernel.counts = args.counts.as<int32_t>();
   kernel.keys = args.keys.as<uint64_t>();

@@ -22,7 +22,7 @@ Forced find_forced(const SelectKernel& k, int64_t sample) {
     const int32_t age = clamp_age(load_token(k, sample, slot).age, k.max_age);
     ++count[static_cast<size_t>(age)];
   }
-  return count_forced(count.data(), k.future, k.max_age, k.active - k.pinned);
+  return count_forced(count.data(), future_row(k), k.max_age, k.active - k.pinned);
 }
 
 // The key of the rank-th candidate (from 1), or 0 for none.

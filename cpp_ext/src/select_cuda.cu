@@ -57,7 +57,7 @@ __device__ Forced find_forced(const SelectKernel& k, int64_t sample, Shared& sha
   }
   __syncthreads();
   if (threadIdx.x == 0) {
-    shared.forced = count_forced(shared.ages, k.future, k.max_age, k.active - k.pinned);
+    shared.forced = count_forced(shared.ages, future_row(k), k.max_age, k.active - k.pinned);
   }
   __syncthreads();
   return shared.forced;
@@ -87,12 +87,32 @@ __device__ void count_bins(const SelectKernel& k, int64_t sample, int shift, Sha
   __syncthreads();
 }
 
+__device__ int32_t sum_up_to(int32_t value, int lane) {
+  for (int offset = 1; offset < kWarp; offset *= 2) {
+    const int32_t below = __shfl_up_sync(0xffffffffu, value, offset);
+    if (lane >= offset) value += below;
+  }
+  return value;
+}
+
+// Extends the prefix by the bin that the rank falls into. One warp looks for it, each lane in its
+// share of the bins, and one lane finds it: the bins hold `rank` keys or more.
 __device__ void descend(Shared& shared) {
-  if (threadIdx.x == 0) {
-    int bin = 0;
-    while (bin < kBins - 1 && shared.rank > shared.bins[bin]) shared.rank -= shared.bins[bin++];
-    shared.prefix = shared.prefix << kBits | bin;
-    shared.unique = shared.bins[bin] == 1;
+  constexpr int kShare = kBins / kWarp;
+  if (threadIdx.x < kWarp) {
+    const int first = threadIdx.x * kShare;
+    int32_t own = 0;
+    for (int bin = first; bin < first + kShare; ++bin) own += shared.bins[bin];
+    const int64_t rank = shared.rank, last = sum_up_to(own, threadIdx.x);
+    __syncwarp();  // all lanes have read the rank
+    if (rank > last - own && rank <= last) {
+      int64_t left = rank - (last - own);
+      int bin = first;
+      while (left > shared.bins[bin]) left -= shared.bins[bin++];
+      shared.rank = left;
+      shared.prefix = shared.prefix << kBits | bin;
+      shared.unique = shared.bins[bin] == 1;
+    }
   }
   __syncthreads();
 }
@@ -156,7 +176,7 @@ __device__ int32_t list_slots(const SelectKernel& k, const CudaRule& rule, int64
     const int64_t slot = tile + threadIdx.x;
     const bool listed = slot < last && rule.is_active(load_token(k, sample, slot)) == active;
     int32_t total = 0;
-    const int32_t at = count + count_before(listed, total, warps);
+    const int64_t at = count + count_before(listed, total, warps);
     if (listed && at < k.slots) out[2 * at] = static_cast<int32_t>(slot);
     count += total;
   }

@@ -8,6 +8,7 @@
 
 #include "flagdit/select.h"
 #include "host_device.h"
+#include "tick_kernel.h"
 
 namespace flagdit {
 
@@ -18,7 +19,8 @@ struct SelectKernel {
   const int32_t* age;     // (N, B)
   const int32_t* drops;   // (N, B)
   const int32_t* token;   // (N, B)
-  const int32_t* future;  // (max_age + 1,)
+  const int32_t* future;  // (E, max_age + 1)
+  Row row;                // of future
   int32_t* swaps;         // (B, N, 2)
   int32_t* counts;        // (B,)
   uint64_t* keys;         // (B, N)
@@ -75,6 +77,10 @@ FLAGDIT_HOST_DEVICE inline uint64_t make_key(Order order, float score, int32_t i
   if (score != score) bits = order == Order::low ? UINT32_MAX : 0;
   const uint64_t ascending = uint64_t{bits} << 32 | static_cast<uint32_t>(id);
   return order == Order::high ? ~ascending : ascending;
+}
+
+FLAGDIT_HOST_DEVICE inline const int32_t* future_row(const SelectKernel& k) {
+  return k.future + current(k.row) * (k.max_age + 1);
 }
 
 FLAGDIT_HOST_DEVICE inline int32_t clamp_age(int32_t age, int32_t max_age) {

@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "flagdit/tensor.h"
+#include "flagdit/tick.h"
 
 namespace flagdit {
 
@@ -53,6 +54,7 @@ struct AdvanceArgs {
   Metric metric;
   bool last = true;  // of the step's evaluations: ages count steps
   std::optional<History> history{};
+  std::optional<StepTable> table{};  // its row replaces dt, t, next and bend, which are 0 then
 };
 
 void advance(const AdvanceArgs& args, Stream stream);

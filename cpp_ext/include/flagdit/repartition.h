@@ -25,7 +25,8 @@ class SlotBuffers {
   SlotBuffers(std::vector<SlotBuffer> buffers, int64_t slots, int64_t samples, Device device);
 
   // Exchanges row r of slots i and j for every (i, j) in swaps[b, :counts[b]] and every row r of
-  // sample b, in place. Its own inverse. swaps: (B, N, 2) i32, counts: (B,) i32, as from select.
+  // sample b, in place. Its own inverse. swaps: (B, N, 2) i32, counts: (B,) i32, as from select: a
+  // slot is in one swap at most, since CUDA does them all at once.
   // Slots outside 0..N-1 throw on CPU; a CUDA kernel cannot, and skips them.
   void swap(const Tensor& swaps, const Tensor& counts, Stream stream) const;
 
