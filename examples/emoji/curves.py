@@ -25,6 +25,8 @@ def main(
     """Loss in training and on held-out scenes, over minutes of training."""
     figure, axes = plt.subplots(figsize=(7, 3.2), constrained_layout=True)
     for resolution, colour in ((64, "tab:orange"), (128, "tab:blue")):
+        if not read(run, "loss", resolution)[0]:
+            continue
         axes.plot(*read(run, "loss", resolution), color=colour, alpha=0.4, label=f"training, {resolution} px")
         axes.plot(*read(run, "held_out", resolution), "o-", color=colour, label=f"held out, {resolution} px")
     axes.set(xlabel="minutes of training (2 CPU cores)", ylabel="flow-matching loss", yscale="log")

@@ -1,4 +1,4 @@
-"""A sheet of pictures from a bundle: `python examples/emoji/showcase.py --out sheet.png`."""
+"""A sheet of pictures from a bundle: `python examples/emoji/showcase.py --out sheet.jpg`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,8 +8,11 @@ from PIL import Image, ImageDraw, ImageFont
 from rich.progress import track
 
 from flagdit.engine import Pipeline
+from flagdit.engine.bundle import staged
+from flagdit.engine.commands.common import check_writable
 
 HERE = Path(__file__).parent
+PICTURES = {".png": "PNG", ".jpg": "JPEG", ".webp": "WEBP"}
 CELL, MARGIN, LINE = 128, 6, 12
 
 
@@ -37,7 +40,7 @@ def sheet(pictures: list[Image.Image], titles: list[str], columns: int) -> Image
 
 
 def main(
-    out: Annotated[Path, typer.Option(help="The PNG to write.")],
+    out: Annotated[Path, typer.Option(help="The picture to write: PNG, JPEG or WebP by its name.")],
     bundle: Annotated[str, typer.Option(help="A bundle of the demo.")] = "demo",
     prompts: Annotated[Path, typer.Option(help="One prompt a line.")] = HERE / "showcase.txt",
     preset: Annotated[str, typer.Option(help="quality, balanced or fast.")] = "balanced",
@@ -46,14 +49,14 @@ def main(
     threads: Annotated[int | None, typer.Option(min=1)] = None,
 ) -> None:
     """Paint every prompt with seed 0, 1, 2, ... in the order of the file; nothing is picked."""
+    check_writable(out, tuple(PICTURES))
     texts = prompts.read_text().splitlines()
     pipeline = Pipeline.load(bundle, threads=threads)
     pictures: list[Image.Image] = []
     for first in track(range(0, len(texts), batch), "painting"):
         pictures += pipeline(prompts=texts[first : first + batch], seed=first, preset=preset).images
-    beside = out.with_suffix(".partial.png")
-    sheet(pictures, texts, columns).save(beside, "PNG", optimize=True)
-    beside.replace(out)
+    with staged(out) as part:
+        sheet(pictures, texts, columns).save(part, PICTURES[out.suffix.lower()], quality=88)
 
 
 if __name__ == "__main__":
