@@ -60,7 +60,7 @@ def test_the_benchmark_measures_all(pipeline: Pipeline) -> None:
     by_name = {one.name: one for one in rows}
     assert len(by_name) == 7 and before["tokens"] == 72 and before["compiler_seconds"] is None
     assert by_name[peers.FP32].ratio == 1
-    assert by_name[peers.FP32].psnr_twin > 90 and by_name[f"{peers.FP32}, RAS 0.25"].psnr_twin > 90
+    assert by_name[peers.FP32].psnr_twin > 90 and by_name[peers.FP32_RAS].psnr_twin > 90
     assert 20 < by_name[peers.BF16].psnr_twin < 90
     assert [one.name for one in rows if one.regions is None] == [peers.FP32, peers.BF16, peers.OURS]
     for regions in (one.regions for one in rows if one.regions):
