@@ -40,9 +40,9 @@ class RasConfig:
         ratio's share in the middle of the run; 0 and 0 keep the ratio. The paper's example is 256 and 4 of 4096.
     warmup: dense steps at the start.
     end: the last step that may leave patches out; later ones are dense. None is the end of the run.
-    resets: later dense steps. None places two, at .4 and .733 of the run, which is 12 and 22 of 30 as in the paper;
-        below 20 steps one in the middle of the rest, which its ablation found enough. Paper mode: 12 and 22 if the
-        run has both.
+    resets: later dense steps; negative ones count from the end, -1 is the last step. None places two, at .4 and .733 of
+        the run, which is 12 and 22 of 30 as in the paper; below 20 steps one in the middle of the rest, which its
+        ablation found enough. Paper mode: 12 and 22 if the run has both.
     metric: what ranks the regions. "change": how far the velocity will be off if it is kept, from how fast it changed;
         "std" over channels (the paper's) or "l2" of the velocity. None is "change", in paper mode "std".
     high_ratio: share of the cached patches taken from the high end of the ranking. None is 1 as in the paper's code,
@@ -99,7 +99,7 @@ class RasConfig:
     def resets_of(self, steps: int) -> list[int]:
         """The reset steps of a run; the default leaves out those that fall into the warm-up."""
         if self.resets is not None:
-            return list(self.resets)
+            return sorted({r + steps if -steps <= r < 0 else r for r in self.resets})
         if self.mode == "paper" and steps > max(PAPER_RESETS):
             return list(PAPER_RESETS)
         if steps >= 20:

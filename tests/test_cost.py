@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from flagdit.engine.cost import price, step_flops
+from flagdit.engine.errors import RequestError
 from flagdit.engine.manifest import Layers
 from flagdit.engine.pipeline import Pipeline
 from flagdit.engine.ras import RasConfig, Solver, make_plan
@@ -63,3 +64,15 @@ def test_default_resets_scale_with_the_steps() -> None:
     assert RasConfig().resets_of(14) == [9]
     assert RasConfig().resets_of(5) == []
     assert RasConfig(resets=(5,)).resets_of(30) == [5]
+
+
+def test_negative_resets_count_from_the_end() -> None:
+    assert RasConfig(resets=(-1, 7)).resets_of(30) == [7, 29]
+    assert RasConfig(resets=(-1, 9)).resets_of(10) == [9]
+    assert [step.dense for step in make_plan(RasConfig(resets=(-1,)), 7, 72, 8).steps] == [True] * 4 + [
+        False,
+        False,
+        True,
+    ]
+    with pytest.raises(RequestError, match="resets of a plan with 7 steps: got -8"):
+        make_plan(RasConfig(resets=(-8,)), 7, 72, 8)
