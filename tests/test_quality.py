@@ -12,7 +12,6 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-pytest.importorskip("resvg_py", reason="the example's icons.py renders SVGs with it")
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 sys.path.append(str(BENCHMARKS))
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import resvg_py
 from PIL import Image
 from rich.progress import track
 
@@ -81,6 +80,8 @@ def icon_names(root: Path) -> dict[str, str]:
 
 def rasterise(path: Path) -> Image.Image:
     """One SVG as a square premultiplied image of RENDER_SIZE."""
+    import resvg_py  # needed here only: what was rasterised can be used without it
+
     png = resvg_py.svg_to_bytes(svg_path=str(path), width=RENDER_SIZE, height=RENDER_SIZE)
     return Image.open(io.BytesIO(bytes(png))).convert("RGBA").convert("RGBa")
 
