@@ -1,4 +1,4 @@
-"""A picture of what the time buys: the same prompts and seeds, one row a setting, all rows but the first at equal cost.
+"""A picture of what the time buys: the same prompts and seeds, one row a setting, all rows but the first at about equal cost.
 
 python benchmarks/compare.py --out compare.jpg
 """
@@ -26,7 +26,7 @@ SETTINGS = {
     "RAS as published, 30 steps": (30, "euler", RasConfig(ratio=0.25, mode="paper")),
     "flagdit, balanced, 30 steps": (BASE.steps, BASE.solver, BASE.ras),
 }
-"""The lower four cost 43 to 45 % of 30 dense steps."""
+"""The lower four cost 43 to 46 % of 30 dense steps."""
 PICTURES = {".png": "PNG", ".jpg": "JPEG", ".webp": "WEBP"}
 CELL, MARGIN, LABEL = 112, 6, 20
 
