@@ -1,4 +1,4 @@
-"""A picture of what the time buys: the same prompts and seeds, one row a setting, all but the first at about equal cost.
+"""A picture of what the time buys: same prompts and seeds, one row a setting, all but the first at about equal cost.
 
 python benchmarks/compare.py --out compare.jpg
 """
