@@ -58,7 +58,7 @@ class Graphs(Spec):
 class Weights(Spec):
     file: FileName
     sha256: Digest
-    dtype: Literal["float32", "float16", "bfloat16"]
+    dtype: Literal["float32", "float16", "bfloat16", "int8"]
     parameters: Annotated[int, Field(ge=1)]
 
 
@@ -147,15 +147,15 @@ class Profile(Spec):
 
 
 class Engine(Spec):
-    """One graph compiled for one target. It runs only where the versions and the architectures match."""
+    """One graph compiled for one target. A GPU's runs only where the versions and the architectures match."""
 
     graph: Literal["condition", "denoise", "text_encoder", "decode"]
     file: FileName
-    target: Literal["tensorrt-rtx", "tensorrt"]
+    target: Literal["tensorrt-rtx", "tensorrt", "onnxruntime"]
     version: str
-    architectures: tuple[int, ...]  # compute capabilities times ten: 89 is 8.9
+    architectures: tuple[int, ...]  # compute capabilities times ten: 89 is 8.9; none of a CPU's
     platform: str
-    precision: Literal["float32", "float16", "bfloat16"]
+    precision: Literal["float32", "float16", "bfloat16", "int8"]
     profiles: tuple[dict[str, Profile], ...]
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import get_args
 
 from flagdit.engine.bundle import Bundle
+from flagdit.engine.cpu import multiplies_int8
 from flagdit.engine.errors import BackendError, RequestError
 from flagdit.engine.layout import Ntk
-from flagdit.engine.manifest import Graph
+from flagdit.engine.manifest import Engine, Graph, Manifest
 from flagdit.engine.presets import DEFAULT, default_solver
 from flagdit.engine.presets import preset as find_preset
 from flagdit.engine.ras import RasConfig, Solver
-from flagdit.engine.run import Preview, Request, Result, Run, Stages
+from flagdit.engine.run import Precision, Preview, Request, Result, Run, Stages
 from flagdit.engine.session import OnnxSession
 from flagdit.engine.text import TextEncoder
 
@@ -20,23 +22,33 @@ from flagdit.engine.text import TextEncoder
 class Pipeline:
     """A loaded bundle. It holds no state of a run: share it between threads as you like."""
 
-    def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
-        spec = bundle.model
+    def __init__(self, bundle: Bundle, threads: int | None = None, precision: Precision | None = None) -> None:
+        """See `load`, which takes the path of a bundle."""
+        spec, engine = bundle.model, choose(bundle.manifest, precision)
         if spec.text is None or spec.graphs.text_encoder is None:
             raise BackendError("the bundle has no text encoder; export the model with --text-encoder")
         self.bundle, self.spec = bundle, spec
 
-        def session(graph: Graph) -> OnnxSession:
+        def session(graph: Graph | Engine) -> OnnxSession:
             return OnnxSession(bundle.path(graph.file), threads)
 
         tokenizer = bundle.path(spec.text.tokenizer)
         text = TextEncoder(session(spec.graphs.text_encoder), tokenizer, spec.text.max_tokens)
-        self.stages = Stages(spec, text, session(spec.graphs.condition), session(spec.graphs.denoise))
+        self.precision: Precision = "float32" if engine is None else "int8"
+        denoise = session(engine or spec.graphs.denoise)
+        self.stages = Stages(spec, text, session(spec.graphs.condition), denoise, self.precision)
 
     @classmethod
-    def load(cls, bundle: Path | str = "demo", *, threads: int | None = None) -> Pipeline:
-        """Load a bundle directory, or the "demo". Raises BundleError if it is missing or damaged."""
-        return cls(Bundle.load(bundle), threads)
+    def load(
+        cls, bundle: Path | str = "demo", *, threads: int | None = None, precision: Precision | None = None
+    ) -> Pipeline:
+        """Load a bundle directory, or the "demo".
+
+        precision: "float32", or "int8" if the bundle has such an engine; by default int8 where it is there and the CPU
+        is made for it. Raises BundleError if the bundle is missing or damaged, BackendError if the precision is not to
+        be had.
+        """
+        return cls(Bundle.load(bundle), threads, precision)
 
     def __call__(
         self,
@@ -85,3 +97,18 @@ class Pipeline:
     def start(self, request: Request) -> Run:
         """A run to iterate over, one Preview a step."""
         return Run(self.stages, request)
+
+
+def choose(manifest: Manifest, precision: Precision | None) -> Engine | None:
+    """The engine that `denoise` runs in on this CPU, None for its own graph, in fp32. Raises BackendError."""
+    if precision not in (None, *get_args(Precision)):
+        raise BackendError(f"precision {precision!r} is not one of {', '.join(get_args(Precision))}")
+    engine = next((e for e in manifest.engines if e.target == "onnxruntime" and e.graph == "denoise"), None)
+    if precision == "int8" and engine is None:
+        raise BackendError(
+            f"the bundle of {manifest.model.name} has no int8 engine; make one with: "
+            "flagdit export CHECKPOINT -o MODEL --dtype int8, then flagdit build MODEL -o BUNDLE"
+        )
+    if precision == "int8" and not multiplies_int8():
+        raise BackendError("this CPU has no int8 dot products (VNNI or AMX on x86, dotprod on ARM); use float32")
+    return engine if precision != "float32" and multiplies_int8() else None

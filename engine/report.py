@@ -36,7 +36,7 @@ class StepReport(BaseModel):
 class Report(BaseModel):
     """A run: what was asked for, what was planned, and what it took.
 
-    ras: the options of region-adaptive sampling, as in RasConfig.
+    precision: what the engine multiplied in. ras: the options of region-adaptive sampling, as in RasConfig.
     seconds: by stage (text_encoder, condition, allocate, denoise, host, decode) and their "total"; what the caller
     does between two steps does not count. evaluations: calls of the engine, one or two a step as the solver needs, none
     in a step that the gate passed over. ntk: what multiplied theta, 1 if nothing did.
@@ -47,6 +47,7 @@ class Report(BaseModel):
     version: str = Field(default_factory=lambda: version("flagdit"))
     model: str
     backend: str
+    precision: str
     prompt: str | list[str]
     seed: int | list[int]
     size: tuple[int, int]

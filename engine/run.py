@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +27,8 @@ from flagdit.engine.text import TextEncoder
 
 MAX_NTK = 10_000
 
+Precision = Literal["float32", "int8"]
+
 
 @dataclass(frozen=True)
 class Stages:
@@ -35,6 +38,7 @@ class Stages:
     text: TextEncoder
     condition: OnnxSession
     denoise: OnnxSession
+    precision: Precision = "float32"  # what denoise multiplies in
 
 
 @dataclass(frozen=True)
@@ -214,6 +218,7 @@ class Run:
         return Report(
             model=self._spec.name,
             backend=self._stages.denoise.backend,
+            precision=self._stages.precision,
             prompt=request.prompts[0] if single else request.prompts,
             seed=request.seeds[0] if single else request.seeds,
             size=(self.layout.width, self.layout.height),

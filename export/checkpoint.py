@@ -14,6 +14,7 @@ from torch import Tensor
 from flagdit.export.config import FlagDiTConfig
 from flagdit.export.errors import CheckpointError
 from flagdit.export.flag_dit import FlagDiT
+from flagdit.export.storage import widen
 
 WEIGHT_FILES = (
     "model.safetensors",
@@ -65,7 +66,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """All tensors of a safetensors file, in fp32."""
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+            return widen({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: not a readable safetensors file ({error})") from None
 

@@ -32,7 +32,9 @@ def export(
     name: Annotated[str, typer.Option(help="What the model is called in reports.")] = "flag-dit",
     size: Annotated[str, typer.Option(help="WxH of the latents the model was trained at.")] = "128x128",
     patch_size: Annotated[int, typer.Option(min=1, help="Patch size, if there is no config.json to say.")] = 2,
-    dtype: Annotated[str, typer.Option(help="Stored matrices: float32, float16 or bfloat16.")] = "float16",
+    dtype: Annotated[
+        str, typer.Option(help="Stored matrices: float32, float16, bfloat16, or int8 for CPUs.")
+    ] = "float16",
     shift: Annotated[float, typer.Option(help="Time shift of sampling; 4 for Lumina-T2I.")] = 1.0,
     text_encoder: Annotated[
         Path | None, typer.Option(help="Hugging Face directory of the text encoder, to put into the model.")

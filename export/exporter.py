@@ -22,10 +22,10 @@ from safetensors.torch import save_file
 from flagdit.export import graphs, onnx_graph
 from flagdit.export.errors import ExportError
 from flagdit.export.flag_dit import FlagDiT
+from flagdit.export.storage import STORAGE, store
 from flagdit.export.text_encoder import export_text_encoder
 
 SCHEMA_VERSION = 1
-STORAGE = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 EXAMPLE = {"A": 6, "M": 4, "R": 4, "T": 5, "S": 3}  # sizes to trace with: all differ from 0 and 1, which specialise
 
 
@@ -75,7 +75,7 @@ def check(directory: Path, options: ExportOptions) -> None:
 def _write(model: FlagDiT, directory: Path, options: ExportOptions, progress: Callable[[str], None]) -> None:
     progress("weights")
     path = directory / "weights.safetensors"
-    save_file(onnx_graph.storage(model.state_dict(), STORAGE[options.dtype]), path)
+    save_file(store(model.state_dict(), options.dtype), path)
     path.chmod(0o644)  # safetensors makes it private
     weights = onnx_graph.WeightsFile.open(path)
     described = {}

@@ -14,13 +14,20 @@ from typing import Any
 import onnx_ir as ir
 import onnxscript.optimizer
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.export import Dim
+
+from flagdit.export.storage import SCALE
 
 OPSET = 23  # the first with Attention, RMSNormalization and RotaryEmbedding
 PREFIX = "model."  # the graphs hold the model under this name
 
-IR_DTYPES = {"F32": ir.DataType.FLOAT, "F16": ir.DataType.FLOAT16, "BF16": ir.DataType.BFLOAT16}
+IR_DTYPES = {
+    "F32": ir.DataType.FLOAT,
+    "F16": ir.DataType.FLOAT16,
+    "BF16": ir.DataType.BFLOAT16,
+    "I8": ir.DataType.INT8,
+}
 
 Axes = Sequence[str | None]
 
@@ -118,22 +125,27 @@ def save(model: ir.Model, path: Path, weights: WeightsFile) -> None:
             value.const_value = tensor
             graph.initializers[value.name] = value
         else:
-            _insert_cast(graph, value, tensor)
+            _insert_widening(graph, value, tensor, weights)
     ir.save(model, path)
 
 
-def _insert_cast(graph: ir.Graph, wide: ir.Value, tensor: ir.ExternalTensor) -> None:
-    """Replace the initializer `wide` by a cast of the narrower `tensor`; runtimes fold it when they load."""
+def _insert_widening(graph: ir.Graph, wide: ir.Value, tensor: ir.ExternalTensor, weights: WeightsFile) -> None:
+    """Replace the initializer `wide` by the narrower `tensor` made wide; runtimes fold that when they load."""
     assert wide.name is not None and wide.dtype is not None
-    narrow = ir.Value(name=wide.name, shape=wide.shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
-    cast = ir.Node("", "Cast", [narrow], [ir.AttrInt64("to", wide.dtype.value)], num_outputs=1)
-    cast.outputs[0].name = f"{wide.name}.wide"
-    cast.outputs[0].dtype, cast.outputs[0].shape = wide.dtype, wide.shape
-    graph.insert_before(graph[0], cast)
-    ir.convenience.replace_all_uses_with(wide, cast.outputs[0])
-    graph.initializers[wide.name] = narrow
+    narrow = _initializer(graph, wide.name, tensor)
+    nodes = [ir.Node("", "Cast", [narrow], [ir.AttrInt64("to", wide.dtype.value)], num_outputs=1)]
+    if tensor.dtype == ir.DataType.INT8:
+        # No DequantizeLinear: ONNX Runtime would keep it for a kernel of its own, which is slower than fp32.
+        scale = _initializer(graph, wide.name + SCALE, weights.tensor(wide.name + SCALE))
+        nodes.append(ir.Node("", "Mul", [nodes[0].outputs[0], scale], num_outputs=1))
+    for node, suffix in zip(nodes, (".cast", ".wide")[-len(nodes) :], strict=True):
+        out = node.outputs[0]
+        out.name, out.dtype, out.shape = wide.name + suffix, wide.dtype, wide.shape
+    graph.insert_before(graph[0], nodes)
+    ir.convenience.replace_all_uses_with(wide, nodes[-1].outputs[0])
 
 
-def storage(state: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
-    """Matrices in the storage type; vectors (norms, biases, gates) in fp32, where rounding would show first."""
-    return {k: v.to(dtype if v.dim() > 1 else torch.float32).contiguous() for k, v in state.items()}
+def _initializer(graph: ir.Graph, name: str, tensor: ir.ExternalTensor) -> ir.Value:
+    value = ir.Value(name=name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
+    graph.initializers[name] = value
+    return value

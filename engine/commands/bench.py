@@ -19,7 +19,15 @@ from rich.table import Table
 from flagdit.engine.bench import FAMILIES, Row, Setting, measure, settings
 from flagdit.engine.bench.plot import pareto
 from flagdit.engine.bundle import staged
-from flagdit.engine.commands.common import check_writable, console, messages, parse_size, say
+from flagdit.engine.commands.common import (
+    PrecisionOption,
+    check_writable,
+    console,
+    load,
+    messages,
+    parse_size,
+    say,
+)
 from flagdit.engine.errors import BackendError, RequestError
 from flagdit.engine.pipeline import Pipeline
 from flagdit.engine.run import check_paints
@@ -47,6 +55,7 @@ def bench(
     guidance: Annotated[float, typer.Option(help="Guidance scale.")] = 4.0,
     batch: Annotated[int, typer.Option(min=1, help="Pictures at a time.")] = 4,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+    precision: PrecisionOption = None,
     json_path: Annotated[Path | None, typer.Option("--json", help="Write all figures here.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Write the Pareto front here, as PNG or SVG.")] = None,
 ) -> None:
@@ -66,7 +75,7 @@ def bench(
             raise BackendError(f"{module} is not installed; install it with: pip install 'flagdit[bench]'")
     texts = _texts(prompts)[:first]
     dimensions = parse_size(size)
-    pipeline = Pipeline.load(bundle, threads=threads)
+    pipeline = load(bundle, threads, precision)
     check_paints(pipeline.spec)
     chosen = [s for s in settings() if not quick or s.name in QUICK]
     rows = _measure(pipeline, chosen, texts, dimensions, batch, guidance)
@@ -143,6 +152,7 @@ def _facts(pipeline: Pipeline, prompts: int, size: tuple[int, int], threads: int
         "device": platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
         "threads": threads,
+        "precision": pipeline.precision,
         "model": pipeline.spec.name,
         "weights": pipeline.spec.weights.sha256,
         "prompts": prompts,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
@@ -15,10 +16,12 @@ from flagdit.engine.compiler import (
     BuildOptions,
     BuiltEngine,
     Limits,
+    build_int8,
     build_rtx,
     build_tensorrt,
     check_architectures,
 )
+from flagdit.engine.compiler.build import Precision as GpuPrecision
 from flagdit.engine.errors import BuildError
 from flagdit.engine.manifest import Engine, Manifest, ModelSpec
 
@@ -37,7 +40,17 @@ class Precision(StrEnum):
     float16 = "float16"
     bfloat16 = "bfloat16"
     float32 = "float32"
+    int8 = "int8"
 
+
+PRECISIONS = {
+    Target.onnxruntime: (Precision.float32, Precision.int8),
+    Target.tensorrt_rtx: (Precision.float16, Precision.bfloat16, Precision.float32),
+    Target.tensorrt: (Precision.float16, Precision.bfloat16, Precision.float32),
+}
+"""Of each target, the default first."""
+
+PRECISION_HELP = "Of the engines: float16, bfloat16 or float32 on a GPU; int8 on a CPU, the default if so exported."
 
 BUILDERS = {Target.tensorrt_rtx: build_rtx, Target.tensorrt: build_tensorrt}
 
@@ -47,7 +60,7 @@ def build(
     output: Annotated[Path, typer.Option("-o", "--output", help="The bundle directory to write.")],
     target: Annotated[Target, typer.Option(help="What the bundle is to run in.")] = Target.onnxruntime,
     sm: Annotated[str, typer.Option(help="TensorRT-RTX: compute capabilities, times ten.")] = "86,89,120",
-    precision: Annotated[Precision, typer.Option(help="Of the engines.")] = Precision.float16,
+    precision: Annotated[Precision | None, typer.Option(help=PRECISION_HELP)] = None,
     max_size: Annotated[
         str | None, typer.Option(help="Largest WxH the engines serve; the model's own by default.")
     ] = None,
@@ -57,16 +70,36 @@ def build(
 
     [dim]flagdit build MODEL -o BUNDLE --target tensorrt-rtx --sm 86,89,120[/]
 
-    Every bundle runs in ONNX Runtime. [bold]tensorrt-rtx[/] adds engines for RTX GPUs, built here without one;
-    [bold]tensorrt[/] adds engines for the GPU of this machine, and is what a Jetson builds for itself.
+    Every bundle runs in ONNX Runtime, in fp32; if its weights were exported as int8, in int8, too, where the CPU can.
+    [bold]tensorrt-rtx[/] adds engines for RTX GPUs, built here without one; [bold]tensorrt[/] adds engines for the GPU
+    of this machine, and is what a Jetson builds for itself.
     """
+    check_precision(target, precision)
     if target is Target.onnxruntime:
-        manifest = build_bundle(model, output)
+        manifest = build_bundle(model, output, partial(_for_cpu, precision))
     else:
         limits = Limits(size=parse_size(max_size), batch=max_batch)
-        options = BuildOptions(architectures(sm), precision.value, limits)
+        options = BuildOptions(architectures(sm), _of_gpu(target, precision), limits)
         manifest = _with_engines(model, output, target, options)
     _summary(manifest, output)
+
+
+def check_precision(target: Target, precision: Precision | None) -> None:
+    """Raise BuildError unless the target computes in this precision."""
+    if precision is not None and precision not in PRECISIONS[target]:
+        allowed = ", ".join(PRECISIONS[target])
+        raise BuildError(f"{target} does not compute in {precision}; allowed are {allowed}")
+
+
+def _of_gpu(target: Target, precision: Precision | None) -> GpuPrecision:
+    return cast(GpuPrecision, (precision or PRECISIONS[target][0]).value)
+
+
+def _for_cpu(precision: Precision | None, model_dir: Path, spec: ModelSpec, directory: Path) -> list[Engine]:
+    """int8 if it was asked for, or if nothing was and the weights are there."""
+    if precision is Precision.float32 or (precision is None and spec.weights.dtype != "int8"):
+        return []
+    return build_int8(model_dir, spec, directory)
 
 
 def architectures(text: str) -> tuple[int, ...]:

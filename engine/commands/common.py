@@ -13,9 +13,11 @@ from rich.console import Console
 
 from flagdit.engine.errors import OutputError, RequestError
 from flagdit.engine.layout import Ntk
+from flagdit.engine.pipeline import Pipeline
 from flagdit.engine.presets import DEFAULT, PRESETS, Preset, default_solver
 from flagdit.engine.presets import preset as find_preset
 from flagdit.engine.ras import DENSE, RasConfig, Solver
+from flagdit.engine.run import Precision
 
 console = Console()
 messages = Console(stderr=True)
@@ -50,6 +52,14 @@ RatioOption = Annotated[
         metavar="R|FROM:TO",
         help="Share of the picture that a RAS step recomputes: the same in all, or falling in a line from FROM to TO.",
         show_default="the preset's",
+    ),
+]
+PrecisionOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="float32|int8",
+        help="What the engine multiplies in.",
+        show_default="int8 if the bundle has it and this CPU is made for it",
     ),
 ]
 BudgetOption = Annotated[
@@ -99,6 +109,12 @@ def sampling(
     ras = replace(ras, error_budget=error_budget)
     how = default_solver(ras) if solver is None else cast(Solver, solver)  # the plan refuses a name that is none
     return Preset(chosen.steps if steps is None else steps, how, ras)
+
+
+def load(bundle: str, threads: int | None, precision: str | None) -> Pipeline:
+    """The pipeline of a bundle, which knows the precisions that there are."""
+    with messages.status("loading the bundle"):
+        return Pipeline.load(bundle, threads=threads, precision=cast(Precision | None, precision))
 
 
 def parse_ratio(text: str | None) -> tuple[float, float | None]:

@@ -19,11 +19,13 @@ from flagdit.engine.commands.common import (
     SCHEDULE_HELP,
     BudgetOption,
     Mode,
+    PrecisionOption,
     PresetOption,
     RatioOption,
     SolverOption,
     StepsOption,
     check_writable,
+    load,
     messages,
     parse_ntk,
     parse_size,
@@ -59,6 +61,7 @@ def generate(
         bool, typer.Option(help="For sizes beyond training: a softmax that sharpens with the number of tokens.")
     ] = False,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; all cores by default.")] = None,
+    precision: PrecisionOption = None,
     report: Annotated[Path | None, typer.Option(help="Write what was planned and measured, as JSON.")] = None,
     map: Annotated[
         Path | None,
@@ -76,8 +79,7 @@ def generate(
     check_writable(report, (".json",))
     check_writable(map, MAPS)
     how = sampling(preset, steps, solver, ratio, mode, schedule, dense, error_budget)
-    with messages.status("loading the bundle"):
-        pipeline = Pipeline.load(bundle, threads=threads)
+    pipeline = load(bundle, threads, precision)
     check_paints(pipeline.spec)
     shift = pipeline.spec.flow.shift if shift is None else shift
     dimensions = parse_size(size)
@@ -144,5 +146,5 @@ def _summary(result: Result, output: Path) -> None:
     calls = "" if report.evaluations == len(report.steps) else f", {report.evaluations} evaluations"
     say(
         f"{output}  {report.size[0]}x{report.size[1]}, {len(report.steps)} steps ({full} dense{calls}) in "
-        f"{report.seconds['total']:.2f} s on {report.backend}; {share}"
+        f"{report.seconds['total']:.2f} s on {report.backend}, {report.precision}; {share}"
     )

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from flagdit.engine.compiler.hooks import make_log, make_monitor
 from flagdit.engine.compiler.layers import LayerReport, read_layers
-from flagdit.engine.compiler.precision import import_ir, to_half
+from flagdit.engine.compiler.precision import fold_int8, import_ir, to_half
 from flagdit.engine.errors import BackendError, BuildError
 from flagdit.engine.manifest import Profile, Spec, Tensor
 
@@ -107,6 +107,7 @@ def import_trt(target: Target) -> Any:
 def read_graph(path: Path, precision: Precision) -> ir.Model:
     """The graph in its precision; weights stay in the file they are in."""
     model: ir.Model = import_ir().load(path)
+    fold_int8(model)
     if precision != "float32":
         to_half(model, precision)
     return model

@@ -93,7 +93,7 @@ def random_background(rng: np.random.Generator) -> Background:
 def random_scene(names: Sequence[str], weights: np.ndarray, canvas: tuple[int, int], rng: np.random.Generator) -> Scene:
     """A scene that fits a canvas of (width, height); weights (len(names),) sum to 1."""
     width, height = canvas
-    kind = rng.choice(["one", "corner", "two"], p=[0.6, 0.1, 0.3] if width == height else [0.65, 0, 0.35])
+    kind = rng.choice(["one", "corner", "two"], p=[0.4, 0.2, 0.4] if width == height else [0.5, 0, 0.5])
     count = 2 if kind == "two" else 1
     objects = tuple(str(n) for n in rng.choice(names, count, replace=False, p=weights))
     place = None

@@ -37,6 +37,10 @@ CAPTION_DROPOUT = 0.1
 CLIP = 1.0
 AVERAGE = 0.998
 WARM_UP = 200  # steps
+HELD_OUT = 128
+"""Held-out pictures that the loss is taken over now and then."""
+SHEET = 1.5
+"""Pictures of a sample sheet, over those of a training step: both get fewer as they get larger."""
 
 SHAPES = ((2, 2), (3, 1.5), (1.5, 3))
 """Width and height of the canvases, in halves of a stage's resolution: 1:1, 2:1 and 1:2."""
@@ -44,23 +48,39 @@ SHAPE_SHARES = (0.8, 0.1, 0.1)
 
 
 @dataclass(frozen=True)
-class Stage:
-    """One resolution: how long, how many pictures a step, and the learning rate's peak and end.
+class Resolution:
+    """Pictures of one size, in several shapes, and how many of them a step has.
 
     `noise` shifts the log-normal times towards noise: larger pictures need more of it.
     """
 
-    resolution: int
-    minutes: float
+    pixels: int
     batch: int
-    peak: float
-    end: float
     noise: float
 
     @property
     def canvases(self) -> list[Canvas]:
         """The shapes at this resolution."""
-        return [(int(w * self.resolution / 2), int(h * self.resolution / 2)) for w, h in SHAPES]
+        return [(int(w * self.pixels / 2), int(h * self.pixels / 2)) for w, h in SHAPES]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One part of the training: its size of pictures, how long, and the learning rate's peak and end.
+
+    A step in `1 / again` is of pictures of an earlier stage's size, so that they are not forgotten.
+    """
+
+    resolution: Resolution
+    minutes: float
+    peak: float
+    end: float
+    earlier: Resolution | None = None
+    again: int = 4
+
+    def draw(self, rng: np.random.Generator) -> Resolution:
+        """The size of a step's pictures."""
+        return self.earlier if self.earlier and rng.integers(self.again) == 0 else self.resolution
 
     def learning_rate(self, done: float, step: int) -> float:
         """Constant, then a cosine over the last half; `done` is the part of the stage behind us."""
@@ -124,11 +144,12 @@ class Trainer:
         state, number = self.state, self.state.progress.step
         rng = np.random.default_rng([self.seed, number])
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        canvas = stage.canvases[rng.choice(len(SHAPES), p=SHAPE_SHARES)]
-        batch = self.data.draw(stage.batch, canvas, CAPTION_DROPOUT, rng)
+        size = stage.draw(rng)
+        canvas = size.canvases[rng.choice(len(SHAPES), p=SHAPE_SHARES)]
+        batch = self.data.draw(size.batch, canvas, CAPTION_DROPOUT, rng)
         for group in state.optimizer.param_groups:
             group["lr"] = stage.learning_rate(done, number) * group["rate"]
-        loss = self.loss(state.model, batch, stage.noise, generator)
+        loss = self.loss(state.model, batch, size.noise, generator)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(state.model.parameters(), CLIP)
         state.optimizer.step()
@@ -155,22 +176,23 @@ class Trainer:
                 looked = progress.seconds[index]
                 self.look(stage)
         self.look(stage)
-        self.state.save_average(self.run / f"{stage.resolution}px")
+        self.state.save_average(self.run / f"{stage.resolution.pixels}px")
 
     @torch.no_grad()
     def look(self, stage: Stage) -> None:
         """Save, log the loss of the average on held-out pairs, and paint the fixed prompts."""
         self.state.save(self.run)
-        model, losses = self.state.average, []
-        for seed in range(8):
+        model, size, losses = self.state.average, stage.resolution, []
+        for seed in range(HELD_OUT // size.batch):
             rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
-            batch = self.data.draw(16, stage.canvases[0], 0.0, rng, held_out=True)
-            losses.append(self.loss(model, batch, stage.noise, generator).item())
+            batch = self.data.draw(size.batch, size.canvases[0], 0.0, rng, held_out=True)
+            losses.append(self.loss(model, batch, size.noise, generator).item())
         self.log(stage, held_out=sum(losses) / len(losses))
-        text, mask = self.loss.encoder([*PROMPTS, *[""] * len(PROMPTS)])
-        pictures = sample(model, text, mask, stage.canvases[0])
-        name = f"{stage.resolution}px-{self.state.progress.step:06d}.png"
-        contact_sheet(pictures, PROMPTS, self.run / "sheets" / name)
+        prompts = PROMPTS[: int(SHEET * size.batch)]
+        text, mask = self.loss.encoder([*prompts, *[""] * len(prompts)])
+        pictures = sample(model, text, mask, size.canvases[0])
+        name = f"{size.pixels}px-{self.state.progress.step:06d}.png"
+        contact_sheet(pictures, prompts, self.run / "sheets" / name)
 
     def log(self, stage: Stage, **values: float) -> None:
         """Append one line to log.jsonl."""
@@ -178,7 +200,7 @@ class Trainer:
         rate = self.state.optimizer.param_groups[0]["lr"]
         line = {
             "step": progress.step,
-            "resolution": stage.resolution,
+            "resolution": stage.resolution.pixels,
             "seconds": round(sum(progress.seconds), 1),
             "rate": round(rate, 7),
             **{name: round(value, 5) for name, value in values.items()},
@@ -204,9 +226,10 @@ def main(
     """Train, or go on training, by the clock. Uses a GPU if torch finds one."""
     torch.set_num_threads(threads)
     run.mkdir(parents=True, exist_ok=True)
+    at_64, at_128 = Resolution(64, batch, noise=0.5), Resolution(128, max(1, batch // 4), noise=1.0)
     stages = [
-        Stage(64, small, batch=batch, peak=8e-4, end=2e-5, noise=0.5),
-        Stage(128, large, batch=max(1, batch // 4), peak=4e-4, end=2e-5, noise=1.0),
+        Stage(at_64, small, peak=8e-4, end=2e-5),
+        Stage(at_128, large, peak=4e-4, end=2e-5, earlier=at_64),
     ]
     trainer = Trainer(EmojiData(data, rest), run, seed, compiled, start)
     for index in range(trainer.state.progress.stage, len(stages)):

@@ -1,0 +1,213 @@
+"""int8: weights stored so, the engine that multiplies so, and what chooses it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import onnxruntime as ort
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny import TINY, random_flag_dit
+
+from flagdit.engine import DENSE, BackendError, BuildError, Pipeline, cpu
+from flagdit.engine.builder import build_bundle
+from flagdit.engine.compiler import build_int8
+from flagdit.engine.compiler.build import read_graph
+from flagdit.engine.compiler.build_int8 import FILE
+from flagdit.export import ExportOptions, FlagDiT, export_model, load_checkpoint
+from flagdit.export.storage import PER_TOKEN, SCALE, quantise, store, widen
+
+Feeds = dict[str, np.ndarray]
+
+fast_int8 = pytest.mark.skipif(not cpu.multiplies_int8(), reason="this CPU has no int8 dot products")
+
+VNNI = "processor\t: 0\nflags\t\t: fpu vme avx512_vnni\n\nprocessor\t: 1\nflags\t\t: fpu vme avx512_vnni\n"
+OLD = "processor\t: 0\nmodel name\t: avx512_vnni?\nflags\t\t: fpu vme avx2\n"
+ARM = "processor\t: 0\nFeatures\t: fp asimd asimddp\n"
+
+
+@pytest.fixture(scope="module")
+def model_dir8(tmp_path_factory: pytest.TempPathFactory, flag_dit: FlagDiT, text_encoder: Path) -> Path:
+    directory = tmp_path_factory.mktemp("int8") / "model"
+    options = ExportOptions(name="tiny", size=(32, 32), dtype="int8", text_encoder=text_encoder, max_text_tokens=12)
+    export_model(flag_dit, directory, options)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def bundle8(model_dir8: Path) -> Path:
+    directory = model_dir8.parent / "bundle"
+    build_bundle(model_dir8, directory, build_int8)
+    return directory
+
+
+@pytest.fixture(params=[0, 9], ids="M={}".format)
+def feeds(request: pytest.FixtureRequest) -> Feeds:
+    """Inputs of the tiny model's denoise for 7 active tokens in two rows."""
+    rng, (a, m, r, t) = np.random.default_rng(0), (7, request.param, 2, 5)
+    layers, heads, d = TINY.n_layers, TINY.n_heads, TINY.head_dim
+    angles = rng.uniform(-3, 3, (a, r, d // 2))
+    made = {
+        "tokens": rng.standard_normal((a, r, 48)),
+        "special": np.zeros((a, 1)),
+        "rope_cos": np.cos(angles),
+        "rope_sin": np.sin(angles),
+        "attention_scale": np.array([d**-0.5]),
+        "modulation": 0.3 * rng.standard_normal((r, layers, 6, TINY.dim)),
+        "final_modulation": 0.3 * rng.standard_normal((r, 2, TINY.dim)),
+        "text_bias": np.zeros((r, 1, 1, t)),
+    }
+    for layer in range(layers):
+        for name in ("key", "value"):
+            made[f"text_{name}.{layer}"] = rng.standard_normal((r, heads, t, d))
+            made[f"{name}_tail.{layer}"] = rng.standard_normal((m, r, heads, d))
+    return {name: array.astype(np.float32) for name, array in made.items()}
+
+
+def run(graph: Path, feeds: Feeds) -> Feeds:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = ort.InferenceSession(graph, options)
+    return dict(zip([o.name for o in session.get_outputs()], session.run(None, feeds), strict=True))
+
+
+def test_rounding_is_at_most_half_a_level() -> None:
+    matrix = torch.randn(5, 40, generator=torch.Generator().manual_seed(0)) * torch.logspace(-20, 4, 5)[:, None]
+    matrix[3] = 0
+    levels, scale = quantise(matrix)
+    assert levels.dtype == torch.int8 and scale.shape == (5, 1)
+    assert levels.abs().amax(1).tolist() == [127, 127, 127, 0, 127]
+    assert bool(((matrix - levels * scale).abs() <= 0.501 * scale).all())
+
+
+def test_only_what_every_token_goes_through_is_int8(flag_dit: FlagDiT, model_dir8: Path) -> None:
+    stored = load_file(model_dir8 / "weights.safetensors")
+    narrow = {name for name, tensor in stored.items() if tensor.dtype == torch.int8}
+    assert narrow == {name for name in flag_dit.state_dict() if PER_TOKEN.fullmatch(name)}
+    assert len(narrow) == 7 * TINY.n_layers
+    assert {name.removesuffix(SCALE) for name in stored} == flag_dit.state_dict().keys()
+
+
+def test_a_model_directory_loads_into_torch(flag_dit: FlagDiT, model_dir8: Path) -> None:
+    """As a checkpoint, from which the same files are made again."""
+    loaded = load_checkpoint(model_dir8).state_dict()
+    assert loaded.keys() == flag_dit.state_dict().keys()
+    expected = widen(store(flag_dit.state_dict(), "int8"))
+    for name, tensor in loaded.items():
+        torch.testing.assert_close(tensor, expected[name], atol=0, rtol=0)
+
+
+def test_the_graph_computes_with_the_stored_weights(model_dir8: Path, feeds: Feeds, tmp_path: Path) -> None:
+    """The fp32 graph of int8 weights is that of the same weights stored wide, in torch's own rounding."""
+    export_model(load_checkpoint(model_dir8), tmp_path / "wide", ExportOptions(dtype="float32"))
+    expected = run(tmp_path / "wide" / "denoise.onnx", feeds)
+    for name, value in run(model_dir8 / "denoise.onnx", feeds).items():
+        # the ends of the model are stored as float16, which the wide export keeps
+        np.testing.assert_allclose(value, expected[name], atol=1e-5, err_msg=name)
+
+
+@fast_int8
+def test_int8_products_are_near(bundle8: Path, feeds: Feeds) -> None:
+    expected = run(bundle8 / "denoise.onnx", feeds)
+    for name, value in run(bundle8 / FILE, feeds).items():
+        error = np.sqrt(np.square(value - expected[name]).mean() / np.square(expected[name]).mean())
+        assert 0 < error < 0.02, name
+
+
+@fast_int8
+def test_a_row_does_not_depend_on_the_others(bundle8: Path, feeds: Feeds) -> None:
+    """A batch is its pictures, to the bit: one scale for all would tie them together."""
+    before = run(bundle8 / FILE, feeds)
+    louder = {name: feeds[name].copy() for name in ("tokens", "modulation")}
+    louder["tokens"][:, 1] *= 50
+    louder["modulation"][1] *= 5
+    after = run(bundle8 / FILE, feeds | louder)
+    for name, value in before.items():
+        np.testing.assert_array_equal(after[name][:, 0], value[:, 0], err_msg=name)
+        assert not np.array_equal(after[name][:, 1], value[:, 1])
+
+
+def test_the_engine_adds_no_weights(bundle8: Path) -> None:
+    graph = onnx.load(bundle8 / FILE, load_external_data=False).graph
+    held = {entry.value for tensor in graph.initializer for entry in tensor.external_data if entry.key == "location"}
+    assert held == {"weights.safetensors"}
+    operators = [node.op_type for node in graph.node]
+    assert operators.count("MatMulIntegerToFloat") == 7 * TINY.n_layers
+    assert operators.count("QuantizeLinear") == 4 * TINY.n_layers  # q, k and v share one; so do w1 and w3
+    assert operators.count("MatMul") == 3  # patches, [nextline] and the last projection
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_other_targets_get_the_weights_wide(model_dir8: Path, feeds: Feeds, tmp_path: Path, dtype: str) -> None:
+    """What TensorRT is given holds no int8, and computes the same."""
+    shutil.copy(model_dir8 / "weights.safetensors", tmp_path)
+    model = read_graph(model_dir8 / "denoise.onnx", dtype)
+    assert "INT8" not in {str(value.dtype) for value in model.graph.initializers.values()}
+    ir.save(model, tmp_path / "wide.onnx")
+    expected = run(model_dir8 / "denoise.onnx", feeds)
+    cast = {i.name: i.type for i in ort.InferenceSession(tmp_path / "wide.onnx").get_inputs()}
+    given = {name: value.astype(np.float16 if "16" in cast[name] else np.float32) for name, value in feeds.items()}
+    for name, value in run(tmp_path / "wide.onnx", given).items():
+        error = np.abs(value.astype(np.float32) - expected[name]).max() / np.abs(expected[name]).max()
+        assert error < {"float32": 1e-6, "float16": 3e-3}[dtype], name
+
+
+@fast_int8
+def test_int8_is_chosen_where_it_is_fast(bundle8: Path, bundle_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Pipeline.load(bundle8).precision == "int8"
+    assert Pipeline.load(bundle8, precision="float32").precision == "float32"
+    assert Pipeline.load(bundle_dir).precision == "float32"
+    with pytest.raises(BackendError, match="has no int8 engine; make one with: flagdit export"):
+        Pipeline.load(bundle_dir, precision="int8")
+    with pytest.raises(BackendError, match="precision 'int4' is not one of float32, int8"):
+        Pipeline.load(bundle8, precision="int4")  # type: ignore[arg-type]
+    monkeypatch.setattr("flagdit.engine.pipeline.multiplies_int8", lambda: False)
+    assert Pipeline.load(bundle8).precision == "float32"
+    with pytest.raises(BackendError, match="this CPU has no int8 dot products"):
+        Pipeline.load(bundle8, precision="int8")
+
+
+@fast_int8
+def test_a_run_says_its_precision(bundle8: Path) -> None:
+    pictures = {}
+    for precision in ("float32", "int8"):
+        result = Pipeline.load(bundle8, threads=1, precision=precision)("a red apple", steps=4, ras=DENSE)
+        assert result.report.precision == precision
+        pictures[precision] = result.latents
+    error = np.abs(pictures["int8"] - pictures["float32"]).max()
+    assert 0 < error < 0.2 * np.abs(pictures["float32"]).max()
+
+
+@pytest.mark.parametrize(("cpuinfo", "expected"), [(VNNI, True), (OLD, False), (ARM, True), ("", False)])
+def test_reads_what_the_cpu_can_do(cpuinfo: str, expected: bool) -> None:
+    assert cpu.has_int8(cpuinfo) is expected
+
+
+def test_build_adds_the_engine_by_itself(flagdit, model_dir8: Path, model_dir: Path) -> None:  # type: ignore[no-untyped-def]
+    code, _, err = flagdit("build", model_dir8, "-o", "b")
+    assert code == 0, err
+    code, out, _ = flagdit("inspect", "b")
+    assert code == 0 and FILE in out and "int8" in out
+    code, _, err = flagdit("build", model_dir8, "-o", "plain", "--precision", "float32")
+    assert code == 0, err
+    assert not (Path("plain") / FILE).exists()
+    code, _, err = flagdit("build", model_dir, "-o", "c", "--precision", "int8")
+    assert code == 2 and "are stored as float32; for int8 export them so: flagdit export" in " ".join(err.split())
+    code, _, err = flagdit("build", model_dir8, "-o", "c", "--target", "tensorrt", "--precision", "int8")
+    assert code == 2 and "tensorrt does not compute in int8; allowed are float16" in " ".join(err.split())
+    assert not Path("c").exists()
+
+
+def test_a_model_without_such_products_is_refused(model_dir8: Path, bundle8: Path, tmp_path: Path) -> None:
+    """A graph whose weights are not where its description says."""
+    broken = shutil.copytree(model_dir8, tmp_path / "model")
+    export_model(random_flag_dit(TINY), tmp_path / "other", ExportOptions(dtype="float32"))
+    shutil.copy(tmp_path / "other" / "denoise.onnx", broken / "denoise.onnx")
+    spec = Pipeline.load(bundle8, precision="float32").spec
+    with pytest.raises(BuildError, match="no product with int8 weights in it"):
+        build_int8(broken, spec, tmp_path)
