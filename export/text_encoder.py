@@ -73,28 +73,52 @@ def quantize_weights(graph: ir.Graph) -> None:
         value = graph.initializers[name]
         users = {node.op_type for node, _ in value.uses()}
         tensor = value.const_value
-        if tensor is None or len(tensor.shape) != 2 or tensor.nbytes < 1 << 16 or not users <= {"MatMul", "Gather"}:
+        if tensor is None or len(tensor.shape) != 2 or tensor.nbytes < 1 << 16:
             continue
-        axis = 1 if "Gather" in users else 0
-        _dequantize(graph, value, tensor.numpy(), axis)
+        if users == {"MatMul"}:
+            _dequantize(graph, value, tensor.numpy())
+        elif users == {"Gather"}:
+            _dequantize_rows(graph, value, tensor.numpy())
 
 
-def _dequantize(graph: ir.Graph, value: ir.Value, matrix: npt.NDArray[np.float32], axis: int) -> None:
-    """Put DequantizeLinear(int8, a scale every BLOCK values along `axis`) in the place of `value`."""
-    blocks = np.moveaxis(matrix, axis, -1)
-    blocks = blocks.reshape(blocks.shape[0], -1, BLOCK)
-    scale = np.maximum(np.abs(blocks).max(axis=-1, keepdims=True), 1e-6).astype(np.float32) / 127
-    int8 = np.moveaxis(np.round(blocks / scale).astype(np.int8).reshape(blocks.shape[0], -1), -1, axis)
-    parts = {"int8": int8, "scale": np.moveaxis(scale[..., 0], -1, axis)}
-    inputs = [
-        ir.Value(name=f"{value.name}.{k}", const_value=ir.tensor(np.ascontiguousarray(v), name=f"{value.name}.{k}"))
-        for k, v in parts.items()
-    ]
-    for initializer in inputs:
-        graph.register_initializer(initializer)
-    attributes = [ir.AttrInt64("axis", axis), ir.AttrInt64("block_size", BLOCK)]
-    node = ir.Node("", "DequantizeLinear", inputs, attributes, num_outputs=1)
+def _dequantize(graph: ir.Graph, value: ir.Value, matrix: npt.NDArray[np.float32]) -> None:
+    """Put DequantizeLinear in the place of a matrix (K, N) that is multiplied with: a scale every BLOCK inputs."""
+    int8, scale = _quantize(matrix.T)
+    node = _widening(_register(graph, value, "int8", int8.T), _register(graph, value, "scale", scale.T), axis=0)
     node.outputs[0].name = f"{value.name}.wide"
     graph.insert_before(graph[0], node)
     ir.convenience.replace_all_uses_with(value, node.outputs[0])
     graph.initializers.pop(value.name or "")
+
+
+def _dequantize_rows(graph: ir.Graph, value: ir.Value, table: npt.NDArray[np.float32]) -> None:
+    """Look up int8 rows and their scales in a table (V, Y), and widen only those: not the whole table in every run."""
+    parts = [
+        _register(graph, value, name, part) for name, part in zip(("int8", "scale"), _quantize(table), strict=True)
+    ]
+    for lookup, _ in list(value.uses()):
+        found = [ir.Node("", "Gather", [part, lookup.inputs[1]], num_outputs=1) for part in parts]
+        wide = _widening(*(node.outputs[0] for node in found), axis=-1)
+        graph.insert_before(lookup, [*found, wide])
+        ir.convenience.replace_all_uses_with(lookup.outputs[0], wide.outputs[0])
+        graph.remove(lookup, safe=True)
+    graph.initializers.pop(value.name or "")
+
+
+def _quantize(matrix: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
+    """int8 (N, K) and a scale every BLOCK values of a row (N, K / BLOCK)."""
+    blocks = matrix.reshape(len(matrix), -1, BLOCK)
+    scale = np.maximum(np.abs(blocks).max(axis=-1), 1e-6).astype(np.float32) / 127
+    return np.round(blocks / scale[..., None]).astype(np.int8).reshape(matrix.shape), scale
+
+
+def _widening(int8: ir.Value, scale: ir.Value, axis: int) -> ir.Node:
+    attributes = [ir.AttrInt64("axis", axis), ir.AttrInt64("block_size", BLOCK)]
+    return ir.Node("", "DequantizeLinear", [int8, scale], attributes, num_outputs=1)
+
+
+def _register(graph: ir.Graph, value: ir.Value, kind: str, array: npt.NDArray[Any]) -> ir.Value:
+    name = f"{value.name}.{kind}"
+    initializer = ir.Value(name=name, const_value=ir.tensor(np.ascontiguousarray(array), name=name))
+    graph.register_initializer(initializer)
+    return initializer

@@ -12,7 +12,7 @@ import onnxruntime as ort
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny import TINY, random_flag_dit
+from tiny import TINY, random_flag_dit, write_text_encoder
 
 from flagdit.engine import DENSE, BackendError, BuildError, Pipeline, cpu
 from flagdit.engine.builder import build_bundle
@@ -21,6 +21,7 @@ from flagdit.engine.compiler.build import read_graph
 from flagdit.engine.compiler.build_int8 import FILE
 from flagdit.export import ExportOptions, FlagDiT, export_model, load_checkpoint
 from flagdit.export.storage import PER_TOKEN, SCALE, quantise, store, widen
+from flagdit.export.text_encoder import export_text_encoder
 
 Feeds = dict[str, np.ndarray]
 
@@ -211,3 +212,23 @@ def test_a_model_without_such_products_is_refused(model_dir8: Path, bundle8: Pat
     spec = Pipeline.load(bundle8, precision="float32").spec
     with pytest.raises(BuildError, match="no product with int8 weights in it"):
         build_int8(broken, spec, tmp_path)
+
+
+def test_a_text_encoder_in_int8_widens_only_what_it_looks_up(tmp_path: Path) -> None:
+    source = write_text_encoder(tmp_path / "source", width=128)
+    found = {}
+    ids = np.array([[2, 5, 9, 3]], np.int64)
+    for name in ("wide", "int8"):
+        (tmp_path / name).mkdir()
+        export_text_encoder(source, tmp_path / name, 12, int8=name == "int8")
+        graph = tmp_path / name / "text_encoder.onnx"
+        found[name] = run(graph, {"input_ids": ids, "attention_mask": np.ones_like(ids)})["text"]
+    error = np.sqrt(np.square(found["int8"] - found["wide"]).mean() / np.square(found["wide"]).mean())
+    assert 0 < error < 0.05
+    model = ir.load(tmp_path / "int8" / "text_encoder.onnx")
+    widened = [node.inputs[0] for node in model.graph if node.op_type == "DequantizeLinear"]
+    looked_up = [value for value in widened if value.producer() is not None]
+    assert len(looked_up) < len(widened)
+    assert {value.producer().op_type for value in looked_up} == {"Gather"}
+    tables = [value for name, value in model.graph.initializers.items() if "embeddings" in name and "int8" in name]
+    assert tables and all({node.op_type for node, _ in value.uses()} == {"Gather"} for value in tables)
