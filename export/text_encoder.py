@@ -93,13 +93,12 @@ def _dequantize(graph: ir.Graph, value: ir.Value, matrix: npt.NDArray[np.float32
 
 def _dequantize_rows(graph: ir.Graph, value: ir.Value, table: npt.NDArray[np.float32]) -> None:
     """Look up int8 rows and their scales in a table (V, Y), and widen only those: not the whole table in every run."""
-    parts = [
-        _register(graph, value, name, part) for name, part in zip(("int8", "scale"), _quantize(table), strict=True)
-    ]
+    rows, scales = _quantize(table)
+    int8, scale = _register(graph, value, "int8", rows), _register(graph, value, "scale", scales)
     for lookup, _ in list(value.uses()):
-        found = [ir.Node("", "Gather", [part, lookup.inputs[1]], num_outputs=1) for part in parts]
-        wide = _widening(*(node.outputs[0] for node in found), axis=-1)
-        graph.insert_before(lookup, [*found, wide])
+        found, factors = (ir.Node("", "Gather", [part, lookup.inputs[1]], num_outputs=1) for part in (int8, scale))
+        wide = _widening(found.outputs[0], factors.outputs[0], axis=-1)
+        graph.insert_before(lookup, [found, factors, wide])
         ir.convenience.replace_all_uses_with(lookup.outputs[0], wide.outputs[0])
         graph.remove(lookup, safe=True)
     graph.initializers.pop(value.name or "")
