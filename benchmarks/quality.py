@@ -157,6 +157,7 @@ def facts(pipeline: Pipeline) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "versions": {name: version(name) for name in PACKAGES},
         "model": pipeline.spec.name,
+        "precision": pipeline.precision,
         "weights": pipeline.spec.weights.sha256,
     }
 

@@ -27,7 +27,7 @@ class Pipeline:
         spec, engine = bundle.model, choose(bundle.manifest, precision)
         if spec.text is None or spec.graphs.text_encoder is None:
             raise BackendError("the bundle has no text encoder; export the model with --text-encoder")
-        self.bundle, self.spec = bundle, spec
+        self.bundle, self.spec, self._threads = bundle, spec, threads
 
         def session(graph: Graph | Engine) -> OnnxSession:
             return OnnxSession(bundle.path(graph.file), threads)
@@ -93,6 +93,10 @@ class Pipeline:
             if on_step is not None:
                 on_step(preview)
         return run.result()
+
+    def at(self, precision: Precision) -> Pipeline:
+        """The same bundle with another engine. Raises BackendError if that is not to be had."""
+        return self if precision == self.precision else Pipeline(self.bundle, self._threads, precision)
 
     def start(self, request: Request) -> Run:
         """A run to iterate over, one Preview a step."""

@@ -15,6 +15,8 @@ from safetensors.torch import load_file
 from tiny import TINY, random_flag_dit, write_text_encoder
 
 from flagdit.engine import DENSE, BackendError, BuildError, Pipeline, cpu
+from flagdit.engine.bench import Setting, measure
+from flagdit.engine.bench.measure import EXACT
 from flagdit.engine.builder import build_bundle
 from flagdit.engine.compiler import build_int8
 from flagdit.engine.compiler.build import read_graph
@@ -182,6 +184,15 @@ def test_a_run_says_its_precision(bundle8: Path) -> None:
         pictures[precision] = result.latents
     error = np.abs(pictures["int8"] - pictures["float32"]).max()
     assert 0 < error < 0.2 * np.abs(pictures["float32"]).max()
+
+
+@fast_int8
+def test_pictures_in_int8_are_measured_against_fp32(bundle8: Path) -> None:
+    pipeline = Pipeline.load(bundle8, threads=1)
+    assert pipeline.at("int8") is pipeline and pipeline.at("float32").precision == "float32"
+    exact = Setting("the reference itself, in int8", "dense", EXACT, "ab2", DENSE)
+    *_, [row] = measure(pipeline, [exact], ["a red apple"])
+    assert 20 < row.psnr < 90
 
 
 @pytest.mark.parametrize(("cpuinfo", "expected"), [(VNNI, True), (OLD, False), (ARM, True), ("", False)])

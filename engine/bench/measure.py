@@ -20,7 +20,7 @@ from flagdit.engine.ras import DENSE
 from flagdit.engine.run import Result
 
 EXACT = 100
-"""Dense Euler steps of the picture that all are compared with."""
+"""Dense steps of second order, in fp32, of the picture that all are compared with."""
 
 Extra = Callable[[FloatArray, FloatArray, int], dict[str, npt.NDArray[np.float64]]]
 """More measures, of pictures and of the exact ones (B, C, H, W), and of the number of the first: of each, by name."""
@@ -92,13 +92,15 @@ def measure(
 ) -> Iterator[list[Row]]:
     """All settings on one batch of prompts after another: yields the rows over the pictures so far.
 
-    The first setting must be 30 dense Euler steps. Picture i has seed i.
+    The first setting must be 30 dense Euler steps. Picture i has seed i. The exact pictures are of the fp32 graph.
     """
-    sums = [_Sums() for _ in chosen]
+    sums, reference = [_Sums() for _ in chosen], pipeline.at("float32")
     for first in range(0, len(prompts), batch):
         texts = list(prompts[first : first + batch])
-        paint = partial(pipeline, prompts=texts, seed=first, size=size, guidance=guidance)
-        exact = paint(steps=EXACT, ras=DENSE).latents
+        paint, exactly = (
+            partial(p, prompts=texts, seed=first, size=size, guidance=guidance) for p in (pipeline, reference)
+        )
+        exact = exactly(steps=EXACT, solver="ab2", ras=DENSE).latents
         for setting, total in zip(chosen, sums, strict=True):
             start = time.process_time()
             result = paint(steps=setting.steps, solver=setting.solver, ras=setting.ras)
