@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
+from flagdit.engine.bundle import staged
 from flagdit.engine.layout import FloatArray
 
 # Points of the viridis colour map, dark to bright: readable in grey and by the colour-blind.
 VIRIDIS = np.array([[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]], np.float32)
 INK, QUIET, DENSE = "#1f2430", "#6b7280", "#e8590c"  # text, secondary text, the mark of dense steps
+
+
+FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+"""Of picture files, by their names' endings."""
+
+
+def save(image: Image.Image, path: Path, **options: Any) -> None:
+    """Write a picture whole or not at all, in the format of its name; see Pillow for the options of a format.
+
+    Raises OutputError if it cannot be written.
+    """
+    with staged(path) as part:
+        image.save(part, FORMATS[path.suffix.lower()], **options)
 
 
 def to_image(pixels: FloatArray) -> Image.Image:

@@ -103,9 +103,11 @@ def sampling(
     ras = DENSE if dense else chosen.ras
     if not dense and (ratio is not None or schedule is not None or mode is Mode.paper):
         skip, every = parse_schedule(schedule)
-        first, last = parse_ratio(ratio)
         which: Literal["paper", "corrected"] = "paper" if mode is Mode.paper else "corrected"
-        ras = RasConfig(first, last, mode=which, skip_step=skip, skip_every=every)
+        ras = RasConfig(mode=which, skip_step=skip, skip_every=every)
+        if ratio is not None:
+            first, last = parse_ratio(ratio)
+            ras = replace(ras, ratio=first, ratio_end=last)
     ras = replace(ras, error_budget=error_budget)
     how = default_solver(ras) if solver is None else cast(Solver, solver)  # the plan refuses a name that is none
     return Preset(chosen.steps if steps is None else steps, how, ras)
@@ -117,10 +119,8 @@ def load(bundle: str, threads: int | None, precision: str | None) -> Pipeline:
         return Pipeline.load(bundle, threads=threads, precision=cast(Precision | None, precision))
 
 
-def parse_ratio(text: str | None) -> tuple[float, float | None]:
+def parse_ratio(text: str) -> tuple[float, float | None]:
     """ratio and ratio_end of R or FROM:TO; whether they are in their bounds, the plan checks."""
-    if text is None:
-        return 0.25, None
     number = r"(\d*\.?\d+)"
     match = re.fullmatch(f"{number}(?::{number})?", text.strip())
     if match is None:

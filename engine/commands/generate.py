@@ -11,7 +11,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from flagdit.engine import animation
+from flagdit.engine import animation, picture
 from flagdit.engine.bundle import staged
 from flagdit.engine.commands.common import (
     MODE_HELP,
@@ -35,7 +35,6 @@ from flagdit.engine.commands.common import (
 from flagdit.engine.pipeline import Pipeline
 from flagdit.engine.run import Request, Result, check_paints
 
-PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 ANIMATIONS = (".gif", ".webp")
 MAPS = (".png", ".jpg", ".jpeg", *ANIMATIONS)
 
@@ -75,7 +74,7 @@ def generate(
     Region-adaptive sampling is on: after a few dense steps each step recomputes only the part of the picture that
     changes most. Compare with --dense, with --preset fast or quality, with a --ratio, or with --mode paper.
     """
-    check_writable(output, PICTURES)
+    check_writable(output, tuple(picture.FORMATS))
     check_writable(report, (".json",))
     check_writable(map, MAPS)
     how = sampling(preset, steps, solver, ratio, mode, schedule, dense, error_budget)
@@ -123,11 +122,9 @@ def _run(pipeline: Pipeline, request: Request, watch: bool) -> tuple[Result, lis
 
 def save_picture(image: Image.Image, path: Path, result: Result) -> None:
     """Write a picture; a PNG also says how it was made."""
-    kind = {".png": "PNG", ".webp": "WEBP"}.get(path.suffix.lower(), "JPEG")
     about = PngInfo()
     about.add_itxt("flagdit", result.report.model_dump_json(exclude={"steps", "seconds"}))
-    with staged(path) as part:
-        image.save(part, kind, pnginfo=about)  # the other formats pass it over
+    picture.save(image, path, pnginfo=about)  # the other formats pass it over
 
 
 def save_animation(previews: list[Image.Image], path: Path, result: Result) -> None:

@@ -7,12 +7,10 @@ import typer
 from PIL import Image, ImageDraw, ImageFont
 from rich.progress import track
 
-from flagdit.engine import Pipeline
-from flagdit.engine.bundle import staged
+from flagdit.engine import Pipeline, picture
 from flagdit.engine.commands.common import check_writable
 
 HERE = Path(__file__).parent
-PICTURES = {".png": "PNG", ".jpg": "JPEG", ".webp": "WEBP"}
 CELL, MARGIN, LINE = 128, 6, 12
 
 
@@ -31,9 +29,9 @@ def sheet(pictures: list[Image.Image], titles: list[str], columns: int) -> Image
     rows = -(-len(pictures) // columns)
     canvas = Image.new("RGB", (columns * step_x + MARGIN, rows * step_y + MARGIN), "white")
     draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(11)
-    for i, (picture, title) in enumerate(zip(pictures, titles, strict=True)):
+    for i, (image, title) in enumerate(zip(pictures, titles, strict=True)):
         x, y = MARGIN + i % columns * step_x, MARGIN + i // columns * step_y
-        canvas.paste(picture.resize((CELL, CELL), Image.Resampling.LANCZOS), (x, y))
+        canvas.paste(image.resize((CELL, CELL), Image.Resampling.LANCZOS), (x, y))
         for number, line in enumerate(words(title, 24)[:2]):
             draw.text((x + CELL // 2, y + CELL + 2 + number * LINE), line, "#333333", font, anchor="ma")
     return canvas
@@ -49,14 +47,13 @@ def main(
     threads: Annotated[int | None, typer.Option(min=1)] = None,
 ) -> None:
     """Paint every prompt with seed 0, 1, 2, ... in the order of the file; nothing is picked."""
-    check_writable(out, tuple(PICTURES))
+    check_writable(out, tuple(picture.FORMATS))
     texts = prompts.read_text().splitlines()
     pipeline = Pipeline.load(bundle, threads=threads)
     pictures: list[Image.Image] = []
     for first in track(range(0, len(texts), batch), "painting"):
         pictures += pipeline(prompts=texts[first : first + batch], seed=first, preset=preset).images
-    with staged(out) as part:
-        sheet(pictures, texts, columns).save(part, PICTURES[out.suffix.lower()], quality=88)
+    picture.save(sheet(pictures, texts, columns), out, quality=88)
 
 
 if __name__ == "__main__":
