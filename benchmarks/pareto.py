@@ -28,9 +28,9 @@ from emoji_quality.training import load_classifier
 from flagdit.engine import Pipeline
 from flagdit.engine.bench import Row, measure, settings
 from flagdit.engine.bench.plot import pareto
-from flagdit.engine.commands.common import check_writable
+from flagdit.engine.commands.common import check_writable, parse_size
 from flagdit.engine.layout import FloatArray
-from quality import DATA, SCENES, facts, read_icons
+from quality import DATA, SCENES, check_canvas, facts, read_icons
 from scenes import Scene
 
 
@@ -70,6 +70,7 @@ def main(
     bundle: Annotated[str, typer.Option(help="A bundle of the demo.")] = "demo",
     folder: Annotated[Path, typer.Option("--data", help="The rendered icons.")] = DATA,
     prompts: Annotated[int, typer.Option(min=2, help="How many held-out prompts.")] = 500,
+    size: Annotated[str | None, typer.Option(help="WxH; the model's own by default.")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Pictures at a time.")] = 4,
     threads: Annotated[int, typer.Option(min=1)] = 1,
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the results here.")] = None,
@@ -80,11 +81,13 @@ def main(
     check_writable(plot, (".png", ".svg"))
     torch.set_num_threads(threads)
     data, pipeline = read_icons(folder), Pipeline.load(bundle, threads=threads)
-    canvas = pipeline.spec.latent.size
+    canvas = parse_size(size) or pipeline.spec.latent.size
+    check_canvas(canvas, pipeline)
     scenes = data.scenes(prompts, canvas, np.random.default_rng(SCENES), held_out=True)
     measures = Measures(Judge(data, load_classifier(data, folder), canvas), scenes)
     rows: list[Row] = []
-    batches = measure(pipeline, settings(), [scene.caption() for scene in scenes], batch=batch, extra=measures)
+    texts = [scene.caption() for scene in scenes]
+    batches = measure(pipeline, settings(), texts, canvas, batch, extra=measures)
     for done in track(batches, "painting", total=-(-prompts // batch), transient=True):
         rows = done
         if json_path is not None:  # after every batch: a long run that is stopped has not been for nothing

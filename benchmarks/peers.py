@@ -17,8 +17,9 @@ and its own time does not count; text is padded for it alone, which needs one sh
   code does. Torch could be spared that work, too: it is no merit of a compiled graph.
 - Eager torch pays for Python and for a kernel an operation, and the fewer the tokens the more, so most of all in the
   sparse steps: a low efficiency in a small picture says little about a large one, or about a GPU.
-- flagdit computes in fp32 here. bf16 is fast on a CPU that has AMX or AVX512-BF16, and slower than fp32 on others.
-- Region-adaptive sampling is not compiled in torch, though it could be; int8 is not compared.
+- flagdit computes in fp32, and in int8 if the bundle has that. bf16 is fast on a CPU that has AMX or AVX512-BF16, and
+  slower than fp32 on others; int8 needs VNNI or AMX. Torch is not quantised.
+- Region-adaptive sampling is not compiled in torch, though it could be.
 - The preset "balanced" is another method, with its own ranking, ratios and solver: its picture is meant to differ.
 """
 
@@ -64,7 +65,7 @@ SAME = 40.0
 
 FP32, BF16, COMPILED = "torch fp32", "torch bf16", "torch.compile bf16"
 FP32_RAS, BF16_RAS = "torch fp32, RAS", "torch bf16, RAS"
-OURS, OURS_PAPER = "flagdit", "flagdit, paper mode"
+OURS, OURS_INT8, PAPER_MODE, BALANCED = "flagdit fp32", "flagdit int8", ", paper mode", ", balanced"
 
 
 def published(steps: int) -> Published:
@@ -72,19 +73,18 @@ def published(steps: int) -> Published:
     return Published(RATIO, PAPER.warmup, tuple(PAPER.resets_of(steps)), PAPER.starvation)
 
 
-def flagdits(pipeline: Pipeline, size: tuple[int, int]) -> list[Peer]:
-    """Dense, as published, and the preset "balanced"."""
+def flagdits(pipeline: Pipeline, size: tuple[int, int], name: str) -> list[Peer]:
+    """Dense, as published, and the preset "balanced"; the twins of those of another `name` are in fp32."""
 
-    def peer(name: str, ras: RasConfig, solver: Solver = "euler") -> Peer:
+    def peer(suffix: str, ras: RasConfig, solver: Solver = "euler") -> Peer:
         def paint(prompt: str, seed: int, steps: int, on_step: Callable[[], None]) -> FloatArray:
             how: dict[str, Any] = {"size": size, "guidance": GUIDANCE, "solver": solver, "ras": ras}
             return pipeline(prompt, seed=seed, steps=steps, on_step=lambda _: on_step(), **how).latents
 
-        return Peer(name, OURS, None, paint, ras, solver)
+        return Peer(name + suffix, name, None if name == OURS else OURS + suffix, paint, ras, solver)
 
     balanced = PRESETS["balanced"]
-    last = peer("flagdit, balanced", balanced.ras, balanced.solver)
-    return [peer(OURS, DENSE), peer(OURS_PAPER, PAPER), last]
+    return [peer("", DENSE), peer(PAPER_MODE, PAPER), peer(BALANCED, balanced.ras, balanced.solver)]
 
 
 def torchs(pipeline: Pipeline, size: tuple[int, int], fp32: Precision, bf16: Precision) -> list[Peer]:
@@ -93,8 +93,8 @@ def torchs(pipeline: Pipeline, size: tuple[int, int], fp32: Precision, bf16: Pre
     return [
         Peer(FP32, FP32, OURS, painter(fp32, dense(fp32.model))),
         Peer(BF16, BF16, OURS, painter(bf16, dense(bf16.model))),
-        Peer(FP32_RAS, FP32, OURS_PAPER, painter(fp32, regions(fp32.model, published)), PAPER),
-        Peer(BF16_RAS, BF16, OURS_PAPER, painter(bf16, regions(bf16.model, published)), PAPER),
+        Peer(FP32_RAS, FP32, OURS + PAPER_MODE, painter(fp32, regions(fp32.model, published)), PAPER),
+        Peer(BF16_RAS, BF16, OURS + PAPER_MODE, painter(bf16, regions(bf16.model, published)), PAPER),
     ]
 
 
@@ -162,7 +162,9 @@ def benchmark(
     tried = [TorchPainter(pipeline, canvas, GUIDANCE, half, dense(half.model)) for half in halves]
     taken = seconds_of_a_step(tried, prompts[0])
     bf16 = halves[taken.index(min(taken))]
-    peers = torchs(pipeline, canvas, fp32, bf16) + flagdits(pipeline, canvas)
+    peers = torchs(pipeline, canvas, fp32, bf16) + flagdits(pipeline.at("float32"), canvas, OURS)
+    if pipeline.precision == "int8":
+        peers += flagdits(pipeline, canvas, OURS_INT8)
     if with_compiler:
         peers.insert(2, torch_compiled(pipeline, canvas, halves[0], prompts))
     warm = {peer.name: take(peer, prompts[0], 0, WARM).wall for peer in track(peers, "warming up", transient=True)}
