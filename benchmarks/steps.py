@@ -1,12 +1,13 @@
 """Time of a RAS step over that of a dense step, beside the FLOP ratio.
 
     python benchmarks/steps.py                     # 256 and 1024 patches, 2 rows, 1 thread
-    python benchmarks/steps.py --json steps.json
+    python benchmarks/steps.py --sides 8 --sides 16 --sides 32 --json steps.json --plot steps.png
+    python benchmarks/steps.py --bundle demo       # the engine of a bundle, in int8 if it has that
     python benchmarks/steps.py --device cuda       # ONNX Runtime's CUDA provider, if onnxruntime-gpu is installed
 
-The model has random weights: this measures speed, not quality. All step kinds run in turn in one process, and
-process CPU time is compared, because wall time of a shared machine is noise; on a GPU wall time is. Efficiency is
-FLOP ratio / time ratio.
+Inputs are random, and so are weights unless a bundle is given: this measures speed, not quality. All step kinds run in
+turn in one process, and process CPU time is compared, because wall time of a shared machine is noise; on a GPU wall
+time is. Efficiency is FLOP ratio / time ratio.
 """
 
 from __future__ import annotations
@@ -14,12 +15,16 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shlex
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from datetime import date
 from pathlib import Path
-from typing import Annotated, Protocol
+from typing import Annotated, Protocol, cast
 
 import numpy as np
 import onnxruntime
@@ -29,11 +34,15 @@ from rich.console import Console
 from rich.table import Table
 
 from flagdit.engine.builder import read_model
+from flagdit.engine.bundle import Bundle
+from flagdit.engine.commands.common import PrecisionOption, check_writable
 from flagdit.engine.cost import step_flops
 from flagdit.engine.layout import TokenLayout, attention_scale
 from flagdit.engine.manifest import ModelSpec
+from flagdit.engine.pipeline import choose
 from flagdit.engine.ras import Keeps
 from flagdit.engine.regions import RegionState
+from flagdit.engine.run import Precision
 from flagdit.engine.session import Array, OnnxSession, empty
 from flagdit.export import ExportOptions, FlagDiT, FlagDiTConfig, export_model
 
@@ -175,6 +184,48 @@ def show(results: list[Cell]) -> None:
     Console().print(table)
 
 
+def plot(results: list[Cell], path: Path, title: str) -> None:
+    """Draw the efficiency over the number of patches, a line for every ratio below 1."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4.5), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    for ratio, colour in zip(RATIOS[1:], ("#1f9e89", "#4a8fd0", "#e08a3c"), strict=True):
+        own = [cell for cell in results if cell.ratio == ratio]
+        patches, efficiency = [cell.patches for cell in own], [cell.efficiency for cell in own]
+        axes.plot(patches, efficiency, "o-", color=colour, label=f"{ratio:g} of the patches")
+    axes.axhline(1, color="#9a9a9a", lw=1)
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(sorted({cell.patches for cell in results}), minor=False)
+    axes.xaxis.set_major_formatter("{x:.0f}")
+    axes.set_xlabel("patches")
+    axes.set_ylabel("speedup of a step, of what FLOPs allow")
+    axes.set_title(title, loc="left")
+    axes.set_ylim(0, 1.15)
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, loc="lower right")
+    figure.savefig(path, format=path.suffix[1:])
+
+
+@contextmanager
+def engine(model: str, bundle: str | None, precision: Precision | None) -> Iterator[tuple[ModelSpec, Path, str]]:
+    """The specification and `denoise` of a bundle or of a model with random weights, and what it multiplies in."""
+    if bundle is not None:
+        opened = Bundle.load(bundle)
+        chosen = choose(opened.manifest, precision)
+        yield opened.model, opened.path((chosen or opened.model.graphs.denoise).file), "int8" if chosen else "float32"
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        directory = Path(scratch) / "model"
+        torch.manual_seed(0)
+        export_model(FlagDiT(MODELS[model]), directory, ExportOptions(dtype="float32"))
+        spec = read_model(directory)
+        yield spec, directory / spec.graphs.denoise.file, "float32"
+
+
 def main(
     model: Annotated[str, typer.Option(help="S (384 x 12 layers) or M (768 x 16 layers).")] = "S",
     sides: Annotated[list[int] | None, typer.Option(help="Patches a side; 16 and 32 by default.")] = None,
@@ -183,26 +234,32 @@ def main(
     repeats: Annotated[int, typer.Option(min=1)] = 9,
     threads: Annotated[int, typer.Option(min=1)] = 1,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    bundle: Annotated[str | None, typer.Option(help="A bundle, instead of random weights.")] = None,
+    precision: PrecisionOption = None,
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the results here.")] = None,
+    plot_path: Annotated[Path | None, typer.Option("--plot", help="Draw the efficiency here: PNG or SVG.")] = None,
 ) -> None:
-    """Measure step efficiency on random weights."""
-    with tempfile.TemporaryDirectory() as scratch:
-        directory = Path(scratch) / "model"
-        torch.manual_seed(0)
-        export_model(FlagDiT(MODELS[model]), directory, ExportOptions(dtype="float32"))
-        spec = read_model(directory)
-        graph = directory / spec.graphs.denoise.file
+    """Measure step efficiency."""
+    check_writable(json_path, (".json",))
+    check_writable(plot_path, (".png", ".svg"))
+    with engine(model, bundle, cast(Precision | None, precision)) as (spec, graph, computed):
         session = CudaSession(graph) if device == "cuda" else OnnxSession(graph, threads)
-    results = [cell for side in sides or [16, 32] for cell in cells(session, spec, side, rows, text, repeats)]
+    sides = sides or [16, 32]
+    results = [cell for side in sides for cell in cells(session, spec, side, rows, text, repeats)]
     show(results)
+    name = f"{spec.name if bundle else model}, {computed}, {rows} rows"
+    if plot_path is not None:
+        plot(results, plot_path, f"{name}, {device}")
     if json_path is not None:
         about = {
-            "command": f"benchmarks/steps.py --model {model} --rows {rows} --threads {threads} --repeats {repeats} "
-            f"--device {device}",
+            "command": shlex.join(["benchmarks/steps.py", *sys.argv[1:]]),
+            "date": date.today().isoformat(),
             "onnxruntime": onnxruntime.__version__,
             "machine": platform.processor() or platform.machine(),
             "cores": os.cpu_count(),
-            "weights": "random",
+            "engine": name,
+            "threads": threads,
+            "weights": "trained" if bundle else "random",
         }
         json_path.write_text(json.dumps({**about, "cells": [asdict(c) for c in results]}, indent=1) + "\n")
 
