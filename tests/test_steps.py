@@ -1,0 +1,30 @@
+"""The benchmark of single steps: what it runs, and what it says of it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
+
+import steps
+
+from flagdit.engine.session import OnnxSession
+
+
+def test_measures_a_bundle(bundle_dir: Path, tmp_path: Path) -> None:
+    with steps.engine("S", str(bundle_dir), None) as (spec, graph, computed):
+        assert (spec.name, graph, computed) == ("tiny", bundle_dir / "denoise.onnx", "float32")
+        results = [cell for side in (2, 4) for cell in steps.cells(OnnxSession(graph, 1), spec, side, 2, 5, repeats=2)]
+    assert [(cell.patches, cell.active, cell.tokens) for cell in results[:4]] == [(4, a, 6) for a in (6, 4, 3, 2)]
+    dense = results[4]
+    assert (dense.tokens, dense.time_ratio, dense.flop_ratio, dense.efficiency) == (20, 1, 1, 1)
+    half = results[5]
+    assert half.active == 12 and 0.5 < half.flop_ratio < 0.65
+    assert half.efficiency == pytest.approx(half.flop_ratio / half.time_ratio)
+    steps.plot(results, tmp_path / "steps.png", "tiny")
+    with Image.open(tmp_path / "steps.png") as image:
+        assert image.size == (960, 540)
