@@ -3,7 +3,7 @@
     python benchmarks/options.py --first 12 --json options.json      # the demo
 
 Every setting is one change to the base, the preset "balanced", over the same prompts and seeds, interleaved. PSNR (dB)
-and SSIM are to the dense picture of 100 Euler steps; cost is FLOPs and time is CPU time, over 30 dense Euler steps.
+and SSIM are to the dense fp32 picture of 100 ab2 steps; cost is FLOPs and time is CPU time, over 30 dense Euler steps.
 """
 
 from __future__ import annotations

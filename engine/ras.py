@@ -28,6 +28,10 @@ Solver = Literal["euler", "midpoint", "heun", "ab2"]
 Metric = Literal["std", "l2", "change"]
 
 
+LEVELS = 8
+"""Ratios that a falling one has at most: every number of tokens is another shape to bind, and another CUDA graph."""
+
+
 @dataclass(frozen=True)
 class RasConfig:
     """Region-adaptive sampling (Liu et al. 2025, arXiv 2502.10389): which part of the picture a step recomputes.
@@ -35,7 +39,8 @@ class RasConfig:
     mode: "corrected", or "paper" for the published code's choices, faults included where they are defined; docs/ras.md
         compares them row by row.
     ratio: share of the patches recomputed in a RAS step, in (0, 1], or one value per step; 1 is dense sampling.
-    ratio_end: the ratio falls (or grows) in a line from `ratio` after the warm-up to this at the last step.
+    ratio_end: the ratio falls (or grows) in a line, of at most LEVELS levels, from `ratio` after the warm-up to this at the
+        last step.
     skip_step, skip_every: a linear schedule: this many patches more are left out every so many steps, and about the
         ratio's share in the middle of the run; 0 and 0 keep the ratio. The paper's example is 256 and 4 of 4096.
     warmup: dense steps at the start.
@@ -94,7 +99,8 @@ class RasConfig:
             return self.ratio
         first, last = min(self.warmup, steps), max(steps - 1, 1)
         place = [min(max((s - first) / max(last - first, 1), 0.0), 1.0) for s in range(steps)]
-        return [self.ratio + p * (self.ratio_end - self.ratio) for p in place]
+        stairs = max(min(LEVELS - 1, last - first), 1)
+        return [self.ratio + round(p * stairs) / stairs * (self.ratio_end - self.ratio) for p in place]
 
     def resets_of(self, steps: int) -> list[int]:
         """The reset steps of a run; the default leaves out those that fall into the warm-up."""

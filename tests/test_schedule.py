@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Literal, cast
 
+import numpy as np
 import published
 import pytest
 from hypothesis import given, settings
@@ -153,6 +154,17 @@ def test_a_ratio_that_ends_elsewhere(ratio: float, end: float, active: list[int]
     plan = make_plan(RasConfig(ratio, ratio_end=end, warmup=2, resets=()), 8, 72, 8)
     assert [step.active - 8 for step in plan.steps] == [64, 64, *active]
     assert [step.dense for step in plan.steps[2:]] == [patches == 64 for patches in active]
+
+
+@pytest.mark.parametrize("steps", [9, 11, 12, 30, 100])
+def test_a_falling_ratio_has_few_levels(steps: int) -> None:
+    """From the first ratio to the last, never back up, in stairs of nearly the same length."""
+    ratios = RasConfig(0.5, ratio_end=0.1, warmup=3).ratios(steps)
+    assert isinstance(ratios, list) and ratios[3] == 0.5 and ratios[-1] == pytest.approx(0.1)
+    levels = sorted(set(ratios[3:]), reverse=True)
+    assert len(levels) == min(8, steps - 3) and ratios == sorted(ratios, reverse=True)
+    np.testing.assert_allclose(np.diff(levels), (0.1 - 0.5) / (len(levels) - 1))
+    assert np.mean(ratios[3:]) == pytest.approx(0.3, abs=0.01)
 
 
 @MODES
