@@ -194,7 +194,7 @@ def measure(machine: Machine, case: Case, bandwidth: float) -> Iterator[Cell]:
 def between_calls(bundle: str, side: int, steps: int) -> dict[str, float]:
     """Seconds of a bundle's RAS step in the engine, and of all that happens between two such calls."""
     from flagdit.engine import Pipeline, RasConfig  # the kernels alone need none of the engine's dependencies
-    from flagdit.engine.run import Request
+    from flagdit.engine.request import Request
 
     pipeline = Pipeline.load(bundle, threads=1)
     patch = pipeline.spec.tokens.patch_size

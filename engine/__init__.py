@@ -6,7 +6,9 @@ from flagdit.engine.pipeline import Pipeline
 from flagdit.engine.presets import PRESETS, Preset
 from flagdit.engine.ras import DENSE, Plan, RasConfig, Solver, make_plan
 from flagdit.engine.report import Report, StepReport
-from flagdit.engine.run import Preview, Request, Result, Run
+from flagdit.engine.request import Request
+from flagdit.engine.result import Preview, Result
+from flagdit.engine.run import Run
 
 __all__ = [
     "DENSE",

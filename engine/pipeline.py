@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import get_args
 
 from flagdit.engine.bundle import Bundle
-from flagdit.engine.cpu import multiplies_int8
+from flagdit.engine.cpu import Precision, choose
 from flagdit.engine.errors import BackendError, RequestError
 from flagdit.engine.layout import Ntk
-from flagdit.engine.manifest import Engine, Graph, Manifest
+from flagdit.engine.manifest import Engine, Graph
 from flagdit.engine.presets import DEFAULT, default_solver
 from flagdit.engine.presets import preset as find_preset
 from flagdit.engine.ras import RasConfig, Solver
-from flagdit.engine.run import Precision, Preview, Request, Result, Run, Stages
+from flagdit.engine.request import Request
+from flagdit.engine.result import Preview, Result
+from flagdit.engine.run import Run, Stages
 from flagdit.engine.session import OnnxSession
 from flagdit.engine.text import TextEncoder
 
@@ -29,14 +30,13 @@ class Pipeline:
             raise BackendError("the bundle has no text encoder; export the model with --text-encoder")
         self.bundle, self.spec, self._threads = bundle, spec, threads
 
-        def session(graph: Graph | Engine) -> OnnxSession:
-            return OnnxSession(bundle.path(graph.file), threads)
+        def session(graph: Graph | Engine, precision: Precision = "float32") -> OnnxSession:
+            return OnnxSession(bundle.path(graph.file), threads, precision)
 
         tokenizer = bundle.path(spec.text.tokenizer)
         text = TextEncoder(session(spec.graphs.text_encoder), tokenizer, spec.text.max_tokens)
-        self.precision: Precision = "float32" if engine is None else "int8"
-        denoise = session(engine or spec.graphs.denoise)
-        self.stages = Stages(spec, text, session(spec.graphs.condition), denoise, self.precision)
+        denoise = session(spec.graphs.denoise) if engine is None else session(engine, "int8")
+        self.stages = Stages(spec, text, session(spec.graphs.condition), denoise)
 
     @classmethod
     def load(
@@ -94,6 +94,11 @@ class Pipeline:
                 on_step(preview)
         return run.result()
 
+    @property
+    def precision(self) -> Precision:
+        """What `denoise` multiplies in."""
+        return self.stages.denoise.precision
+
     def at(self, precision: Precision) -> Pipeline:
         """The same bundle with another engine. Raises BackendError if that is not to be had."""
         return self if precision == self.precision else Pipeline(self.bundle, self._threads, precision)
@@ -101,18 +106,3 @@ class Pipeline:
     def start(self, request: Request) -> Run:
         """A run to iterate over, one Preview a step."""
         return Run(self.stages, request)
-
-
-def choose(manifest: Manifest, precision: Precision | None) -> Engine | None:
-    """The engine that `denoise` runs in on this CPU, None for its own graph, in fp32. Raises BackendError."""
-    if precision not in (None, *get_args(Precision)):
-        raise BackendError(f"precision {precision!r} is not one of {', '.join(get_args(Precision))}")
-    engine = next((e for e in manifest.engines if e.target == "onnxruntime" and e.graph == "denoise"), None)
-    if precision == "int8" and engine is None:
-        raise BackendError(
-            f"the bundle of {manifest.model.name} has no int8 engine; make one with: "
-            "flagdit export CHECKPOINT -o MODEL --dtype int8, then flagdit build MODEL -o BUNDLE"
-        )
-    if precision == "int8" and not multiplies_int8():
-        raise BackendError("this CPU has no int8 dot products (VNNI or AMX on x86, dotprod on ARM); use float32")
-    return engine if precision != "float32" and multiplies_int8() else None

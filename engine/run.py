@@ -4,30 +4,24 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
-from flagdit.engine import maps, picture
 from flagdit.engine.cost import price
-from flagdit.engine.errors import BackendError, RequestError
-from flagdit.engine.layout import FloatArray, Ntk, TokenLayout, attention_scale, base_tokens, ntk_factor
+from flagdit.engine.errors import RequestError
+from flagdit.engine.layout import FloatArray, TokenLayout, attention_scale, base_tokens, ntk_factor
 from flagdit.engine.manifest import ModelSpec
-from flagdit.engine.ras import Plan, RasConfig, Solver, make_plan
+from flagdit.engine.ras import Plan, make_plan
 from flagdit.engine.regions import RegionState
 from flagdit.engine.report import Report, StepReport
+from flagdit.engine.request import Request
+from flagdit.engine.result import Preview, Result
 from flagdit.engine.sampler import StepTime, sample
 from flagdit.engine.session import Array, OnnxSession
 from flagdit.engine.text import TextEncoder
-
-MAX_NTK = 10_000
-
-Precision = Literal["float32", "int8"]
 
 
 @dataclass(frozen=True)
@@ -38,91 +32,6 @@ class Stages:
     text: TextEncoder
     condition: OnnxSession
     denoise: OnnxSession
-    precision: Precision = "float32"  # what denoise multiplies in
-
-
-@dataclass(frozen=True)
-class Request:
-    """What to generate: one picture per prompt, each from its own seed.
-
-    steps: how many, shifted by `shift`; or the times they lie between, as they are, from 0 (noise) to 1 (data).
-    ntk, proportional: for sizes the model was not trained at, see layout.ntk_factor and layout.base_tokens.
-    """
-
-    prompts: list[str]
-    seeds: list[int]
-    steps: int | Sequence[float]
-    size: tuple[int, int] | None
-    guidance: float
-    shift: float
-    ras: RasConfig
-    solver: Solver = "euler"
-    ntk: Ntk = None
-    proportional: bool = False
-
-    def __post_init__(self) -> None:
-        if not self.prompts:
-            raise RequestError("there is no prompt; give at least one")
-        if len(self.seeds) != len(self.prompts):
-            raise RequestError(f"{len(self.prompts)} prompts and {len(self.seeds)} seeds; give one seed per prompt")
-        if any(seed < 0 for seed in self.seeds):
-            raise RequestError(f"seed {min(self.seeds)} is negative; allowed are 0 and above")
-        if not 0 <= self.guidance <= 100:
-            raise RequestError(f"guidance is {self.guidance}; allowed are 0 to 100, 1 turns it off")
-        if self.ntk not in (None, "auto") and not (isinstance(self.ntk, float | int) and 1 <= self.ntk <= MAX_NTK):
-            raise RequestError(f"ntk is {self.ntk!r}; allowed are 'auto', a factor of 1 to {MAX_NTK}, and None (off)")
-
-    @property
-    def branches(self) -> int:
-        """Guidance branches: at a guidance of 1 the unconditional one has no part in the result."""
-        return 1 if self.guidance == 1 else 2
-
-
-def check_paints(spec: ModelSpec) -> None:
-    """Raise BackendError unless the model ends in pixels."""
-    if spec.latent.space != "pixels":
-        raise BackendError("the model ends in VAE latents and its bundle has no decode graph; use .latents in Python")
-
-
-@dataclass(frozen=True)
-class Preview:
-    """The run after one step; look at `images`, or let it go on."""
-
-    timed: StepTime
-    total: int
-    _state: RegionState
-
-    @property
-    def images(self) -> list[Image.Image]:
-        """What the pictures would be if every velocity stayed as it is now. Raises as Result.images does."""
-        check_paints(self._state.spec)
-        return [picture.to_image(x) for x in self._state.images(ahead=1 - self.timed.step.t_next)]
-
-
-@dataclass(frozen=True)
-class Result:
-    """Pictures of a run, and how they came about."""
-
-    latents: FloatArray  # (B, C, H, W)
-    refreshes: npt.NDArray[np.int32]  # (B, rows, columns): how often each patch was computed
-    ages: npt.NDArray[np.int16]  # (S, B, rows, columns): after each step, steps since each patch was computed
-    report: Report
-    _spec: ModelSpec
-
-    @cached_property
-    def images(self) -> list[Image.Image]:
-        """All pictures. Raises BackendError if the latents are of a VAE, which this bundle does not hold."""
-        check_paints(self._spec)
-        return [picture.to_image(x) for x in self.latents]
-
-    @property
-    def image(self) -> Image.Image:
-        """The first picture."""
-        return self.images[0]
-
-    def map(self, index: int = 0) -> Image.Image:
-        """A picture, how often each of its regions was recomputed, and their ages after each step."""
-        return maps.still(self.images[index], self.refreshes[index], self.ages[:, index], self.report.steps)
 
 
 class Run:
@@ -218,7 +127,7 @@ class Run:
         return Report(
             model=self._spec.name,
             backend=self._stages.denoise.backend,
-            precision=self._stages.precision,
+            precision=self._stages.denoise.precision,
             prompt=request.prompts[0] if single else request.prompts,
             seed=request.seeds[0] if single else request.seeds,
             size=(self.layout.width, self.layout.height),

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
+from flagdit.engine.cpu import Precision
 from flagdit.engine.errors import BackendError, BundleError
 
 Array = npt.NDArray[Any]
@@ -48,8 +49,12 @@ class OnnxSession:
 
     backend = "onnxruntime-cpu"
 
-    def __init__(self, path: Path, threads: int | None = None) -> None:
-        """Load `path`; `threads` defaults to all cores. Raises BundleError if the file is no graph."""
+    def __init__(self, path: Path, threads: int | None = None, precision: Precision = "float32") -> None:
+        """Load `path`, which multiplies in `precision`; `threads` defaults to all cores.
+
+        Raises BundleError if the file is no graph.
+        """
+        self.precision = precision
         options = ort.SessionOptions()
         options.log_severity_level = 3
         if threads is not None:

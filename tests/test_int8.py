@@ -169,7 +169,7 @@ def test_int8_is_chosen_where_it_is_fast(bundle8: Path, bundle_dir: Path, monkey
         Pipeline.load(bundle_dir, precision="int8")
     with pytest.raises(BackendError, match="precision 'int4' is not one of float32, int8"):
         Pipeline.load(bundle8, precision="int4")  # type: ignore[arg-type]
-    monkeypatch.setattr("flagdit.engine.pipeline.multiplies_int8", lambda: False)
+    monkeypatch.setattr("flagdit.engine.cpu.multiplies_int8", lambda: False)
     assert Pipeline.load(bundle8).precision == "float32"
     with pytest.raises(BackendError, match="this CPU has no int8 dot products"):
         Pipeline.load(bundle8, precision="int8")

@@ -16,7 +16,8 @@ from flagdit.engine import DENSE, Pipeline, RasConfig, RequestError
 from flagdit.engine.builder import build_bundle
 from flagdit.engine.layout import TokenLayout
 from flagdit.engine.regions import RegionState
-from flagdit.engine.run import Request, Run
+from flagdit.engine.request import Request
+from flagdit.engine.run import Run
 from flagdit.engine.session import empty
 from flagdit.export import ExportOptions, FlagDiT, export_model
 

@@ -17,7 +17,7 @@ from flagdit.engine.bench.settings import STEPS, Setting
 from flagdit.engine.layout import FloatArray
 from flagdit.engine.pipeline import Pipeline
 from flagdit.engine.ras import DENSE
-from flagdit.engine.run import Result
+from flagdit.engine.result import Result
 
 EXACT = 100
 """Dense steps of second order, in fp32, of the picture that all are compared with."""

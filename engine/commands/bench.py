@@ -30,7 +30,7 @@ from flagdit.engine.commands.common import (
 )
 from flagdit.engine.errors import BackendError, RequestError
 from flagdit.engine.pipeline import Pipeline
-from flagdit.engine.run import check_paints
+from flagdit.engine.result import check_paints
 
 PROMPTS = (
     "a red apple on a white background",

@@ -11,13 +11,13 @@ from typing import Annotated, Literal, cast
 import typer
 from rich.console import Console
 
+from flagdit.engine.cpu import Precision
 from flagdit.engine.errors import OutputError, RequestError
 from flagdit.engine.layout import Ntk
 from flagdit.engine.pipeline import Pipeline
 from flagdit.engine.presets import DEFAULT, PRESETS, Preset, default_solver
 from flagdit.engine.presets import preset as find_preset
 from flagdit.engine.ras import DENSE, RasConfig, Solver
-from flagdit.engine.run import Precision
 
 console = Console()
 messages = Console(stderr=True)

@@ -33,7 +33,8 @@ from flagdit.engine.commands.common import (
     say,
 )
 from flagdit.engine.pipeline import Pipeline
-from flagdit.engine.run import Request, Result, check_paints
+from flagdit.engine.request import Request
+from flagdit.engine.result import Result, check_paints
 
 ANIMATIONS = (".gif", ".webp")
 MAPS = (".png", ".jpg", ".jpeg", *ANIMATIONS)

@@ -1,0 +1,49 @@
+"""What is asked for: checked when it is made, before anything is loaded or allocated."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from flagdit.engine.errors import RequestError
+from flagdit.engine.layout import Ntk
+from flagdit.engine.ras import RasConfig, Solver
+
+MAX_NTK = 10_000
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to generate: one picture per prompt, each from its own seed.
+
+    steps: how many, shifted by `shift`; or the times they lie between, as they are, from 0 (noise) to 1 (data).
+    ntk, proportional: for sizes the model was not trained at, see layout.ntk_factor and layout.base_tokens.
+    """
+
+    prompts: list[str]
+    seeds: list[int]
+    steps: int | Sequence[float]
+    size: tuple[int, int] | None
+    guidance: float
+    shift: float
+    ras: RasConfig
+    solver: Solver = "euler"
+    ntk: Ntk = None
+    proportional: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.prompts:
+            raise RequestError("there is no prompt; give at least one")
+        if len(self.seeds) != len(self.prompts):
+            raise RequestError(f"{len(self.prompts)} prompts and {len(self.seeds)} seeds; give one seed per prompt")
+        if any(seed < 0 for seed in self.seeds):
+            raise RequestError(f"seed {min(self.seeds)} is negative; allowed are 0 and above")
+        if not 0 <= self.guidance <= 100:
+            raise RequestError(f"guidance is {self.guidance}; allowed are 0 to 100, 1 turns it off")
+        if self.ntk not in (None, "auto") and not (isinstance(self.ntk, float | int) and 1 <= self.ntk <= MAX_NTK):
+            raise RequestError(f"ntk is {self.ntk!r}; allowed are 'auto', a factor of 1 to {MAX_NTK}, and None (off)")
+
+    @property
+    def branches(self) -> int:
+        """Guidance branches: at a guidance of 1 the unconditional one has no part in the result."""
+        return 1 if self.guidance == 1 else 2

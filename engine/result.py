@@ -1,0 +1,65 @@
+"""What a run gives: a preview after every step, and the pictures at its end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from flagdit.engine import maps, picture
+from flagdit.engine.errors import BackendError
+from flagdit.engine.layout import FloatArray
+from flagdit.engine.manifest import ModelSpec
+from flagdit.engine.regions import RegionState
+from flagdit.engine.report import Report
+from flagdit.engine.sampler import StepTime
+
+
+def check_paints(spec: ModelSpec) -> None:
+    """Raise BackendError unless the model ends in pixels."""
+    if spec.latent.space != "pixels":
+        raise BackendError("the model ends in VAE latents and its bundle has no decode graph; use .latents in Python")
+
+
+@dataclass(frozen=True)
+class Preview:
+    """The run after one step; look at `images`, or let it go on."""
+
+    timed: StepTime
+    total: int
+    _state: RegionState
+
+    @property
+    def images(self) -> list[Image.Image]:
+        """What the pictures would be if every velocity stayed as it is now. Raises as Result.images does."""
+        check_paints(self._state.spec)
+        return [picture.to_image(x) for x in self._state.images(ahead=1 - self.timed.step.t_next)]
+
+
+@dataclass(frozen=True)
+class Result:
+    """Pictures of a run, and how they came about."""
+
+    latents: FloatArray  # (B, C, H, W)
+    refreshes: npt.NDArray[np.int32]  # (B, rows, columns): how often each patch was computed
+    ages: npt.NDArray[np.int16]  # (S, B, rows, columns): after each step, steps since each patch was computed
+    report: Report
+    _spec: ModelSpec
+
+    @cached_property
+    def images(self) -> list[Image.Image]:
+        """All pictures. Raises BackendError if the latents are of a VAE, which this bundle does not hold."""
+        check_paints(self._spec)
+        return [picture.to_image(x) for x in self.latents]
+
+    @property
+    def image(self) -> Image.Image:
+        """The first picture."""
+        return self.images[0]
+
+    def map(self, index: int = 0) -> Image.Image:
+        """A picture, how often each of its regions was recomputed, and their ages after each step."""
+        return maps.still(self.images[index], self.refreshes[index], self.ages[:, index], self.report.steps)
