@@ -151,7 +151,7 @@ def show(rows: dict[str, Row]) -> None:
 def facts(pipeline: Pipeline) -> dict[str, Any]:
     """What was measured, and where."""
     return {
-        "command": shlex.join(["benchmarks/quality.py", *sys.argv[1:]]),
+        "command": shlex.join([f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
         "date": date.today().isoformat(),
         "device": platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
