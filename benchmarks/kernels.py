@@ -64,9 +64,14 @@ class Case:
     @property
     def slot_bytes(self) -> int:
         """Of all that moves with a token of one sample: keys, values, RoPE, patches, five scalars."""
+        row = self.value_bytes * VALUES + 4 * MODELS[self.model].head
+        return self.cached_bytes + BRANCHES * row + 2 * 4 * VALUES + 5 * 4
+
+    @property
+    def cached_bytes(self) -> int:
+        """Of its keys and values."""
         model = MODELS[self.model]
-        row = self.value_bytes * (2 * model.layers * model.width + VALUES) + 4 * model.head
-        return BRANCHES * row + 2 * 4 * VALUES + 5 * 4
+        return BRANCHES * self.value_bytes * 2 * model.layers * model.width
 
 
 @dataclass(frozen=True)
@@ -169,8 +174,9 @@ class Region:
         cached = [self.machine.array((n, r, model.width), self.case.dtype) for _ in range(2 * model.layers)]
         rope = [self.machine.array((n, r, model.head // 2)) for _ in range(2)]
         scalars = [self.age, self.drops, self.token, self.time, self.rate]
-        buffers = SlotBuffers([*cached, *rope, self.tokens, self.velocity, self.latent, *scalars], b)
-        moved = self.crossing() * 2 * 2 * self.case.slot_bytes  # two slots, each read and written
+        buffers = SlotBuffers([*rope, self.tokens, self.velocity, self.latent, *scalars], b, recomputed=cached)
+        # Two slots, each read and written; of keys and values one is read, the other written.
+        moved = self.crossing() * 2 * (2 * self.case.slot_bytes - self.case.cached_bytes)
         return "repartition", lambda _, stream: buffers.swap(self.swaps, self.counts, stream), moved
 
 

@@ -137,11 +137,13 @@ class GraphCache:
     def __len__(self) -> int: ...
 
 class SlotBuffers:
-    """The per-slot arrays (N, rows, ...) of one run; keeps them alive."""
+    """
+    The per-slot arrays (N, rows, ...) of one run; keeps them alive. recomputed: more of them, whose head the engine writes next.
+    """
 
-    def __init__(self, arrays: Sequence[Array], samples: int) -> None: ...
+    def __init__(self, arrays: Sequence[Array], samples: int, recomputed: Sequence[Array] = ()) -> None: ...
 
     def swap(self, swaps: Array, counts: Array, stream: int = 0) -> None:
         """
-        Exchange the rows of swapped slots in every array, in place. Its own inverse.
+        Exchange the rows of swapped slots in every array, in place; in a recomputed one, copy those of the first slot of a pair, in the head, to the second, in the tail.
         """

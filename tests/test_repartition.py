@@ -1,4 +1,4 @@
-"""SlotBuffers.swap: bytes of any array, in place, its own inverse."""
+"""SlotBuffers.swap: bytes of any array, in place, its own inverse but for what is recomputed."""
 
 import numpy as np
 import pytest
@@ -49,6 +49,30 @@ def test_swap_is_a_permutation_and_its_own_inverse(
     buffers.swap(backend.put(swaps), backend.put(counts))
     for array, restored in zip(arrays, put, strict=True):
         np.testing.assert_array_equal(backend.get(restored), array)
+
+
+@pytest.mark.parametrize("backend", DEVICES, ids=lambda backend: backend.device)
+@given(case=cases())
+@settings(max_examples=50, deadline=None)
+def test_what_is_recomputed_moves_one_way(
+    backend: Backend, case: tuple[list[np.ndarray], np.ndarray, np.ndarray]
+) -> None:
+    """The tail's slot gets what the head's had; the head's keeps what is about to be written over."""
+    arrays, swaps, counts = case
+    put, cached = ([backend.put(array) for array in arrays] for _ in range(2))
+    buffers = SlotBuffers(put, len(counts), recomputed=cached)
+    buffers.swap(backend.put(swaps), backend.put(counts))
+    for array, swapped, moved in zip(arrays, put, cached, strict=True):
+        expected = array.copy()
+        for row in range(array.shape[1]):
+            b = row % len(counts)
+            heads, tails = swaps[b, : counts[b]].T
+            expected[tails, row] = array[heads, row]
+        got = backend.get(moved)
+        np.testing.assert_array_equal(got, expected)
+        for row in range(array.shape[1]):
+            tails = swaps[row % len(counts), : counts[row % len(counts)], 1]
+            np.testing.assert_array_equal(got[tails, row], backend.get(swapped)[tails, row])
 
 
 def test_keeps_its_arrays_alive() -> None:

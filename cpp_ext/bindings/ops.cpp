@@ -148,7 +148,8 @@ struct OwnedSlotBuffers {
   SlotBuffers buffers;
 };
 
-SlotBuffers view_slots(const std::vector<Array>& arrays, int64_t samples) {
+// The last `recomputed` of the arrays need not survive in the head.
+SlotBuffers view_slots(const std::vector<Array>& arrays, int64_t samples, size_t recomputed) {
   if (arrays.empty()) {
     throw std::invalid_argument("SlotBuffers: arrays: got none, allowed 1 or more");
   }
@@ -164,6 +165,7 @@ SlotBuffers view_slots(const std::vector<Array>& arrays, int64_t samples) {
                                   ", as array 0");
     }
     buffers.push_back(view.buffer);
+    buffers.back().recomputed = i >= arrays.size() - recomputed;
   }
   return SlotBuffers(std::move(buffers), first.slots, samples, first.device);
 }
@@ -176,8 +178,10 @@ void swap_arrays(const OwnedSlotBuffers& self, const ConstArray& swaps, const Co
   self.buffers.swap(pairs, lengths, to_stream(stream));
 }
 
-void init_slots(OwnedSlotBuffers* self, std::vector<Array> arrays, int64_t samples) {
-  SlotBuffers buffers = view_slots(arrays, samples);
+void init_slots(OwnedSlotBuffers* self, std::vector<Array> arrays, int64_t samples,
+                const std::vector<Array>& recomputed) {
+  arrays.insert(arrays.end(), recomputed.begin(), recomputed.end());
+  SlotBuffers buffers = view_slots(arrays, samples, recomputed.size());
   new (self) OwnedSlotBuffers{std::move(arrays), std::move(buffers)};
 }
 
@@ -199,7 +203,9 @@ constexpr const char* kSelect =
     "counts: Array, keys: Array, mode: str = 'corrected', row: Array | None = None, "
     "stream: int = 0) -> None";
 constexpr const char* kTick = "def tick(row: Array, stream: int = 0) -> None";
-constexpr const char* kInit = "def __init__(self, arrays: Sequence[Array], samples: int) -> None";
+constexpr const char* kInit =
+    "def __init__(self, arrays: Sequence[Array], samples: int, recomputed: Sequence[Array] = ()) "
+    "-> None";
 constexpr const char* kSwap =
     "def swap(self, swaps: Array, counts: Array, stream: int = 0) -> None";
 
@@ -233,11 +239,15 @@ void register_ops(nb::module_& m) {
       .def("run", &run_graph, "key"_a, "stream"_a, "record"_a,
            "Do on the stream what record() enqueues on it, which is called if the key is new.")
       .def("__len__", &GraphCache::size);
-  nb::class_<OwnedSlotBuffers>(m, "SlotBuffers",
-                               "The per-slot arrays (N, rows, ...) of one run; keeps them alive.")
-      .def("__init__", &init_slots, nb::sig(kInit), "arrays"_a, "samples"_a)
+  nb::class_<OwnedSlotBuffers>(
+      m, "SlotBuffers",
+      "The per-slot arrays (N, rows, ...) of one run; keeps them alive. recomputed: "
+      "more of them, whose head the engine writes next.")
+      .def("__init__", &init_slots, nb::sig(kInit), "arrays"_a, "samples"_a,
+           "recomputed"_a = std::vector<Array>())
       .def("swap", &swap_arrays, nb::sig(kSwap), "swaps"_a, "counts"_a, "stream"_a = 0,
-           "Exchange the rows of swapped slots in every array, in place. Its own inverse.");
+           "Exchange the rows of swapped slots in every array, in place; in a recomputed one, copy "
+           "those of the first slot of a pair, in the head, to the second, in the tail.");
 }
 
 }  // namespace flagdit::python

@@ -46,8 +46,13 @@ void repartition_cpu(const RepartitionKernel& k) {
         const int64_t i = swaps[2 * s], j = swaps[2 * s + 1];
         if (i == j) continue;
         for (int64_t row = sample; row < buffer.rows; row += k.samples) {
-          exchange(buffer.data + (i * buffer.rows + row) * buffer.row_bytes,
-                   buffer.data + (j * buffer.rows + row) * buffer.row_bytes, buffer.row_bytes);
+          std::byte* head = buffer.data + (i * buffer.rows + row) * buffer.row_bytes;
+          std::byte* tail = buffer.data + (j * buffer.rows + row) * buffer.row_bytes;
+          if (buffer.recomputed) {
+            std::memcpy(tail, head, static_cast<size_t>(buffer.row_bytes));
+          } else {
+            exchange(head, tail, buffer.row_bytes);
+          }
         }
       }
     }

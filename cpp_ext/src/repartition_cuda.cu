@@ -41,7 +41,7 @@ __device__ void exchange_row(const RepartitionKernel& k, const SlotBuffer& buffe
 #pragma unroll 2  // loads of two vectors on their way at a time
     for (int64_t v = thread % lanes; v < vectors; v += lanes) {
       const Vector held = a[v];
-      a[v] = b[v];
+      if (!buffer.recomputed) a[v] = b[v];
       b[v] = held;
     }
   }

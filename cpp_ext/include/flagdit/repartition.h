@@ -14,6 +14,8 @@ struct SlotBuffer {
   std::byte* data;  // (N, rows, row_bytes), no gaps
   int64_t rows;     // a multiple of the samples; row r belongs to sample r % samples
   int64_t row_bytes;
+  // The engine writes the head's rows next: what leaves the head moves, what enters it need not.
+  bool recomputed = false;
 };
 
 // The buffers of one run, which share their slots: token, age, drops, latent, tokens, velocity,
@@ -25,8 +27,9 @@ class SlotBuffers {
   SlotBuffers(std::vector<SlotBuffer> buffers, int64_t slots, int64_t samples, Device device);
 
   // Exchanges row r of slots i and j for every (i, j) in swaps[b, :counts[b]] and every row r of
-  // sample b, in place. Its own inverse. swaps: (B, N, 2) i32, counts: (B,) i32, as from select: a
-  // slot is in one swap at most, since CUDA does them all at once.
+  // sample b, in place; in a recomputed buffer, copies it from i, in the head, to j, in the tail,
+  // which is half the traffic. swaps: (B, N, 2) i32, counts: (B,) i32, as from select: a slot is in
+  // one swap at most, since CUDA does them all at once.
   // Slots outside 0..N-1 throw on CPU; a CUDA kernel cannot, and skips them.
   void swap(const Tensor& swaps, const Tensor& counts, Stream stream) const;
 
