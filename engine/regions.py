@@ -76,9 +76,9 @@ class RegionState:
         self.refreshes = np.zeros((b, n), np.int32)  # by token: how many steps computed it
         self._swaps, self._counts = np.zeros((b, n, 2), np.int32), np.zeros(b, np.int32)
         self._keys = np.zeros((b, n), np.uint64)
-        moved = [self.latent, self.velocity, self.tokens, self.rope_cos, self.rope_sin]
         history = cast("dict[str, FloatArray]", self.history).values()
-        moved += [*history, self.token, self.age, self.drops]
+        floats = [self.latent, self.velocity, self.tokens, self.rope_cos, self.rope_sin, *history]
+        moved: list[Array] = [*floats, self.token, self.age, self.drops]
         self._buffers = SlotBuffers(moved, b, recomputed=[*self.keys, *self.values])
         self._grid = np.zeros((b, n), np.float32)
 
