@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from flagdit.engine.compiler.hooks import make_log, make_monitor
+from flagdit.engine.compiler.int8_weights import fold_int8
 from flagdit.engine.compiler.layers import LayerReport, read_layers
-from flagdit.engine.compiler.precision import fold_int8, import_ir, to_half
+from flagdit.engine.compiler.precision import import_ir, to_half
 from flagdit.engine.errors import BackendError, BuildError
 from flagdit.engine.manifest import Profile, Spec, Tensor
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from flagdit.engine.compiler.precision import Int8Weight, import_ir, int8_weight
+from flagdit.engine.compiler.int8_weights import Int8Weight, int8_weight
+from flagdit.engine.compiler.precision import import_ir
 
 if TYPE_CHECKING:
     import onnx_ir as ir

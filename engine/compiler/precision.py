@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import re
 from types import ModuleType
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 
-from flagdit.engine.errors import BackendError, BuildError
+from flagdit.engine.errors import BackendError
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -25,62 +25,6 @@ LAYOUT_OPS = frozenset(
 """They move values and so keep their type."""
 
 KEY_OR_VALUE = re.compile(r"(text_)?(key|value)(_head|_tail)?\.\d+")
-
-
-MAX_PROTO = 2_000_000_000
-"""Bytes of weights that a graph can carry itself."""
-
-
-class Int8Weight(NamedTuple):
-    """A matrix (N, K) that is stored as int8, its scales (N, 1), and the nodes that make it an operand, last first."""
-
-    matrix: ir.Value
-    scale: ir.Value
-    widening: tuple[ir.Node, ...]
-
-
-def int8_weight(node: ir.Node) -> Int8Weight | None:
-    """What a MatMul multiplies with, if that is stored as int8: Transpose(Cast(matrix) * scale)."""
-    if node.op_type != "MatMul":
-        return None
-    chain, value = [], node.inputs[1]
-    for op in ("Transpose", "Mul", "Cast"):
-        producer = value.producer() if value is not None else None
-        if producer is None or producer.op_type != op:
-            return None
-        chain.append(producer)
-        value = producer.inputs[0]
-    scale = chain[1].inputs[1]
-    if value is None or scale is None or not value.is_initializer() or value.dtype != import_ir().DataType.INT8:
-        return None
-    return Int8Weight(value, scale, tuple(chain))
-
-
-def fold_int8(model: ir.Model) -> None:
-    """Make int8 weights of `model` fp32 constants, in place: TensorRT takes int8 only in a scheme of its own.
-
-    Raises BuildError if they are too large for that.
-    """
-    ir = import_ir()
-    weights = [weight for node in model.graph if (weight := int8_weight(node)) is not None]
-    if 4 * sum(_tensor(weight.matrix).size for weight in weights) > MAX_PROTO:
-        raise BuildError("weights stored as int8 are for CPUs, and these are too large to widen: export with float16")
-    for matrix, scale, (_, product, cast) in weights:
-        wide = product.outputs[0]
-        values = _tensor(matrix).numpy() * _tensor(scale).numpy()
-        constant = ir.Value(name=wide.name, const_value=ir.tensor(values, name=wide.name))
-        constant.dtype, constant.shape = ir.DataType.FLOAT, ir.Shape(values.shape)
-        ir.convenience.replace_all_uses_with(wide, constant)
-        model.graph.remove([product, cast], safe=True)
-        for value in (matrix, scale):
-            model.graph.initializers.pop(value.name or "")
-        model.graph.initializers[constant.name] = constant
-
-
-def _tensor(value: ir.Value) -> ir.TensorProtocol:
-    tensor = value.const_value
-    assert tensor is not None  # it is an initializer
-    return tensor
 
 
 def to_half(model: ir.Model, dtype: Half) -> None:
@@ -173,6 +117,7 @@ def import_ir() -> ModuleType:
         import onnx_ir
     except ImportError:
         raise BackendError(
-            "onnx-ir is not installed; building engines needs: pip install 'flagdit[rtx]' (or 'flagdit[tensorrt]')"
+            "onnx-ir is not installed; building engines needs: pip install 'flagdit[rtx]' "
+            "(or 'flagdit[tensorrt]'; for int8 'flagdit[export]' has it, too)"
         ) from None
     return onnx_ir
