@@ -1,0 +1,108 @@
+#include <atomic>
+
+#include "operators.h"
+
+namespace flagdit::onnxruntime {
+namespace {
+
+std::atomic<const OrtApi*> bound{nullptr};  // the runtime that registered the operators: there is one a process
+
+std::vector<int64_t> shape_of(const OrtValue* value) {
+  OrtTensorTypeAndShapeInfo* info = nullptr;
+  check(api().GetTensorTypeAndShape(value, &info));
+  size_t rank = 0;
+  OrtStatus* status = api().GetDimensionsCount(info, &rank);
+  std::vector<int64_t> shape(rank);
+  if (status == nullptr) status = api().GetDimensions(info, shape.data(), rank);
+  api().ReleaseTensorTypeAndShapeInfo(info);
+  check(status);
+  return shape;
+}
+
+void* data_of(const OrtValue* value) {
+  void* data = nullptr;
+  check(api().GetTensorMutableData(const_cast<OrtValue*>(value), &data));  // the only getter there is
+  return data;
+}
+
+}  // namespace
+
+const OrtApi& api() { return *bound.load(); }
+
+void check(OrtStatus* status) {
+  if (status == nullptr) return;
+  const std::string message = api().GetErrorMessage(status);
+  api().ReleaseStatus(status);
+  throw std::runtime_error(message);
+}
+
+OrtStatus* failed(const char* name, const std::exception& error) {
+  return api().CreateStatus(ORT_FAIL, (std::string("flagdit.") + name + ": " + error.what()).c_str());
+}
+
+Constant KernelInfo::constant(size_t input) const {
+  int constant = 0;
+  const OrtValue* value = nullptr;
+  check(api().KernelInfoGetConstantInput_tensor(info_, input, &constant, &value));
+  require(constant != 0 && value != nullptr, "weights must be initializers");
+  return {data_of(value), shape_of(value)};
+}
+
+int64_t KernelInfo::integer(const char* attribute) const {
+  int64_t value = 0;
+  check(api().KernelInfoGetAttribute_int64(info_, attribute, &value));
+  return value;
+}
+
+float KernelInfo::real(const char* attribute) const {
+  float value = 0.0f;
+  check(api().KernelInfoGetAttribute_float(info_, attribute, &value));
+  return value;
+}
+
+bool Context::has(size_t input) const {
+  size_t count = 0;
+  check(api().KernelContext_GetInputCount(context_, &count));
+  if (input >= count) return false;
+  const OrtValue* value = nullptr;
+  check(api().KernelContext_GetInput(context_, input, &value));
+  return value != nullptr;
+}
+
+View Context::input(size_t input) const {
+  const OrtValue* value = nullptr;
+  check(api().KernelContext_GetInput(context_, input, &value));
+  require(value != nullptr, "an input is missing");
+  return {static_cast<const float*>(data_of(value)), shape_of(value)};
+}
+
+float* Context::output(const std::vector<int64_t>& shape) {
+  OrtValue* value = nullptr;
+  check(api().KernelContext_GetOutput(context_, 0, shape.data(), shape.size(), &value));
+  return static_cast<float*>(data_of(value));
+}
+
+void Context::parallel(int64_t tasks, const std::function<void(int64_t)>& run) const {
+  const auto call = [](void* f, size_t task) {
+    (*static_cast<const std::function<void(int64_t)>*>(f))(static_cast<int64_t>(task));
+  };
+  // Each task may throw std::bad_alloc only, and then nothing is left to be saved.
+  check(api().KernelContext_ParallelFor(context_, call, tasks, 0, const_cast<std::function<void(int64_t)>*>(&run)));
+}
+
+}  // namespace flagdit::onnxruntime
+
+// What ONNX Runtime looks for in a library of operators.
+extern "C" __attribute__((visibility("default"))) OrtStatus* ORT_API_CALL
+RegisterCustomOps(OrtSessionOptions* options, const OrtApiBase* base) {
+  using namespace flagdit::onnxruntime;
+  const OrtApi* api = base->GetApi(ORT_API_VERSION);
+  if (api == nullptr) return base->GetApi(1)->CreateStatus(ORT_FAIL, "flagdit needs ONNX Runtime 1.21 or later");
+  bound = api;
+  OrtCustomOpDomain* domain = nullptr;  // lives as long as the process: ONNX Runtime keeps no copy of it
+  OrtStatus* status = api->CreateCustomOpDomain("flagdit", &domain);
+  for (const OrtCustomOp* op : operators())
+    if (status == nullptr) status = api->CustomOpDomain_Add(domain, op);
+  if (status == nullptr) status = api->AddCustomOpDomain(options, domain);
+  return status;
+}

@@ -1,0 +1,248 @@
+// Attention in tiles of bf16, with f32 sums: an online softmax (Milakov & Gimelshein 2018) over
+// blocks of keys, in the manner of FlashAttention (Dao 2022).
+//
+// Scores are computed transposed, keys by queries, so that a vector register holds one key's scores
+// of 16 queries: maxima and sums over keys need no shuffles, the bias of a key is one number, and
+// the weights are already in the order that the second product reads.
+#include "amx_tiles.h"
+#include "attention_kernel.h"
+
+namespace flagdit {
+namespace {
+
+constexpr int64_t kKeys = 128;     // a block of keys: its scores stay in the L1 cache
+constexpr float kAbsent = -1e30f;  // the score of a key that is there to fill a tile
+constexpr float kLog2e = 1.44269504f;
+
+constexpr int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+
+// Keys and values of one head as the left operands of both products.
+struct Operands {
+  Operands(const Attention& a, const AttentionTask& t)
+      : keys(round_up(a.head.count + a.tail.count, 32)),
+        width(round_up(a.size, 32)),
+        key(scratch<uint16_t, struct KeyScratch>(keys * width)),
+        value(scratch<uint32_t, struct ValueScratch>(keys / 2 * width)),
+        bias(scratch<float, struct BiasScratch>(keys)) {
+    const int64_t present = a.head.count + a.tail.count;
+    for (int64_t slot = 0; slot < keys; slot += 32) {
+      for (int64_t i = slot + 32; i < std::min(slot + 64, present); ++i) fetch(a, t, i);
+      for (int64_t c = 0; c < width; c += 16) pack(a, t, slot, present, c);
+    }
+    const float* all = a.bias == nullptr ? nullptr : a.bias + t.row * present;
+    for (int64_t slot = 0; slot < keys; ++slot)
+      bias[slot] = slot >= present ? kAbsent : all == nullptr ? 0.0f : all[slot] * kLog2e;
+  }
+
+  int64_t keys, width;  // padded
+  uint16_t* key;        // (keys, width)
+  uint32_t* value;      // (keys / 32, width, 16 pairs of keys)
+  float* bias;          // (keys), in units of log2
+
+ private:
+  // Tokens lie rows and heads apart, too far for a processor to fetch them ahead by itself.
+  static void fetch(const Attention& a, const AttentionTask& t, int64_t slot) {
+    const float* pair[] = {key_of(a, t, slot), value_of(a, t, slot)};
+    for (const float* line : pair)
+      for (int64_t c = 0; c < a.size; c += 16) _mm_prefetch(line + c, _MM_HINT_T0);
+  }
+
+  // Sixteen channels of 32 tokens.
+  void pack(const Attention& a, const AttentionTask& t, int64_t slot, int64_t present, int64_t c) {
+    __m512i pairs[16];
+    for (int64_t i = 0; i < 32; i += 2) {
+      __m512 values[2];
+      for (int64_t j = 0; j < 2; ++j) {
+        const int64_t at = slot + i + j;
+        const __mmask16 mask = at < present ? first(a.size - c) : __mmask16(0);
+        const float* k = mask != 0 ? key_of(a, t, at) + c : nullptr;
+        const float* v = mask != 0 ? value_of(a, t, at) + c : nullptr;
+        values[j] = _mm512_maskz_loadu_ps(mask, v);
+        _mm256_store_si256(reinterpret_cast<__m256i*>(key + at * width + c),
+                           reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(_mm512_maskz_loadu_ps(mask, k))));
+      }
+      pairs[i / 2] = bf16_pairs(values[0], values[1]);
+    }
+    transpose(pairs);
+    uint32_t* to = value + slot / 2 * width + 16 * c;
+    for (int64_t i = 0; i < 16; ++i) _mm512_store_si512(to + 16 * i, pairs[i]);
+  }
+};
+
+// What a block of 32 queries of one head accumulates.
+struct Block {
+  explicit Block(int64_t width)
+      : query(scratch<uint32_t, struct QueryScratch>(width / 2 * kQueries)),
+        score(scratch<float, struct ScoreScratch>(kKeys * kQueries)),
+        weight(scratch<uint32_t, struct WeightScratch>(kKeys / 2 * kQueries)),
+        out(scratch<float, struct OutScratch>(width * kQueries)) {}
+
+  uint32_t* query;   // (2, width / 2, 16 queries): pairs of channels
+  float* score;      // (kKeys, 32 queries)
+  uint32_t* weight;  // (2, kKeys / 2, 16 queries): pairs of keys
+  float* out;        // (width, 32 queries)
+  __m512 largest[2], sum[2];
+  int64_t halves = 2;  // of the block that there are queries for; the other's numbers mean nothing
+};
+
+// Query rows, scaled for a softmax to the base 2, as the right operand.
+void load_queries(const Attention& a, const AttentionTask& t, int64_t begin, int64_t head,
+                  int64_t width, Block& block) {
+  const __m512 scale = _mm512_set1_ps(a.scale * kLog2e);
+  for (int64_t half = 0; half < 2; ++half) {
+    for (int64_t c = 0; c < width; c += 32) {
+      __m512i pairs[16];  // of channels
+      for (int64_t i = 0; i < 16; ++i) {
+        const int64_t query = begin + 16 * half + i;
+        const bool there = query < t.end;
+        const float* q = there ? a.query + query_at(a, t, query, head) + c : nullptr;
+        const __mmask16 low = there ? first(a.size - c) : __mmask16(0);
+        const __mmask16 high = there ? first(a.size - c - 16) : __mmask16(0);
+        const __m512 x = _mm512_mul_ps(_mm512_maskz_loadu_ps(low, q), scale);
+        const __m512 y = _mm512_mul_ps(_mm512_maskz_loadu_ps(high, high != 0 ? q + 16 : q), scale);
+        pairs[i] = reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(y, x));
+      }
+      transpose(pairs);
+      uint32_t* to = block.query + (half * width + c) / 2 * 16;
+      for (int64_t pair = 0; pair < 16; ++pair) _mm512_store_si512(to + 16 * pair, pairs[pair]);
+    }
+  }
+}
+
+// Scores of 32 keys from `key` on: (32 keys, 32 queries).
+void multiply_scores(const Operands& of, const Block& block, int64_t key, float* score) {
+  const int64_t width = of.width;
+  const uint16_t* keys = of.key + key * width;
+  const uint32_t* queries = block.query;
+  fence();
+  zero_sums();
+  for (int64_t c = 0; c < width; c += 32) {
+    load_left(keys + c, keys + 16 * width + c, 2 * width);
+    load_right(queries + c / 2 * 16, queries + (width + c) / 2 * 16);
+    multiply_bf16();
+  }
+  store_sums(score, kQueries * sizeof(float));
+}
+
+// The larger of the old maxima and those of `keys` scores, to which it adds their bias.
+void find_largest(const float* bias, int64_t keys, Block& block, __m512 (&largest)[2]) {
+  for (int64_t half = 0; half < block.halves; ++half) {
+    __m512 most = block.largest[half];
+    for (int64_t key = 0; key < keys; ++key) {
+      float* score = block.score + key * kQueries + 16 * half;
+      const __m512 s = _mm512_add_ps(_mm512_load_ps(score), _mm512_set1_ps(bias[key]));
+      _mm512_store_ps(score, s);
+      most = _mm512_max_ps(most, s);
+    }
+    largest[half] = most;
+  }
+}
+
+// Makes weights of scores: pairs of keys as bf16. Adds them up.
+void exponentiate(int64_t keys, Block& block) {
+  for (int64_t half = 0; half < block.halves; ++half) {
+    const __m512 largest = block.largest[half];
+    __m512 sum = block.sum[half];
+    for (int64_t key = 0; key < keys; key += 2) {
+      const float* score = block.score + key * kQueries + 16 * half;
+      const __m512 a = exp2(_mm512_sub_ps(_mm512_load_ps(score), largest));
+      const __m512 b = exp2(_mm512_sub_ps(_mm512_load_ps(score + kQueries), largest));
+      sum = _mm512_add_ps(sum, _mm512_add_ps(a, b));
+      _mm512_store_si512(block.weight + (half * kKeys + key) / 2 * 16, bf16_pairs(a, b));
+    }
+    block.sum[half] = sum;
+  }
+}
+
+// The sums so far were over a smaller maximum.
+void rescale(int64_t width, const __m512 (&largest)[2], Block& block) {
+  __m512 factor[2] = {_mm512_set1_ps(1.0f), _mm512_set1_ps(1.0f)};
+  for (int64_t half = 0; half < block.halves; ++half) {
+    factor[half] = exp2(_mm512_sub_ps(block.largest[half], largest[half]));
+    block.sum[half] = _mm512_mul_ps(block.sum[half], factor[half]);
+    block.largest[half] = largest[half];
+  }
+  for (int64_t i = 0; i < width * 2; ++i) {
+    float* out = block.out + 16 * i;
+    _mm512_store_ps(out, _mm512_mul_ps(_mm512_load_ps(out), factor[i % 2]));
+  }
+}
+
+// Adds the weighted values of `keys` keys from `key` on.
+void multiply_values(const Operands& of, int64_t key, int64_t keys, Block& block) {
+  constexpr int64_t kStride = kQueries * sizeof(float);
+  const uint32_t* weights = block.weight;
+  for (int64_t c = 0; c < of.width; c += 32) {
+    float* out = block.out + c * kQueries;
+    load_sums(out, kStride);
+    for (int64_t at = 0; at < keys; at += 32) {
+      const uint32_t* values = of.value + (key + at) / 2 * of.width + 16 * c;
+      load_left(values, values + 256, 64);
+      load_right(weights + at / 2 * 16, weights + (kKeys + at) / 2 * 16);
+      multiply_bf16();
+    }
+    store_sums(out, kStride);
+  }
+}
+
+// Means of the values: (channel, query) -> (query, channel).
+void store(const Attention& a, const AttentionTask& t, int64_t begin, int64_t head, const Block& block) {
+  for (int64_t half = 0; half < block.halves; ++half) {
+    const __m512 share = _mm512_div_ps(_mm512_set1_ps(1.0f), block.sum[half]);
+    for (int64_t c = 0; c < a.size; c += 16) {
+      const __mmask16 mask = first(a.size - c);
+      __m512i means[16];
+      for (int64_t i = 0; i < 16; ++i) {
+        const float* out = block.out + (c + i) * kQueries + 16 * half;
+        means[i] = _mm512_castps_si512(_mm512_mul_ps(_mm512_load_ps(out), share));
+      }
+      transpose(means);
+      for (int64_t i = 0; i < std::min<int64_t>(16, t.end - begin - 16 * half); ++i) {
+        const int64_t at = query_at(a, t, begin + 16 * half + i, head);
+        __m512 out = _mm512_castsi512_ps(means[i]);
+        if (a.residual.x != nullptr) {
+          const __m512 gate = _mm512_maskz_loadu_ps(mask, a.residual.gate + gate_at(a, at) + c);
+          out = _mm512_fmadd_ps(gate, out, _mm512_maskz_loadu_ps(mask, a.residual.x + at + c));
+        }
+        _mm512_mask_storeu_ps(a.out + at + c, mask, out);
+      }
+    }
+  }
+}
+
+void attend(const Operands& of, Block& block) {
+  for (int64_t half = 0; half < 2; ++half) {
+    block.largest[half] = _mm512_set1_ps(kAbsent);
+    block.sum[half] = _mm512_setzero_ps();
+  }
+  std::fill(block.out, block.out + of.width * kQueries, 0.0f);
+  for (int64_t key = 0; key < of.keys; key += kKeys) {
+    const int64_t keys = std::min(kKeys, of.keys - key);
+    for (int64_t at = 0; at < keys; at += 32)
+      multiply_scores(of, block, key + at, block.score + at * kQueries);
+    __m512 largest[2];
+    find_largest(of.bias + key, keys, block, largest);
+    rescale(of.width, largest, block);
+    exponentiate(keys, block);
+    multiply_values(of, key, keys, block);
+  }
+}
+
+}  // namespace
+
+void attend_amx(const Attention& a, const AttentionTask& t) {
+  const Tiles tiles;
+  const Operands of(a, t);
+  Block block(of.width);
+  const int64_t group = a.heads / a.kv_heads;
+  for (int64_t head = t.kv_head * group; head < (t.kv_head + 1) * group; ++head) {
+    for (int64_t begin = t.begin; begin < t.end; begin += kQueries) {
+      block.halves = t.end - begin > 16 ? 2 : 1;
+      load_queries(a, t, begin, head, of.width, block);
+      attend(of, block);
+      store(a, t, begin, head, block);
+    }
+  }
+}
+
+}  // namespace flagdit

@@ -1,0 +1,30 @@
+// How the work on tokens is cut into tasks.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "flagdit/linear.h"
+
+namespace flagdit {
+
+constexpr int64_t kBlock = 64;       // tokens of a task
+constexpr float kLevels = 127.0f;    // to each side of zero
+constexpr float kSmallest = 1e-30f;  // magnitude that a vector of zeros is taken for
+
+struct Tokens {
+  int64_t begin, count;
+};
+
+inline Tokens tokens_of(int64_t tokens, int64_t task) {
+  return {task * kBlock, std::min(kBlock, tokens - task * kBlock)};
+}
+
+void multiply_cpu(const Linear& l, Tokens at);
+void multiply_amx(const Linear& l, Tokens at);
+void feed_forward_cpu(const FeedForward& f, Tokens at);
+void feed_forward_amx(const FeedForward& f, Tokens at);
+void modulate_cpu(const Modulation& m, Tokens at);
+void modulate_amx(const Modulation& m, Tokens at);
+
+}  // namespace flagdit
