@@ -5,12 +5,12 @@
 //             [value_tail], [bias (R, A' + M)], [residual, gate]) -> (A, R, H * d)
 //   Linear(x (A, R, K), weights (N, K), scales (N, 1), [residual, gate]) -> (A, R, N)
 //   Project(x (A, R, K), weights (N, K), scales (N, 1), [norm_weight (N), norm_bias], [cos (A, R,
-//           d / 2), sin]; heads, epsilon) -> (A, R, heads, d)
+//           d / 2), sin]; heads, epsilon) -> (A, R, heads, d), and ProjectHalf, which makes it bf16
 //   FeedForward(x, w1, scales1, w2, scales2, w3, scales3, [residual, gate]) -> (A, R, N)
 //   Modulate(x (A, R, K), weight (K), scale (R, K), shift (R, K); epsilon) -> (A, R, K)
 //
 // With a residual (A, R, N) and its gate (R, N) or (N) the output is residual + gate * output.
-// Weights are int8 and must be initializers: they are laid out once, when the session is made.
+// Keys and values are bf16. Weights are int8 and must be initializers: they are laid out once, when the session is made.
 #include "operators.h"
 
 #include "flagdit/attention.h"
@@ -19,12 +19,15 @@
 namespace flagdit::onnxruntime {
 namespace {
 
-int64_t product(const std::vector<int64_t>& shape) { return Constant{nullptr, shape}.count(); }
+constexpr auto kFloat = ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
+constexpr auto kBf16 = ONNX_TENSOR_ELEMENT_DATA_TYPE_BFLOAT16;
+
+int64_t product(const std::vector<int64_t>& shape) { return View<float>{nullptr, shape}.count(); }
 
 // Inputs `at` and `at` + 1, if they are there, of an output of this shape.
 Residual residual(const Context& context, size_t at, const std::vector<int64_t>& shape) {
   if (!context.has(at)) return {};
-  const View x = context.input(at), gate = context.input(at + 1);
+  const View<float> x = context.input(at), gate = context.input(at + 1);
   require(x.shape == shape, "the residual must have the output's shape");
   const int64_t width = shape.back(), rows = gate.count() / width;
   require(gate.count() == rows * width && (rows == 1 || rows == shape[1]), "the gate must be (R, N) or (N)");
@@ -33,13 +36,14 @@ Residual residual(const Context& context, size_t at, const std::vector<int64_t>&
 
 struct AttentionOp {
   static constexpr const char* kName = "Attention";
-  static constexpr Inputs kInputs{9, 4, 0};
+  static constexpr Inputs kInputs{9, 4, 0, 0b111100};
+  static constexpr auto kOutput = kFloat;
 
   explicit AttentionOp(const KernelInfo&) {}
 
   void compute(Context& context) const {
-    const View query = context.input(0), scale = context.input(1);
-    const View key = context.input(2), value = context.input(3);
+    const View<float> query = context.input(0), scale = context.input(1);
+    const Keys key = context.input<uint16_t>(2), value = context.input<uint16_t>(3);
     require(query.rank() == 4 && key.rank() == 4, "query and keys need four axes");
     Attention a{};
     a.query = query.data, a.scale = scale.data[0];
@@ -47,7 +51,7 @@ struct AttentionOp {
     a.heads = query.shape[2], a.size = query.shape[3], a.kv_heads = key.shape[2];
     require(a.heads % a.kv_heads == 0, "query heads must be a multiple of key heads");
     a.head = pair(a, key, value);
-    if (context.has(4)) a.tail = pair(a, context.input(4), context.input(5));
+    if (context.has(4)) a.tail = pair(a, context.input<uint16_t>(4), context.input<uint16_t>(5));
     if (context.has(6)) a.bias = bias(a, context.input(6));
     const std::vector<int64_t> shape{a.active, a.rows, a.heads * a.size};
     a.residual = residual(context, 7, shape);
@@ -57,27 +61,29 @@ struct AttentionOp {
   }
 
  private:
-  static KeyValues pair(const Attention& a, const View& key, const View& value) {
+  using Keys = View<uint16_t>;
+
+  static KeyValues pair(const Attention& a, const Keys& key, const Keys& value) {
     const std::vector<int64_t> shape{key.shape[0], a.rows, a.kv_heads, a.size};
     require(key.shape == shape && value.shape == shape, "keys and values must be (tokens, R, G, d)");
     return {key.data, value.data, shape[0]};
   }
 
-  static const float* bias(const Attention& a, const View& bias) {
+  static const float* bias(const Attention& a, const View<float>& bias) {
     require(bias.count() == a.rows * (a.head.count + a.tail.count), "the bias must be (R, keys)");
     return bias.data;
   }
 };
 
 Int8Matrix matrix(const KernelInfo& info, size_t input) {
-  const Constant weights = info.constant(input), scales = info.constant(input + 1);
+  const auto weights = info.constant<int8_t>(input);
+  const auto scales = info.constant<float>(input + 1);
   require(weights.shape.size() == 2 && scales.count() == weights.shape[0], "one scale an output");
-  return {static_cast<const int8_t*>(weights.data), static_cast<const float*>(scales.data),
-          weights.shape[0], weights.shape[1]};
+  return {weights.data, scales.data, weights.shape[0], weights.shape[1]};
 }
 
 // Checks x (A, R, inputs); returns (A, R, outputs).
-std::vector<int64_t> out_shape(const View& x, int64_t inputs, int64_t outputs) {
+std::vector<int64_t> out_shape(const View<float>& x, int64_t inputs, int64_t outputs) {
   require(x.rank() == 3 && x.shape[2] == inputs, "x must be (A, R, the weights' inputs)");
   return {x.shape[0], x.shape[1], outputs};
 }
@@ -85,11 +91,12 @@ std::vector<int64_t> out_shape(const View& x, int64_t inputs, int64_t outputs) {
 struct LinearOp {
   static constexpr const char* kName = "Linear";
   static constexpr Inputs kInputs{5, 3, 0b10};
+  static constexpr auto kOutput = kFloat;
 
   explicit LinearOp(const KernelInfo& info) : weights_(matrix(info, 1)) {}
 
   void compute(Context& context) const {
-    const View x = context.input(0);
+    const View<float> x = context.input(0);
     const std::vector<int64_t> shape = out_shape(x, weights_.inputs(), weights_.outputs());
     Linear l{x.data, &weights_, context.output(shape), shape[0] * shape[1]};
     l.residual = residual(context, 3, shape);
@@ -100,9 +107,11 @@ struct LinearOp {
   Int8Matrix weights_;
 };
 
+template <ONNXTensorElementDataType Output>
 struct ProjectOp {
-  static constexpr const char* kName = "Project";
+  static constexpr const char* kName = Output == kBf16 ? "ProjectHalf" : "Project";
   static constexpr Inputs kInputs{7, 3, 0b10};
+  static constexpr auto kOutput = Output;
 
   explicit ProjectOp(const KernelInfo& info)
       : weights_(matrix(info, 1)), heads_(info.integer("heads")), epsilon_(info.real("epsilon")) {
@@ -110,17 +119,22 @@ struct ProjectOp {
   }
 
   void compute(Context& context) const {
-    const View x = context.input(0);
+    const View<float> x = context.input(0);
     const int64_t width = weights_.outputs(), size = width / heads_;
     const std::vector<int64_t> shape = out_shape(x, weights_.inputs(), width);
-    Linear l{x.data, &weights_, context.output({shape[0], shape[1], heads_, size}), shape[0] * shape[1]};
+    const std::vector<int64_t> split{shape[0], shape[1], heads_, size};
+    Linear l{x.data, &weights_, nullptr, shape[0] * shape[1]};
+    if constexpr (Output == kBf16)
+      l.half = context.output<uint16_t>(split);
+    else
+      l.y = context.output(split);
     if (context.has(3)) {
-      const View weight = context.input(3), bias = context.input(4);
+      const View<float> weight = context.input(3), bias = context.input(4);
       require(weight.count() == width && bias.count() == width, "the norm must be as wide as the output");
       l.norm = {weight.data, bias.data, epsilon_};
     }
     if (context.has(5)) {
-      const View cos = context.input(5), sin = context.input(6);
+      const View<float> cos = context.input(5), sin = context.input(6);
       const int64_t angles = l.tokens * size / 2;
       require(cos.count() == angles && sin.count() == angles, "cos and sin must be (A, R, d / 2)");
       l.rotary = {cos.data, sin.data, size};
@@ -137,6 +151,7 @@ struct ProjectOp {
 struct FeedForwardOp {
   static constexpr const char* kName = "FeedForward";
   static constexpr Inputs kInputs{9, 7, 0b101010};
+  static constexpr auto kOutput = kFloat;
 
   explicit FeedForwardOp(const KernelInfo& info)
       : w1_(matrix(info, 1)), w2_(matrix(info, 3)), w3_(matrix(info, 5)) {
@@ -146,7 +161,7 @@ struct FeedForwardOp {
   }
 
   void compute(Context& context) const {
-    const View x = context.input(0);
+    const View<float> x = context.input(0);
     const std::vector<int64_t> shape = out_shape(x, w1_.inputs(), w2_.outputs());
     FeedForward f{x.data, &w1_, &w2_, &w3_, context.output(shape), shape[0] * shape[1]};
     f.residual = residual(context, 7, shape);
@@ -159,13 +174,14 @@ struct FeedForwardOp {
 
 struct ModulateOp {
   static constexpr const char* kName = "Modulate";
-  static constexpr Inputs kInputs{4, 4, 0};
+  static constexpr Inputs kInputs{4, 4};
+  static constexpr auto kOutput = kFloat;
 
   explicit ModulateOp(const KernelInfo& info) : epsilon_(info.real("epsilon")) {}
 
   void compute(Context& context) const {
-    const View x = context.input(0), weight = context.input(1);
-    const View scale = context.input(2), shift = context.input(3);
+    const View<float> x = context.input(0), weight = context.input(1);
+    const View<float> scale = context.input(2), shift = context.input(3);
     const std::vector<int64_t> shape = out_shape(x, weight.count(), weight.count());
     const int64_t rows = shape[1], width = shape[2];
     require(scale.count() == rows * width && shift.count() == rows * width, "scale and shift must be (R, K)");
@@ -185,8 +201,10 @@ const std::vector<const OrtCustomOp*>& operators() {
   static const Operator<FeedForwardOp> feed_forward;
   static const Operator<LinearOp> linear;
   static const Operator<ModulateOp> modulate;
-  static const Operator<ProjectOp> project;
-  static const std::vector<const OrtCustomOp*> all{&attention, &feed_forward, &linear, &modulate, &project};
+  static const Operator<ProjectOp<kFloat>> project;
+  static const Operator<ProjectOp<kBf16>> project_half;
+  static const std::vector<const OrtCustomOp*> all{&attention, &feed_forward, &linear,
+                                                     &modulate,  &project,      &project_half};
   return all;
 }
 

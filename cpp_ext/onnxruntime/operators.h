@@ -1,5 +1,5 @@
-// ONNX Runtime's C interface for operators, as far as the kernels need it: f32 tensors on the CPU,
-// int8 constants, one output, work in parallel, and exceptions that become statuses.
+// ONNX Runtime's C interface for operators, as far as the kernels need it: tensors on the CPU, one
+// output, work in parallel, and exceptions that become statuses.
 #pragma once
 
 #include <onnxruntime_c_api.h>
@@ -19,10 +19,12 @@ inline void require(bool holds, const char* what) {
   if (!holds) throw std::invalid_argument(what);
 }
 
-struct Constant {
-  const void* data;
+template <typename T>
+struct View {
+  const T* data;
   std::vector<int64_t> shape;
 
+  size_t rank() const { return shape.size(); }
   int64_t count() const {
     int64_t n = 1;
     for (const int64_t size : shape) n *= size;
@@ -30,22 +32,21 @@ struct Constant {
   }
 };
 
-struct View {
-  const float* data;
-  std::vector<int64_t> shape;
-
-  size_t rank() const { return shape.size(); }
-  int64_t count() const { return Constant{data, shape}.count(); }
-};
 
 class KernelInfo {
  public:
   explicit KernelInfo(const OrtKernelInfo* info) : info_(info) {}
-  Constant constant(size_t input) const;  // throws unless it is an initializer
+  template <typename T>
+  View<T> constant(size_t input) const {  // throws unless it is an initializer
+    const View<void> value = tensor(input);
+    return {static_cast<const T*>(value.data), value.shape};
+  }
   int64_t integer(const char* attribute) const;
   float real(const char* attribute) const;
 
  private:
+  View<void> tensor(size_t input) const;
+
   const OrtKernelInfo* info_;
 };
 
@@ -54,24 +55,40 @@ class Context {
  public:
   explicit Context(OrtKernelContext* context) : context_(context) {}
   bool has(size_t input) const;
-  View input(size_t input) const;
-  float* output(const std::vector<int64_t>& shape);
+  template <typename T = float>
+  View<T> input(size_t input) const {
+    const View<void> value = tensor(input);
+    return {static_cast<const T*>(value.data), value.shape};
+  }
+  template <typename T = float>
+  T* output(const std::vector<int64_t>& shape) {
+    return static_cast<T*>(make(shape));
+  }
   void parallel(int64_t tasks, const std::function<void(int64_t)>& run) const;
 
  private:
+  View<void> tensor(size_t input) const;
+  void* make(const std::vector<int64_t>& shape);
+
   OrtKernelContext* context_;
 };
 
-// How many inputs there are, how many of them at least, and which are int8 (by bit); the others are
-// f32.
+// How many inputs there are, how many of them at least, and which are int8 and bf16 (by bit); the
+// others are f32.
 struct Inputs {
   size_t count, needed;
-  unsigned int8;
+  unsigned int8 = 0, bf16 = 0;
+
+  constexpr ONNXTensorElementDataType type(size_t input) const {
+    return int8 >> input & 1   ? ONNX_TENSOR_ELEMENT_DATA_TYPE_INT8
+           : bf16 >> input & 1 ? ONNX_TENSOR_ELEMENT_DATA_TYPE_BFLOAT16
+                               : ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
+  }
 };
 
 OrtStatus* failed(const char* name, const std::exception& error);
 
-// Op has kName, kInputs, a constructor from KernelInfo and `void compute(Context&) const`.
+// Op has kName, kInputs, kOutput, a constructor from KernelInfo and `void compute(Context&) const`.
 template <typename Op>
 struct Operator : OrtCustomOp {
   Operator() : OrtCustomOp{} {
@@ -80,14 +97,14 @@ struct Operator : OrtCustomOp {
     GetExecutionProviderType = [](const OrtCustomOp*) -> const char* { return nullptr; };
     GetInputTypeCount = [](const OrtCustomOp*) { return Op::kInputs.count; };
     GetInputType = [](const OrtCustomOp*, size_t i) {
-      return Op::kInputs.int8 >> i & 1 ? ONNX_TENSOR_ELEMENT_DATA_TYPE_INT8 : ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
+      return Op::kInputs.type(i);
     };
     GetInputCharacteristic = [](const OrtCustomOp*, size_t i) {
       return i < Op::kInputs.needed ? INPUT_OUTPUT_REQUIRED : INPUT_OUTPUT_OPTIONAL;
     };
     GetInputMemoryType = [](const OrtCustomOp*, size_t) { return OrtMemTypeDefault; };
     GetOutputTypeCount = [](const OrtCustomOp*) -> size_t { return 1; };
-    GetOutputType = [](const OrtCustomOp*, size_t) { return ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT; };
+    GetOutputType = [](const OrtCustomOp*, size_t) { return Op::kOutput; };
     GetOutputCharacteristic = [](const OrtCustomOp*, size_t) { return INPUT_OUTPUT_REQUIRED; };
     GetStartVersion = [](const OrtCustomOp*) { return 1; };
     GetEndVersion = [](const OrtCustomOp*) { return 1; };

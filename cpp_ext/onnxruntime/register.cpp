@@ -40,7 +40,7 @@ OrtStatus* failed(const char* name, const std::exception& error) {
   return api().CreateStatus(ORT_FAIL, (std::string("flagdit.") + name + ": " + error.what()).c_str());
 }
 
-Constant KernelInfo::constant(size_t input) const {
+View<void> KernelInfo::tensor(size_t input) const {
   int constant = 0;
   const OrtValue* value = nullptr;
   check(api().KernelInfoGetConstantInput_tensor(info_, input, &constant, &value));
@@ -69,17 +69,17 @@ bool Context::has(size_t input) const {
   return value != nullptr;
 }
 
-View Context::input(size_t input) const {
+View<void> Context::tensor(size_t input) const {
   const OrtValue* value = nullptr;
   check(api().KernelContext_GetInput(context_, input, &value));
   require(value != nullptr, "an input is missing");
-  return {static_cast<const float*>(data_of(value)), shape_of(value)};
+  return {data_of(value), shape_of(value)};
 }
 
-float* Context::output(const std::vector<int64_t>& shape) {
+void* Context::make(const std::vector<int64_t>& shape) {
   OrtValue* value = nullptr;
   check(api().KernelContext_GetOutput(context_, 0, shape.data(), shape.size(), &value));
-  return static_cast<float*>(data_of(value));
+  return data_of(value);
 }
 
 void Context::parallel(int64_t tasks, const std::function<void(int64_t)>& run) const {

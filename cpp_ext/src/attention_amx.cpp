@@ -42,26 +42,26 @@ struct Operands {
  private:
   // Tokens lie rows and heads apart, too far for a processor to fetch them ahead by itself.
   static void fetch(const Attention& a, const AttentionTask& t, int64_t slot) {
-    const float* pair[] = {key_of(a, t, slot), value_of(a, t, slot)};
-    for (const float* line : pair)
-      for (int64_t c = 0; c < a.size; c += 16) _mm_prefetch(line + c, _MM_HINT_T0);
+    const uint16_t* pair[] = {key_of(a, t, slot), value_of(a, t, slot)};
+    for (const uint16_t* line : pair)
+      for (int64_t c = 0; c < a.size; c += 32) _mm_prefetch(line + c, _MM_HINT_T0);
   }
 
   // Sixteen channels of 32 tokens.
   void pack(const Attention& a, const AttentionTask& t, int64_t slot, int64_t present, int64_t c) {
     __m512i pairs[16];
     for (int64_t i = 0; i < 32; i += 2) {
-      __m512 values[2];
+      __m512i values[2];
       for (int64_t j = 0; j < 2; ++j) {
         const int64_t at = slot + i + j;
         const __mmask16 mask = at < present ? first(a.size - c) : __mmask16(0);
-        const float* k = mask != 0 ? key_of(a, t, at) + c : nullptr;
-        const float* v = mask != 0 ? value_of(a, t, at) + c : nullptr;
-        values[j] = _mm512_maskz_loadu_ps(mask, v);
+        const uint16_t* k = mask != 0 ? key_of(a, t, at) + c : nullptr;
+        const uint16_t* v = mask != 0 ? value_of(a, t, at) + c : nullptr;
         _mm256_store_si256(reinterpret_cast<__m256i*>(key + at * width + c),
-                           reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(_mm512_maskz_loadu_ps(mask, k))));
+                           _mm256_maskz_loadu_epi16(mask, k));
+        values[j] = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, v));
       }
-      pairs[i / 2] = bf16_pairs(values[0], values[1]);
+      pairs[i / 2] = _mm512_or_si512(values[0], _mm512_slli_epi32(values[1], 16));
     }
     transpose(pairs);
     uint32_t* to = value + slot / 2 * width + 16 * c;

@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "attention_kernel.h"
+#include "flagdit/bf16.h"
 
 namespace flagdit {
 namespace {
@@ -13,9 +14,9 @@ void attend(const Attention& a, const AttentionTask& t, int64_t at, std::vector<
   const float* bias = a.bias == nullptr ? nullptr : a.bias + t.row * keys;
   float largest = -std::numeric_limits<float>::infinity();
   for (int64_t slot = 0; slot < keys; ++slot) {
-    const float* key = key_of(a, t, slot);
+    const uint16_t* key = key_of(a, t, slot);
     float dot = 0.0f;
-    for (int64_t i = 0; i < a.size; ++i) dot += a.query[at + i] * key[i];
+    for (int64_t i = 0; i < a.size; ++i) dot += a.query[at + i] * from_bf16(key[i]);
     scores[slot] = dot * a.scale + (bias == nullptr ? 0.0f : bias[slot]);
     largest = std::max(largest, scores[slot]);
   }
@@ -25,8 +26,8 @@ void attend(const Attention& a, const AttentionTask& t, int64_t at, std::vector<
   std::fill(out, out + a.size, 0.0f);
   for (int64_t slot = 0; slot < keys; ++slot) {
     const float weight = scores[slot] / sum;
-    const float* value = value_of(a, t, slot);
-    for (int64_t i = 0; i < a.size; ++i) out[i] += weight * value[i];
+    const uint16_t* value = value_of(a, t, slot);
+    for (int64_t i = 0; i < a.size; ++i) out[i] += weight * from_bf16(value[i]);
   }
   const Residual& r = a.residual;
   if (r.x == nullptr) return;

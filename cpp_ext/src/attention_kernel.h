@@ -30,13 +30,13 @@ inline AttentionTask attention_task(const Attention& a, int64_t task) {
 }
 
 // Key or value `slot` of the head and the tail together: (d,).
-inline const float* key_of(const Attention& a, const AttentionTask& t, int64_t slot) {
+inline const uint16_t* key_of(const Attention& a, const AttentionTask& t, int64_t slot) {
   const bool head = slot < a.head.count;
   const int64_t at = head ? slot : slot - a.head.count;
   return (head ? a.head.keys : a.tail.keys) + ((at * a.rows + t.row) * a.kv_heads + t.kv_head) * a.size;
 }
 
-inline const float* value_of(const Attention& a, const AttentionTask& t, int64_t slot) {
+inline const uint16_t* value_of(const Attention& a, const AttentionTask& t, int64_t slot) {
   const bool head = slot < a.head.count;
   const int64_t at = head ? slot : slot - a.head.count;
   return (head ? a.head.values : a.tail.values) +

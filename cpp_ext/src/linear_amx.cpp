@@ -65,7 +65,8 @@ __m512 silu(__m512 x) {
 }
 
 // y (count, outputs) of the first `count` tokens, the first of which is token `begin` of the residual.
-void multiply_all(const Levels& x, const Int8Matrix& w, Tokens at, const Residual& residual, float* y) {
+void multiply_all(const Levels& x, const Int8Matrix& w, Tokens at, const Residual& residual,
+                  float* y) {
   alignas(64) int32_t sums[kRows * kColumns];
   const int64_t outputs = w.outputs();
   for (int64_t n = 0; n < outputs; n += kColumns) {
@@ -81,7 +82,7 @@ void multiply_all(const Levels& x, const Int8Matrix& w, Tokens at, const Residua
             out = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(mask, gate), out,
                                   _mm512_maskz_loadu_ps(mask, residual.x + token * outputs + j));
           }
-          _mm512_mask_storeu_ps(y + token * outputs + j, mask, out);
+          _mm512_mask_storeu_ps(y + i * outputs + j, mask, out);
         }
       }
     }
@@ -156,6 +157,14 @@ void rotate(const float* cos, const float* sin, int64_t size, int64_t outputs, f
   }
 }
 
+void narrow(const float* wide, int64_t count, uint16_t* half) {
+  for (int64_t n = 0; n < count; n += 16) {
+    const __mmask16 mask = first(count - n);
+    const __m512 x = _mm512_maskz_loadu_ps(mask, wide + n);
+    _mm256_mask_storeu_epi16(half + n, mask, reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(x)));
+  }
+}
+
 }  // namespace
 
 void multiply_amx(const Linear& l, Tokens at) {
@@ -163,13 +172,17 @@ void multiply_amx(const Linear& l, Tokens at) {
   const Int8Matrix& w = *l.weights;
   const Levels x =
       quantised<struct InputScratch>(l.x + at.begin * w.inputs(), w.inputs(), at.count, w);
-  multiply_all(x, w, at, l.residual, l.y);
-  const int64_t half = l.rotary.size / 2;
-  for (int64_t token = at.begin; token < at.begin + at.count; ++token) {
-    float* y = l.y + token * w.outputs();
-    if (l.norm.weight != nullptr) normalise(l.norm, w.outputs(), y);
+  const int64_t outputs = w.outputs(), pairs = l.rotary.size / 2;
+  float* first_y = l.y == nullptr ? scratch<float, struct WideScratch>(kBlock * outputs)
+                                  : l.y + at.begin * outputs;
+  multiply_all(x, w, at, l.residual, first_y);
+  for (int64_t i = 0; i < at.count; ++i) {
+    const int64_t token = at.begin + i;
+    float* y = first_y + i * outputs;
+    if (l.norm.weight != nullptr) normalise(l.norm, outputs, y);
     if (l.rotary.cos != nullptr)
-      rotate(l.rotary.cos + token * half, l.rotary.sin + token * half, l.rotary.size, w.outputs(), y);
+      rotate(l.rotary.cos + token * pairs, l.rotary.sin + token * pairs, l.rotary.size, outputs, y);
+    if (l.y == nullptr) narrow(y, outputs, l.half + token * outputs);
   }
 }
 
@@ -180,7 +193,7 @@ void feed_forward_amx(const FeedForward& f, Tokens at) {
   float* hidden = scratch<float, struct HiddenScratch>(kBlock * width);
   gate(x, *f.w1, *f.w3, at.count, hidden);
   const Levels h = quantised<struct GatedScratch>(hidden, width, at.count, *f.w2);
-  multiply_all(h, *f.w2, at, f.residual, f.y);
+  multiply_all(h, *f.w2, at, f.residual, f.y + at.begin * f.w2->outputs());
 }
 
 void modulate_amx(const Modulation& m, Tokens at) {

@@ -1,6 +1,7 @@
 #include <cmath>
 #include <vector>
 
+#include "flagdit/bf16.h"
 #include "linear_kernel.h"
 
 namespace flagdit {
@@ -59,13 +60,15 @@ void rotate(const Rotary& r, int64_t token, int64_t outputs, float* y) {
 
 void multiply_cpu(const Linear& l, Tokens at) {
   const Int8Matrix& w = *l.weights;
+  std::vector<float> wide(l.y == nullptr ? w.outputs() : 0);
   for (int64_t token = at.begin; token < at.begin + at.count; ++token) {
     const Quantised x = quantise(l.x + token * w.inputs(), w.inputs());
-    float* y = l.y + token * w.outputs();
+    float* y = l.y == nullptr ? wide.data() : l.y + token * w.outputs();
     for (int64_t n = 0; n < w.outputs(); ++n) y[n] = product(x, w, n);
     add_residual(l.residual, token, w.outputs(), y);
     normalise(l.norm, w.outputs(), y);
     rotate(l.rotary, token, w.outputs(), y);
+    if (l.y == nullptr) std::transform(y, y + w.outputs(), l.half + token * w.outputs(), to_bf16);
   }
 }
 

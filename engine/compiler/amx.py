@@ -1,7 +1,7 @@
 """Graph with weights in int8 -> graph of the core's own CPU operators: few passes over memory instead of many.
 
-Products are int8, as in `int8.py`; attention is bf16 with fp32 sums. Norms, rotary embedding, modulation and the
-residual stream stay fp32. The operators are those of cpp_ext/onnxruntime, in the domain "flagdit"; ONNX Runtime's own
+Products are int8, as in `int8.py`; attention is bf16 with fp32 sums, and so are the keys and values at the graph's
+border. Norms, rotary embedding, modulation and the residual stream stay fp32. The operators are those of cpp_ext/onnxruntime, in the domain "flagdit"; ONNX Runtime's own
 do what is left, the model's ends.
 
 Letters: A active tokens, R rows, T text tokens, G kv heads, d head size, K inputs and N outputs of a matrix.
@@ -9,6 +9,7 @@ Letters: A active tokens, R rows, T text tokens, G kv heads, d head size, K inpu
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 DOMAIN = "flagdit"
+CACHED = re.compile(r"(key|value)_(head|tail)\.\d+")
 TOKENS_FIRST = (2, 0, 1, 3)
 """(R, G, T, d) -> (T, R, G, d)."""
 
@@ -41,6 +43,7 @@ def to_amx(model: ir.Model) -> int:
             rewrite.modulate(node)
     for node in tuple(rewrite.weights):
         rewrite.feed_forward(node)
+    rewrite.halve_caches()
     rewrite.prune(model)  # of the products, those are left that are no part of another operator
     for node in tuple(model.graph):
         if node in rewrite.weights:
@@ -72,6 +75,7 @@ class _Amx:
 
     def __init__(self, graph: ir.Graph) -> None:
         self.ir, self.graph = import_ir(), graph
+        self.bf16 = self.ir.DataType.BFLOAT16
         self.weights: dict[ir.Node, Int8Weight] = {
             node: weight for node in graph if (weight := int8_weight(node)) is not None
         }
@@ -80,6 +84,12 @@ class _Amx:
         from onnx_ir.passes.common import RemoveUnusedNodesPass
 
         RemoveUnusedNodesPass()(model)
+
+    def halve_caches(self) -> None:
+        """Keys and values of the head and of the tail are bf16: attention rounds them to it in any case."""
+        for value in (*self.graph.inputs, *self.graph.outputs):
+            if CACHED.fullmatch(value.name or ""):
+                value.dtype = self.bf16
 
     def linear(self, node: ir.Node) -> None:
         """x @ W.T, as heads with norm and rotation if that is what becomes of it, or else with a residual."""
@@ -99,7 +109,8 @@ class _Amx:
             raise BuildError(f"{heads.name}: no (tokens, rows, heads, size); export the model again with this flagdit")
         extra = (*(norm.inputs[1:3] if norm is not None else NONE), *(rotary.inputs[1:3] if rotary is not None else ()))
         inputs = (x, matrix, scales, *extra) if norm is not None or rotary is not None else (x, matrix, scales)
-        self.put(heads.outputs[0], heads, "Project", inputs, heads=shape[2], epsilon=epsilon)
+        operator = "ProjectHalf" if heads.outputs[0].dtype == self.bf16 else "Project"
+        self.put(heads.outputs[0], heads, operator, inputs, heads=shape[2], epsilon=epsilon)
 
     def feed_forward(self, node: ir.Node) -> None:
         """(silu(x @ W1.T) * (x @ W3.T)) @ W2.T, if that is what `node` is."""
@@ -129,7 +140,8 @@ class _Amx:
             slots = [part for pair in pairs for part in pair]
             self.replace(flat.outputs[0], "Attention", (*scaled.inputs, *slots))
             return
-        texts = [self.add(node, "Transpose", (text,), perm=TOKENS_FIRST) for text in (key, value)]
+        turns = (self.add(node, "Transpose", (text,), perm=TOKENS_FIRST) for text in (key, value))
+        texts = [self.add(node, "Cast", (text,), to=self.bf16.value) for text in turns]
         masks = [wide.inputs[0] if (wide := _made_by(b, "Expand")) is not None else b for b in bias]
         scale = self.number(node.attributes["scale"].as_float())
         inputs = (turned.inputs[0], scale, *texts, *NONE, *masks)

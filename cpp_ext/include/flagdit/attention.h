@@ -7,14 +7,14 @@
 
 namespace flagdit {
 
-// Keys and values of `count` tokens, (count, R, G, d) each.
+// Keys and values of `count` tokens, (count, R, G, d) each, in bf16.
 struct KeyValues {
-  const float* keys = nullptr;
-  const float* values = nullptr;
+  const uint16_t* keys = nullptr;
+  const uint16_t* values = nullptr;
   int64_t count = 0;
 };
 
-// Everything is slot-major and f32. Head h of the query reads key and value head h / (H / G).
+// Everything is slot-major, and f32 but for keys and values. Head h of the query reads key and value head h / (H / G).
 struct Attention {
   const float* query;            // (A, R, H, d)
   KeyValues head;                // what this step computed
@@ -27,7 +27,7 @@ struct Attention {
 };
 
 // Independent pieces of the work: run_attention(a, i) for every i below attention_tasks(a), on any
-// threads. In bf16 with f32 sums where the CPU has tiles for it (amx.h), else in f32.
+// threads. Where the CPU has tiles for it (amx.h), queries and weights are bf16 and sums f32.
 int64_t attention_tasks(const Attention& a);
 void run_attention(const Attention& a, int64_t task);
 

@@ -62,8 +62,9 @@ struct Rotary {
 struct Linear {
   const float* x;
   const Int8Matrix* weights;
-  float* y;
+  float* y;  // or null, and then y is bf16
   int64_t tokens;
+  uint16_t* half = nullptr;
   Residual residual{};
   LayerNorm norm{};
   Rotary rotary{};

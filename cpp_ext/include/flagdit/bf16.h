@@ -1,0 +1,24 @@
+// bfloat16 as its bits: the upper half of an f32.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+namespace flagdit {
+
+inline float from_bf16(uint16_t bits) {
+  const uint32_t wide = uint32_t{bits} << 16;
+  float value;
+  std::memcpy(&value, &wide, sizeof value);
+  return value;
+}
+
+// Rounds to the nearest, ties to even.
+inline uint16_t to_bf16(float value) {
+  uint32_t wide;
+  std::memcpy(&wide, &value, sizeof wide);
+  if ((wide & 0x7fffffffu) > 0x7f800000u) return static_cast<uint16_t>(wide >> 16 | 0x40u);  // NaN
+  return static_cast<uint16_t>((wide + 0x7fffu + (wide >> 16 & 1u)) >> 16);
+}
+
+}  // namespace flagdit
