@@ -5,6 +5,7 @@ A are active, P values per token. Every per-slot array is slot-major: (N, rows, 
 Arrays are NumPy or DLPack, C-contiguous, all on one device, and are never copied.
 """
 
+from flagdit.cpp_ext import _ext
 from flagdit.cpp_ext._ext import (
     Evaluation,
     GraphCache,
@@ -13,6 +14,7 @@ from flagdit.cpp_ext._ext import (
     advance,
     dilate,
     flow_times,
+    has_amx,
     least_max_age,
     plan_evaluations,
     plan_steps,
@@ -23,7 +25,11 @@ from flagdit.cpp_ext._ext import (
 )
 from flagdit.cpp_ext.arrays import Array
 
+OPERATORS = str(_ext.__file__)
+"""The library that ONNX Runtime finds the CPU operators of the domain "flagdit" in."""
+
 __all__ = [
+    "OPERATORS",
     "Array",
     "Evaluation",
     "GraphCache",
@@ -32,6 +38,7 @@ __all__ = [
     "advance",
     "dilate",
     "flow_times",
+    "has_amx",
     "least_max_age",
     "plan_evaluations",
     "plan_steps",

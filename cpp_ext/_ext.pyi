@@ -14,6 +14,11 @@ def with_cuda() -> bool:
     Whether this build has CUDA kernels. Says nothing about whether there is a GPU.
     """
 
+def has_amx() -> bool:
+    """
+    Whether this CPU and its system lend tiles of int8 and bf16, which the fast operators need.
+    """
+
 class Step:
     """One interval of the flow: what the engine computes, and when."""
 

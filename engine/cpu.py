@@ -8,11 +8,19 @@ from functools import cache
 from pathlib import Path
 from typing import Literal, get_args
 
+from flagdit.cpp_ext import has_amx
 from flagdit.engine.errors import BackendError
 from flagdit.engine.manifest import Engine, Manifest
 
-Precision = Literal["float32", "int8"]
-"""What `denoise` can multiply in on a CPU."""
+Precision = Literal["int8-bf16", "int8", "float32"]
+"""What `denoise` can compute in on a CPU, fastest first: int8 products with attention in bf16 or in fp32, or fp32."""
+
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+
+NEEDS = {
+    "int8": "int8 dot products (VNNI or AMX on x86, dotprod on ARM)",
+    "int8-bf16": "tiles of int8 and bf16 (AMX), or its system does not lend them",
+}
 
 INT8_FLAGS = frozenset({"avx_vnni", "avx512_vnni", "amx_int8", "asimddp"})
 """Linux's names of instructions that sum products of int8 into int32: on x86 and on ARM."""
@@ -41,16 +49,25 @@ def has_int8(cpuinfo: str) -> bool:
     return not INT8_FLAGS.isdisjoint(flags.split())
 
 
+def suits(precision: Precision) -> bool:
+    """Whether this CPU is made for an engine of that kind."""
+    return {"float32": True, "int8": multiplies_int8(), "int8-bf16": has_amx()}[precision]
+
+
 def choose(manifest: Manifest, precision: Precision | None) -> Engine | None:
     """The engine that `denoise` runs in on this CPU, None for its own graph, in fp32. Raises BackendError."""
-    if precision not in (None, *get_args(Precision)):
-        raise BackendError(f"precision {precision!r} is not one of {', '.join(get_args(Precision))}")
-    engine = next((e for e in manifest.engines if e.target == "onnxruntime" and e.graph == "denoise"), None)
-    if precision == "int8" and engine is None:
+    if precision not in (None, *PRECISIONS):
+        raise BackendError(f"precision {precision!r} is not one of {', '.join(PRECISIONS)}")
+    engines = {e.precision: e for e in manifest.engines if e.target == "onnxruntime" and e.graph == "denoise"}
+    if precision is None:
+        return next((engines[p] for p in PRECISIONS if p in engines and suits(p)), None)
+    if precision == "float32":
+        return None
+    if precision not in engines:
         raise BackendError(
-            f"the bundle of {manifest.model.name} has no int8 engine; make one with: "
+            f"the bundle of {manifest.model.name} has no {precision} engine; make one with: "
             "flagdit export CHECKPOINT -o MODEL --dtype int8, then flagdit build MODEL -o BUNDLE"
         )
-    if precision == "int8" and not multiplies_int8():
-        raise BackendError("this CPU has no int8 dot products (VNNI or AMX on x86, dotprod on ARM); use float32")
-    return engine if precision != "float32" and multiplies_int8() else None
+    if not suits(precision):
+        raise BackendError(f"this CPU has no {NEEDS[precision]}; use float32")
+    return engines[precision]

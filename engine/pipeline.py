@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import cast
 
 from flagdit.engine.bundle import Bundle
 from flagdit.engine.cpu import Precision, choose
@@ -35,7 +36,7 @@ class Pipeline:
 
         tokenizer = bundle.path(spec.text.tokenizer)
         text = TextEncoder(session(spec.graphs.text_encoder), tokenizer, spec.text.max_tokens)
-        denoise = session(spec.graphs.denoise) if engine is None else session(engine, "int8")
+        denoise = session(spec.graphs.denoise) if engine is None else session(engine, cast(Precision, engine.precision))
         self.stages = Stages(spec, text, session(spec.graphs.condition), denoise)
 
     @classmethod
@@ -44,9 +45,9 @@ class Pipeline:
     ) -> Pipeline:
         """Load a bundle directory, or the "demo".
 
-        precision: "float32", or "int8" if the bundle has such an engine; by default int8 where it is there and the CPU
-        is made for it. Raises BundleError if the bundle is missing or damaged, BackendError if the precision is not to
-        be had.
+        precision: "float32", or "int8" or "int8-bf16" if the bundle has such an engine; by default the fastest that is
+        there and that the CPU is made for (docs/cpu.md). Raises BundleError if the bundle is missing or damaged,
+        BackendError if the precision is not to be had.
         """
         return cls(Bundle.load(bundle), threads, precision)
 

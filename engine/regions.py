@@ -51,8 +51,9 @@ class RegionState:
         branches: int,
         keeps: Keeps,
         ntk: float = 1.0,
+        cached: npt.DTypeLike = np.float32,
     ) -> None:
-        """Start from noise (B, C, H, W). ntk: factor on theta of RoPE."""
+        """Start from noise (B, C, H, W). ntk: factor on theta of RoPE. cached: what keys and values are kept in."""
         b, n, p = len(noise), layout.tokens, layout.patch_values
         rows = branches * b
         slots = layout.slots()
@@ -70,7 +71,7 @@ class RegionState:
         cos, sin = rope_rows(spec, slots, ntk)
         self.rope_cos, self.rope_sin = (np.repeat(x[:, None], rows, axis=1) for x in (cos, sin))
         g, d = spec.layers.kv_heads, spec.rope.head_dim
-        self.keys, self.values = ([empty((n, rows, g, d)) for _ in range(spec.layers.count)] for _ in range(2))
+        self.keys, self.values = ([empty((n, rows, g, d), cached) for _ in range(spec.layers.count)] for _ in range(2))
         self.age, self.drops = (np.zeros((n, b), np.int32) for _ in range(2))
         self.score = np.zeros((n, b), np.float32)
         self.refreshes = np.zeros((b, n), np.int32)  # by token: how many steps computed it

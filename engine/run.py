@@ -45,6 +45,7 @@ class Run:
         tokens, pinned = self.layout.tokens, self.layout.pinned
         self.plan: Plan = make_plan(request.ras, request.steps, tokens, pinned, request.shift, request.solver)
         self._stages, self._spec = stages, spec
+        self._cached = np.dtype(stages.denoise.dtype("key_tail.0"))
         self._check_memory()
         self._seconds: dict[str, float] = {}
         self._timed: list[StepTime] = []
@@ -56,7 +57,8 @@ class Run:
     def _check_memory(self) -> None:
         """Refuse a run whose caches cannot fit before anything is allocated."""
         request = self.request
-        needed = price(self._spec, self.plan, len(request.prompts), request.branches).cache_bytes
+        samples, size = len(request.prompts), self._cached.itemsize
+        needed = price(self._spec, self.plan, samples, request.branches, value_bytes=size).cache_bytes
         present = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         if needed > present:
             raise RequestError(
@@ -69,7 +71,9 @@ class Run:
         conditions, modulations = self._conditions()
         start, request = time.perf_counter(), self.request
         noise = self._noise()
-        self._state = state = RegionState(self._spec, self.layout, noise, request.branches, self.plan.keeps, self._ntk)
+        self._state = state = RegionState(
+            self._spec, self.layout, noise, request.branches, self.plan.keeps, self._ntk, self._cached
+        )
         base = base_tokens(self._spec) if request.proportional else None
         conditions["attention_scale"] = np.array([attention_scale(self._spec, self.layout.tokens, base)], np.float32)
         guidance = self._guidance()
@@ -118,7 +122,15 @@ class Run:
     def _report(self) -> Report:
         request, ras = self.request, self.request.ras
         active = [timed.step.active for timed in self._timed]
-        cost = price(self._spec, self.plan, len(request.prompts), request.branches, self._text_tokens, active=active)
+        cost = price(
+            self._spec,
+            self.plan,
+            len(request.prompts),
+            request.branches,
+            self._text_tokens,
+            self._cached.itemsize,
+            active,
+        )
         seconds = self._seconds | {
             "denoise": sum(t.denoise for t in self._timed),
             "host": sum(t.host for t in self._timed),

@@ -10,10 +10,16 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
+from flagdit.cpp_ext import OPERATORS
 from flagdit.engine.cpu import Precision
 from flagdit.engine.errors import BackendError, BundleError
 
 Array = npt.NDArray[Any]
+
+BF16 = 16
+"""ONNX's number of bfloat16, which NumPy has no name for: its bits are in uint16 arrays."""
+
+DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(bfloat16)": np.uint16}
 
 
 class Binding:
@@ -23,6 +29,8 @@ class Binding:
         self, session: ort.InferenceSession, inputs: Mapping[str, Array], outputs: Mapping[str, Array]
     ) -> None:
         self._session, self._io = session, session.io_binding()
+        borders = (*session.get_inputs(), *session.get_outputs())
+        self._halves = {border.name for border in borders if border.type == "tensor(bfloat16)"}
         self._arrays: dict[str, Array] = {}
         for name, array in inputs.items():
             self.bind_input(name, array)
@@ -37,11 +45,11 @@ class Binding:
         """Run the graph once; the outputs are in the arrays they were bound to."""
         self._session.run_with_iobinding(self._io)
 
-    def _place(self, name: str, array: Array) -> tuple[type, tuple[int, ...], int]:
+    def _place(self, name: str, array: Array) -> tuple[type | int, tuple[int, ...], int]:
         if not array.flags.c_contiguous:
             raise BackendError(f"{name}: strides {array.strides} are not those of a contiguous {array.shape} array")
         self._arrays[name] = array
-        return array.dtype.type, array.shape, array.ctypes.data
+        return BF16 if name in self._halves else array.dtype.type, array.shape, array.ctypes.data
 
 
 class OnnxSession:
@@ -62,10 +70,17 @@ class OnnxSession:
                 raise BackendError(f"threads is {threads}; at least 1 is needed")
             options.intra_op_num_threads = threads
         try:
+            if precision == "int8-bf16":
+                options.register_custom_ops_library(OPERATORS)
             self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime raises a dozen types of its own
             reason = str(error).splitlines()[0]
             raise BundleError(f"{path.name}: ONNX Runtime cannot load it ({reason})") from None
+
+    def dtype(self, name: str) -> npt.DTypeLike:
+        """What arrays of an input hold; bfloat16 is in uint16."""
+        (found,) = (border.type for border in self._session.get_inputs() if border.name == name)
+        return DTYPES[found]
 
     def bind(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> Binding:
         return Binding(self._session, inputs, outputs)

@@ -7,11 +7,13 @@ import pytest
 import torch
 from reference import sample
 
+from flagdit.cpp_ext import has_amx
 from flagdit.engine import DENSE, Pipeline, RasConfig
 from flagdit.engine.bundle import DEMO
 from flagdit.engine.cpu import Precision, multiplies_int8
 from flagdit.export import load_checkpoint
 
+tiles = pytest.mark.skipif(not has_amx(), reason="this CPU has no tiles of int8 and bf16")
 fast_int8 = pytest.mark.skipif(not multiplies_int8(), reason="this CPU has no int8 dot products")
 
 COLOURS = {
@@ -62,7 +64,10 @@ def test_paints_the_colours_it_is_asked_for(demo: Pipeline, ras: RasConfig) -> N
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("precision", "least"), [("float32", 90.0), pytest.param("int8", 35.0, marks=fast_int8)])
+@pytest.mark.parametrize(
+    ("precision", "least"),
+    [("float32", 90.0), pytest.param("int8", 35.0, marks=fast_int8), pytest.param("int8-bf16", 35.0, marks=tiles)],
+)
 def test_dense_run_is_torchs(demo: Pipeline, precision: Precision, least: float) -> None:
     """30 steps with guidance, from the stored weights, against the independent implementation: PSNR in dB."""
     model = load_checkpoint(DEMO)

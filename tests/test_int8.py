@@ -1,8 +1,9 @@
-"""int8: weights stored so, the engine that multiplies so, and what chooses it."""
+"""int8: weights stored so, the engines that multiply so, and what chooses them."""
 
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +15,16 @@ import torch
 from safetensors.torch import load_file
 from tiny import TINY, random_flag_dit, write_text_encoder
 
+from flagdit.cpp_ext import has_amx
 from flagdit.engine import DENSE, BackendError, BuildError, Pipeline, cpu
 from flagdit.engine.bench import Setting, measure
 from flagdit.engine.bench.measure import EXACT
 from flagdit.engine.builder import build_bundle
-from flagdit.engine.compiler import build_int8
+from flagdit.engine.compiler import CPU_PRECISIONS, CpuPrecision, build_cpu
 from flagdit.engine.compiler.build import read_graph
-from flagdit.engine.compiler.build_int8 import FILE
+from flagdit.engine.compiler.build_cpu import file_of
+from flagdit.engine.cpu import PRECISIONS
+from flagdit.engine.session import OnnxSession
 from flagdit.export import ExportOptions, FlagDiT, export_model, load_checkpoint
 from flagdit.export.storage import PER_TOKEN, SCALE, quantise, store, widen
 from flagdit.export.text_encoder import export_text_encoder
@@ -28,6 +32,7 @@ from flagdit.export.text_encoder import export_text_encoder
 Feeds = dict[str, np.ndarray]
 
 fast_int8 = pytest.mark.skipif(not cpu.multiplies_int8(), reason="this CPU has no int8 dot products")
+int8_engines = pytest.mark.parametrize("precision", [pytest.param("int8", marks=fast_int8), "int8-bf16"])
 
 VNNI = "processor\t: 0\nflags\t\t: fpu vme avx512_vnni\n\nprocessor\t: 1\nflags\t\t: fpu vme avx512_vnni\n"
 OLD = "processor\t: 0\nmodel name\t: avx512_vnni?\nflags\t\t: fpu vme avx2\n"
@@ -45,7 +50,7 @@ def model_dir8(tmp_path_factory: pytest.TempPathFactory, flag_dit: FlagDiT, text
 @pytest.fixture(scope="module")
 def bundle8(model_dir8: Path) -> Path:
     directory = model_dir8.parent / "bundle"
-    build_bundle(model_dir8, directory, build_int8)
+    build_bundle(model_dir8, directory, build_cpu)
     return directory
 
 
@@ -77,6 +82,28 @@ def run(graph: Path, feeds: Feeds) -> Feeds:
     options.intra_op_num_threads = 1
     session = ort.InferenceSession(graph, options)
     return dict(zip([o.name for o in session.get_outputs()], session.run(None, feeds), strict=True))
+
+
+def run_engine(bundle: Path, precision: CpuPrecision, feeds: Feeds) -> Feeds:
+    """Run an engine through memory that is bound; keys and values may be bfloat16, as bits."""
+    session = OnnxSession(bundle / file_of(precision), 1, precision)
+    inputs, outputs = dict(feeds), {"velocity": np.empty_like(feeds["tokens"])}
+    for layer in range(TINY.n_layers):
+        for name in ("key", "value"):
+            tail, dtype = f"{name}_tail.{layer}", session.dtype(f"{name}_tail.{layer}")
+            inputs[tail] = narrow(feeds[tail]) if dtype is np.uint16 else feeds[tail]
+            outputs[f"{name}_head.{layer}"] = np.empty((*feeds["tokens"].shape[:2], *feeds[tail].shape[2:]), dtype)
+    session.bind(inputs, outputs).run()
+    return {name: widen_bits(value) if value.dtype == np.uint16 else value for name, value in outputs.items()}
+
+
+def narrow(x: np.ndarray) -> np.ndarray:
+    return (torch.from_numpy(x).bfloat16().view(torch.int16).numpy()).view(np.uint16)
+
+
+def widen_bits(bits: np.ndarray) -> np.ndarray:
+    wide: np.ndarray = (bits.astype(np.uint32) << 16).view(np.float32)
+    return wide
 
 
 def test_rounding_is_at_most_half_a_level() -> None:
@@ -114,35 +141,47 @@ def test_the_graph_computes_with_the_stored_weights(model_dir8: Path, feeds: Fee
         np.testing.assert_allclose(value, expected[name], atol=1e-5, err_msg=name)
 
 
-@fast_int8
-def test_int8_products_are_near(bundle8: Path, feeds: Feeds) -> None:
+@int8_engines
+def test_int8_products_are_near(bundle8: Path, feeds: Feeds, precision: CpuPrecision) -> None:
     expected = run(bundle8 / "denoise.onnx", feeds)
-    for name, value in run(bundle8 / FILE, feeds).items():
+    for name, value in run_engine(bundle8, precision, feeds).items():
         error = np.sqrt(np.square(value - expected[name]).mean() / np.square(expected[name]).mean())
         assert 0 < error < 0.02, name
 
 
-@fast_int8
-def test_a_row_does_not_depend_on_the_others(bundle8: Path, feeds: Feeds) -> None:
+@int8_engines
+def test_a_row_does_not_depend_on_the_others(bundle8: Path, feeds: Feeds, precision: CpuPrecision) -> None:
     """A batch is its pictures, to the bit: one scale for all would tie them together."""
-    before = run(bundle8 / FILE, feeds)
+    before = run_engine(bundle8, precision, feeds)
     louder = {name: feeds[name].copy() for name in ("tokens", "modulation")}
     louder["tokens"][:, 1] *= 50
     louder["modulation"][1] *= 5
-    after = run(bundle8 / FILE, feeds | louder)
+    after = run_engine(bundle8, precision, feeds | louder)
     for name, value in before.items():
         np.testing.assert_array_equal(after[name][:, 0], value[:, 0], err_msg=name)
         assert not np.array_equal(after[name][:, 1], value[:, 1])
 
 
-def test_the_engine_adds_no_weights(bundle8: Path) -> None:
-    graph = onnx.load(bundle8 / FILE, load_external_data=False).graph
+@pytest.mark.parametrize("precision", CPU_PRECISIONS)
+def test_the_engine_adds_no_weights(bundle8: Path, precision: CpuPrecision) -> None:
+    graph = onnx.load(bundle8 / file_of(precision), load_external_data=False).graph
     held = {entry.value for tensor in graph.initializer for entry in tensor.external_data if entry.key == "location"}
     assert held == {"weights.safetensors"}
+
+
+def test_what_becomes_of_the_operators(bundle8: Path) -> None:
+    graph = onnx.load(bundle8 / file_of("int8"), load_external_data=False).graph
     operators = [node.op_type for node in graph.node]
     assert operators.count("MatMulIntegerToFloat") == 7 * TINY.n_layers
     assert operators.count("QuantizeLinear") == 4 * TINY.n_layers  # q, k and v share one; so do w1 and w3
     assert operators.count("MatMul") == 3  # patches, [nextline] and the last projection
+    graph = onnx.load(bundle8 / file_of("int8-bf16"), load_external_data=False).graph
+    ours = Counter(node.op_type for node in graph.node if node.domain == "flagdit")
+    layer = {"Attention": 2, "FeedForward": 1, "Linear": 1, "Modulate": 2, "Project": 1, "ProjectHalf": 2}
+    assert ours == {name: count * TINY.n_layers for name, count in layer.items()}
+    others = Counter(node.op_type for node in graph.node if node.domain != "flagdit")
+    assert not {"Attention", "Sigmoid", "RMSNormalization", "RotaryEmbedding", "Concat"} & others.keys()
+    assert others["MatMul"] == 3
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
@@ -162,13 +201,17 @@ def test_other_targets_get_the_weights_wide(model_dir8: Path, feeds: Feeds, tmp_
 
 @fast_int8
 def test_int8_is_chosen_where_it_is_fast(bundle8: Path, bundle_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert Pipeline.load(bundle8).precision == "int8"
+    assert Pipeline.load(bundle8).precision == ("int8-bf16" if has_amx() else "int8")
     assert Pipeline.load(bundle8, precision="float32").precision == "float32"
     assert Pipeline.load(bundle_dir).precision == "float32"
     with pytest.raises(BackendError, match="has no int8 engine; make one with: flagdit export"):
         Pipeline.load(bundle_dir, precision="int8")
-    with pytest.raises(BackendError, match="precision 'int4' is not one of float32, int8"):
+    with pytest.raises(BackendError, match="precision 'int4' is not one of int8-bf16, int8, float32"):
         Pipeline.load(bundle8, precision="int4")  # type: ignore[arg-type]
+    monkeypatch.setattr("flagdit.engine.cpu.has_amx", lambda: False)
+    assert Pipeline.load(bundle8).precision == "int8"
+    with pytest.raises(BackendError, match="this CPU has no tiles of int8 and bf16"):
+        Pipeline.load(bundle8, precision="int8-bf16")
     monkeypatch.setattr("flagdit.engine.cpu.multiplies_int8", lambda: False)
     assert Pipeline.load(bundle8).precision == "float32"
     with pytest.raises(BackendError, match="this CPU has no int8 dot products"):
@@ -176,19 +219,21 @@ def test_int8_is_chosen_where_it_is_fast(bundle8: Path, bundle_dir: Path, monkey
 
 
 @fast_int8
-def test_a_run_says_its_precision(bundle8: Path) -> None:
+def test_a_run_says_its_precision(bundle8: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flagdit.engine.cpu.has_amx", lambda: True)  # the operators run anywhere, if slowly
     pictures = {}
-    for precision in ("float32", "int8"):
+    for precision in PRECISIONS:
         result = Pipeline.load(bundle8, threads=1, precision=precision)("a red apple", steps=4, ras=DENSE)
         assert result.report.precision == precision
         pictures[precision] = result.latents
-    error = np.abs(pictures["int8"] - pictures["float32"]).max()
-    assert 0 < error < 0.2 * np.abs(pictures["float32"]).max()
+    for precision in CPU_PRECISIONS:
+        error = np.abs(pictures[precision] - pictures["float32"]).max()
+        assert 0 < error < 0.2 * np.abs(pictures["float32"]).max(), precision
 
 
 @fast_int8
 def test_pictures_in_int8_are_measured_against_fp32(bundle8: Path) -> None:
-    pipeline = Pipeline.load(bundle8, threads=1)
+    pipeline = Pipeline.load(bundle8, threads=1, precision="int8")
     assert pipeline.at("int8") is pipeline and pipeline.at("float32").precision == "float32"
     exact = Setting("the reference itself, in int8", "dense", EXACT, "ab2", DENSE)
     *_, [row] = measure(pipeline, [exact], ["a red apple"])
@@ -204,10 +249,13 @@ def test_build_adds_the_engine_by_itself(flagdit, model_dir8: Path, model_dir: P
     code, _, err = flagdit("build", model_dir8, "-o", "b")
     assert code == 0, err
     code, out, _ = flagdit("inspect", "b")
-    assert code == 0 and FILE in out and "int8" in out
+    assert code == 0 and all(file_of(precision) in out for precision in CPU_PRECISIONS)
     code, _, err = flagdit("build", model_dir8, "-o", "plain", "--precision", "float32")
     assert code == 0, err
-    assert not (Path("plain") / FILE).exists()
+    assert not list(Path("plain").glob("denoise.int8*"))
+    code, _, err = flagdit("build", model_dir8, "-o", "one", "--precision", "int8")
+    assert code == 0, err
+    assert [path.name for path in Path("one").glob("denoise.int8*")] == [file_of("int8")]
     code, _, err = flagdit("build", model_dir, "-o", "c", "--precision", "int8")
     assert code == 2 and "are stored as float32; for int8 export them so: flagdit export" in " ".join(err.split())
     code, _, err = flagdit("build", model_dir8, "-o", "c", "--target", "tensorrt", "--precision", "int8")
@@ -222,7 +270,7 @@ def test_a_model_without_such_products_is_refused(model_dir8: Path, bundle8: Pat
     shutil.copy(tmp_path / "other" / "denoise.onnx", broken / "denoise.onnx")
     spec = Pipeline.load(bundle8, precision="float32").spec
     with pytest.raises(BuildError, match="no product with int8 weights in it"):
-        build_int8(broken, spec, tmp_path)
+        build_cpu(broken, spec, tmp_path)
 
 
 def test_a_text_encoder_in_int8_widens_only_what_it_looks_up(tmp_path: Path) -> None:

@@ -1,9 +1,12 @@
 #include "arrays.h"
+#include "flagdit/amx.h"
 
 NB_MODULE(_ext, m) {
   m.doc() = "Region-adaptive sampling between engine calls: the C++/CUDA core.";
   m.def("with_cuda", &flagdit::with_cuda,
         "Whether this build has CUDA kernels. Says nothing about whether there is a GPU.");
+  m.def("has_amx", &flagdit::has_amx,
+        "Whether this CPU and its system lend tiles of int8 and bf16, which the fast operators need.");
   flagdit::python::register_plan(m);
   flagdit::python::register_solver(m);
   flagdit::python::register_ops(m);

@@ -99,10 +99,12 @@ RegisterCustomOps(OrtSessionOptions* options, const OrtApiBase* base) {
   const OrtApi* api = base->GetApi(ORT_API_VERSION);
   if (api == nullptr) return base->GetApi(1)->CreateStatus(ORT_FAIL, "flagdit needs ONNX Runtime 1.21 or later");
   bound = api;
-  OrtCustomOpDomain* domain = nullptr;  // lives as long as the process: ONNX Runtime keeps no copy of it
-  OrtStatus* status = api->CreateCustomOpDomain("flagdit", &domain);
-  for (const OrtCustomOp* op : operators())
-    if (status == nullptr) status = api->CustomOpDomain_Add(domain, op);
-  if (status == nullptr) status = api->AddCustomOpDomain(options, domain);
-  return status;
+  // One for the life of the process: sessions keep pointers to it, and say nowhere that they are done.
+  static OrtCustomOpDomain* const domain = [api] {
+    OrtCustomOpDomain* made = nullptr;
+    check(api->CreateCustomOpDomain("flagdit", &made));
+    for (const OrtCustomOp* op : operators()) check(api->CustomOpDomain_Add(made, op));
+    return made;
+  }();
+  return api->AddCustomOpDomain(options, domain);
 }

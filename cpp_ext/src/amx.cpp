@@ -4,6 +4,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <cstdlib>
+
 namespace flagdit {
 namespace {
 
@@ -28,7 +30,8 @@ bool system_grants_tiles() {
 }  // namespace
 
 bool has_amx() {
-  static const bool has = cpu_has_instructions() && system_grants_tiles();
+  static const bool has =
+      std::getenv("FLAGDIT_NO_AMX") == nullptr && cpu_has_instructions() && system_grants_tiles();
   return has;
 }
 

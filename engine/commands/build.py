@@ -13,10 +13,12 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from flagdit.engine.builder import build_bundle
 from flagdit.engine.commands.common import messages, parse_size, say
 from flagdit.engine.compiler import (
+    CPU_PRECISIONS,
     BuildOptions,
     BuiltEngine,
+    CpuPrecision,
     Limits,
-    build_int8,
+    build_cpu,
     build_rtx,
     build_tensorrt,
     check_architectures,
@@ -41,16 +43,19 @@ class Precision(StrEnum):
     bfloat16 = "bfloat16"
     float32 = "float32"
     int8 = "int8"
+    int8_bf16 = "int8-bf16"
 
 
 PRECISIONS = {
-    Target.onnxruntime: (Precision.float32, Precision.int8),
+    Target.onnxruntime: (Precision.float32, Precision.int8, Precision.int8_bf16),
     Target.tensorrt_rtx: (Precision.float16, Precision.bfloat16, Precision.float32),
     Target.tensorrt: (Precision.float16, Precision.bfloat16, Precision.float32),
 }
 """Of each target, the default first."""
 
-PRECISION_HELP = "Of the engines: float16, bfloat16 or float32 on a GPU; int8 on a CPU, the default if so exported."
+PRECISION_HELP = (
+    "Of the engines: float16, bfloat16 or float32 on a GPU; int8 or int8-bf16 on a CPU, both if so exported."
+)
 
 BUILDERS = {Target.tensorrt_rtx: build_rtx, Target.tensorrt: build_tensorrt}
 
@@ -96,10 +101,11 @@ def _of_gpu(target: Target, precision: Precision | None) -> GpuPrecision:
 
 
 def _for_cpu(precision: Precision | None, model_dir: Path, spec: ModelSpec, directory: Path) -> list[Engine]:
-    """int8 if it was asked for, or if nothing was and the weights are there."""
+    """What was asked for; if nothing was, all that the weights are there for."""
     if precision is Precision.float32 or (precision is None and spec.weights.dtype != "int8"):
         return []
-    return build_int8(model_dir, spec, directory)
+    wanted = CPU_PRECISIONS if precision is None else (cast(CpuPrecision, precision.value),)
+    return build_cpu(model_dir, spec, directory, wanted)
 
 
 def architectures(text: str) -> tuple[int, ...]:

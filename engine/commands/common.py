@@ -57,9 +57,9 @@ RatioOption = Annotated[
 PrecisionOption = Annotated[
     str | None,
     typer.Option(
-        metavar="float32|int8",
-        help="What the engine multiplies in.",
-        show_default="int8 if the bundle has it and this CPU is made for it",
+        metavar="float32|int8|int8-bf16",
+        help="What the engine computes in.",
+        show_default="the fastest that the bundle has and this CPU is made for",
     ),
 ]
 BudgetOption = Annotated[
