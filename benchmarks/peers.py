@@ -17,8 +17,8 @@ and its own time does not count; text is padded for it alone, which needs one sh
   code does. Torch could be spared that work, too: it is no merit of a compiled graph.
 - Eager torch pays for Python and for a kernel an operation, and the fewer the tokens the more, so most of all in the
   sparse steps: a low efficiency in a small picture says little about a large one, or about a GPU.
-- flagdit computes in fp32, and in int8 if the bundle has that. bf16 is fast on a CPU that has AMX or AVX512-BF16, and
-  slower than fp32 on others; int8 needs VNNI or AMX. Torch is not quantised.
+- flagdit computes in fp32, and in every other precision that the bundle has and the CPU is made for (docs/cpu.md).
+  bf16 in torch is fast on a CPU that has AMX or AVX512-BF16, and slower than fp32 on others. Torch is not quantised.
 - Region-adaptive sampling is not compiled in torch, though it could be.
 - The preset "balanced" is another method, with its own ranking, ratios and solver: its picture is meant to differ.
 """
@@ -65,7 +65,7 @@ SAME = 40.0
 
 FP32, BF16, COMPILED = "torch fp32", "torch bf16", "torch.compile bf16"
 FP32_RAS, BF16_RAS = "torch fp32, RAS", "torch bf16, RAS"
-OURS, OURS_INT8, PAPER_MODE, BALANCED = "flagdit fp32", "flagdit int8", ", paper mode", ", balanced"
+OURS, PAPER_MODE, BALANCED = "flagdit float32", ", paper mode", ", balanced"
 
 
 def published(steps: int) -> Published:
@@ -162,9 +162,9 @@ def benchmark(
     tried = [TorchPainter(pipeline, canvas, GUIDANCE, half, dense(half.model)) for half in halves]
     taken = seconds_of_a_step(tried, prompts[0])
     bf16 = halves[taken.index(min(taken))]
-    peers = torchs(pipeline, canvas, fp32, bf16) + flagdits(pipeline.at("float32"), canvas, OURS)
-    if pipeline.precision == "int8":
-        peers += flagdits(pipeline, canvas, OURS_INT8)
+    peers = torchs(pipeline, canvas, fp32, bf16)
+    for precision in reversed(pipeline.precisions):
+        peers += flagdits(pipeline.at(precision), canvas, f"flagdit {precision}")
     if with_compiler:
         peers.insert(2, torch_compiled(pipeline, canvas, halves[0], prompts))
     warm = {peer.name: take(peer, prompts[0], 0, WARM).wall for peer in track(peers, "warming up", transient=True)}

@@ -1,9 +1,9 @@
-"""What int8 gains and what it costs: the same pictures by both graphs of a bundle.
+"""What int8 gains and what it costs: the same pictures by every engine of a bundle that suits this CPU.
 
     python benchmarks/precision.py --first 12 --size 64x64 --json precision.json
 
-Time is CPU time of int8 over that of fp32, in turn on every prompt. PSNR (dB) is of the int8 picture to the fp32 one of
-the same setting; beside it stands what the setting itself is off: of its fp32 picture to 100 dense ab2 steps.
+Time is CPU time over that of fp32, in turn on every prompt. PSNR (dB) is of a picture to the fp32 one of the same
+setting; beside it stands what the setting itself is off: of its fp32 picture to 100 dense ab2 steps.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from rich.table import Table
 from flagdit.engine import DENSE, PRESETS, Pipeline, Preset
 from flagdit.engine.bench.measure import EXACT, psnr
 from flagdit.engine.commands.common import check_writable, parse_size
+from flagdit.engine.cpu import Precision
 from flagdit.engine.layout import FloatArray
 from quality import facts
 
@@ -32,9 +33,10 @@ SETTINGS = {"dense": Preset(30, "ab2", DENSE), **PRESETS}
 
 @dataclass(frozen=True)
 class Row:
-    """One setting: CPU seconds of an fp32 picture, time of int8 over it, and dB, means over the prompts."""
+    """One setting in one precision: CPU seconds of an fp32 picture, time over it, and dB, means over the prompts."""
 
     name: str
+    precision: Precision
     seconds: float
     time: float
     psnr: float
@@ -51,18 +53,22 @@ def paint(
 
 
 def measure(pipeline: Pipeline, prompts: list[str], size: tuple[int, int] | None) -> list[Row]:
-    """A row of each setting."""
-    both = pipeline.at("float32"), pipeline.at("int8")
-    taken: dict[str, list[tuple[float, ...]]] = {name: [] for name in SETTINGS}
+    """A row of each setting in each precision."""
+    wide = pipeline.at("float32")
+    others = {p: pipeline.at(p) for p in pipeline.precisions if p != "float32"}
+    taken: dict[tuple[str, Precision], list[tuple[float, ...]]] = {(n, p): [] for n in SETTINGS for p in others}
     for seed, prompt in enumerate(track(prompts, "painting", transient=True)):
-        exact, _ = paint(both[0], prompt, seed, size, Preset(EXACT, "ab2", DENSE))
+        exact, _ = paint(wide, prompt, seed, size, Preset(EXACT, "ab2", DENSE))
         for name, how in SETTINGS.items():
-            (wide, wide_s), (narrow, narrow_s) = (paint(p, prompt, seed, size, how) for p in both)
-            taken[name].append((wide_s, narrow_s, psnr(narrow, wide)[0], psnr(wide, exact)[0]))
+            picture, seconds = paint(wide, prompt, seed, size, how)
+            for precision, other in others.items():
+                narrow, taken_s = paint(other, prompt, seed, size, how)
+                figures = seconds, taken_s, psnr(narrow, picture)[0], psnr(picture, exact)[0]
+                taken[name, precision].append(figures)
     rows = []
-    for name, figures in taken.items():
-        wide_s, narrow_s, near, setting = np.mean(figures, axis=0)
-        rows.append(Row(name, wide_s, narrow_s / wide_s, near, setting))
+    for (name, precision), all_figures in taken.items():
+        wide_s, narrow_s, near, setting = np.mean(all_figures, axis=0)
+        rows.append(Row(name, precision, wide_s, narrow_s / wide_s, near, setting))
     return rows
 
 
@@ -73,17 +79,17 @@ def main(
     threads: Annotated[int, typer.Option(min=1)] = 1,
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the results here.")] = None,
 ) -> None:
-    """Compare int8 with fp32."""
+    """Compare a bundle's engines with its fp32 graph."""
     check_writable(json_path, (".json",))
     pipeline, prompts = Pipeline.load(bundle, threads=threads), PROMPTS.read_text().splitlines()[:first]
     canvas = parse_size(size) or pipeline.spec.latent.size
     rows = measure(pipeline, prompts, canvas)
-    table = Table(
-        "setting", "fp32 s", "int8 time", "int8 to fp32, dB", "setting to exact, dB", header_style="bold", box=None
-    )
+    columns = ("setting", "precision", "fp32 s", "time", "to fp32, dB", "setting to exact, dB")
+    table = Table(*columns, header_style="bold", box=None)
     for row in rows:
         table.add_row(
             row.name,
+            row.precision,
             *(f"{x:.2f}" for x in (row.seconds, row.time)),
             *(f"{x:.1f}" for x in (row.psnr, row.psnr_of_setting)),
         )

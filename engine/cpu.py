@@ -54,20 +54,28 @@ def suits(precision: Precision) -> bool:
     return {"float32": True, "int8": multiplies_int8(), "int8-bf16": has_amx()}[precision]
 
 
+def available(manifest: Manifest) -> dict[Precision, Engine | None]:
+    """The engines of `denoise` that this CPU is made for, fastest first; None is its own graph, in fp32."""
+    engines: dict[str, Engine | None] = dict(_engines(manifest)) | {"float32": None}
+    return {precision: engines[precision] for precision in PRECISIONS if precision in engines and suits(precision)}
+
+
 def choose(manifest: Manifest, precision: Precision | None) -> Engine | None:
-    """The engine that `denoise` runs in on this CPU, None for its own graph, in fp32. Raises BackendError."""
+    """The engine that `denoise` runs in, by default the fastest; None is its own graph. Raises BackendError."""
     if precision not in (None, *PRECISIONS):
         raise BackendError(f"precision {precision!r} is not one of {', '.join(PRECISIONS)}")
-    engines = {e.precision: e for e in manifest.engines if e.target == "onnxruntime" and e.graph == "denoise"}
+    engines = available(manifest)
     if precision is None:
-        return next((engines[p] for p in PRECISIONS if p in engines and suits(p)), None)
-    if precision == "float32":
-        return None
+        return next(iter(engines.values()))
+    if precision not in engines and precision in _engines(manifest):
+        raise BackendError(f"this CPU has no {NEEDS[precision]}; use {' or '.join(engines)}")
     if precision not in engines:
         raise BackendError(
             f"the bundle of {manifest.model.name} has no {precision} engine; make one with: "
             "flagdit export CHECKPOINT -o MODEL --dtype int8, then flagdit build MODEL -o BUNDLE"
         )
-    if not suits(precision):
-        raise BackendError(f"this CPU has no {NEEDS[precision]}; use float32")
     return engines[precision]
+
+
+def _engines(manifest: Manifest) -> dict[str, Engine]:
+    return {e.precision: e for e in manifest.engines if e.target == "onnxruntime" and e.graph == "denoise"}

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import cast
 
 from flagdit.engine.bundle import Bundle
-from flagdit.engine.cpu import Precision, choose
+from flagdit.engine.cpu import Precision, available, choose
 from flagdit.engine.errors import BackendError, RequestError
 from flagdit.engine.layout import Ntk
 from flagdit.engine.manifest import Engine, Graph
@@ -97,8 +97,13 @@ class Pipeline:
 
     @property
     def precision(self) -> Precision:
-        """What `denoise` multiplies in."""
+        """What `denoise` computes in."""
         return self.stages.denoise.precision
+
+    @property
+    def precisions(self) -> tuple[Precision, ...]:
+        """What there are engines for that this CPU is made for, fastest first."""
+        return tuple(available(self.bundle.manifest))
 
     def at(self, precision: Precision) -> Pipeline:
         """The same bundle with another engine. Raises BackendError if that is not to be had."""

@@ -1,8 +1,8 @@
 """Graph with weights in int8 -> graph of the core's own CPU operators: few passes over memory instead of many.
 
 Products are int8, as in `int8.py`; attention is bf16 with fp32 sums, and so are the keys and values at the graph's
-border. Norms, rotary embedding, modulation and the residual stream stay fp32. The operators are those of cpp_ext/onnxruntime, in the domain "flagdit"; ONNX Runtime's own
-do what is left, the model's ends.
+border. Norms, rotary embedding, modulation and the residual stream stay fp32. The operators are those of
+cpp_ext/onnxruntime, in the domain "flagdit"; ONNX Runtime's own do what is left, the model's ends.
 
 Letters: A active tokens, R rows, T text tokens, G kv heads, d head size, K inputs and N outputs of a matrix.
 """
