@@ -2,7 +2,7 @@
 
     python benchmarks/steps.py                     # 256 and 1024 patches, 2 rows, 1 thread
     python benchmarks/steps.py --sides 8 --sides 16 --sides 32 --json steps.json --plot steps.png
-    python benchmarks/steps.py --bundle demo       # the engine of a bundle, in int8 if it has that
+    python benchmarks/steps.py --bundle demo       # the fastest engine of a bundle, or that of --precision
     python benchmarks/steps.py --device cuda       # ONNX Runtime's CUDA provider, if onnxruntime-gpu is installed
 
 Inputs are random, and so are weights unless a bundle is given: this measures speed, not quality. All step kinds run in
@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Annotated, Protocol, cast
 
 import numpy as np
+import numpy.typing as npt
 import onnxruntime
 import torch
 import typer
@@ -77,6 +78,8 @@ class Session(Protocol):
 
     def bind(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> Bound: ...
 
+    def dtype(self, name: str) -> npt.DTypeLike: ...
+
 
 class CudaSession:
     """A graph in ONNX Runtime's CUDA provider."""
@@ -90,6 +93,10 @@ class CudaSession:
 
     def bind(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> CudaBinding:
         return CudaBinding(self._session, inputs, outputs)
+
+    def dtype(self, name: str) -> npt.DTypeLike:
+        """What arrays of an input hold: exported graphs are fp32."""
+        return np.float32
 
 
 class CudaBinding:
@@ -133,7 +140,8 @@ def step_kinds(
     """The layout of side x side patches, and a bound step for every ratio, by its active tokens."""
     layout = TokenLayout.of(spec, (side * spec.tokens.patch_size,) * 2)
     noise = np.random.default_rng(1).standard_normal((1, layout.channels, layout.height, layout.width), np.float32)
-    state = RegionState(spec, layout, noise, rows, Keeps(rate=True, slope=False, curve=False))
+    keeps, cached = Keeps(rate=True, slope=False, curve=False), session.dtype("key_tail.0")
+    state = RegionState(spec, layout, noise, rows, keeps, cached=cached)
     conditions = random_inputs(spec, layout.tokens, rows, text)
     bindings = {}
     for ratio in RATIOS:
@@ -210,12 +218,13 @@ def plot(results: list[Cell], path: Path, title: str) -> None:
 
 
 @contextmanager
-def engine(model: str, bundle: str | None, precision: Precision | None) -> Iterator[tuple[ModelSpec, Path, str]]:
-    """The specification and `denoise` of a bundle or of a model with random weights, and what it multiplies in."""
+def engine(model: str, bundle: str | None, precision: Precision | None) -> Iterator[tuple[ModelSpec, Path, Precision]]:
+    """The specification and `denoise` of a bundle or of a model with random weights, and what it computes in."""
     if bundle is not None:
         opened = Bundle.load(bundle)
         chosen = choose(opened.manifest, precision)
-        yield opened.model, opened.path((chosen or opened.model.graphs.denoise).file), "int8" if chosen else "float32"
+        computed = "float32" if chosen is None else chosen.precision
+        yield opened.model, opened.path((chosen or opened.model.graphs.denoise).file), cast(Precision, computed)
         return
     with tempfile.TemporaryDirectory() as scratch:
         directory = Path(scratch) / "model"
@@ -242,7 +251,7 @@ def main(
     check_writable(json_path, (".json",))
     check_writable(plot_path, (".png", ".svg"))
     with engine(model, bundle, cast(Precision | None, precision)) as (spec, graph, computed):
-        session = CudaSession(graph) if device == "cuda" else OnnxSession(graph, threads)
+        session = CudaSession(graph) if device == "cuda" else OnnxSession(graph, threads, computed)
     sides = sides or [16, 32]
     results = [cell for side in sides for cell in cells(session, spec, side, rows, text, repeats)]
     show(results)
