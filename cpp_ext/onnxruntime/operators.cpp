@@ -10,7 +10,8 @@
 //   Modulate(x (A, R, K), weight (K), scale (R, K), shift (R, K); epsilon) -> (A, R, K)
 //
 // With a residual (A, R, N) and its gate (R, N) or (N) the output is residual + gate * output.
-// Keys and values are bf16. Weights are int8 and must be initializers: they are laid out once, when the session is made.
+// Keys and values are bf16. Weights are int8 and must be initializers: they are laid out once, when
+// the session is made.
 #include "operators.h"
 
 #include "flagdit/attention.h"
@@ -30,7 +31,8 @@ Residual residual(const Context& context, size_t at, const std::vector<int64_t>&
   const View<float> x = context.input(at), gate = context.input(at + 1);
   require(x.shape == shape, "the residual must have the output's shape");
   const int64_t width = shape.back(), rows = gate.count() / width;
-  require(gate.count() == rows * width && (rows == 1 || rows == shape[1]), "the gate must be (R, N) or (N)");
+  require(gate.count() == rows * width && (rows == 1 || rows == shape[1]),
+          "the gate must be (R, N) or (N)");
   return {x.data, gate.data, rows};
 }
 
@@ -65,7 +67,8 @@ struct AttentionOp {
 
   static KeyValues pair(const Attention& a, const Keys& key, const Keys& value) {
     const std::vector<int64_t> shape{key.shape[0], a.rows, a.kv_heads, a.size};
-    require(key.shape == shape && value.shape == shape, "keys and values must be (tokens, R, G, d)");
+    require(key.shape == shape && value.shape == shape,
+            "keys and values must be (tokens, R, G, d)");
     return {key.data, value.data, shape[0]};
   }
 
@@ -115,7 +118,8 @@ struct ProjectOp {
 
   explicit ProjectOp(const KernelInfo& info)
       : weights_(matrix(info, 1)), heads_(info.integer("heads")), epsilon_(info.real("epsilon")) {
-    require(heads_ > 0 && weights_.outputs() % (2 * heads_) == 0, "heads must divide the outputs, in pairs");
+    require(heads_ > 0 && weights_.outputs() % (2 * heads_) == 0,
+            "heads must divide the outputs, in pairs");
   }
 
   void compute(Context& context) const {
@@ -130,7 +134,8 @@ struct ProjectOp {
       l.y = context.output(split);
     if (context.has(3)) {
       const View<float> weight = context.input(3), bias = context.input(4);
-      require(weight.count() == width && bias.count() == width, "the norm must be as wide as the output");
+      require(weight.count() == width && bias.count() == width,
+              "the norm must be as wide as the output");
       l.norm = {weight.data, bias.data, epsilon_};
     }
     if (context.has(5)) {
@@ -184,9 +189,10 @@ struct ModulateOp {
     const View<float> scale = context.input(2), shift = context.input(3);
     const std::vector<int64_t> shape = out_shape(x, weight.count(), weight.count());
     const int64_t rows = shape[1], width = shape[2];
-    require(scale.count() == rows * width && shift.count() == rows * width, "scale and shift must be (R, K)");
-    const Modulation m{x.data, weight.data, scale.data, shift.data, context.output(shape),
-                       shape[0] * rows, width, rows, epsilon_};
+    require(scale.count() == rows * width && shift.count() == rows * width,
+            "scale and shift must be (R, K)");
+    const Modulation m{x.data,          weight.data, scale.data, shift.data, context.output(shape),
+                       shape[0] * rows, width,       rows,       epsilon_};
     context.parallel(linear_tasks(m.tokens), [&](int64_t task) { run_modulation(m, task); });
   }
 
@@ -204,7 +210,7 @@ const std::vector<const OrtCustomOp*>& operators() {
   static const Operator<ProjectOp<kFloat>> project;
   static const Operator<ProjectOp<kBf16>> project_half;
   static const std::vector<const OrtCustomOp*> all{&attention, &feed_forward, &linear,
-                                                     &modulate,  &project,      &project_half};
+                                                   &modulate,  &project,      &project_half};
   return all;
 }
 

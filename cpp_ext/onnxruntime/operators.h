@@ -32,7 +32,6 @@ struct View {
   }
 };
 
-
 class KernelInfo {
  public:
   explicit KernelInfo(const OrtKernelInfo* info) : info_(info) {}
@@ -96,9 +95,7 @@ struct Operator : OrtCustomOp {
     GetName = [](const OrtCustomOp*) { return Op::kName; };
     GetExecutionProviderType = [](const OrtCustomOp*) -> const char* { return nullptr; };
     GetInputTypeCount = [](const OrtCustomOp*) { return Op::kInputs.count; };
-    GetInputType = [](const OrtCustomOp*, size_t i) {
-      return Op::kInputs.type(i);
-    };
+    GetInputType = [](const OrtCustomOp*, size_t i) { return Op::kInputs.type(i); };
     GetInputCharacteristic = [](const OrtCustomOp*, size_t i) {
       return i < Op::kInputs.needed ? INPUT_OUTPUT_REQUIRED : INPUT_OUTPUT_OPTIONAL;
     };
@@ -108,7 +105,8 @@ struct Operator : OrtCustomOp {
     GetOutputCharacteristic = [](const OrtCustomOp*, size_t) { return INPUT_OUTPUT_REQUIRED; };
     GetStartVersion = [](const OrtCustomOp*) { return 1; };
     GetEndVersion = [](const OrtCustomOp*) { return 1; };
-    CreateKernelV2 = [](const OrtCustomOp*, const OrtApi*, const OrtKernelInfo* info, void** kernel) {
+    CreateKernelV2 = [](const OrtCustomOp*, const OrtApi*, const OrtKernelInfo* info,
+                        void** kernel) {
       return guarded([&] { *kernel = new Op(KernelInfo(info)); });
     };
     KernelComputeV2 = [](void* kernel, OrtKernelContext* context) {

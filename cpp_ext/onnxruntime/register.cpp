@@ -5,7 +5,8 @@
 namespace flagdit::onnxruntime {
 namespace {
 
-std::atomic<const OrtApi*> bound{nullptr};  // the runtime that registered the operators: there is one a process
+std::atomic<const OrtApi*> bound{
+    nullptr};  // the runtime that registered the operators: there is one a process
 
 std::vector<int64_t> shape_of(const OrtValue* value) {
   OrtTensorTypeAndShapeInfo* info = nullptr;
@@ -21,7 +22,8 @@ std::vector<int64_t> shape_of(const OrtValue* value) {
 
 void* data_of(const OrtValue* value) {
   void* data = nullptr;
-  check(api().GetTensorMutableData(const_cast<OrtValue*>(value), &data));  // the only getter there is
+  check(
+      api().GetTensorMutableData(const_cast<OrtValue*>(value), &data));  // the only getter there is
   return data;
 }
 
@@ -37,7 +39,8 @@ void check(OrtStatus* status) {
 }
 
 OrtStatus* failed(const char* name, const std::exception& error) {
-  return api().CreateStatus(ORT_FAIL, (std::string("flagdit.") + name + ": " + error.what()).c_str());
+  return api().CreateStatus(ORT_FAIL,
+                            (std::string("flagdit.") + name + ": " + error.what()).c_str());
 }
 
 View<void> KernelInfo::tensor(size_t input) const {
@@ -87,7 +90,8 @@ void Context::parallel(int64_t tasks, const std::function<void(int64_t)>& run) c
     (*static_cast<const std::function<void(int64_t)>*>(f))(static_cast<int64_t>(task));
   };
   // Each task may throw std::bad_alloc only, and then nothing is left to be saved.
-  check(api().KernelContext_ParallelFor(context_, call, tasks, 0, const_cast<std::function<void(int64_t)>*>(&run)));
+  check(api().KernelContext_ParallelFor(context_, call, tasks, 0,
+                                        const_cast<std::function<void(int64_t)>*>(&run)));
 }
 
 }  // namespace flagdit::onnxruntime
@@ -97,9 +101,11 @@ extern "C" __attribute__((visibility("default"))) OrtStatus* ORT_API_CALL
 RegisterCustomOps(OrtSessionOptions* options, const OrtApiBase* base) {
   using namespace flagdit::onnxruntime;
   const OrtApi* api = base->GetApi(ORT_API_VERSION);
-  if (api == nullptr) return base->GetApi(1)->CreateStatus(ORT_FAIL, "flagdit needs ONNX Runtime 1.21 or later");
+  if (api == nullptr)
+    return base->GetApi(1)->CreateStatus(ORT_FAIL, "flagdit needs ONNX Runtime 1.21 or later");
   bound = api;
-  // One for the life of the process: sessions keep pointers to it, and say nowhere that they are done.
+  // One for the life of the process: sessions keep pointers to it, and say nowhere that they are
+  // done.
   static OrtCustomOpDomain* const domain = [api] {
     OrtCustomOpDomain* made = nullptr;
     check(api->CreateCustomOpDomain("flagdit", &made));

@@ -186,7 +186,8 @@ void multiply_values(const Operands& of, int64_t key, int64_t keys, Block& block
 }
 
 // Means of the values: (channel, query) -> (query, channel).
-void store(const Attention& a, const AttentionTask& t, int64_t begin, int64_t head, const Block& block) {
+void store(const Attention& a, const AttentionTask& t, int64_t begin, int64_t head,
+           const Block& block) {
   for (int64_t half = 0; half < block.halves; ++half) {
     const __m512 share = _mm512_div_ps(_mm512_set1_ps(1.0f), block.sum[half]);
     for (int64_t c = 0; c < a.size; c += 16) {

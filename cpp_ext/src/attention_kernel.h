@@ -33,7 +33,8 @@ inline AttentionTask attention_task(const Attention& a, int64_t task) {
 inline const uint16_t* key_of(const Attention& a, const AttentionTask& t, int64_t slot) {
   const bool head = slot < a.head.count;
   const int64_t at = head ? slot : slot - a.head.count;
-  return (head ? a.head.keys : a.tail.keys) + ((at * a.rows + t.row) * a.kv_heads + t.kv_head) * a.size;
+  return (head ? a.head.keys : a.tail.keys) +
+         ((at * a.rows + t.row) * a.kv_heads + t.kv_head) * a.size;
 }
 
 inline const uint16_t* value_of(const Attention& a, const AttentionTask& t, int64_t slot) {

@@ -1,5 +1,5 @@
-// Products with int8 weights in tiles of int8, with int32 sums. What comes before and after works on
-// a token's vector while it is in the L1 or L2 cache.
+// Products with int8 weights in tiles of int8, with int32 sums. What comes before and after works
+// on a token's vector while it is in the L1 or L2 cache.
 #include "amx_tiles.h"
 #include "linear_kernel.h"
 
@@ -19,7 +19,8 @@ struct Levels {
   void quantise(int64_t token, const float* x, int64_t count) {
     __m512 largest = _mm512_set1_ps(kSmallest);
     for (int64_t k = 0; k < count; k += 16)
-      largest = _mm512_max_ps(largest, _mm512_abs_ps(_mm512_maskz_loadu_ps(first(count - k), x + k)));
+      largest =
+          _mm512_max_ps(largest, _mm512_abs_ps(_mm512_maskz_loadu_ps(first(count - k), x + k)));
     const float most = _mm512_reduce_max_ps(largest);
     const __m512 factor = _mm512_set1_ps(kLevels / most);
     int8_t* to = values + token * width;
@@ -60,11 +61,13 @@ __m512 widen(const int32_t* sums, float unit, const float* scales) {
 }
 
 __m512 silu(__m512 x) {
-  const __m512 e = exp2(_mm512_min_ps(_mm512_mul_ps(x, _mm512_set1_ps(-kLog2e)), _mm512_set1_ps(126.0f)));
+  const __m512 e =
+      exp2(_mm512_min_ps(_mm512_mul_ps(x, _mm512_set1_ps(-kLog2e)), _mm512_set1_ps(126.0f)));
   return _mm512_div_ps(x, _mm512_add_ps(_mm512_set1_ps(1.0f), e));
 }
 
-// y (count, outputs) of the first `count` tokens, the first of which is token `begin` of the residual.
+// y (count, outputs) of the first `count` tokens, the first of which is token `begin` of the
+// residual.
 void multiply_all(const Levels& x, const Int8Matrix& w, Tokens at, const Residual& residual,
                   float* y) {
   alignas(64) int32_t sums[kRows * kColumns];
@@ -90,7 +93,8 @@ void multiply_all(const Levels& x, const Int8Matrix& w, Tokens at, const Residua
 }
 
 // silu(x W1^T) * x W3^T: (count, padded outputs of W1).
-void gate(const Levels& x, const Int8Matrix& w1, const Int8Matrix& w3, int64_t count, float* hidden) {
+void gate(const Levels& x, const Int8Matrix& w1, const Int8Matrix& w3, int64_t count,
+          float* hidden) {
   alignas(64) int32_t gates[kRows * kColumns], values[kRows * kColumns];
   for (int64_t n = 0; n < w1.outputs(); n += kColumns) {
     for (int64_t token = 0; token < count; token += kRows) {

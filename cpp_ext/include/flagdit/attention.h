@@ -14,15 +14,16 @@ struct KeyValues {
   int64_t count = 0;
 };
 
-// Everything is slot-major, and f32 but for keys and values. Head h of the query reads key and value head h / (H / G).
+// Everything is slot-major, and f32 but for keys and values. Head h of the query reads key and
+// value head h / (H / G).
 struct Attention {
-  const float* query;            // (A, R, H, d)
-  KeyValues head;                // what this step computed
-  KeyValues tail;                // what earlier steps left; may be empty
-  const float* bias = nullptr;   // (R, M) added to the scores of every key, M = head + tail, or null
-  float* out;                    // (A, R, H * d)
-  Residual residual{};           // of A * R tokens
-  float scale;                   // of the scores
+  const float* query;           // (A, R, H, d)
+  KeyValues head;               // what this step computed
+  KeyValues tail;               // what earlier steps left; may be empty
+  const float* bias = nullptr;  // (R, M) added to the scores of every key, M = head + tail, or null
+  float* out;                   // (A, R, H * d)
+  Residual residual{};          // of A * R tokens
+  float scale;                  // of the scores
   int64_t active, rows, heads, kv_heads, size;  // A, R, H, G, d
 };
 

@@ -1,7 +1,7 @@
 // Products with int8 weights on a CPU, and what comes before and after them in a transformer block.
 //
-// A token's vector is quantised by itself, by its own largest magnitude, and multiplied in integers:
-// what becomes of a token depends on no other. All else is f32.
+// A token's vector is quantised by itself, by its own largest magnitude, and multiplied in
+// integers: what becomes of a token depends on no other. All else is f32.
 #pragma once
 
 #include <cstdint>
@@ -27,8 +27,8 @@ class Int8Matrix {
     return tiles_.data() + column * (padded_inputs_ / 64) * kTile;
   }
   int8_t at(int64_t output, int64_t input) const {
-    return tiles(output / 16)[input / 64 * kTile + input % 64 / 4 * 64 + output % 16 * 4 +
-                              input % 4];
+    return tiles(output /
+                 16)[input / 64 * kTile + input % 64 / 4 * 64 + output % 16 * 4 + input % 4];
   }
 
  private:
