@@ -241,7 +241,7 @@ def test_modulation() -> None:
     x, weight, scale, shift = random((a, r, k)), random((k,), 1), random((r, k), 2), random((r, k), 3)
     got = Operator("Modulate", ["x", "w", "a", "b"], epsilon=1e-5)((a, r, k), x=x, w=weight, a=scale, b=shift)
     rms = np.sqrt(np.square(x.astype(np.float64)).mean(-1, keepdims=True) + 1e-5)
-    near(got, x / rms * weight * scale + shift, 1e-6)
+    near(got, x / rms * weight * (1 + scale) + shift, 1e-6)
 
 
 def test_what_does_not_fit_is_refused() -> None:

@@ -41,7 +41,6 @@ inline void zero_sums() {
 // Sums (32, 32) of 4 bytes in rows of `stride` bytes.
 inline void load_sums(const void* sums, int64_t stride) {
   const char* at = static_cast<const char*>(sums);
-  fence();
   _tile_loadd(0, at, stride);
   _tile_loadd(1, at + 64, stride);
   _tile_loadd(2, at + 16 * stride, stride);

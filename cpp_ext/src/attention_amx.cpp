@@ -154,17 +154,18 @@ void exponentiate(int64_t keys, Block& block) {
   }
 }
 
-// The sums so far were over a smaller maximum.
+// The sums so far were over a smaller maximum; often it is the same, and nothing is to be done.
 void rescale(int64_t width, const __m512 (&largest)[2], Block& block) {
-  __m512 factor[2] = {_mm512_set1_ps(1.0f), _mm512_set1_ps(1.0f)};
   for (int64_t half = 0; half < block.halves; ++half) {
-    factor[half] = exp2(_mm512_sub_ps(block.largest[half], largest[half]));
-    block.sum[half] = _mm512_mul_ps(block.sum[half], factor[half]);
+    const __m512 before = block.largest[half];
     block.largest[half] = largest[half];
-  }
-  for (int64_t i = 0; i < width * 2; ++i) {
-    float* out = block.out + 16 * i;
-    _mm512_store_ps(out, _mm512_mul_ps(_mm512_load_ps(out), factor[i % 2]));
+    if (_mm512_cmp_ps_mask(before, largest[half], _CMP_NEQ_OQ) == 0) continue;
+    const __m512 factor = exp2(_mm512_sub_ps(before, largest[half]));
+    block.sum[half] = _mm512_mul_ps(block.sum[half], factor);
+    for (int64_t c = 0; c < width; ++c) {
+      float* out = block.out + c * kQueries + 16 * half;
+      _mm512_store_ps(out, _mm512_mul_ps(_mm512_load_ps(out), factor));
+    }
   }
 }
 
@@ -174,7 +175,11 @@ void multiply_values(const Operands& of, int64_t key, int64_t keys, Block& block
   const uint32_t* weights = block.weight;
   for (int64_t c = 0; c < of.width; c += 32) {
     float* out = block.out + c * kQueries;
-    load_sums(out, kStride);
+    fence();
+    if (key == 0)
+      zero_sums();
+    else
+      load_sums(out, kStride);
     for (int64_t at = 0; at < keys; at += 32) {
       const uint32_t* values = of.value + (key + at) / 2 * of.width + 16 * c;
       load_left(values, values + 256, 64);
@@ -216,14 +221,16 @@ void attend(const Operands& of, Block& block) {
     block.largest[half] = _mm512_set1_ps(kAbsent);
     block.sum[half] = _mm512_setzero_ps();
   }
-  std::fill(block.out, block.out + of.width * kQueries, 0.0f);
   for (int64_t key = 0; key < of.keys; key += kKeys) {
     const int64_t keys = std::min(kKeys, of.keys - key);
     for (int64_t at = 0; at < keys; at += 32)
       multiply_scores(of, block, key + at, block.score + at * kQueries);
     __m512 largest[2];
     find_largest(of.bias + key, keys, block, largest);
-    rescale(of.width, largest, block);
+    if (key == 0)
+      std::copy(largest, largest + block.halves, block.largest);
+    else
+      rescale(of.width, largest, block);
     exponentiate(keys, block);
     multiply_values(of, key, keys, block);
   }

@@ -217,9 +217,9 @@ void modulate_amx(const Modulation& m, Tokens at) {
     for (int64_t n = 0; n < m.width; n += 16) {
       const __mmask16 mask = first(m.width - n);
       const __m512 v = _mm512_mul_ps(_mm512_maskz_loadu_ps(mask, x + n), factor);
-      const __m512 weight = _mm512_mul_ps(_mm512_maskz_loadu_ps(mask, m.weight + n),
-                                          _mm512_maskz_loadu_ps(mask, scale + n));
-      const __m512 out = _mm512_fmadd_ps(v, weight, _mm512_maskz_loadu_ps(mask, shift + n));
+      const __m512 weight = _mm512_maskz_loadu_ps(mask, m.weight + n);
+      const __m512 more = _mm512_fmadd_ps(weight, _mm512_maskz_loadu_ps(mask, scale + n), weight);
+      const __m512 out = _mm512_fmadd_ps(v, more, _mm512_maskz_loadu_ps(mask, shift + n));
       _mm512_mask_storeu_ps(m.y + token * m.width + n, mask, out);
     }
   }

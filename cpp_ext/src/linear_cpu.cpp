@@ -96,7 +96,7 @@ void modulate_cpu(const Modulation& m, Tokens at) {
     for (int64_t n = 0; n < m.width; ++n) square += x[n] * x[n] / static_cast<float>(m.width);
     const float factor = 1.0f / std::sqrt(square + m.epsilon);
     for (int64_t n = 0; n < m.width; ++n)
-      m.y[token * m.width + n] = x[n] * factor * m.weight[n] * scale[n] + shift[n];
+      m.y[token * m.width + n] = x[n] * factor * m.weight[n] * (1.0f + scale[n]) + shift[n];
   }
 }
 

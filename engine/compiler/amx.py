@@ -70,6 +70,17 @@ def _other(node: ir.Node, value: ir.Value) -> ir.Value | None:
     return next(operand for operand in node.inputs if operand is not value)
 
 
+def _unsqueezed(value: ir.Value | None) -> ir.Value | None:
+    """Before it lost axes of length 1: the operators count values, and a node costs microseconds."""
+    node = _made_by(value, "Squeeze")
+    return value if node is None else node.inputs[0]
+
+
+def _is_one(value: ir.Value | None) -> bool:
+    constant = import_ir().convenience.get_const_tensor(value) if value is not None else None
+    return constant is not None and constant.size == 1 and bool(constant.numpy().reshape(()) == 1)
+
+
 class _Amx:
     """One rewriting. An operator takes the place of several nodes, which prune() then removes."""
 
@@ -148,13 +159,16 @@ class _Amx:
         self.replace(flat.outputs[0], "Attention", inputs, optional=7)
 
     def modulate(self, node: ir.Node) -> None:
-        """rms_norm(x) * scale + shift, with scale and shift (R, K)."""
+        """rms_norm(x) * (1 + scale) + shift, with scale and shift (R, K)."""
         product = _only_use(node.outputs[0], "Mul")
         total = _only_use(product.outputs[0], "Add") if product is not None else None
         if product is None or total is None:
             return
-        scale, shift = _other(product, node.outputs[0]), _other(total, product.outputs[0])
-        inputs = (*node.inputs[:2], scale, shift)
+        more = _made_by(_other(product, node.outputs[0]), "Add")
+        if more is None or not _is_one(more.inputs[1]):
+            return
+        shift = _other(total, product.outputs[0])
+        inputs = (*node.inputs[:2], _unsqueezed(more.inputs[0]), _unsqueezed(shift))
         self.put(total.outputs[0], total, "Modulate", inputs, epsilon=node.attributes["epsilon"].as_float())
 
     def replace(self, out: ir.Value, op: str, inputs: Inputs, optional: int | None = None) -> None:
@@ -167,7 +181,7 @@ class _Amx:
         if product is not None and total is not None:
             gap = (None,) * ((optional or len(inputs)) - len(inputs))
             residual, gate = _other(total, product.outputs[0]), _other(product, out)
-            self.put(total.outputs[0], total, op, (*inputs, *gap, residual, gate))
+            self.put(total.outputs[0], total, op, (*inputs, *gap, residual, _unsqueezed(gate)))
             return
         producer = out.producer()
         assert producer is not None

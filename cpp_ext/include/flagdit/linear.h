@@ -81,8 +81,8 @@ struct FeedForward {
   Residual residual{};
 };
 
-// y = x / rms(x) * weight * scale + shift: RMSNorm (Zhang & Sennrich 2019) and the modulation of
-// adaLN (Peebles & Xie 2023), whose scale is 1 + what the condition says. Token i has row i % rows.
+// y = x / rms(x) * weight * (1 + scale) + shift: RMSNorm (Zhang & Sennrich 2019) and the modulation
+// of adaLN (Peebles & Xie 2023). Token i has row i % rows.
 struct Modulation {
   const float* x;       // (tokens, width)
   const float* weight;  // (width)
