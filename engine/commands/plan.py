@@ -190,12 +190,12 @@ def _print(outlook: Outlook) -> None:
     for run in _runs(outlook):
         first, last = run[0], run[-1]
         share, style = first.active / planned.tokens, "yellow" if first.dense else "cyan"
-        bar = f"[{style}]{'█' * max(1, round(BAR * share)):<{BAR}}[/] {share:6.1%}"
+        block = "█" if planned.unconditional[first.index] else "▀"
+        bar = f"[{style}]{block * max(1, round(BAR * share)):<{BAR}}[/] {share:6.1%}"
         index, t = (f"{first.index}", f"{first.t:.3f}")
         if last is not first:
             index, t = f"{index}-{last.index}", f"{t}-{last.t:.3f}"
         why = f"[{style}]{f'dense: {outlook.why(first)}' if first.dense else 'RAS'}[/]"
-        why += "" if planned.unconditional[first.index] else ", one branch"
         table.add_row(index, t, str(first.active), bar, why, *([quantity(flops[first.index])] if flops else []))
     console.print(table)
     console.print()
@@ -213,7 +213,8 @@ def _summary(outlook: Outlook) -> Iterator[str]:
     else:
         yield f"regions  none older than {planned.max_age} steps; the plan has the capacity for {outlook.least_age}"
     if planned.keeps.difference:
-        yield f"guidance both branches in {sum(planned.unconditional)} steps, the others reuse their difference"
+        both, all_ = sum(planned.unconditional), len(planned.steps)
+        yield f"guidance █ both branches in {both} steps, ▀ one in {all_ - both}, which reuse the difference"
     if outlook.cost is not None:
         flops, cache = sum(outlook.cost.flops), outlook.cost.cache_bytes
         yield f"price    {quantity(flops)}FLOPs, {quantity(cache)}B of caches in fp32; for one picture, with guidance"
