@@ -17,10 +17,10 @@ def unconditional_steps(steps: int, every: int, warmup: int | None = None, dense
     The first `warmup` do (None is half of them, rounded up), those that are planned `dense`, and of the steps after
     either each `every`-th; 1 is all of them. Raises RequestError if a number is out of bounds.
     """
-    for name, value, least in (("guidance_every", every, 1), ("guidance_warmup", warmup, 1)):
+    for name, value in (("guidance_every", every), ("guidance_warmup", 1 if warmup is None else warmup)):
         whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-        if value is not None and not (whole and least <= value <= MAX_STEPS):
-            raise RequestError(f"{name} is {value!r}; allowed are {least} to {MAX_STEPS}, whole numbers")
+        if not (whole and 1 <= value <= MAX_STEPS):
+            raise RequestError(f"{name} is {value!r}; allowed are 1 to {MAX_STEPS}, whole numbers")
     if every == 1 and warmup is not None:
         raise RequestError(f"guidance_warmup is {warmup}, which needs a guidance_every of 2 or more; got 1")
     out: list[bool] = []

@@ -54,6 +54,7 @@ def test_golden_rule() -> None:
         ({"guidance_every": 1001}, "guidance_every is 1001; allowed are 1 to 1000"),
         ({"guidance_every": 1.5}, "guidance_every is 1.5; allowed are 1 to 1000, whole numbers"),
         ({"guidance_every": True}, "guidance_every is True"),
+        ({"guidance_every": None}, "guidance_every is None"),
         ({"guidance_every": 2, "guidance_warmup": 0}, "guidance_warmup is 0; allowed are 1 to 1000"),
         ({"guidance_warmup": 8}, "guidance_warmup is 8, which needs a guidance_every of 2 or more; got 1"),
         ({"guidance_every": 2, "mode": "paper"}, "paper mode runs both branches in every step; got guidance_every 2"),
