@@ -22,6 +22,7 @@ from rich.table import Table
 from flagdit.engine import DENSE, PRESETS, Pipeline, RasConfig
 from flagdit.engine.bench import Row, Setting, measure
 from flagdit.engine.commands.common import check_writable, parse_size
+from flagdit.engine.presets import falling
 
 PROMPTS = Path(__file__).parents[1] / "examples" / "emoji" / "prompts.txt"
 BASE = PRESETS["balanced"]
@@ -42,17 +43,39 @@ CHANGES: dict[str, dict[str, Any]] = {
     "error budget .05 over a ratio of .0625": {"ratio": 0.0625, "ratio_end": None, "error_budget": 0.05},
     "gate .05": {"gate": 0.05},
     "gate .1": {"gate": 0.1},
+    "ratio .45 to .1": {"ratio": 0.45},
+    "ratio .375 to .0625": {"ratio": 0.375, "ratio_end": 0.0625},
+    "unconditional every 2nd step after 4": {"guidance_every": 2, "guidance_warmup": 4},
+    "unconditional every 2nd step after 15": {"guidance_every": 2, "guidance_warmup": 15},
+    "unconditional for 15 steps": {"guidance_every": 30, "guidance_warmup": 15},
+    "unconditional for 20 steps": {"guidance_every": 30, "guidance_warmup": 20},
 }
+REUSE: dict[str, dict[str, Any]] = {
+    "": {},
+    ", unconditional every 2nd step after 4": {"guidance_every": 2, "guidance_warmup": 4},
+    ", unconditional every 3rd step after 4": {"guidance_every": 3, "guidance_warmup": 4},
+    ", unconditional every 3rd step after 8": {"guidance_every": 3, "guidance_warmup": 8},
+    ", unconditional every 3rd step after 15": {"guidance_every": 3, "guidance_warmup": 15},
+}
+"""Of dense steps, where what is reused is all that differs."""
+FINE = falling(6, 0.9, 0.5)
 
 
 def settings() -> Iterator[Setting]:
-    """30 dense Euler steps, then the base and its changes; then the base with other solvers."""
+    """30 dense Euler steps, the base and its changes, then with other solvers; dense steps that reuse guidance."""
     yield Setting("dense 30", "dense", 30, "euler", DENSE)
     for name, change in CHANGES.items():
         yield Setting(name, "flagdit", BASE.steps, BASE.solver, replace(BASE.ras, **change))
     yield Setting("euler", "flagdit", BASE.steps, "euler", BASE.ras)
     yield Setting("heun, half the steps", "flagdit", BASE.steps // 2, "heun", replace(BASE.ras, warmup=2))
     yield Setting("paper mode .25", "paper", 30, "euler", RasConfig(ratio=0.25, mode="paper"))
+    for name, change in REUSE.items():
+        yield Setting(f"dense, ab2{name}", "ab2", 30, "ab2", replace(DENSE, **change))
+    for steps in (25, 23):
+        yield Setting(f"dense, ab2, {steps} steps", "ab2", steps, "ab2", DENSE)
+    yield Setting("ratio .9 to .5 after 6", "flagdit", 30, "ab2", FINE)
+    reused = replace(FINE, guidance_every=30, guidance_warmup=20)
+    yield Setting("ratio .9 to .5 after 6, unconditional for 20 steps", "flagdit", 30, "ab2", reused)
 
 
 def show(rows: list[Row]) -> None:

@@ -44,23 +44,27 @@ def price(
     branches: int = 2,
     text: int = 32,
     value_bytes: int = 4,
-    active: Sequence[int] | None = None,
+    taken: Sequence[tuple[int, int]] | None = None,
 ) -> Cost:
     """Price a plan; `text` is the number of text tokens, `value_bytes` the size of a cached value.
 
-    active: tokens that each step computed, where a run may differ from its plan (RasConfig.error_budget, gate).
+    taken: tokens and branches that each step computed, where a run may differ from its plan (RasConfig.error_budget,
+        gate).
     """
     rows = samples * branches
     patch_values = spec.latent.channels * spec.tokens.patch_size**2
 
-    def flops(active: int) -> float:
-        return step_flops(spec.layers, active, plan.tokens, rows, text, patch_values)
+    def flops(active: int, branches: int) -> float:
+        return step_flops(spec.layers, active, plan.tokens, samples * branches, text, patch_values)
 
     d_kv = spec.layers.width // spec.layers.heads * spec.layers.kv_heads
     keys_values = 2 * spec.layers.count * plan.tokens * rows * d_kv * value_bytes
     velocity = plan.tokens * samples * patch_values * 4
     scalar, keeps = plan.tokens * samples * 4, plan.keeps
     history = 2 * scalar * keeps.rate + velocity * keeps.slope + (velocity + scalar) * keeps.curve
-    actives = [step.active for step in plan.steps] if active is None else active
-    calls = [flops(actives[evaluation.step]) for evaluation in plan.evaluations]
-    return Cost(calls, flops(plan.tokens), keys_values + velocity + history)
+    difference = velocity * (keeps.difference and branches > 1)
+    if taken is None:
+        both = zip(plan.steps, plan.unconditional, strict=True)
+        taken = [(step.active, branches if unconditional else 1) for step, unconditional in both]
+    calls = [flops(*taken[evaluation.step]) for evaluation in plan.evaluations]
+    return Cost(calls, flops(plan.tokens, branches), keys_values + velocity + history + difference)

@@ -12,15 +12,15 @@ import numpy.typing as npt
 from flagdit.cpp_ext import (
     Evaluation,
     Step,
-    flow_times,
     least_max_age,
     plan_evaluations,
     plan_steps,
     refresh_capacity,
 )
 from flagdit.engine.errors import RequestError
+from flagdit.engine.guidance import unconditional_steps
+from flagdit.engine.times import times_of
 
-MAX_STEPS = 1000
 MAX_STARVATION = 10  # the paper takes 0.1; at 10, nine drops are more than a float can weigh
 PAPER_RESETS = (12, 22)
 
@@ -64,6 +64,9 @@ class RasConfig:
     error_budget: with the metric "change", most error that the cached patches of a step may have on average, in units
         of the velocity's rms: a step then computes as many patches more than its ratio as that takes. 0 turns it off.
     gate: a step whose error would be below this if nothing were computed makes no engine call; 0 turns it off.
+    guidance_every: with 2 or more, only each so many-th step runs the unconditional branch of guidance; the others
+        guide each patch by the difference of the branches that it had last. 1 is every step.
+    guidance_warmup: steps at the start that all run both branches, as resets do; None is half of the run.
     """
 
     ratio: float | Sequence[float] = 0.25
@@ -85,6 +88,8 @@ class RasConfig:
     dilation: float = 0.0
     error_budget: float = 0.0
     gate: float = 0.0
+    guidance_every: int = 1
+    guidance_warmup: int | None = None
 
     @property
     def ranking(self) -> Metric:
@@ -124,6 +129,7 @@ class Keeps:
     rate: bool  # when that was computed, and how far it was off: two numbers
     slope: bool  # how it changed: as many values as the velocity
     curve: bool  # how the slope changed: as many again, and a number
+    difference: bool = False  # of guidance, for steps that reuse it: as many values as the velocity
 
 
 @dataclass(frozen=True)
@@ -132,6 +138,7 @@ class Plan:
 
     steps: list[Step]
     evaluations: list[Evaluation]  # engine calls, in order: one or two a step, as the solver needs
+    unconditional: list[bool]  # (S,): whether a step runs that branch of guidance, or reuses the difference
     tokens: int
     pinned: int
     max_age: int  # -1: no bound
@@ -157,9 +164,12 @@ def make_plan(
 
     Raises RequestError if an option is out of bounds.
     """
-    times = _times(steps, shift)
+    times = times_of(steps, shift)
     _check(ras, solver)
     count = len(times) - 1
+    resets = ras.resets_of(count)
+    full = {*range(ras.warmup), *resets}
+    unconditional = unconditional_steps(count, ras.guidance_every, ras.guidance_warmup, full)
     try:
         planned = plan_steps(
             times,
@@ -167,7 +177,7 @@ def make_plan(
             pinned=pinned,
             ratio=ras.ratios(count),
             warmup=min(ras.warmup, count),
-            resets=ras.resets_of(count),
+            resets=resets,
             bucket=ras.bucket,
             end=ras.end,
             skip_step=ras.skip_step,
@@ -181,8 +191,8 @@ def make_plan(
     except ValueError as error:
         raise RequestError(str(error).removeprefix("plan_steps: ").removeprefix("plan_evaluations: ")) from None
     slope = ras.forecast > 0 or any(e.bend for e in evaluations)
-    keeps = Keeps(slope or ras.ranking == "change", slope, ras.forecast == 2)
-    return Plan(planned, evaluations, tokens, pinned, max_age, capacity, keeps)
+    keeps = Keeps(slope or ras.ranking == "change", slope, ras.forecast == 2, not all(unconditional))
+    return Plan(planned, evaluations, unconditional, tokens, pinned, max_age, capacity, keeps)
 
 
 def _check(ras: RasConfig, solver: Solver) -> None:
@@ -216,23 +226,10 @@ def _check_paper(ras: RasConfig, solver: Solver) -> None:
     """Refuse what the published code does not have."""
     if ras.forecast or solver != "euler":
         raise RequestError(f"paper mode is Euler without forecast; got {solver}, forecast {ras.forecast}")
+    if ras.guidance_every != 1:
+        raise RequestError(f"paper mode runs both branches in every step; got guidance_every {ras.guidance_every}")
     if ras.ranking == "change" or ras.ratio_end is not None:
         raise RequestError(f"paper mode ranks by std or l2, at one ratio; got {ras.ranking}, ratio_end {ras.ratio_end}")
-
-
-def _times(steps: int | Sequence[float], shift: float) -> list[float]:
-    """The times that the steps lie between."""
-    count = steps if isinstance(steps, int | np.integer) else max(len(steps) - 1, 0)
-    if not 1 <= count <= MAX_STEPS:
-        raise RequestError(f"steps is {count}; allowed are 1 to {MAX_STEPS}")
-    if not 0.1 <= shift <= 100:
-        raise RequestError(f"shift is {shift}; allowed are 0.1 to 100")
-    if isinstance(steps, int | np.integer):
-        return flow_times(int(steps), shift)
-    times = [float(t) for t in steps]
-    if (times[0], times[-1]) != (0.0, 1.0):
-        raise RequestError(f"the times run from {times[0]:g} to {times[-1]:g}; allowed is 0 (noise) to 1 (data)")
-    return times
 
 
 def _max_age(ras: RasConfig, steps: list[Step], tokens: int, pinned: int) -> int:

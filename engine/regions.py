@@ -1,17 +1,20 @@
 """Everything a run keeps per slot: owned by one `generate()` call, freed with it.
 
 Slots hold tokens: pinned ones first, then the rest of the head, then the tail, whose velocity, keys and values
-are cached. Every buffer is slot-major, (N, rows, ...), so head and tail are contiguous.
+are cached. Every buffer is slot-major, (N, rows, ...), so head and tail are contiguous. Rows that only some steps
+compute therefore have buffers of their own.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, TypedDict, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from flagdit.cpp_ext import Evaluation, SlotBuffers, Step, advance, dilate, select
+from flagdit.engine.guidance import GuidanceDifference
 from flagdit.engine.layout import FloatArray, TokenLayout, rope_rows
 from flagdit.engine.manifest import ModelSpec
 from flagdit.engine.ras import Keeps, Plan, RasConfig
@@ -40,8 +43,34 @@ def _history(keeps: Keeps, n: int, b: int, p: int) -> History:
     return arrays
 
 
+@dataclass(frozen=True)
+class Call:
+    """What the engine writes in one call: of all R rows, or of the B rows of one branch."""
+
+    rows: slice  # of the R
+    output: Array  # (N, rows, P)
+    keys: list[Array]  # L times (N, rows, G, d)
+    values: list[Array]
+
+    @classmethod
+    def of(cls, spec: ModelSpec, n: int, p: int, rows: slice, cached: npt.DTypeLike) -> Call:
+        """Its arrays, uninitialised, for N tokens of P values. cached: what keys and values are kept in."""
+        count, g, d = rows.stop - rows.start, spec.layers.kv_heads, spec.rope.head_dim
+        keys, values = ([empty((n, count, g, d), cached) for _ in range(spec.layers.count)] for _ in range(2))
+        return cls(rows, empty((n, count, p)), keys, values)
+
+    @property
+    def caches(self) -> list[Array]:
+        """Keys and values of all layers."""
+        return [*self.keys, *self.values]
+
+
 class RegionState:
-    """Buffers of B samples with N tokens; R = branches * B rows (row r belongs to sample r % B)."""
+    """Buffers of B samples with N tokens; R = branches * B rows (row r belongs to sample r % B).
+
+    calls: of the engine, an evaluation: one of all rows, or of each branch if steps reuse the guidance difference; then
+    the first is the conditional one. Arrays with R rows have B rows then, since both branches read the same.
+    """
 
     def __init__(
         self,
@@ -55,47 +84,63 @@ class RegionState:
     ) -> None:
         """Start from noise (B, C, H, W). ntk: factor on theta of RoPE. cached: what keys and values are kept in."""
         b, n, p = len(noise), layout.tokens, layout.patch_values
-        rows = branches * b
+        apart = branches > 1 and keeps.difference
+        count, rows = (branches, b) if apart else (1, branches * b)
         slots = layout.slots()
         patches = layout.patch_index(slots[layout.pinned :])
-        self.spec, self.layout, self.samples = spec, layout, b
+        self.spec, self.layout, self.samples, self.branches = spec, layout, b, branches
         self.token = np.repeat(slots[:, None], b, axis=1)  # (N, B)
         self.latent = np.zeros((n, b, p), np.float32)
         self.latent[layout.pinned :] = layout.patchify(noise)[patches]
         self.velocity = np.zeros((n, b, p), np.float32)
         self.history = _history(keeps, n, b, p)
-        self.output = empty((n, rows, p))
-        self.tokens = np.tile(self.latent, (1, branches, 1))  # (N, R, P)
+        self.calls = [Call.of(spec, n, p, slice(i * rows, (i + 1) * rows), cached) for i in range(count)]
+        self.difference = GuidanceDifference(n, b, p) if apart else None
+        self.output = self.difference.guided if self.difference else self.calls[0].output  # what `advance` reads
+        self.tokens = np.tile(self.latent, (1, rows // b, 1))  # (N, R, P)
         self.special = np.zeros((n, 1), np.float32)
         self.special[: layout.pinned] = 1
         cos, sin = rope_rows(spec, slots, ntk)
         self.rope_cos, self.rope_sin = (np.repeat(x[:, None], rows, axis=1) for x in (cos, sin))
-        g, d = spec.layers.kv_heads, spec.rope.head_dim
-        self.keys, self.values = ([empty((n, rows, g, d), cached) for _ in range(spec.layers.count)] for _ in range(2))
         self.age, self.drops = (np.zeros((n, b), np.int32) for _ in range(2))
         self.score = np.zeros((n, b), np.float32)
         self.refreshes = np.zeros((b, n), np.int32)  # by token: how many steps computed it
         self._swaps, self._counts = np.zeros((b, n, 2), np.int32), np.zeros(b, np.int32)
         self._keys = np.zeros((b, n), np.uint64)
-        history = cast("dict[str, FloatArray]", self.history).values()
-        floats = [self.latent, self.velocity, self.tokens, self.rope_cos, self.rope_sin, *history]
-        moved: list[Array] = [*floats, self.token, self.age, self.drops]
-        self._buffers = SlotBuffers(moved, b, recomputed=[*self.keys, *self.values])
+        self._buffers = [self._moved(calls) for calls in range(1, count + 1)]
         self._grid = np.zeros((b, n), np.float32)
 
-    def head(self, active: int) -> tuple[dict[str, Array], dict[str, Array]]:
-        """What a step with `active` slots binds: its inputs and its outputs, by the graph's tensor names."""
+    def _moved(self, calls: int) -> SlotBuffers:
+        """All that moves with its token, before a step that makes so many calls: what those write, one way only."""
+        history = cast("dict[str, FloatArray]", self.history).values()
+        floats = [self.latent, self.velocity, self.tokens, self.rope_cos, self.rope_sin, *history]
+        written = [cache for call in self.calls[:calls] for cache in call.caches]
+        kept = [cache for call in self.calls[calls:] for cache in call.caches]
+        if self.difference is not None:
+            (written if calls > 1 else kept).append(self.difference.values)
+        moved: list[Array] = [*floats, *kept, self.token, self.age, self.drops]
+        return SlotBuffers(moved, self.samples, recomputed=written)
+
+    def head(self, active: int, call: int = 0) -> tuple[dict[str, Array], dict[str, Array]]:
+        """What a call with `active` slots binds: its inputs and its outputs, by the graph's tensor names."""
         inputs = {
             "tokens": self.tokens[:active],
             "special": self.special[:active],
             "rope_cos": self.rope_cos[:active],
             "rope_sin": self.rope_sin[:active],
         }
-        outputs = {"velocity": self.output[:active]}
-        for layer, (key, value) in enumerate(zip(self.keys, self.values, strict=True)):
+        own = self.calls[call]
+        outputs = {"velocity": own.output[:active]}
+        for layer, (key, value) in enumerate(zip(own.keys, own.values, strict=True)):
             inputs |= {f"key_tail.{layer}": key[active:], f"value_tail.{layer}": value[active:]}
             outputs |= {f"key_head.{layer}": key[:active], f"value_head.{layer}": value[:active]}
         return inputs, outputs
+
+    def guide(self, active: int, calls: int, guidance: FloatArray) -> None:
+        """Where branches are apart: guide the head by the difference that so many calls made, or left as it was."""
+        if self.difference is not None:
+            conditional, *others = (call.output[:active] for call in self.calls[:calls])
+            self.difference.guide(conditional, others[0] if others else None, guidance)
 
     def advance(self, plan: Plan, step: Step, evaluation: Evaluation, guidance: FloatArray, ras: RasConfig) -> None:
         """Guide the head's velocity and move all tokens, the tail along its cached or forecast velocity."""
@@ -128,8 +173,8 @@ class RegionState:
         if ras.dilation and evaluation.last:
             dilate(self.score, self.token, self._grid, self.layout.columns + 1, self.layout.pinned, ras.dilation)
 
-    def repartition(self, plan: Plan, step: Step, ras: RasConfig) -> None:
-        """Bring the tokens that a step computes into its head."""
+    def repartition(self, plan: Plan, step: Step, ras: RasConfig, calls: int = 1) -> None:
+        """Bring the tokens that a step computes, in so many calls, into its head."""
         select(
             self.score,
             self.age,
@@ -146,7 +191,7 @@ class RegionState:
             counts=self._counts,
             keys=self._keys,
         )
-        self._buffers.swap(self._swaps, self._counts)
+        self._buffers[calls - 1].swap(self._swaps, self._counts)
 
     def patches(self, *arrays: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
         """What arrays (N, ...) of the state hold of patches, (patches, ...)."""
@@ -164,7 +209,7 @@ class RegionState:
     def ages(self) -> npt.NDArray[np.int16]:
         """Steps since the velocity of each patch was computed: (B, rows, columns), 0 if it was in the last one."""
         pinned, samples = self.layout.pinned, np.arange(self.samples)
-        out = np.empty((self.samples, self.layout.patches), np.int16)  # 1000 steps at most: ras.MAX_STEPS
+        out = np.empty((self.samples, self.layout.patches), np.int16)  # 1000 steps at most: times.MAX_STEPS
         out[samples, self.layout.patch_index(self.token[pinned:])] = self.age[pinned:]
         return out.reshape(self.samples, self.layout.rows, self.layout.columns)
 

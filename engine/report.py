@@ -11,13 +11,18 @@ from flagdit.engine.sampler import StepTime
 
 
 class StepReport(BaseModel):
-    """One step: the time it starts at, the tokens it computed, in how many engine calls, how long it took."""
+    """One step: the time it starts at, the tokens it computed, in how many evaluations, how long it took.
+
+    branches: of guidance that it computed: 2, 1 if it reused their difference or there is no guidance, 0 if the gate
+    passed it over.
+    """
 
     index: int
     t: float
     active: int
     dense: bool
     evaluations: int
+    branches: int
     seconds: float
 
     @classmethod
@@ -29,6 +34,7 @@ class StepReport(BaseModel):
             active=step.active,
             dense=step.dense,
             evaluations=timed.evaluations,
+            branches=timed.branches,
             seconds=timed.denoise + timed.host,
         )
 
@@ -38,8 +44,9 @@ class Report(BaseModel):
 
     precision: what the engine multiplied in. ras: the options of region-adaptive sampling, as in RasConfig.
     seconds: by stage (text_encoder, condition, allocate, denoise, host, decode) and their "total"; what the caller
-    does between two steps does not count. evaluations: calls of the engine, one or two a step as the solver needs, none
-    in a step that the gate passed over. ntk: what multiplied theta, 1 if nothing did.
+    does between two steps does not count. evaluations: of the velocity, one or two a step as the solver needs, none
+    in a step that the gate passed over; each is one call of the engine, or one a branch if the run reuses the guidance
+    difference. ntk: what multiplied theta, 1 if nothing did.
     flop_ratio: FLOPs of the run over those of dense sampling with the same solver, that is of as many dense
     evaluations as were planned; expected_speedup is its inverse, the bound that time can reach.
     """

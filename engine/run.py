@@ -121,16 +121,9 @@ class Run:
 
     def _report(self) -> Report:
         request, ras = self.request, self.request.ras
-        active = [timed.step.active for timed in self._timed]
-        cost = price(
-            self._spec,
-            self.plan,
-            len(request.prompts),
-            request.branches,
-            self._text_tokens,
-            self._cached.itemsize,
-            active,
-        )
+        taken = [(timed.step.active, timed.branches) for timed in self._timed]
+        samples, size = len(request.prompts), self._cached.itemsize
+        cost = price(self._spec, self.plan, samples, request.branches, self._text_tokens, size, taken)
         seconds = self._seconds | {
             "denoise": sum(t.denoise for t in self._timed),
             "host": sum(t.host for t in self._timed),

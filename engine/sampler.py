@@ -14,6 +14,9 @@ from flagdit.engine.ras import Plan, RasConfig
 from flagdit.engine.regions import RegionState
 from flagdit.engine.session import Array, Binding, OnnxSession
 
+SHARED = frozenset({"attention_scale"})
+"""Conditions that have no row of their own for every sample and branch."""
+
 
 @dataclass(frozen=True)
 class StepTime:
@@ -23,7 +26,8 @@ class StepTime:
     """
 
     step: Step
-    evaluations: int  # engine calls; a step that the gate passed over made none
+    evaluations: int  # of the velocity; a step that the gate passed over made none
+    branches: int  # of guidance that it computed
     denoise: float
     host: float
 
@@ -33,35 +37,68 @@ def sample(
     state: RegionState,
     plan: Plan,
     conditions: Mapping[str, Array],  # of the denoise graph, constant over the run
-    modulations: Mapping[str, Array],  # of the denoise graph, (E, ...): one row an evaluation
+    modulations: Mapping[str, Array],  # of the denoise graph, (E, R, ...): one entry an evaluation
     guidance: FloatArray,  # (P,) scale of every value of a patch
     ras: RasConfig,
 ) -> Iterator[StepTime]:
     """Integrate the flow from noise to image; `state` holds the latents after every yield.
 
-    All evaluations of a step compute the same tokens: the head is chosen before the first of them.
+    All evaluations of a step compute the same tokens and branches: the head is chosen before the first of them.
     """
-    bindings: dict[int, Binding] = {}  # by active: all addresses of a run are fixed
-    for index, calls in groupby(enumerate(plan.evaluations), key=lambda call: call[1].step):
+    engine = Engine(denoise, state, conditions, modulations)
+    owed = False  # a step that was to run both branches and that the gate left out passes its turn on
+    for index, evaluations in groupby(enumerate(plan.evaluations), key=lambda call: call[1].step):
         start = time.perf_counter()
-        step = decide(plan, plan.steps[index], state, ras)
+        step, both = decide(plan, plan.steps[index], state, ras), plan.unconditional[index] or owed
+        calls, owed = len(state.calls) if both else 1, both and not step.active
         count, seconds = 0, 0.0
         if step.index and not step.dense and step.active:
-            state.repartition(plan, step, ras)
-        for row, evaluation in calls:
+            state.repartition(plan, step, ras, calls)
+        for row, evaluation in evaluations:
             if step.active:
-                if step.active not in bindings:
-                    inputs, outputs = state.head(step.active)
-                    bindings[step.active] = denoise.bind({**inputs, **conditions}, outputs)
-                binding = bindings[step.active]
-                for name, rows in modulations.items():
-                    binding.bind_input(name, rows[row])
-                ready = time.perf_counter()
-                binding.run()
-                seconds += time.perf_counter() - ready
+                seconds += engine.run(step.active, row, calls)
+                state.guide(step.active, calls, guidance)
                 count += 1
             state.advance(plan, step, evaluation, guidance, ras)
-        yield StepTime(step, count, denoise=seconds, host=time.perf_counter() - start - seconds)
+        branches = (state.branches if both else 1) if step.active else 0
+        yield StepTime(step, count, branches, denoise=seconds, host=time.perf_counter() - start - seconds)
+
+
+class Engine:
+    """`denoise` over the buffers of a run: all of its addresses are fixed, so each number of tokens is bound once."""
+
+    def __init__(
+        self,
+        denoise: OnnxSession,
+        state: RegionState,
+        conditions: Mapping[str, Array],
+        modulations: Mapping[str, Array],
+    ) -> None:
+        """The arrays are those of `sample`."""
+        self._denoise, self._state, self._modulations = denoise, state, modulations
+        self._conditions = [
+            {name: x if name in SHARED else x[call.rows] for name, x in conditions.items()} for call in state.calls
+        ]
+        self._bindings: dict[tuple[int, int], Binding] = {}  # by active and call
+
+    def run(self, active: int, evaluation: int, calls: int) -> float:
+        """Evaluate the head of `active` slots in the first `calls` of the state's calls; returns their seconds."""
+        seconds = 0.0
+        for call in range(calls):
+            binding = self._bind(active, call)
+            for name, rows in self._modulations.items():
+                binding.bind_input(name, rows[evaluation][self._state.calls[call].rows])
+            ready = time.perf_counter()
+            binding.run()
+            seconds += time.perf_counter() - ready
+        return seconds
+
+    def _bind(self, active: int, call: int) -> Binding:
+        key = active, call
+        if key not in self._bindings:
+            inputs, outputs = self._state.head(active, call)
+            self._bindings[key] = self._denoise.bind({**inputs, **self._conditions[call]}, outputs)
+        return self._bindings[key]
 
 
 def decide(plan: Plan, step: Step, state: RegionState, ras: RasConfig) -> Step:

@@ -27,7 +27,7 @@ class FakeEngine:
     """A session, as far as the sampler knows one."""
 
     layout: TokenLayout
-    velocities: np.ndarray  # (E, patches, B, P)
+    velocities: np.ndarray  # (E, patches, R, P)
     state: RegionState
 
     def bind(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> FakeBinding:
@@ -37,18 +37,20 @@ class FakeEngine:
 @dataclass
 class FakeBinding:
     engine: FakeEngine
-    output: Array  # (A, B, P)
-    evaluation: int = -1
+    output: Array  # (A, r, P) of the r rows of a call
+    places: Array | None = None  # (r, 2): evaluation and row
 
     def bind_input(self, name: str, row: Array) -> None:
-        self.evaluation = int(row)
+        self.places = row
 
     def run(self) -> None:
         """What a [nextline] token returns is never used, so it is not even a number."""
         engine, pinned = self.engine, self.engine.layout.pinned
-        patches = engine.layout.patch_index(engine.state.token[pinned : len(self.output)])  # (A - pinned, B)
+        assert self.places is not None
+        evaluation, rows = self.places[0, 0], self.places[:, 1]
+        patches = engine.layout.patch_index(engine.state.token[pinned : len(self.output), rows % engine.state.samples])
         self.output[:pinned] = np.nan
-        self.output[pinned:] = np.take_along_axis(engine.velocities[self.evaluation], patches[..., None], 0)
+        self.output[pinned:] = np.take_along_axis(engine.velocities[evaluation][:, rows], patches[..., None], 0)
 
 
 def run(
@@ -60,13 +62,17 @@ def run(
 
 
 def timed_run(
-    layout: TokenLayout, plan: Plan, ras: RasConfig, noise: np.ndarray, velocities: np.ndarray
+    layout: TokenLayout, plan: Plan, ras: RasConfig, noise: np.ndarray, velocities: np.ndarray, guidance: float = 1.0
 ) -> Iterator[tuple[StepTime, list[set[int]], RegionState]]:
-    """... and the step as it was done; noise (B, C, H, W), velocities (E, B, C, H, W), one an evaluation."""
-    state = RegionState(SPEC, layout, noise, 1, plan.keeps)
+    """... and the step as it was done; noise (B, C, H, W), velocities (E, R, C, H, W), one an evaluation.
+
+    With twice as many velocities as samples the second half is that of the unconditional branch.
+    """
+    rows = velocities.shape[1]
+    state = RegionState(SPEC, layout, noise, rows // len(noise), plan.keeps)
     engine = FakeEngine(layout, np.stack([layout.patchify(v) for v in velocities]), state)
-    modulations = {"step": np.arange(len(velocities))}
-    guidance = np.ones(layout.patch_values, np.float32)
-    for timed in sample(cast(OnnxSession, engine), state, plan, {}, modulations, guidance, ras):
+    modulations = {"step": np.stack(np.meshgrid(range(len(velocities)), range(rows), indexing="ij"), axis=-1)}
+    scale = np.full(layout.patch_values, guidance, np.float32)
+    for timed in sample(cast(OnnxSession, engine), state, plan, {}, modulations, scale, ras):
         head = layout.patch_index(state.token[layout.pinned : timed.step.active])
         yield timed, [set(column.tolist()) for column in head.T], state

@@ -18,7 +18,7 @@ PROMPT = "a red apple on a blue background"
 def steps_of(count: int) -> list[StepReport]:
     """A run of dense steps and, after the fourth, steps that compute a quarter of 100 tokens."""
     return [
-        StepReport(index=i, t=i / count, active=100 if i < 4 else 25, dense=i < 4, evaluations=1, seconds=0)
+        StepReport(index=i, t=i / count, active=100 if i < 4 else 25, dense=i < 4, evaluations=1, branches=2, seconds=0)
         for i in range(count)
     ]
 

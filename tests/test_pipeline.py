@@ -144,7 +144,15 @@ def test_without_guidance_one_row_is_enough(pipeline: Pipeline) -> None:
 
 
 EVERYTHING = RasConfig(
-    0.2, ratio_end=0.1, forecast=2, forecast_norm=True, dilation=0.5, error_budget=0.1, gate=0.05, bucket=4
+    0.2,
+    ratio_end=0.1,
+    forecast=2,
+    forecast_norm=True,
+    dilation=0.5,
+    error_budget=0.1,
+    gate=0.05,
+    bucket=4,
+    guidance_every=2,
 )
 every_option = pytest.mark.parametrize("ras", [RasConfig(), EVERYTHING], ids=["default", "everything"])
 

@@ -70,6 +70,20 @@ BudgetOption = Annotated[
         "units of the velocity; try 0.05. 0 turns it off.",
     ),
 ]
+GuidanceEveryOption = Annotated[
+    int,
+    typer.Option(
+        metavar="K",
+        help="After the first half of the steps run the unconditional branch of guidance only in each K-th, and reuse "
+        "the difference of the branches in the others; 1 is every step.",
+    ),
+]
+GuidanceWarmupOption = Annotated[
+    int | None,
+    typer.Option(
+        metavar="STEPS", help="With --guidance-every: first steps that run both branches.", show_default="half of them"
+    ),
+]
 SolverOption = Annotated[
     str | None,
     typer.Option(
@@ -89,6 +103,8 @@ def sampling(
     schedule: str | None,
     dense: bool = False,
     error_budget: float = 0.0,
+    guidance_every: int = 1,
+    guidance_warmup: int | None = None,
 ) -> Preset:
     """What the options of a command say: the preset's steps and regions, where no option says something else."""
     for name, value in (
@@ -108,7 +124,7 @@ def sampling(
         if ratio is not None:
             first, last = parse_ratio(ratio)
             ras = replace(ras, ratio=first, ratio_end=last)
-    ras = replace(ras, error_budget=error_budget)
+    ras = replace(ras, error_budget=error_budget, guidance_every=guidance_every, guidance_warmup=guidance_warmup)
     how = default_solver(ras) if solver is None else cast(Solver, solver)  # the plan refuses a name that is none
     return Preset(chosen.steps if steps is None else steps, how, ras)
 

@@ -18,6 +18,8 @@ from flagdit.engine.commands.common import (
     NTK_HELP,
     SCHEDULE_HELP,
     BudgetOption,
+    GuidanceEveryOption,
+    GuidanceWarmupOption,
     Mode,
     PrecisionOption,
     PresetOption,
@@ -52,6 +54,8 @@ def generate(
     guidance: Annotated[float, typer.Option(help="How strictly to follow the prompt; 1 turns guidance off.")] = 4.0,
     ratio: RatioOption = None,
     error_budget: BudgetOption = 0.0,
+    guidance_every: GuidanceEveryOption = 1,
+    guidance_warmup: GuidanceWarmupOption = None,
     dense: Annotated[bool, typer.Option("--dense", help="Recompute everything in every step.")] = False,
     mode: Annotated[Mode, typer.Option(help=MODE_HELP)] = Mode.corrected,
     schedule: Annotated[str | None, typer.Option(help=SCHEDULE_HELP)] = None,
@@ -78,7 +82,8 @@ def generate(
     check_writable(output, tuple(picture.FORMATS))
     check_writable(report, (".json",))
     check_writable(map, MAPS)
-    how = sampling(preset, steps, solver, ratio, mode, schedule, dense, error_budget)
+    reuse = (guidance_every, guidance_warmup)
+    how = sampling(preset, steps, solver, ratio, mode, schedule, dense, error_budget, *reuse)
     pipeline = load(bundle, threads, precision)
     check_paints(pipeline.spec)
     shift = pipeline.spec.flow.shift if shift is None else shift

@@ -16,6 +16,8 @@ from flagdit.engine.bundle import Bundle
 from flagdit.engine.commands.common import (
     MODE_HELP,
     SCHEDULE_HELP,
+    GuidanceEveryOption,
+    GuidanceWarmupOption,
     Mode,
     PresetOption,
     RatioOption,
@@ -45,10 +47,12 @@ class Outlook:
 
     @property
     def flop_ratio(self) -> float:
-        """Work over that of dense sampling; without a bundle, computed tokens over all."""
+        """Work over that of dense sampling; without a bundle, computed tokens over all, of both branches."""
         if self.cost is not None:
             return self.cost.flop_ratio
-        return sum(step.active for step in self.plan.steps) / (self.plan.tokens * len(self.plan.steps))
+        steps = zip(self.plan.steps, self.plan.unconditional, strict=True)
+        computed = sum(step.active * (1 if both else 0.5) for step, both in steps)
+        return computed / (self.plan.tokens * len(self.plan.steps))
 
     @property
     def speedup(self) -> float:
@@ -89,6 +93,8 @@ def plan(
     ratio: RatioOption = None,
     mode: Annotated[Mode, typer.Option(help=MODE_HELP)] = Mode.corrected,
     schedule: Annotated[str | None, typer.Option(help=SCHEDULE_HELP)] = None,
+    guidance_every: GuidanceEveryOption = 1,
+    guidance_warmup: GuidanceWarmupOption = None,
     bundle: Annotated[
         str | None, typer.Option(help="Take tokens and costs from this bundle, or from the demo.")
     ] = None,
@@ -109,7 +115,17 @@ def plan(
         raise RequestError(f"tokens is {tokens}; allowed are 1 to {MAX_TOKENS}")
     if size is not None and bundle is None:
         raise RequestError(f"--size {size} needs --bundle: only a bundle knows the tokens of a size")
-    how, cost = sampling(preset, steps, solver, ratio, mode, schedule), None
+    how = sampling(
+        preset,
+        steps,
+        solver,
+        ratio,
+        mode,
+        schedule,
+        guidance_every=guidance_every,
+        guidance_warmup=guidance_warmup,
+    )
+    cost = None
     if bundle is not None:
         spec = Bundle.load(bundle).model
         layout = TokenLayout.of(spec, parse_size(size))
@@ -147,6 +163,7 @@ def _as_dict(outlook: Outlook) -> dict[str, object]:
                 "active": s.active,
                 "dense": s.dense,
                 "why": outlook.why(s),
+                "unconditional": planned.unconditional[s.index],
                 "flops": None if flops is None else flops[s.index],
             }
             for s in planned.steps
@@ -160,7 +177,8 @@ def _runs(outlook: Outlook) -> Iterator[list[Step]]:
     if len(steps) <= LONG:
         yield from ([step] for step in steps)
         return
-    for _, run in groupby(steps, key=lambda step: (step.active, outlook.why(step))):
+    both = outlook.plan.unconditional
+    for _, run in groupby(steps, key=lambda step: (step.active, outlook.why(step), both[step.index])):
         yield list(run)
 
 
@@ -172,7 +190,8 @@ def _print(outlook: Outlook) -> None:
     for run in _runs(outlook):
         first, last = run[0], run[-1]
         share, style = first.active / planned.tokens, "yellow" if first.dense else "cyan"
-        bar = f"[{style}]{'█' * max(1, round(BAR * share)):<{BAR}}[/] {share:6.1%}"
+        block = "█" if planned.unconditional[first.index] else "▀"
+        bar = f"[{style}]{block * max(1, round(BAR * share)):<{BAR}}[/] {share:6.1%}"
         index, t = (f"{first.index}", f"{first.t:.3f}")
         if last is not first:
             index, t = f"{index}-{last.index}", f"{t}-{last.t:.3f}"
@@ -193,6 +212,9 @@ def _summary(outlook: Outlook) -> Iterator[str]:
         yield "regions  no bound on their age"
     else:
         yield f"regions  none older than {planned.max_age} steps; the plan has the capacity for {outlook.least_age}"
+    if planned.keeps.difference:
+        both, all_ = sum(planned.unconditional), len(planned.steps)
+        yield f"guidance █ both branches in {both} steps, ▀ one in {all_ - both}, which reuse the difference"
     if outlook.cost is not None:
         flops, cache = sum(outlook.cost.flops), outlook.cost.cache_bytes
         yield f"price    {quantity(flops)}FLOPs, {quantity(cache)}B of caches in fp32; for one picture, with guidance"
