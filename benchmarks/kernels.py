@@ -197,8 +197,8 @@ def measure(machine: Machine, case: Case, bandwidth: float) -> Iterator[Cell]:
         yield Cell(name, case, size, seconds * 1e6, size / seconds / 1e9, size / seconds / bandwidth)
 
 
-def between_calls(bundle: str, side: int, steps: int) -> dict[str, float]:
-    """Seconds of a bundle's RAS step in the engine, and of all that happens between two such calls."""
+def between_calls(bundle: str, side: int, steps: int) -> list[dict[str, float | str]]:
+    """Of each engine of a bundle that suits this CPU: seconds of a RAS step, and of all between two such calls."""
     from flagdit.engine import Pipeline, RasConfig  # the kernels alone need none of the engine's dependencies
     from flagdit.engine.request import Request
 
@@ -206,16 +206,14 @@ def between_calls(bundle: str, side: int, steps: int) -> dict[str, float]:
     patch = pipeline.spec.tokens.patch_size
     ras = RasConfig(ratio=0.25, warmup=2, resets=())
     request = Request(["a red apple"], [0], steps, (side * patch, side * patch), 4.0, pipeline.spec.flow.shift, ras)
-    timed = [preview.timed for preview in pipeline.start(request)]
-    sparse = [t for t in timed if not t.step.dense][1:]  # the first one binds
-    engine, host = (median(getattr(t, name) for t in sparse) for name in ("denoise", "host"))
-    return {
-        "patches": side**2,
-        "ratio": 0.25,
-        "engine_seconds": engine,
-        "between_seconds": host,
-        "share": host / engine,
-    }
+    out: list[dict[str, float | str]] = []
+    for precision in pipeline.precisions:
+        timed = [preview.timed for preview in pipeline.at(precision).start(request)]
+        sparse = [t for t in timed if not t.step.dense][1:]  # the first one binds
+        engine, host = (median(getattr(t, name) for t in sparse) for name in ("denoise", "host"))
+        times = {"engine_seconds": engine, "between_seconds": host, "share": host / engine}
+        out.append({"precision": precision, "patches": side**2, "ratio": 0.25, **times})
+    return out
 
 
 def show(cells: list[Cell], bandwidth: float) -> None:
@@ -236,7 +234,7 @@ def main(
     launches: Annotated[int, typer.Option(min=1, help="Of every operator in every case.")] = 20,
     against: Annotated[str | None, typer.Option(help="A bundle, or demo: its RAS step beside what follows it.")] = None,
     side: Annotated[int, typer.Option(help="Patches a side, with --against.")] = 32,
-    steps: Annotated[int, typer.Option(min=5, help="Of the run, with --against.")] = 6,
+    steps: Annotated[int, typer.Option(min=5, help="Of the run, with --against.")] = 16,
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the results here.")] = None,
 ) -> None:
     """Measure the operators between two engine calls."""
@@ -254,8 +252,10 @@ def main(
         "cells": [asdict(cell) for cell in cells],
     }
     if against is not None:
-        results["against"] = beside = {"bundle": against} | between_calls(against, side, steps)
-        print(f"between two calls of {against} on the CPU: {beside['share']:.2%} of a call")
+        engines = between_calls(against, side, steps)
+        results["against"] = {"bundle": against, "engines": engines}
+        for engine in engines:
+            print(f"between two calls of {against} in {engine['precision']}: {engine['share']:.2%} of a call")
     if json_path is not None:
         json_path.write_text(json.dumps(results, indent=1) + "\n")
 
