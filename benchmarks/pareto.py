@@ -86,18 +86,19 @@ def main(
     scenes = data.scenes(prompts, canvas, np.random.default_rng(SCENES), held_out=True)
     measures = Measures(Judge(data, load_classifier(data, folder), canvas), scenes)
     rows: list[Row] = []
+    count = 0
     texts = [scene.caption() for scene in scenes]
     batches = measure(pipeline, settings(), texts, canvas, batch, extra=measures)
     for done in track(batches, "painting", total=-(-prompts // batch), transient=True):
-        rows = done
+        rows, count = done, min(count + batch, len(texts))
         if json_path is not None:  # after every batch: a long run that is stopped has not been for nothing
-            about = {**facts(pipeline), "prompts": len(scenes), "size": canvas, "threads": threads}
+            about = {**facts(pipeline), "prompts": count, "size": canvas, "threads": threads}
             part = json_path.with_suffix(".partial")
             part.write_text(json.dumps({**about, "rows": [asdict(row) for row in rows]}, indent=1) + "\n")
             part.replace(json_path)
     show(rows)
     if plot is not None:
-        pareto(rows, plot, f"{pipeline.spec.name}, {canvas[0]}x{canvas[1]}, {prompts} prompts", plot.suffix[1:])
+        pareto(rows, plot, f"{pipeline.spec.name}, {canvas[0]}x{canvas[1]}, {count} prompts", plot.suffix[1:])
 
 
 if __name__ == "__main__":
