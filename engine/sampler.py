@@ -7,12 +7,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 
+import numpy as np
+
 from flagdit.cpp_ext import Step
 from flagdit.engine import adapt
 from flagdit.engine.layout import FloatArray
 from flagdit.engine.ras import Plan, RasConfig
 from flagdit.engine.regions import RegionState
-from flagdit.engine.session import Array, Binding, OnnxSession
+from flagdit.engine.session import Array, Binding, OnnxSession, empty
 
 SHARED = frozenset({"attention_scale"})
 """Conditions that have no row of their own for every sample and branch."""
@@ -76,8 +78,12 @@ class Engine:
     ) -> None:
         """The arrays are those of `sample`."""
         self._denoise, self._state, self._modulations = denoise, state, modulations
-        self._conditions = [
-            {name: x if name in SHARED else x[call.rows] for name, x in conditions.items()} for call in state.calls
+        self._current = [  # this evaluation's entry: to copy it costs less than to bind it where it lies
+            {name: empty(x[0, call.rows].shape, x.dtype) for name, x in modulations.items()} for call in state.calls
+        ]
+        self._inputs = [
+            {name: x if name in SHARED else x[call.rows] for name, x in conditions.items()} | current
+            for call, current in zip(state.calls, self._current, strict=True)
         ]
         self._bindings: dict[tuple[int, int], Binding] = {}  # by active and call
 
@@ -86,8 +92,8 @@ class Engine:
         seconds = 0.0
         for call in range(calls):
             binding = self._bind(active, call)
-            for name, rows in self._modulations.items():
-                binding.bind_input(name, rows[evaluation][self._state.calls[call].rows])
+            for name, entries in self._modulations.items():
+                np.copyto(self._current[call][name], entries[evaluation, self._state.calls[call].rows])
             ready = time.perf_counter()
             binding.run()
             seconds += time.perf_counter() - ready
@@ -97,7 +103,7 @@ class Engine:
         key = active, call
         if key not in self._bindings:
             inputs, outputs = self._state.head(active, call)
-            self._bindings[key] = self._denoise.bind({**inputs, **self._conditions[call]}, outputs)
+            self._bindings[key] = self._denoise.bind({**inputs, **self._inputs[call]}, outputs)
         return self._bindings[key]
 
 

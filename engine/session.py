@@ -33,13 +33,9 @@ class Binding:
         self._halves = {border.name for border in borders if border.type == "tensor(bfloat16)"}
         self._arrays: dict[str, Array] = {}
         for name, array in inputs.items():
-            self.bind_input(name, array)
+            self._io.bind_input(name, "cpu", 0, *self._place(name, array))
         for name, array in outputs.items():
             self._io.bind_output(name, "cpu", 0, *self._place(name, array))
-
-    def bind_input(self, name: str, array: Array) -> None:
-        """Bind one input anew, at another address or with another shape."""
-        self._io.bind_input(name, "cpu", 0, *self._place(name, array))
 
     def run(self) -> None:
         """Run the graph once; the outputs are in the arrays they were bound to."""

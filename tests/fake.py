@@ -31,22 +31,18 @@ class FakeEngine:
     state: RegionState
 
     def bind(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> FakeBinding:
-        return FakeBinding(self, outputs["velocity"])
+        return FakeBinding(self, outputs["velocity"], inputs["step"])
 
 
 @dataclass
 class FakeBinding:
     engine: FakeEngine
     output: Array  # (A, r, P) of the r rows of a call
-    places: Array | None = None  # (r, 2): evaluation and row
-
-    def bind_input(self, name: str, row: Array) -> None:
-        self.places = row
+    places: Array  # (r, 2): evaluation and row
 
     def run(self) -> None:
         """What a [nextline] token returns is never used, so it is not even a number."""
         engine, pinned = self.engine, self.engine.layout.pinned
-        assert self.places is not None
         evaluation, rows = self.places[0, 0], self.places[:, 1]
         patches = engine.layout.patch_index(engine.state.token[pinned : len(self.output), rows % engine.state.samples])
         self.output[:pinned] = np.nan
