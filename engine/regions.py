@@ -104,7 +104,6 @@ class RegionState:
         self.rope_cos, self.rope_sin = (np.repeat(x[:, None], rows, axis=1) for x in (cos, sin))
         self.age, self.drops = (np.zeros((n, b), np.int32) for _ in range(2))
         self.score = np.zeros((n, b), np.float32)
-        self.refreshes = np.zeros((b, n), np.int32)  # by token: how many steps computed it
         self._swaps, self._counts = np.zeros((b, n, 2), np.int32), np.zeros(b, np.int32)
         self._keys = np.zeros((b, n), np.uint64)
         self._buffers = [self._moved(calls) for calls in range(1, count + 1)]
@@ -145,10 +144,6 @@ class RegionState:
     def advance(self, plan: Plan, step: Step, evaluation: Evaluation, guidance: FloatArray, ras: RasConfig) -> None:
         """Guide the head's velocity and move all tokens, the tail along its cached or forecast velocity."""
         active = max(step.active, self.layout.pinned)  # a step without an engine call moves everything along
-        if evaluation.last and step.active:
-            computed = self.token[:active]
-            for sample in range(self.samples):
-                self.refreshes[sample, computed[:, sample]] += 1
         advance(
             self.output[:active],
             guidance,
@@ -212,8 +207,3 @@ class RegionState:
         out = np.empty((self.samples, self.layout.patches), np.int16)  # 1000 steps at most: times.MAX_STEPS
         out[samples, self.layout.patch_index(self.token[pinned:])] = self.age[pinned:]
         return out.reshape(self.samples, self.layout.rows, self.layout.columns)
-
-    def refresh_map(self) -> npt.NDArray[np.int32]:
-        """How many steps computed each patch: (B, rows, columns)."""
-        h, w = self.layout.rows, self.layout.columns
-        return self.refreshes.reshape(self.samples, h, w + 1)[:, :, :-1]

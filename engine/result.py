@@ -44,10 +44,14 @@ class Result:
     """Pictures of a run, and how they came about."""
 
     latents: FloatArray  # (B, C, H, W)
-    refreshes: npt.NDArray[np.int32]  # (B, rows, columns): how often each patch was computed
     ages: npt.NDArray[np.int16]  # (S, B, rows, columns): after each step, steps since each patch was computed
     report: Report
     _spec: ModelSpec
+
+    @cached_property
+    def refreshes(self) -> npt.NDArray[np.int32]:
+        """How many steps computed each patch: (B, rows, columns)."""
+        return np.count_nonzero(self.ages == 0, axis=0).astype(np.int32)
 
     @cached_property
     def images(self) -> list[Image.Image]:

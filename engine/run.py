@@ -92,7 +92,7 @@ class Run:
         start = time.perf_counter()
         latents = self._state.images()
         self._seconds["decode"] = time.perf_counter() - start
-        return Result(latents, self._state.refresh_map(), np.stack(self._ages), self._report(), self._spec)
+        return Result(latents, np.stack(self._ages), self._report(), self._spec)
 
     def _conditions(self) -> tuple[dict[str, Array], dict[str, Array]]:
         """What denoise needs besides the tokens: constant over the run, and one row per evaluation."""
