@@ -26,11 +26,14 @@ class Binding:
     """Inputs and outputs of a session at fixed addresses: running it copies nothing. Keeps the arrays alive."""
 
     def __init__(
-        self, session: ort.InferenceSession, inputs: Mapping[str, Array], outputs: Mapping[str, Array]
+        self,
+        session: ort.InferenceSession,
+        inputs: Mapping[str, Array],
+        outputs: Mapping[str, Array],
+        types: Mapping[str, str],
     ) -> None:
-        self._session, self._io = session, session.io_binding()
-        borders = (*session.get_inputs(), *session.get_outputs())
-        self._halves = {border.name for border in borders if border.type == "tensor(bfloat16)"}
+        """types: ONNX Runtime's names of the types of all inputs and outputs."""
+        self._session, self._types, self._io = session, types, session.io_binding()
         self._arrays: dict[str, Array] = {}
         for name, array in inputs.items():
             self._io.bind_input(name, "cpu", 0, *self._place(name, array))
@@ -45,7 +48,8 @@ class Binding:
         if not array.flags.c_contiguous:
             raise BackendError(f"{name}: strides {array.strides} are not those of a contiguous {array.shape} array")
         self._arrays[name] = array
-        return BF16 if name in self._halves else array.dtype.type, array.shape, array.ctypes.data
+        kind = BF16 if self._types[name] == "tensor(bfloat16)" else array.dtype.type
+        return kind, array.shape, array.ctypes.data
 
 
 class OnnxSession:
@@ -72,14 +76,15 @@ class OnnxSession:
         except Exception as error:  # ONNX Runtime raises a dozen types of its own
             reason = str(error).splitlines()[0]
             raise BundleError(f"{path.name}: ONNX Runtime cannot load it ({reason})") from None
+        borders = (*self._session.get_inputs(), *self._session.get_outputs())
+        self._types = {border.name: border.type for border in borders}
 
     def dtype(self, name: str) -> npt.DTypeLike:
-        """What arrays of an input hold; bfloat16 is in uint16."""
-        (found,) = (border.type for border in self._session.get_inputs() if border.name == name)
-        return DTYPES[found]
+        """What arrays of an input or output hold; bfloat16 is in uint16."""
+        return DTYPES[self._types[name]]
 
     def bind(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> Binding:
-        return Binding(self._session, inputs, outputs)
+        return Binding(self._session, inputs, outputs, self._types)
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run once on copies; returns the outputs by name."""
