@@ -138,12 +138,13 @@ def test_attention(case: str, threads: int) -> None:
 
 def test_attention_to_a_text_that_is_masked_and_gated() -> None:
     a, n, r, h, d = 21, 9, 3, 2, 64
-    q, k, v = random((a, r, h, d)), bf16(random((n, r, h, d), 1)), bf16(random((n, r, h, d), 2))
+    q, text_k, text_v = random((a, r, h, d)), random((r, h, n, d), 1), random((r, h, n, d), 2)
+    k, v = (bf16(np.ascontiguousarray(x.transpose(2, 0, 1, 3))) for x in (text_k, text_v))
     bias = np.where(np.arange(n) < np.array([[9], [4], [1]]), 0, -1e4).astype(np.float32)
     x, gate = random((a, r, h * d), 3), random((h * d,), 4)
-    operator = Operator("Attention", ["q", "s", "k", "v", None, None, "b", "x", "g"], halves="kv")
+    operator = Operator("TextAttention", ["q", "s", "k", "v", "b", "x", "g"])
     scale = np.array([0.125], np.float32)
-    got = operator((a, r, h * d), q=q, s=scale, k=k, v=v, b=bias.reshape(r, 1, 1, n), x=x, g=gate)
+    got = operator((a, r, h * d), q=q, s=scale, k=text_k, v=text_v, b=bias.reshape(r, 1, 1, n), x=x, g=gate)
     near(got, x + gate * attend(q, 0.125, wide(k), wide(v), bias), TOLERANCE["attention"])
     alone = attend(q[:, 2:], 1.0, wide(k[:1, 2:]), wide(v[:1, 2:]), None)  # one key: its value, whatever the score
     near(got[:, 2:], x[:, 2:] + gate * alone, TOLERANCE["attention"])

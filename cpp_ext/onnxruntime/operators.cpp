@@ -1,8 +1,10 @@
 // The CPU kernels as operators of ONNX Runtime, in the domain "flagdit": what a session finds with
 // SessionOptions.register_custom_ops_library(path of this module). A tokens, R rows, M cached ones.
 //
-//   Attention(query (A, R, H, d), scale (1), keys (A', R, G, d), values, [key_tail (M, R, G, d)],
-//             [value_tail], [bias (R, A' + M)], [residual, gate]) -> (A, R, H * d)
+//   Attention(query (A, R, H, d), scale (1), keys (A, R, G, d), values, [key_tail (M, R, G, d),
+//             value_tail]) -> (A, R, H * d)
+//   TextAttention(query (A, R, H, d), scale (1), keys (R, G, T, d), values, bias (R, T), [residual,
+//                 gate]) -> (A, R, H * d)
 //   Linear(x (A, R, K), weights (N, K), scales (N, 1), [residual, gate]) -> (A, R, N)
 //   Project(x (A, R, K), weights (N, K), scales (N, 1), [norm_weight (N), norm_bias], [cos (A, R,
 //           d / 2), sin]; heads, epsilon) -> (A, R, heads, d), and ProjectHalf, which makes it bf16
@@ -10,73 +12,16 @@
 //   Modulate(x (A, R, K), weight (K), scale (R, K), shift (R, K); epsilon) -> (A, R, K)
 //
 // With a residual (A, R, N) and its gate (R, N) or (N) the output is residual + gate * output.
-// Keys and values are bf16. Weights are int8 and must be initializers: they are laid out once, when
-// the session is made.
+// Keys and values of Attention are bf16. Weights are int8 and must be initializers: they are laid
+// out once, when the session is made.
 #include "operators.h"
 
-#include "flagdit/attention.h"
+#include <algorithm>
+
 #include "flagdit/linear.h"
 
 namespace flagdit::onnxruntime {
 namespace {
-
-constexpr auto kFloat = ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
-constexpr auto kBf16 = ONNX_TENSOR_ELEMENT_DATA_TYPE_BFLOAT16;
-
-int64_t product(const std::vector<int64_t>& shape) { return View<float>{nullptr, shape}.count(); }
-
-// Inputs `at` and `at` + 1, if they are there, of an output of this shape.
-Residual residual(const Context& context, size_t at, const std::vector<int64_t>& shape) {
-  if (!context.has(at)) return {};
-  const View<float> x = context.input(at), gate = context.input(at + 1);
-  require(x.shape == shape, "the residual must have the output's shape");
-  const int64_t width = shape.back(), rows = gate.count() / width;
-  require(gate.count() == rows * width && (rows == 1 || rows == shape[1]),
-          "the gate must be (R, N) or (N)");
-  return {x.data, gate.data, rows};
-}
-
-struct AttentionOp {
-  static constexpr const char* kName = "Attention";
-  static constexpr Inputs kInputs{9, 4, 0, 0b111100};
-  static constexpr auto kOutput = kFloat;
-
-  explicit AttentionOp(const KernelInfo&) {}
-
-  void compute(Context& context) const {
-    const View<float> query = context.input(0), scale = context.input(1);
-    const Keys key = context.input<uint16_t>(2), value = context.input<uint16_t>(3);
-    require(query.rank() == 4 && key.rank() == 4, "query and keys need four axes");
-    Attention a{};
-    a.query = query.data, a.scale = scale.data[0];
-    a.active = query.shape[0], a.rows = query.shape[1];
-    a.heads = query.shape[2], a.size = query.shape[3], a.kv_heads = key.shape[2];
-    require(a.heads % a.kv_heads == 0, "query heads must be a multiple of key heads");
-    a.head = pair(a, key, value);
-    if (context.has(4)) a.tail = pair(a, context.input<uint16_t>(4), context.input<uint16_t>(5));
-    if (context.has(6)) a.bias = bias(a, context.input(6));
-    const std::vector<int64_t> shape{a.active, a.rows, a.heads * a.size};
-    a.residual = residual(context, 7, shape);
-    a.out = context.output(shape);
-    if (product(shape) == 0) return;
-    context.parallel(attention_tasks(a), [&](int64_t task) { run_attention(a, task); });
-  }
-
- private:
-  using Keys = View<uint16_t>;
-
-  static KeyValues pair(const Attention& a, const Keys& key, const Keys& value) {
-    const std::vector<int64_t> shape{key.shape[0], a.rows, a.kv_heads, a.size};
-    require(key.shape == shape && value.shape == shape,
-            "keys and values must be (tokens, R, G, d)");
-    return {key.data, value.data, shape[0]};
-  }
-
-  static const float* bias(const Attention& a, const View<float>& bias) {
-    require(bias.count() == a.rows * (a.head.count + a.tail.count), "the bias must be (R, keys)");
-    return bias.data;
-  }
-};
 
 Int8Matrix matrix(const KernelInfo& info, size_t input) {
   const auto weights = info.constant<int8_t>(input);
@@ -202,15 +147,24 @@ struct ModulateOp {
 
 }  // namespace
 
+Residual residual(const Context& context, size_t at, const std::vector<int64_t>& shape) {
+  if (!context.has(at)) return {};
+  const View<float> x = context.input(at), gate = context.input(at + 1);
+  require(x.shape == shape, "the residual must have the output's shape");
+  const int64_t width = shape.back(), rows = gate.count() / width;
+  require(gate.count() == rows * width && (rows == 1 || rows == shape[1]),
+          "the gate must be (R, N) or (N)");
+  return {x.data, gate.data, rows};
+}
+
 const std::vector<const OrtCustomOp*>& operators() {
-  static const Operator<AttentionOp> attention;
   static const Operator<FeedForwardOp> feed_forward;
   static const Operator<LinearOp> linear;
   static const Operator<ModulateOp> modulate;
   static const Operator<ProjectOp<kFloat>> project;
   static const Operator<ProjectOp<kBf16>> project_half;
-  static const std::vector<const OrtCustomOp*> all{&attention, &feed_forward, &linear,
-                                                   &modulate,  &project,      &project_half};
+  static const std::vector<const OrtCustomOp*> all{
+      &attention(), &text_attention(), &feed_forward, &linear, &modulate, &project, &project_half};
   return all;
 }
 

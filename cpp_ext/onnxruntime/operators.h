@@ -10,6 +10,8 @@
 #include <string>
 #include <vector>
 
+#include "flagdit/linear.h"
+
 namespace flagdit::onnxruntime {
 
 const OrtApi& api();  // of the version that this was compiled for
@@ -130,6 +132,14 @@ struct Operator : OrtCustomOp {
   }
 };
 
+constexpr auto kFloat = ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
+constexpr auto kBf16 = ONNX_TENSOR_ELEMENT_DATA_TYPE_BFLOAT16;
+
+// Inputs `at` and `at` + 1, residual and gate, if they are there, of an output (A, R, N).
+Residual residual(const Context& context, size_t at, const std::vector<int64_t>& shape);
+
+const OrtCustomOp& attention();
+const OrtCustomOp& text_attention();
 const std::vector<const OrtCustomOp*>& operators();
 
 }  // namespace flagdit::onnxruntime

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 DOMAIN = "flagdit"
 CACHED = re.compile(r"(key|value)_(head|tail)\.\d+")
-TOKENS_FIRST = (2, 0, 1, 3)
-"""(R, G, T, d) -> (T, R, G, d)."""
 
 Inputs = tuple["ir.Value | None", ...]
 NONE = (None, None)  # two optional inputs that are not there
@@ -134,14 +132,14 @@ class _Amx:
         if gate not in self.weights or value not in self.weights or sigmoid is None:
             return
         parts = [part for matrix in (gate, node, value) for part in self.weights[matrix][:2]]
-        self.replace(node.outputs[0], "FeedForward", (gate.inputs[0], *parts), optional=7)
+        self.replace(node.outputs[0], "FeedForward", (gate.inputs[0], *parts))
 
     def attention(self, node: ir.Node) -> None:
         """Attention to head and tail, (A, R, G, d) and (M, R, G, d), or to the text, (R, G, T, d)."""
-        query, key, value, *bias = node.inputs
+        query, key, value, *masks = node.inputs
         turned, after = _made_by(query, "Transpose"), _only_use(node.outputs[0], "Transpose")
         flat = _only_use(after.outputs[0], "Reshape") if after is not None else None
-        if turned is None or flat is None:
+        if turned is None or flat is None or (not masks and _made_by(key, "Transpose") is None):
             raise BuildError(f"{node.name}: attention of another kind; export the model again with this flagdit")
         keys, values = _made_by(key, "Transpose"), _made_by(value, "Transpose")
         joined = [_made_by(t.inputs[0], "Concat") for t in (keys, values) if t is not None]
@@ -149,14 +147,12 @@ class _Amx:
         if len(joined) == 2 and joined[0] is not None and joined[1] is not None and scaled is not None:
             pairs = zip(joined[0].inputs, joined[1].inputs, strict=True)
             slots = [part for pair in pairs for part in pair]
-            self.replace(flat.outputs[0], "Attention", (*scaled.inputs, *slots))
+            self.put(flat.outputs[0], flat, "Attention", (*scaled.inputs, *slots))
             return
-        turns = (self.add(node, "Transpose", (text,), perm=TOKENS_FIRST) for text in (key, value))
-        texts = [self.add(node, "Cast", (text,), to=self.bf16.value) for text in turns]
-        masks = [wide.inputs[0] if (wide := _made_by(b, "Expand")) is not None else b for b in bias]
+        widened = [_made_by(mask, "Expand") for mask in masks]
+        biases = [mask if wide is None else wide.inputs[0] for mask, wide in zip(masks, widened, strict=True)]
         scale = self.number(node.attributes["scale"].as_float())
-        inputs = (turned.inputs[0], scale, *texts, *NONE, *masks)
-        self.replace(flat.outputs[0], "Attention", inputs, optional=7)
+        self.replace(flat.outputs[0], "TextAttention", (turned.inputs[0], scale, key, value, *biases))
 
     def modulate(self, node: ir.Node) -> None:
         """rms_norm(x) * (1 + scale) + shift, with scale and shift (R, K)."""
@@ -171,17 +167,13 @@ class _Amx:
         inputs = (*node.inputs[:2], _unsqueezed(more.inputs[0]), _unsqueezed(shift))
         self.put(total.outputs[0], total, "Modulate", inputs, epsilon=node.attributes["epsilon"].as_float())
 
-    def replace(self, out: ir.Value, op: str, inputs: Inputs, optional: int | None = None) -> None:
-        """Put an operator in the place of what makes `out`, and of residual + gate * out if that becomes of it.
-
-        optional: where the inputs of that are, if some before may be missing.
-        """
+    def replace(self, out: ir.Value, op: str, inputs: Inputs) -> None:
+        """Put an operator in the place of what makes `out`, and of residual + gate * out if that becomes of it."""
         product = _only_use(out, "Mul")
         total = _only_use(product.outputs[0], "Add") if product is not None else None
         if product is not None and total is not None:
-            gap = (None,) * ((optional or len(inputs)) - len(inputs))
             residual, gate = _other(total, product.outputs[0]), _other(product, out)
-            self.put(total.outputs[0], total, op, (*inputs, *gap, residual, _unsqueezed(gate)))
+            self.put(total.outputs[0], total, op, (*inputs, residual, _unsqueezed(gate)))
             return
         producer = out.producer()
         assert producer is not None
