@@ -51,7 +51,8 @@ class Result:
     @cached_property
     def refreshes(self) -> npt.NDArray[np.int32]:
         """How many steps computed each patch: (B, rows, columns)."""
-        return np.count_nonzero(self.ages == 0, axis=0).astype(np.int32)
+        counts: npt.NDArray[np.int32] = (self.ages == 0).sum(axis=0, dtype=np.int32)
+        return counts
 
     @cached_property
     def images(self) -> list[Image.Image]:
