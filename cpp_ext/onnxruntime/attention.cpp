@@ -1,8 +1,6 @@
 // Attention to cached tokens and to the text, as operators.
 #include "flagdit/attention.h"
 
-#include <algorithm>
-
 #include "flagdit/bf16.h"
 #include "operators.h"
 
@@ -84,11 +82,13 @@ struct TextAttentionOp {
   static std::vector<uint16_t> tokens_first(const View<float>& x) {
     const int64_t heads = x.shape[0] * x.shape[1], tokens = x.shape[2], size = x.shape[3];
     std::vector<uint16_t> out(x.count());
-    for (int64_t head = 0; head < heads; ++head)
-      for (int64_t token = 0; token < tokens; ++token)
-        std::transform(x.data + (head * tokens + token) * size,
-                       x.data + (head * tokens + token + 1) * size,
-                       out.data() + (token * heads + head) * size, to_bf16);
+    for (int64_t head = 0; head < heads; ++head) {
+      for (int64_t token = 0; token < tokens; ++token) {
+        const float* from = x.data + (head * tokens + token) * size;
+        uint16_t* to = out.data() + (token * heads + head) * size;
+        for (int64_t i = 0; i < size; ++i) to[i] = to_bf16(from[i]);
+      }
+    }
     return out;
   }
 };

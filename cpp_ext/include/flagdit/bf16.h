@@ -17,8 +17,9 @@ inline float from_bf16(uint16_t bits) {
 inline uint16_t to_bf16(float value) {
   uint32_t wide;
   std::memcpy(&wide, &value, sizeof wide);
-  if ((wide & 0x7fffffffu) > 0x7f800000u) return static_cast<uint16_t>(wide >> 16 | 0x40u);  // NaN
-  return static_cast<uint16_t>((wide + 0x7fffu + (wide >> 16 & 1u)) >> 16);
+  const uint32_t rounded = (wide + 0x7fffu + (wide >> 16 & 1u)) >> 16, quiet = wide >> 16 | 0x40u;
+  return static_cast<uint16_t>((wide & 0x7fffffffu) > 0x7f800000u ? quiet
+                                                                  : rounded);  // a NaN stays one
 }
 
 }  // namespace flagdit
