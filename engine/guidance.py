@@ -36,9 +36,8 @@ class GuidanceDifference:
 
     def __init__(self, n: int, b: int, p: int) -> None:
         self.values = np.zeros((n, b, p), np.float32)
-        self.guided = np.empty(
-            (n, b, p), np.float32
-        )  # velocity of the head: what `advance` reads as the output of one branch
+        # Velocity of the head: what `advance` reads as the output of one branch.
+        self.guided = np.empty((n, b, p), np.float32)
 
     def guide(self, conditional: FloatArray, unconditional: FloatArray | None, guidance: FloatArray) -> None:
         """Guide the head's velocity (A, B, P) by `guidance` (P,), with its new difference, or with the one it carries.
