@@ -250,7 +250,8 @@ def main(
     """Measure step efficiency."""
     check_writable(json_path, (".json",))
     check_writable(plot_path, (".png", ".svg"))
-    with engine(model, bundle, cast(Precision | None, precision)) as (spec, graph, computed):
+    wanted = "float32" if device == "cuda" else precision  # the others are graphs for a CPU
+    with engine(model, bundle, cast(Precision | None, wanted)) as (spec, graph, computed):
         session = CudaSession(graph) if device == "cuda" else OnnxSession(graph, threads, computed)
     sides = sides or [16, 32]
     results = [cell for side in sides for cell in cells(session, spec, side, rows, text, repeats)]
