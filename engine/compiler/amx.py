@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flagdit.engine.compiler.int8_weights import Int8Weight, int8_weight
-from flagdit.engine.compiler.precision import import_ir
+from flagdit.engine.compiler.precision import constant, import_ir
 from flagdit.engine.errors import BuildError
 
 if TYPE_CHECKING:
@@ -151,7 +151,8 @@ class _Amx:
             return
         widened = [_made_by(mask, "Expand") for mask in masks]
         biases = [mask if wide is None else wide.inputs[0] for mask, wide in zip(masks, widened, strict=True)]
-        scale = self.number(node.attributes["scale"].as_float())
+        factor = node.attributes["scale"].as_float()
+        scale = constant(self.graph, f"{DOMAIN}.{factor:g}", np.array([factor], np.float32))
         self.replace(flat.outputs[0], "TextAttention", (turned.inputs[0], scale, key, value, *biases))
 
     def modulate(self, node: ir.Node) -> None:
@@ -190,14 +191,3 @@ class _Amx:
         self.graph.insert_before(before, made)
         out: ir.Value = made.outputs[0]
         return out
-
-    def number(self, number: float) -> ir.Value:
-        """A constant (1)."""
-        name = f"{DOMAIN}.{number:g}"
-        if name not in self.graph.initializers:
-            tensor = self.ir.tensor(np.array([number], np.float32), name=name)
-            self.graph.initializers[name] = self.ir.Value(
-                name=name, shape=tensor.shape, type=self.ir.TensorType(tensor.dtype), const_value=tensor
-            )
-        value: ir.Value = self.graph.initializers[name]
-        return value

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from flagdit.engine.compiler.int8_weights import Int8Weight, int8_weight
-from flagdit.engine.compiler.precision import import_ir
+from flagdit.engine.compiler.precision import constant, import_ir
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -51,12 +51,12 @@ class _Int8:
     def __init__(self, graph: ir.Graph) -> None:
         self.ir, self.graph = import_ir(), graph
         self.quantised: dict[ir.Value, Quantised] = {}
-        self.zero = self.constant("int8.zero", np.array(ZERO, np.uint8))
-        self.one = self.constant("int8.one", np.array(1, np.float32))
-        self.levels = self.constant("int8.levels", np.array(LEVELS, np.float32))
-        self.unit = self.constant("int8.unit", np.array(1 / LEVELS, np.float32))
-        self.smallest = self.constant("int8.smallest", np.array(SMALLEST, np.float32))
-        self.last = self.constant("int8.last", np.array([-1], np.int64))
+        self.zero = constant(graph, "int8.zero", np.array(ZERO, np.uint8))
+        self.one = constant(graph, "int8.one", np.array(1, np.float32))
+        self.levels = constant(graph, "int8.levels", np.array(LEVELS, np.float32))
+        self.unit = constant(graph, "int8.unit", np.array(1 / LEVELS, np.float32))
+        self.smallest = constant(graph, "int8.smallest", np.array(SMALLEST, np.float32))
+        self.last = constant(graph, "int8.last", np.array([-1], np.int64))
 
     def convert(self) -> int:
         found = [(node, weight) for node in self.graph if (weight := int8_weight(node)) is not None]
@@ -97,11 +97,3 @@ class _Int8:
         self.graph.insert_before(before, made)
         out: ir.Value = made.outputs[0]
         return out
-
-    def constant(self, name: str, array: np.ndarray) -> ir.Value:
-        tensor = self.ir.tensor(array, name=name)
-        value: ir.Value = self.ir.Value(
-            name=name, shape=tensor.shape, type=self.ir.TensorType(tensor.dtype), const_value=tensor
-        )
-        self.graph.initializers[name] = value
-        return value

@@ -11,6 +11,8 @@ import re
 from types import ModuleType
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+
 from flagdit.engine.errors import BackendError
 
 if TYPE_CHECKING:
@@ -121,3 +123,13 @@ def import_ir() -> ModuleType:
             "(or 'flagdit[tensorrt]'; for int8 'flagdit[export]' has it, too)"
         ) from None
     return onnx_ir
+
+
+def constant(graph: ir.Graph, name: str, array: np.ndarray) -> ir.Value:
+    """An initializer of `graph`, made if there is none of that name."""
+    made = import_ir()
+    if name not in graph.initializers:
+        tensor = made.tensor(array, name=name)
+        kind = made.TensorType(tensor.dtype)
+        graph.initializers[name] = made.Value(name=name, shape=tensor.shape, type=kind, const_value=tensor)
+    return graph.initializers[name]
