@@ -253,6 +253,15 @@ def test_what_does_not_fit_is_refused() -> None:
         Operator("Project", ["x", "w", "s"], w, heads=5, epsilon=0.0)
     with pytest.raises(Exception, match="weights must be initializers"):
         Operator("Linear", ["x", "w", "s"], {"w": w["w"]})
+    none, ones = random((2, 1, 0, 8)), np.ones(1, np.float32)
+    with pytest.raises(Exception, match="there must be a key"):
+        Operator("TextAttention", ["q", "s", "k", "v", "b"])(
+            (4, 2, 8), q=random((4, 2, 1, 8)), s=ones, k=none, v=none, b=random((2, 0))
+        )
+    with pytest.raises(Exception, match="there must be one scale and a key head"):
+        Operator("Attention", ["q", "s", "k", "v"], halves="kv")(
+            (4, 1, 16), q=random((4, 1, 2, 8)), s=ones, k=bf16(random((4, 1, 0, 8))), v=bf16(random((4, 1, 0, 8)))
+        )
     q, k = random((4, 1, 2, 8)), bf16(random((4, 1, 2, 6)))
     with pytest.raises(Exception, match=r"keys and values must be \(tokens, R, G, d\)"):
         Operator("Attention", ["q", "s", "k", "v"], halves="kv")((4, 1, 16), q=q, s=np.ones(1, np.float32), k=k, v=k)

@@ -10,6 +10,7 @@ namespace {
 // All but keys, values and bias. Inputs 0 and 1 are the query and the scale.
 Attention describe(const Context& context, int64_t kv_heads) {
   const View<float> query = context.input(0), scale = context.input(1);
+  require(scale.count() == 1 && kv_heads > 0, "there must be one scale and a key head");
   require(query.rank() == 4, "the query must be (A, R, H, d)");
   Attention a{};
   a.query = query.data, a.scale = scale.data[0];
@@ -25,7 +26,8 @@ void attend(Context& context, Attention& a, size_t residual_at) {
   const std::vector<int64_t> shape{a.active, a.rows, a.heads * a.size};
   a.residual = residual(context, residual_at, shape);
   a.out = context.output(shape);
-  if (a.active == 0) return;
+  if (a.active * a.rows == 0) return;
+  require(a.head.count + a.tail.count > 0, "there must be a key");
   context.parallel(attention_tasks(a), [&](int64_t task) { run_attention(a, task); });
 }
 

@@ -151,7 +151,7 @@ Residual residual(const Context& context, size_t at, const std::vector<int64_t>&
   if (!context.has(at)) return {};
   const View<float> x = context.input(at), gate = context.input(at + 1);
   require(x.shape == shape, "the residual must have the output's shape");
-  const int64_t width = shape.back(), rows = gate.count() / width;
+  const int64_t width = shape.back(), rows = width > 0 ? gate.count() / width : 0;
   require(gate.count() == rows * width && (rows == 1 || rows == shape[1]),
           "the gate must be (R, N) or (N)");
   return {x.data, gate.data, rows};

@@ -5,8 +5,8 @@
 namespace flagdit::onnxruntime {
 namespace {
 
-std::atomic<const OrtApi*> bound{
-    nullptr};  // the runtime that registered the operators: there is one a process
+// Of the runtime that registered the operators: there is one a process.
+std::atomic<const OrtApi*> bound{nullptr};
 
 std::vector<int64_t> shape_of(const OrtValue* value) {
   OrtTensorTypeAndShapeInfo* info = nullptr;
@@ -106,11 +106,15 @@ RegisterCustomOps(OrtSessionOptions* options, const OrtApiBase* base) {
   bound = api;
   // One for the life of the process: sessions keep pointers to it, and say nowhere that they are
   // done.
-  static OrtCustomOpDomain* const domain = [api] {
-    OrtCustomOpDomain* made = nullptr;
-    check(api->CreateCustomOpDomain("flagdit", &made));
-    for (const OrtCustomOp* op : operators()) check(api->CustomOpDomain_Add(made, op));
-    return made;
-  }();
-  return api->AddCustomOpDomain(options, domain);
+  try {
+    static OrtCustomOpDomain* const domain = [api] {
+      OrtCustomOpDomain* made = nullptr;
+      check(api->CreateCustomOpDomain("flagdit", &made));
+      for (const OrtCustomOp* op : operators()) check(api->CustomOpDomain_Add(made, op));
+      return made;
+    }();
+    return api->AddCustomOpDomain(options, domain);
+  } catch (const std::exception& error) {
+    return failed("operators", error);
+  }
 }

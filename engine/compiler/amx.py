@@ -131,6 +131,8 @@ class _Amx:
         sigmoid = _made_by(silu.inputs[1], "Sigmoid")
         if gate not in self.weights or value not in self.weights or sigmoid is None:
             return
+        if sigmoid.inputs[0] is not gate.outputs[0] or gate.inputs[0] is not value.inputs[0]:
+            return
         parts = [part for matrix in (gate, node, value) for part in self.weights[matrix][:2]]
         self.replace(node.outputs[0], "FeedForward", (gate.inputs[0], *parts))
 
