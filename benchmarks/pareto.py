@@ -73,6 +73,9 @@ def main(
     size: Annotated[str | None, typer.Option(help="WxH; the model's own by default.")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Pictures at a time.")] = 4,
     threads: Annotated[int, typer.Option(min=1)] = 1,
+    keep: Annotated[
+        Path | None, typer.Option(help="Keep the exact pictures in this folder, for the next time.")
+    ] = None,
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the results here.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw PSNR over time here, as PNG or SVG.")] = None,
 ) -> None:
@@ -88,7 +91,7 @@ def main(
     rows: list[Row] = []
     count = 0
     texts = [scene.caption() for scene in scenes]
-    batches = measure(pipeline, settings(), texts, canvas, batch, extra=measures)
+    batches = measure(pipeline, settings(), texts, canvas, batch, extra=measures, keep=keep)
     for done in track(batches, "painting", total=-(-prompts // batch), transient=True):
         rows, count = done, min(count + batch, len(texts))
         if json_path is not None:  # after every batch: a long run that is stopped has not been for nothing

@@ -21,7 +21,8 @@ from rich.progress import track
 from rich.table import Table
 
 from flagdit.engine import DENSE, PRESETS, Pipeline, Preset
-from flagdit.engine.bench.measure import EXACT, psnr
+from flagdit.engine.bench.exact import EXACT
+from flagdit.engine.bench.measure import psnr
 from flagdit.engine.commands.common import check_writable, parse_size
 from flagdit.engine.cpu import Precision
 from flagdit.engine.layout import FloatArray

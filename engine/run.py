@@ -20,7 +20,7 @@ from flagdit.engine.report import Report, StepReport
 from flagdit.engine.request import Request
 from flagdit.engine.result import Preview, Result
 from flagdit.engine.sampler import StepTime, sample
-from flagdit.engine.session import Array, OnnxSession
+from flagdit.engine.session import Array, OnnxSession, as_dtype
 from flagdit.engine.text import TextEncoder
 
 
@@ -101,7 +101,8 @@ class Run:
         text, mask = self._stages.text.encode(prompts)
         encoded = time.perf_counter()
         times = np.array([evaluation.t for evaluation in self.plan.evaluations], np.float32)
-        outputs = self._stages.condition.run({"t": times, "text": text, "text_mask": mask})
+        made = self._stages.condition.run({"t": times, "text": text, "text_mask": mask})
+        outputs = {name: as_dtype(x, self._stages.denoise.dtype(name)) for name, x in made.items()}
         self._text_tokens = text.shape[1]
         self._seconds = {"text_encoder": encoded - start, "condition": time.perf_counter() - encoded}
         modulations = {name: outputs.pop(name) for name in ("modulation", "final_modulation")}

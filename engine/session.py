@@ -92,6 +92,14 @@ class OnnxSession:
         return dict(zip(names, self._session.run(names, dict(inputs)), strict=True))
 
 
+def as_dtype(x: npt.NDArray[np.float32], dtype: npt.DTypeLike) -> Array:
+    """fp32 values as an input holds them (OnnxSession.dtype): as they are, as fp16, or rounded to bfloat16's bits."""
+    if np.dtype(dtype) != np.uint16:
+        return x.astype(dtype, copy=False)
+    bits = np.ascontiguousarray(x).view(np.uint32)
+    return (bits + 0x7FFF + (bits >> 16 & 1) >> 16).astype(np.uint16)  # to the nearest, ties to even
+
+
 def empty(shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> Array:
     """An uninitialised array, aligned to 64 bytes for vector loads."""
     bytes_ = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize

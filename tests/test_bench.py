@@ -11,6 +11,7 @@ from PIL import Image
 
 from flagdit.engine import PRESETS, Pipeline, RasConfig, RequestError
 from flagdit.engine.bench import FAMILIES, Row, Setting, measure, settings
+from flagdit.engine.bench.exact import ExactPictures
 from flagdit.engine.bench.measure import psnr, ssim
 from flagdit.engine.bench.plot import front
 from flagdit.engine.presets import default_solver
@@ -64,6 +65,29 @@ def test_more_measures_are_averaged_over_pictures(pipeline: Pipeline) -> None:
     assert row.extra == {"count": pytest.approx((2 + 2 + 1) / 3), "first": pytest.approx((0 + 0 + 2) / 3)}
 
 
+def test_exact_pictures_are_kept(pipeline: Pipeline, tmp_path: Path) -> None:
+    """Each under what it was made of: another prompt, seed, size or guidance scale makes another."""
+    folder = tmp_path / "made" / "here"
+    made = ExactPictures(pipeline, None, 4.0, folder)([PROMPT] * 2, 5)
+    assert made.shape[0] == 2 and not np.array_equal(made[0], made[1])
+    files = sorted(folder.iterdir())
+    assert len(files) == 2
+    again = ExactPictures(pipeline, pipeline.spec.latent.size, 4.0, folder)
+    np.testing.assert_array_equal(again([PROMPT], 6)[0], made[1])
+    marked = np.zeros_like(made[0])
+    for file in files:
+        np.save(file, marked)
+    np.testing.assert_array_equal(again([PROMPT] * 2, 5), np.stack([marked] * 2))  # nothing is made again
+    files[0].write_bytes(files[0].read_bytes()[:200])
+    np.save(files[1], made[:, 0])
+    np.testing.assert_array_equal(again([PROMPT] * 2, 5), made)  # what is no picture is
+    for other in (([PROMPT], 7), (["a rocket"], 5)):
+        again(*other)
+    ExactPictures(pipeline, None, 3.0, folder)([PROMPT], 5)
+    ExactPictures(pipeline, (32, 64), 4.0, folder)([PROMPT], 5)
+    assert len(list(folder.iterdir())) == 6
+
+
 def row(time: float, quality: float) -> Row:
     return Row("", "dense", 1, "euler", time, time, time, 0, 1, quality, 0, 1, 0)
 
@@ -95,11 +119,12 @@ def test_presets_yield_to_what_is_said(pipeline: Pipeline) -> None:
 
 
 def test_command(flagdit, bundle_dir: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    outputs = ("--json", "bench.json", "--plot", "pareto.png")
+    outputs = ("--json", "bench.json", "--plot", "pareto.png", "--keep", "exact")
     code, out, err = flagdit("bench", bundle_dir, "--quick", "--first", 2, *outputs)
     assert code == 0, err
     assert "balanced" in out and "RAS as published" in out
     facts = json.loads((tmp_path / "bench.json").read_text())
+    assert len(list((tmp_path / "exact").iterdir())) == 2
     assert facts["prompts"] == 2 and facts["rows"][0]["name"] == "dense 30"
     assert {"device", "onnxruntime", "weights", "peak_memory_bytes"} <= facts.keys()
     with Image.open(tmp_path / "pareto.png") as picture:
@@ -112,6 +137,7 @@ def test_command(flagdit, bundle_dir: Path, tmp_path: Path) -> None:  # type: ig
         (("--prompts", "no.txt"), "no.txt: there is no such file"),
         (("--plot", "pareto.jpg"), "pareto.jpg: the name ends in '.jpg'; allowed are .png, .svg"),
         (("--size", "65x64"), "size 65x64 is not made of"),
+        (("--keep", "/dev/null/exact"), "/dev/null/exact: cannot keep pictures there"),
     ],
 )
 def test_refuses(flagdit, bundle_dir: Path, tmp_path: Path, options: tuple[str, str], message: str) -> None:  # type: ignore[no-untyped-def]

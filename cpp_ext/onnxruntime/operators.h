@@ -1,11 +1,12 @@
-// ONNX Runtime's C interface for operators, as far as the kernels need it: tensors on the CPU, one
-// output, work in parallel, and exceptions that become statuses.
+// ONNX Runtime's C interface for operators, as far as the kernels need it: tensors on the CPU, work
+// in parallel, and exceptions that become statuses.
 #pragma once
 
 #include <onnxruntime_c_api.h>
 
 #include <cstdint>
 #include <functional>
+#include <iterator>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -62,23 +63,24 @@ class Context {
     return {static_cast<const T*>(value.data), value.shape};
   }
   template <typename T = float>
-  T* output(const std::vector<int64_t>& shape) {
-    return static_cast<T*>(make(shape));
+  T* output(const std::vector<int64_t>& shape, size_t number = 0) {
+    return static_cast<T*>(make(number, shape));
   }
   void parallel(int64_t tasks, const std::function<void(int64_t)>& run) const;
 
  private:
   View<void> tensor(size_t input) const;
-  void* make(const std::vector<int64_t>& shape);
+  void* make(size_t output, const std::vector<int64_t>& shape);
 
   OrtKernelContext* context_;
 };
 
-// How many inputs there are, how many of them at least, and which are int8 and bf16 (by bit); the
-// others are f32.
+constexpr unsigned bits(size_t from, size_t to) { return (1u << to) - (1u << from); }
+
+// How many inputs there are, and by bit which are optional, int8 and bf16; the others are f32.
 struct Inputs {
-  size_t count, needed;
-  unsigned int8 = 0, bf16 = 0;
+  size_t count;
+  unsigned optional = 0, int8 = 0, bf16 = 0;
 
   constexpr ONNXTensorElementDataType type(size_t input) const {
     return int8 >> input & 1   ? ONNX_TENSOR_ELEMENT_DATA_TYPE_INT8
@@ -89,7 +91,8 @@ struct Inputs {
 
 OrtStatus* failed(const char* name, const std::exception& error);
 
-// Op has kName, kInputs, kOutput, a constructor from KernelInfo and `void compute(Context&) const`.
+// Op has kName, kInputs, an array kOutputs of types, a constructor from KernelInfo and `void
+// compute(Context&) const`.
 template <typename Op>
 struct Operator : OrtCustomOp {
   Operator() : OrtCustomOp{} {
@@ -99,11 +102,11 @@ struct Operator : OrtCustomOp {
     GetInputTypeCount = [](const OrtCustomOp*) { return Op::kInputs.count; };
     GetInputType = [](const OrtCustomOp*, size_t i) { return Op::kInputs.type(i); };
     GetInputCharacteristic = [](const OrtCustomOp*, size_t i) {
-      return i < Op::kInputs.needed ? INPUT_OUTPUT_REQUIRED : INPUT_OUTPUT_OPTIONAL;
+      return Op::kInputs.optional >> i & 1 ? INPUT_OUTPUT_OPTIONAL : INPUT_OUTPUT_REQUIRED;
     };
     GetInputMemoryType = [](const OrtCustomOp*, size_t) { return OrtMemTypeDefault; };
-    GetOutputTypeCount = [](const OrtCustomOp*) -> size_t { return 1; };
-    GetOutputType = [](const OrtCustomOp*, size_t) { return Op::kOutput; };
+    GetOutputTypeCount = [](const OrtCustomOp*) { return std::size(Op::kOutputs); };
+    GetOutputType = [](const OrtCustomOp*, size_t i) { return Op::kOutputs[i]; };
     GetOutputCharacteristic = [](const OrtCustomOp*, size_t) { return INPUT_OUTPUT_REQUIRED; };
     GetStartVersion = [](const OrtCustomOp*) { return 1; };
     GetEndVersion = [](const OrtCustomOp*) { return 1; };
@@ -135,11 +138,16 @@ struct Operator : OrtCustomOp {
 constexpr auto kFloat = ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
 constexpr auto kBf16 = ONNX_TENSOR_ELEMENT_DATA_TYPE_BFLOAT16;
 
-// Inputs `at` and `at` + 1, residual and gate, if they are there, of an output (A, R, N).
-Residual residual(const Context& context, size_t at, const std::vector<int64_t>& shape);
+// Vectors of an input (R, ..., N) or (N): one of those that each row has.
+struct Rows {
+  const float* data;
+  int64_t rows, stride;
+};
+Rows rows_of(const View<float>& x, int64_t which, int64_t rows, int64_t width);
 
 const OrtCustomOp& attention();
-const OrtCustomOp& text_attention();
-const std::vector<const OrtCustomOp*>& operators();
+const OrtCustomOp& feed_forward();
+const OrtCustomOp& linear();
+const OrtCustomOp& project();
 
 }  // namespace flagdit::onnxruntime

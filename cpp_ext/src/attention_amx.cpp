@@ -14,59 +14,102 @@ constexpr int64_t kKeys = 128;     // a block of keys: its scores stay in the L1
 constexpr float kAbsent = -1e30f;  // the score of a key that is there to fill a tile
 constexpr float kLog2e = 1.44269504f;
 
-constexpr int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
-
-// Keys and values of one head as the left operands of both products.
-struct Operands {
-  Operands(const Attention& a, const AttentionTask& t)
-      : keys(round_up(a.head.count + a.tail.count, 32)),
-        width(round_up(a.size, 32)),
-        key(scratch<uint16_t, struct KeyScratch>(keys * width)),
-        value(scratch<uint32_t, struct ValueScratch>(keys / 2 * width)),
-        bias(scratch<float, struct BiasScratch>(keys)) {
-    const int64_t present = a.head.count + a.tail.count;
-    for (int64_t slot = 0; slot < keys; slot += 32) {
-      for (int64_t i = slot + 32; i < std::min(slot + 64, present); ++i) fetch(a, t, i);
-      for (int64_t c = 0; c < width; c += 16) pack(a, t, slot, present, c);
-    }
-    const float* all = a.bias == nullptr ? nullptr : a.bias + t.row * present;
-    for (int64_t slot = 0; slot < keys; ++slot)
-      bias[slot] = slot >= present ? kAbsent : all == nullptr ? 0.0f : all[slot] * kLog2e;
+// Keys and values of all pairs of a row and a key head, as the left operands of both products.
+struct Packed : PackedLayout {
+  Packed(const Attention& a, const Attended& to, void* memory)
+      : PackedLayout(packed_layout(a, to)) {
+    key = static_cast<uint16_t*>(memory);
+    value = reinterpret_cast<uint32_t*>(key + pairs * keys * width);
+    bias = reinterpret_cast<float*>(value + pairs * keys / 2 * width);
   }
 
-  int64_t keys, width;  // padded
-  uint16_t* key;        // (keys, width)
-  uint32_t* value;      // (keys / 32, width, 16 pairs of keys)
-  float* bias;          // (keys), in units of log2
+  uint16_t* key;    // (pairs, keys, width)
+  uint32_t* value;  // (pairs, keys / 32, width, 16 pairs of keys)
+  float* bias;      // (rows, keys), in units of log2
+};
+
+// Those of the tokens, and behind them those of the text.
+Packed packed_tokens(const Attention& a) { return Packed(a, a.tokens, a.packed); }
+Packed packed_text(const Attention& a) {
+  return Packed(a, a.text, static_cast<char*>(a.packed) + packed_layout(a, a.tokens).bytes());
+}
+
+// Packs 32 keys from `slot` on, of all pairs: tokens lie rows and heads apart, too far for a
+// processor to fetch those of one pair ahead by itself.
+class Packer {
+ public:
+  Packer(const Attention& a, const Attended& to, const Packed& into, int64_t slot)
+      : to_(to), into_(into), slot_(slot), size_(a.size) {
+    auto* values = scratch<uint16_t, struct RowScratch>(kPackKeys * into.width);
+    for (int64_t pair = 0; pair < into.pairs; ++pair) {
+      const int64_t row = pair / a.kv_heads, kv_head = pair % a.kv_heads;
+      copy(row, kv_head, key_of, into.key + (pair * into.keys + slot) * into.width);
+      copy(row, kv_head, value_of, values);
+      for (int64_t c = 0; c < into.width; c += 16) turn(pair, c, values);
+    }
+    for (int64_t row = 0; row < into.rows; ++row) copy_bias(row);
+  }
 
  private:
-  // Tokens lie rows and heads apart, too far for a processor to fetch them ahead by itself.
-  static void fetch(const Attention& a, const AttentionTask& t, int64_t slot) {
-    const uint16_t* pair[] = {key_of(a, t, slot), value_of(a, t, slot)};
-    for (const uint16_t* line : pair)
-      for (int64_t c = 0; c < a.size; c += 32) _mm_prefetch(line + c, _MM_HINT_T0);
+  // (32, width), a whole cache line at a time: the next may take its place in the cache.
+  template <typename Of>
+  void copy(int64_t row, int64_t kv_head, const Of& of, uint16_t* to) const {
+    for (int64_t i = 0; i < kPackKeys; ++i, to += into_.width) {
+      const bool present = slot_ + i < to_.count();
+      const uint16_t* from = present ? of(to_, row, kv_head, slot_ + i) : nullptr;
+      for (int64_t c = 0; c < into_.width; c += 32) {
+        const __mmask32 mask = present ? first32(size_ - c) : 0;
+        _mm512_store_si512(to + c, _mm512_maskz_loadu_epi16(mask, mask != 0 ? from + c : nullptr));
+      }
+    }
   }
 
-  // Sixteen channels of 32 tokens.
-  void pack(const Attention& a, const AttentionTask& t, int64_t slot, int64_t present, int64_t c) {
+  // Sixteen channels of values (32, width).
+  void turn(int64_t pair, int64_t c, const uint16_t* values) const {
     __m512i pairs[16];
-    for (int64_t i = 0; i < 32; i += 2) {
-      __m512i values[2];
-      for (int64_t j = 0; j < 2; ++j) {
-        const int64_t at = slot + i + j;
-        const __mmask16 mask = at < present ? first(a.size - c) : __mmask16(0);
-        const uint16_t* k = mask != 0 ? key_of(a, t, at) + c : nullptr;
-        const uint16_t* v = mask != 0 ? value_of(a, t, at) + c : nullptr;
-        _mm256_store_si256(reinterpret_cast<__m256i*>(key + at * width + c),
-                           _mm256_maskz_loadu_epi16(mask, k));
-        values[j] = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, v));
-      }
-      pairs[i / 2] = _mm512_or_si512(values[0], _mm512_slli_epi32(values[1], 16));
+    for (int64_t i = 0; i < 16; ++i) {
+      const uint16_t* two = values + 2 * i * into_.width + c;
+      pairs[i] = _mm512_or_si512(channels(two), _mm512_slli_epi32(channels(two + into_.width), 16));
     }
     transpose(pairs);
-    uint32_t* to = value + slot / 2 * width + 16 * c;
+    uint32_t* to = into_.value + (pair * into_.keys + slot_) / 2 * into_.width + 16 * c;
     for (int64_t i = 0; i < 16; ++i) _mm512_store_si512(to + 16 * i, pairs[i]);
   }
+
+  // Sixteen of them, in the low halves of 32 bits.
+  static __m512i channels(const uint16_t* values) {
+    return _mm512_cvtepu16_epi32(_mm256_load_si256(reinterpret_cast<const __m256i*>(values)));
+  }
+
+  void copy_bias(int64_t row) {
+    const float* from = to_.bias == nullptr ? nullptr : to_.bias + row * to_.count();
+    float* to = into_.bias + row * into_.keys;
+    for (int64_t at = slot_; at < slot_ + kPackKeys; ++at)
+      to[at] = at >= to_.count() ? kAbsent
+               : from == nullptr ? 0.0f
+                                 : std::max(from[at] * kLog2e, kAbsent);
+  }
+
+  const Attended& to_;
+  const Packed& into_;
+  int64_t slot_, size_;
+};
+
+// Keys and values of one pair.
+struct Operands {
+  Operands(const Packed& p, const AttentionTask& t, int64_t kv_heads, float scale)
+      : keys(p.keys),
+        width(p.width),
+        key(p.key + (t.row * kv_heads + t.kv_head) * p.keys * p.width),
+        value(p.value + (t.row * kv_heads + t.kv_head) * p.keys / 2 * p.width),
+        bias(p.bias + t.row * p.keys),
+        factor(scale * kLog2e) {}
+
+  int64_t keys, width;    // padded
+  const uint16_t* key;    // (keys, width)
+  const uint32_t* value;  // (keys / 32, width, 16 pairs of keys)
+  const float* bias;      // (keys), in units of log2
+  float factor;           // of scores, to those units
 };
 
 // What a block of 32 queries of one head accumulates.
@@ -85,10 +128,9 @@ struct Block {
   int64_t halves = 2;  // of the block that there are queries for; the other's numbers mean nothing
 };
 
-// Query rows, scaled for a softmax to the base 2, as the right operand.
+// Query rows as the right operand.
 void load_queries(const Attention& a, const AttentionTask& t, int64_t begin, int64_t head,
                   int64_t width, Block& block) {
-  const __m512 scale = _mm512_set1_ps(a.scale * kLog2e);
   for (int64_t half = 0; half < 2; ++half) {
     for (int64_t c = 0; c < width; c += 32) {
       __m512i pairs[16];  // of channels
@@ -98,8 +140,8 @@ void load_queries(const Attention& a, const AttentionTask& t, int64_t begin, int
         const float* q = there ? a.query + query_at(a, t, query, head) + c : nullptr;
         const __mmask16 low = there ? first(a.size - c) : __mmask16(0);
         const __mmask16 high = there ? first(a.size - c - 16) : __mmask16(0);
-        const __m512 x = _mm512_mul_ps(_mm512_maskz_loadu_ps(low, q), scale);
-        const __m512 y = _mm512_mul_ps(_mm512_maskz_loadu_ps(high, high != 0 ? q + 16 : q), scale);
+        const __m512 x = _mm512_maskz_loadu_ps(low, q);
+        const __m512 y = _mm512_maskz_loadu_ps(high, high != 0 ? q + 16 : q);
         pairs[i] = reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(y, x));
       }
       transpose(pairs);
@@ -124,29 +166,35 @@ void multiply_scores(const Operands& of, const Block& block, int64_t key, float*
   store_sums(score, kQueries * sizeof(float));
 }
 
-// The larger of the old maxima and those of `keys` scores, to which it adds their bias.
-void find_largest(const float* bias, int64_t keys, Block& block, __m512 (&largest)[2]) {
+// The larger of the old maxima and those of `keys` scores from `first_key` on.
+void find_largest(const Operands& of, int64_t first_key, int64_t keys, const Block& block,
+                  __m512 (&largest)[2]) {
+  const __m512 factor = _mm512_set1_ps(of.factor);
+  const float* bias = of.bias + first_key;
   for (int64_t half = 0; half < block.halves; ++half) {
     __m512 most = block.largest[half];
     for (int64_t key = 0; key < keys; ++key) {
-      float* score = block.score + key * kQueries + 16 * half;
-      const __m512 s = _mm512_add_ps(_mm512_load_ps(score), _mm512_set1_ps(bias[key]));
-      _mm512_store_ps(score, s);
-      most = _mm512_max_ps(most, s);
+      const __m512 score = _mm512_load_ps(block.score + key * kQueries + 16 * half);
+      most = _mm512_max_ps(most, _mm512_fmadd_ps(score, factor, _mm512_set1_ps(bias[key])));
     }
     largest[half] = most;
   }
 }
 
-// Makes weights of scores: pairs of keys as bf16. Adds them up.
-void exponentiate(int64_t keys, Block& block) {
+// Makes weights of those scores: pairs of keys as bf16. Adds them up.
+void exponentiate(const Operands& of, int64_t first_key, int64_t keys, Block& block) {
+  const __m512 factor = _mm512_set1_ps(of.factor);
+  const float* bias = of.bias + first_key;
   for (int64_t half = 0; half < block.halves; ++half) {
     const __m512 largest = block.largest[half];
+    const auto weight = [&](int64_t key) {
+      const __m512 score = _mm512_load_ps(block.score + key * kQueries + 16 * half);
+      const __m512 less = _mm512_sub_ps(largest, _mm512_set1_ps(bias[key]));
+      return exp2(_mm512_fmsub_ps(score, factor, less));
+    };
     __m512 sum = block.sum[half];
     for (int64_t key = 0; key < keys; key += 2) {
-      const float* score = block.score + key * kQueries + 16 * half;
-      const __m512 a = exp2(_mm512_sub_ps(_mm512_load_ps(score), largest));
-      const __m512 b = exp2(_mm512_sub_ps(_mm512_load_ps(score + kQueries), largest));
+      const __m512 a = weight(key), b = weight(key + 1);
       sum = _mm512_add_ps(sum, _mm512_add_ps(a, b));
       _mm512_store_si512(block.weight + (half * kKeys + key) / 2 * 16, bf16_pairs(a, b));
     }
@@ -190,9 +238,10 @@ void multiply_values(const Operands& of, int64_t key, int64_t keys, Block& block
   }
 }
 
-// Means of the values: (channel, query) -> (query, channel).
+// Means of the values: (channel, query) -> (query, channel). With a gate (H * d), adds gate *
+// means.
 void store(const Attention& a, const AttentionTask& t, int64_t begin, int64_t head,
-           const Block& block) {
+           const float* gate, const Block& block) {
   for (int64_t half = 0; half < block.halves; ++half) {
     const __m512 share = _mm512_div_ps(_mm512_set1_ps(1.0f), block.sum[half]);
     for (int64_t c = 0; c < a.size; c += 16) {
@@ -206,9 +255,9 @@ void store(const Attention& a, const AttentionTask& t, int64_t begin, int64_t he
       for (int64_t i = 0; i < std::min<int64_t>(16, t.end - begin - 16 * half); ++i) {
         const int64_t at = query_at(a, t, begin + 16 * half + i, head);
         __m512 out = _mm512_castsi512_ps(means[i]);
-        if (a.residual.x != nullptr) {
-          const __m512 gate = _mm512_maskz_loadu_ps(mask, a.residual.gate + gate_at(a, at) + c);
-          out = _mm512_fmadd_ps(gate, out, _mm512_maskz_loadu_ps(mask, a.residual.x + at + c));
+        if (gate != nullptr) {
+          const __m512 by = _mm512_maskz_loadu_ps(mask, gate + head * a.size + c);
+          out = _mm512_fmadd_ps(by, out, _mm512_maskz_loadu_ps(mask, a.out + at + c));
         }
         _mm512_mask_storeu_ps(a.out + at + c, mask, out);
       }
@@ -226,29 +275,41 @@ void attend(const Operands& of, Block& block) {
     for (int64_t at = 0; at < keys; at += 32)
       multiply_scores(of, block, key + at, block.score + at * kQueries);
     __m512 largest[2];
-    find_largest(of.bias + key, keys, block, largest);
+    find_largest(of, key, keys, block, largest);
     if (key == 0)
       std::copy(largest, largest + block.halves, block.largest);
     else
       rescale(of.width, largest, block);
-    exponentiate(keys, block);
+    exponentiate(of, key, keys, block);
     multiply_values(of, key, keys, block);
   }
 }
 
 }  // namespace
 
+void pack_amx(const Attention& a, int64_t task) {
+  const Packed tokens = packed_tokens(a);
+  if (task < tokens.blocks())
+    Packer(a, a.tokens, tokens, task * kPackKeys);
+  else
+    Packer(a, a.text, packed_text(a), (task - tokens.blocks()) * kPackKeys);
+}
+
 void attend_amx(const Attention& a, const AttentionTask& t) {
   const Tiles tiles;
-  const Operands of(a, t);
-  Block block(of.width);
+  const Operands tokens(packed_tokens(a), t, a.kv_heads, a.tokens.scale);
+  const Operands text(packed_text(a), t, a.kv_heads, a.text.scale);
+  Block block(tokens.width);
   const int64_t group = a.heads / a.kv_heads;
   for (int64_t head = t.kv_head * group; head < (t.kv_head + 1) * group; ++head) {
     for (int64_t begin = t.begin; begin < t.end; begin += kQueries) {
       block.halves = t.end - begin > 16 ? 2 : 1;
-      load_queries(a, t, begin, head, of.width, block);
-      attend(of, block);
-      store(a, t, begin, head, block);
+      load_queries(a, t, begin, head, tokens.width, block);
+      attend(tokens, block);
+      store(a, t, begin, head, nullptr, block);
+      if (text.keys == 0) continue;
+      attend(text, block);
+      store(a, t, begin, head, a.text_gate, block);
     }
   }
 }

@@ -8,7 +8,8 @@
 
 namespace flagdit {
 
-constexpr int64_t kQueries = 32;  // queries that are worked on at once
+constexpr int64_t kQueries = 32;   // queries that are worked on at once
+constexpr int64_t kPackKeys = 32;  // keys of one task of packing
 
 // A task: some queries of all heads that share one key head, in one row.
 struct AttentionTask {
@@ -16,10 +17,10 @@ struct AttentionTask {
   int64_t begin, end;  // queries
 };
 
-// A task prepares all keys of its key head first; so many blocks of queries are worth that.
+// Enough tasks for the threads there may be, of whole blocks of queries.
 inline int64_t attention_splits(const Attention& a) {
   const int64_t blocks = (a.active + kQueries - 1) / kQueries;
-  return std::clamp<int64_t>(32 / (a.rows * a.kv_heads), 1, std::max<int64_t>(blocks / 8, 1));
+  return std::clamp<int64_t>(32 / (a.rows * a.kv_heads), 1, std::max<int64_t>(blocks, 1));
 }
 
 inline AttentionTask attention_task(const Attention& a, int64_t task) {
@@ -29,33 +30,40 @@ inline AttentionTask attention_task(const Attention& a, int64_t task) {
           std::min(blocks * (split + 1) / splits * kQueries, a.active)};
 }
 
-// Key or value `slot` of the head and the tail together: (d,).
-inline const uint16_t* key_of(const Attention& a, const AttentionTask& t, int64_t slot) {
-  const bool head = slot < a.head.count;
-  const int64_t at = head ? slot : slot - a.head.count;
-  return (head ? a.head.keys : a.tail.keys) +
-         ((at * a.rows + t.row) * a.kv_heads + t.kv_head) * a.size;
+// Key `slot` of the head and the tail together, of one row and key head: (d,).
+inline const uint16_t* key_of(const Attended& to, int64_t row, int64_t kv_head, int64_t slot) {
+  const bool head = slot < to.head.count;
+  const KeyValues& piece = head ? to.head : to.tail;
+  const int64_t at = head ? slot : slot - to.head.count;
+  return piece.keys + at * piece.token + row * piece.row + kv_head * piece.head;
 }
 
-inline const uint16_t* value_of(const Attention& a, const AttentionTask& t, int64_t slot) {
-  const bool head = slot < a.head.count;
-  const int64_t at = head ? slot : slot - a.head.count;
-  return (head ? a.head.values : a.tail.values) +
-         ((at * a.rows + t.row) * a.kv_heads + t.kv_head) * a.size;
+inline const uint16_t* value_of(const Attended& to, int64_t row, int64_t kv_head, int64_t slot) {
+  const bool head = slot < to.head.count;
+  const KeyValues& piece = head ? to.head : to.tail;
+  const int64_t at = head ? slot : slot - to.head.count;
+  return piece.values + at * piece.token + row * piece.row + kv_head * piece.head;
 }
 
-// Of the query and of the output: (d,).
 inline int64_t query_at(const Attention& a, const AttentionTask& t, int64_t query, int64_t head) {
   return ((query * a.rows + t.row) * a.heads + head) * a.size;
 }
 
-// Of the gates of what is at `at` in the output.
-inline int64_t gate_at(const Attention& a, int64_t at) {
-  const int64_t width = a.heads * a.size;
-  return at / width % a.residual.rows * width + at % width;
+// Sizes of what pack_amx makes of keys and values, filled up to whole tiles.
+struct PackedLayout {
+  int64_t rows, pairs, keys, width;  // R, R * G, M and d rounded up
+
+  int64_t blocks() const { return keys / kPackKeys; }
+  int64_t bytes() const { return pairs * keys * width * 4 + rows * keys * 4; }
+};
+
+inline PackedLayout packed_layout(const Attention& a, const Attended& to) {
+  const auto whole = [](int64_t n) { return (n + 31) / 32 * 32; };
+  return {a.rows, a.rows * a.kv_heads, whole(to.count()), whole(a.size)};
 }
 
-void attend_cpu(const Attention& a, const AttentionTask& t);
+void pack_amx(const Attention& a, int64_t task);
 void attend_amx(const Attention& a, const AttentionTask& t);
+void attend_cpu(const Attention& a, const AttentionTask& t);
 
 }  // namespace flagdit

@@ -34,8 +34,4 @@ void run_feed_forward(const FeedForward& f, int64_t task) {
   (has_amx() ? feed_forward_amx : feed_forward_cpu)(f, tokens_of(f.tokens, task));
 }
 
-void run_modulation(const Modulation& m, int64_t task) {
-  (has_amx() ? modulate_amx : modulate_cpu)(m, tokens_of(m.tokens, task));
-}
-
 }  // namespace flagdit

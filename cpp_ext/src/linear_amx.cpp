@@ -1,5 +1,7 @@
 // Products with int8 weights in tiles of int8, with int32 sums. What comes before and after works
 // on a token's vector while it is in the L1 or L2 cache.
+#include <cmath>
+
 #include "amx_tiles.h"
 #include "linear_kernel.h"
 
@@ -60,10 +62,10 @@ __m512 widen(const int32_t* sums, float unit, const float* scales) {
   return _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_load_si512(sums)), scale);
 }
 
+// x / (1 + 2^(-x log2 e)) to 1e-4, which is far finer than the levels that it is cut into next.
 __m512 silu(__m512 x) {
-  const __m512 e =
-      exp2(_mm512_min_ps(_mm512_mul_ps(x, _mm512_set1_ps(-kLog2e)), _mm512_set1_ps(126.0f)));
-  return _mm512_div_ps(x, _mm512_add_ps(_mm512_set1_ps(1.0f), e));
+  const __m512 e = exp2(_mm512_mul_ps(x, _mm512_set1_ps(-kLog2e)));
+  return _mm512_mul_ps(x, _mm512_rcp14_ps(_mm512_add_ps(_mm512_set1_ps(1.0f), e)));
 }
 
 // y (count, outputs) of the first `count` tokens, the first of which is token `begin` of the
@@ -71,19 +73,21 @@ __m512 silu(__m512 x) {
 void multiply_all(const Levels& x, const Int8Matrix& w, Tokens at, const Residual& residual,
                   float* y) {
   alignas(64) int32_t sums[kRows * kColumns];
+  const float* gates[kBlock];
+  for (int64_t i = 0; i < at.count && residual.x != nullptr; ++i)
+    gates[i] = residual.gate + (at.begin + i) % residual.rows * residual.stride;
   const int64_t outputs = w.outputs();
   for (int64_t n = 0; n < outputs; n += kColumns) {
     for (int64_t block = 0; block < at.count; block += kRows) {
       multiply(x, block, w, n, sums);
       for (int64_t i = block; i < std::min(block + kRows, at.count); ++i) {
-        const int64_t token = at.begin + i;
         for (int64_t j = n; j < n + kColumns; j += 16) {
           const __mmask16 mask = first(outputs - j);
           __m512 out = widen(sums + (i - block) * kColumns + j - n, x.unit[i], w.scales() + j);
           if (residual.x != nullptr) {
-            const float* gate = residual.gate + token % residual.rows * outputs + j;
-            out = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(mask, gate), out,
-                                  _mm512_maskz_loadu_ps(mask, residual.x + token * outputs + j));
+            const float* to = residual.x + (at.begin + i) * outputs + j;
+            out = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(mask, gates[i] + j), out,
+                                  _mm512_maskz_loadu_ps(mask, to));
           }
           _mm512_mask_storeu_ps(y + i * outputs + j, mask, out);
         }
@@ -113,30 +117,56 @@ void gate(const Levels& x, const Int8Matrix& w1, const Int8Matrix& w3, int64_t c
   }
 }
 
+void modulate(const Modulation& m, int64_t token, const float* x, int64_t width, float* y) {
+  const int64_t row = token % m.rows * m.stride;
+  __m512 squares = _mm512_setzero_ps();
+  for (int64_t n = 0; n < width; n += 16) {
+    const __m512 v = _mm512_maskz_loadu_ps(first(width - n), x + n);
+    squares = _mm512_fmadd_ps(v, v, squares);
+  }
+  const float square = _mm512_reduce_add_ps(squares) / static_cast<float>(width);
+  const __m512 factor = _mm512_set1_ps(1.0f / std::sqrt(square + m.epsilon));
+  for (int64_t n = 0; n < width; n += 16) {
+    const __mmask16 mask = first(width - n);
+    const __m512 v = _mm512_mul_ps(_mm512_maskz_loadu_ps(mask, x + n), factor);
+    const __m512 weight = _mm512_maskz_loadu_ps(mask, m.weight + n);
+    const __m512 scale = _mm512_maskz_loadu_ps(mask, m.scale + row + n);
+    const __m512 shift = _mm512_maskz_loadu_ps(mask, m.shift + row + n);
+    _mm512_mask_storeu_ps(y + n, mask,
+                          _mm512_fmadd_ps(v, _mm512_fmadd_ps(weight, scale, weight), shift));
+  }
+}
+
+// Vectors `stride` values apart as what W is multiplied with.
 template <typename Kind>
-Levels quantised(const float* x, int64_t stride, int64_t count, const Int8Matrix& w) {
+Levels quantised(const float* x, int64_t stride, int64_t count, const Int8Matrix& w,
+                 const Modulation& m = {}, int64_t begin = 0) {
   const int64_t whole = (count + kRows - 1) / kRows * kRows;
   Levels levels{w.padded_inputs(), scratch<int8_t, Kind>(whole * w.padded_inputs()),
                 scratch<float, Kind>(whole)};
-  for (int64_t i = 0; i < count; ++i) levels.quantise(i, x + i * stride, w.inputs());
+  float* modulated = scratch<float, struct ModulatedScratch>(w.padded_inputs());
+  for (int64_t i = 0; i < count; ++i) {
+    const float* vector = x + i * stride;
+    if (m.weight != nullptr) modulate(m, begin + i, vector, w.inputs(), modulated);
+    levels.quantise(i, m.weight != nullptr ? modulated : vector, w.inputs());
+  }
   for (int64_t i = count; i < whole; ++i) levels.clear(i);
   return levels;
 }
 
 void normalise(const LayerNorm& norm, int64_t outputs, float* y) {
-  const __m512 count = _mm512_set1_ps(static_cast<float>(outputs));
+  const float count = static_cast<float>(outputs);
   __m512 sum = _mm512_setzero_ps(), squares = _mm512_setzero_ps();
   for (int64_t n = 0; n < outputs; n += 16)
     sum = _mm512_add_ps(sum, _mm512_maskz_loadu_ps(first(outputs - n), y + n));
-  const __m512 mean = _mm512_div_ps(_mm512_set1_ps(_mm512_reduce_add_ps(sum)), count);
+  const __m512 mean = _mm512_set1_ps(_mm512_reduce_add_ps(sum) / count);
   for (int64_t n = 0; n < outputs; n += 16) {
     const __mmask16 mask = first(outputs - n);
     const __m512 x = _mm512_maskz_sub_ps(mask, _mm512_maskz_loadu_ps(mask, y + n), mean);
     squares = _mm512_fmadd_ps(x, x, squares);
   }
-  const __m512 variance = _mm512_div_ps(_mm512_set1_ps(_mm512_reduce_add_ps(squares)), count);
-  const __m512 deviation = _mm512_sqrt_ps(_mm512_add_ps(variance, _mm512_set1_ps(norm.epsilon)));
-  const __m512 factor = _mm512_div_ps(_mm512_set1_ps(1.0f), deviation);
+  const float variance = _mm512_reduce_add_ps(squares) / count;
+  const __m512 factor = _mm512_set1_ps(1.0f / std::sqrt(variance + norm.epsilon));
   for (int64_t n = 0; n < outputs; n += 16) {
     const __mmask16 mask = first(outputs - n);
     const __m512 x = _mm512_sub_ps(_mm512_maskz_loadu_ps(mask, y + n), mean);
@@ -169,60 +199,40 @@ void narrow(const float* wide, int64_t count, uint16_t* half) {
   }
 }
 
+void finish(const Product& p, int64_t token, float* y) {
+  const int64_t outputs = p.weights->outputs(), pairs = p.rotary.size / 2;
+  if (p.norm.weight != nullptr) normalise(p.norm, outputs, y);
+  if (p.rotary.cos != nullptr)
+    rotate(p.rotary.cos + token * pairs, p.rotary.sin + token * pairs, p.rotary.size, outputs, y);
+  if (p.y == nullptr) narrow(y, outputs, p.half + token * outputs);
+}
+
 }  // namespace
 
 void multiply_amx(const Linear& l, Tokens at) {
   const Tiles tiles;
-  const Int8Matrix& w = *l.weights;
-  const Levels x =
-      quantised<struct InputScratch>(l.x + at.begin * w.inputs(), w.inputs(), at.count, w);
-  const int64_t outputs = w.outputs(), pairs = l.rotary.size / 2;
-  float* first_y = l.y == nullptr ? scratch<float, struct WideScratch>(kBlock * outputs)
-                                  : l.y + at.begin * outputs;
-  multiply_all(x, w, at, l.residual, first_y);
-  for (int64_t i = 0; i < at.count; ++i) {
-    const int64_t token = at.begin + i;
-    float* y = first_y + i * outputs;
-    if (l.norm.weight != nullptr) normalise(l.norm, outputs, y);
-    if (l.rotary.cos != nullptr)
-      rotate(l.rotary.cos + token * pairs, l.rotary.sin + token * pairs, l.rotary.size, outputs, y);
-    if (l.y == nullptr) narrow(y, outputs, l.half + token * outputs);
+  const Int8Matrix& w = *l.products[0].weights;
+  const Levels x = quantised<struct InputScratch>(l.x + at.begin * w.inputs(), w.inputs(), at.count,
+                                                  w, l.modulation, at.begin);
+  for (const Product& p : l.products) {
+    if (p.weights == nullptr) continue;
+    const int64_t outputs = p.weights->outputs();
+    float* y = p.y == nullptr ? scratch<float, struct WideScratch>(kBlock * outputs)
+                              : p.y + at.begin * outputs;
+    multiply_all(x, *p.weights, at, p.residual, y);
+    for (int64_t i = 0; i < at.count; ++i) finish(p, at.begin + i, y + i * outputs);
   }
 }
 
 void feed_forward_amx(const FeedForward& f, Tokens at) {
   const Tiles tiles;
   const int64_t inputs = f.w1->inputs(), width = f.w1->padded_outputs();
-  const Levels x = quantised<struct InputScratch>(f.x + at.begin * inputs, inputs, at.count, *f.w1);
+  const Levels x = quantised<struct InputScratch>(f.x + at.begin * inputs, inputs, at.count, *f.w1,
+                                                  f.modulation, at.begin);
   float* hidden = scratch<float, struct HiddenScratch>(kBlock * width);
   gate(x, *f.w1, *f.w3, at.count, hidden);
   const Levels h = quantised<struct GatedScratch>(hidden, width, at.count, *f.w2);
   multiply_all(h, *f.w2, at, f.residual, f.y + at.begin * f.w2->outputs());
-}
-
-void modulate_amx(const Modulation& m, Tokens at) {
-  const __m512 width = _mm512_set1_ps(static_cast<float>(m.width));
-  for (int64_t token = at.begin; token < at.begin + at.count; ++token) {
-    const float* x = m.x + token * m.width;
-    const float* scale = m.scale + token % m.rows * m.width;
-    const float* shift = m.shift + token % m.rows * m.width;
-    __m512 squares = _mm512_setzero_ps();
-    for (int64_t n = 0; n < m.width; n += 16) {
-      const __m512 v = _mm512_maskz_loadu_ps(first(m.width - n), x + n);
-      squares = _mm512_fmadd_ps(v, v, squares);
-    }
-    const __m512 square = _mm512_div_ps(_mm512_set1_ps(_mm512_reduce_add_ps(squares)), width);
-    const __m512 rms = _mm512_sqrt_ps(_mm512_add_ps(square, _mm512_set1_ps(m.epsilon)));
-    const __m512 factor = _mm512_div_ps(_mm512_set1_ps(1.0f), rms);
-    for (int64_t n = 0; n < m.width; n += 16) {
-      const __mmask16 mask = first(m.width - n);
-      const __m512 v = _mm512_mul_ps(_mm512_maskz_loadu_ps(mask, x + n), factor);
-      const __m512 weight = _mm512_maskz_loadu_ps(mask, m.weight + n);
-      const __m512 more = _mm512_fmadd_ps(weight, _mm512_maskz_loadu_ps(mask, scale + n), weight);
-      const __m512 out = _mm512_fmadd_ps(v, more, _mm512_maskz_loadu_ps(mask, shift + n));
-      _mm512_mask_storeu_ps(m.y + token * m.width + n, mask, out);
-    }
-  }
 }
 
 }  // namespace flagdit

@@ -7,18 +7,31 @@
 namespace flagdit {
 namespace {
 
+// A token's vector with its modulation.
+std::vector<float> modulated(const Modulation& m, const float* x, int64_t token, int64_t width) {
+  std::vector<float> y(x + token * width, x + (token + 1) * width);
+  if (m.weight == nullptr) return y;
+  const int64_t row = token % m.rows * m.stride;
+  float square = 0.0f;
+  for (const float v : y) square += v * v / static_cast<float>(width);
+  const float factor = 1.0f / std::sqrt(square + m.epsilon);
+  for (int64_t n = 0; n < width; ++n)
+    y[n] = y[n] * factor * m.weight[n] * (1.0f + m.scale[row + n]) + m.shift[row + n];
+  return y;
+}
+
 // A vector of levels, and what a level is worth.
 struct Quantised {
   std::vector<int8_t> levels;
   float unit;
 };
 
-Quantised quantise(const float* x, int64_t count) {
+Quantised quantise(const std::vector<float>& x) {
   float largest = kSmallest;
-  for (int64_t k = 0; k < count; ++k) largest = std::max(largest, std::abs(x[k]));
-  Quantised q{std::vector<int8_t>(count), largest / kLevels};
+  for (const float v : x) largest = std::max(largest, std::abs(v));
+  Quantised q{std::vector<int8_t>(x.size()), largest / kLevels};
   const float factor = kLevels / largest;
-  for (int64_t k = 0; k < count; ++k)
+  for (size_t k = 0; k < x.size(); ++k)
     q.levels[k] = static_cast<int8_t>(std::nearbyint(x[k] * factor));
   return q;
 }
@@ -31,7 +44,7 @@ float product(const Quantised& x, const Int8Matrix& w, int64_t output) {
 
 void add_residual(const Residual& r, int64_t token, int64_t outputs, float* y) {
   if (r.x == nullptr) return;
-  const float* gate = r.gate + token % r.rows * outputs;
+  const float* gate = r.gate + token % r.rows * r.stride;
   for (int64_t n = 0; n < outputs; ++n) y[n] = r.x[token * outputs + n] + gate[n] * y[n];
 }
 
@@ -56,47 +69,41 @@ void rotate(const Rotary& r, int64_t token, int64_t outputs, float* y) {
   }
 }
 
+void multiply(const Quantised& x, const Product& p, int64_t token) {
+  const Int8Matrix& w = *p.weights;
+  const int64_t outputs = w.outputs();
+  std::vector<float> wide(p.y == nullptr ? outputs : 0);
+  float* y = p.y == nullptr ? wide.data() : p.y + token * outputs;
+  for (int64_t n = 0; n < outputs; ++n) y[n] = product(x, w, n);
+  add_residual(p.residual, token, outputs, y);
+  normalise(p.norm, outputs, y);
+  rotate(p.rotary, token, outputs, y);
+  if (p.y == nullptr) std::transform(y, y + outputs, p.half + token * outputs, to_bf16);
+}
+
 }  // namespace
 
 void multiply_cpu(const Linear& l, Tokens at) {
-  const Int8Matrix& w = *l.weights;
-  std::vector<float> wide(l.y == nullptr ? w.outputs() : 0);
+  const int64_t inputs = l.products[0].weights->inputs();
   for (int64_t token = at.begin; token < at.begin + at.count; ++token) {
-    const Quantised x = quantise(l.x + token * w.inputs(), w.inputs());
-    float* y = l.y == nullptr ? wide.data() : l.y + token * w.outputs();
-    for (int64_t n = 0; n < w.outputs(); ++n) y[n] = product(x, w, n);
-    add_residual(l.residual, token, w.outputs(), y);
-    normalise(l.norm, w.outputs(), y);
-    rotate(l.rotary, token, w.outputs(), y);
-    if (l.y == nullptr) std::transform(y, y + w.outputs(), l.half + token * w.outputs(), to_bf16);
+    const Quantised x = quantise(modulated(l.modulation, l.x, token, inputs));
+    for (const Product& p : l.products)
+      if (p.weights != nullptr) multiply(x, p, token);
   }
 }
 
 void feed_forward_cpu(const FeedForward& f, Tokens at) {
   std::vector<float> hidden(f.w1->outputs());
   for (int64_t token = at.begin; token < at.begin + at.count; ++token) {
-    const Quantised x = quantise(f.x + token * f.w1->inputs(), f.w1->inputs());
+    const Quantised x = quantise(modulated(f.modulation, f.x, token, f.w1->inputs()));
     for (int64_t n = 0; n < f.w1->outputs(); ++n) {
       const float gate = product(x, *f.w1, n);
       hidden[n] = gate / (1.0f + std::exp(-gate)) * product(x, *f.w3, n);
     }
-    const Quantised h = quantise(hidden.data(), f.w2->inputs());
+    const Quantised h = quantise(hidden);
     float* y = f.y + token * f.w2->outputs();
     for (int64_t n = 0; n < f.w2->outputs(); ++n) y[n] = product(h, *f.w2, n);
     add_residual(f.residual, token, f.w2->outputs(), y);
-  }
-}
-
-void modulate_cpu(const Modulation& m, Tokens at) {
-  for (int64_t token = at.begin; token < at.begin + at.count; ++token) {
-    const float* x = m.x + token * m.width;
-    const float* scale = m.scale + token % m.rows * m.width;
-    const float* shift = m.shift + token % m.rows * m.width;
-    float square = 0.0f;
-    for (int64_t n = 0; n < m.width; ++n) square += x[n] * x[n] / static_cast<float>(m.width);
-    const float factor = 1.0f / std::sqrt(square + m.epsilon);
-    for (int64_t n = 0; n < m.width; ++n)
-      m.y[token * m.width + n] = x[n] * factor * m.weight[n] * (1.0f + scale[n]) + shift[n];
   }
 }
 

@@ -24,7 +24,5 @@ void multiply_cpu(const Linear& l, Tokens at);
 void multiply_amx(const Linear& l, Tokens at);
 void feed_forward_cpu(const FeedForward& f, Tokens at);
 void feed_forward_amx(const FeedForward& f, Tokens at);
-void modulate_cpu(const Modulation& m, Tokens at);
-void modulate_amx(const Modulation& m, Tokens at);
 
 }  // namespace flagdit

@@ -9,9 +9,9 @@ namespace flagdit {
 
 bool has_amx() { return false; }
 
+void pack_amx(const Attention&, int64_t) { std::abort(); }
 void attend_amx(const Attention&, const AttentionTask&) { std::abort(); }
 void multiply_amx(const Linear&, Tokens) { std::abort(); }
 void feed_forward_amx(const FeedForward&, Tokens) { std::abort(); }
-void modulate_amx(const Modulation&, Tokens) { std::abort(); }
 
 }  // namespace flagdit

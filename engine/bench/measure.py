@@ -9,18 +9,16 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from flagdit.engine.bench.exact import ExactPictures
 from flagdit.engine.bench.settings import STEPS, Setting
 from flagdit.engine.layout import FloatArray
 from flagdit.engine.pipeline import Pipeline
-from flagdit.engine.ras import DENSE
 from flagdit.engine.result import Result
-
-EXACT = 100
-"""Dense steps of second order, in fp32, of the picture that all are compared with."""
 
 Extra = Callable[[FloatArray, FloatArray, int], dict[str, npt.NDArray[np.float64]]]
 """More measures, of pictures and of the exact ones (B, C, H, W), and of the number of the first: of each, by name."""
@@ -89,18 +87,18 @@ def measure(
     batch: int = 4,
     guidance: float = 4.0,
     extra: Extra | None = None,
+    keep: Path | None = None,
 ) -> Iterator[list[Row]]:
     """All settings on one batch of prompts after another: yields the rows over the pictures so far.
 
-    The first setting must be 30 dense Euler steps. Picture i has seed i. The exact pictures are of the fp32 graph.
+    The first setting must be 30 dense Euler steps. Picture i has seed i. keep: a folder for the exact pictures, where
+    the next comparison finds them.
     """
-    sums, reference = [_Sums() for _ in chosen], pipeline.at("float32")
+    sums, exactly = [_Sums() for _ in chosen], ExactPictures(pipeline, size, guidance, keep)
     for first in range(0, len(prompts), batch):
         texts = list(prompts[first : first + batch])
-        paint, exactly = (
-            partial(p, prompts=texts, seed=first, size=size, guidance=guidance) for p in (pipeline, reference)
-        )
-        exact = exactly(steps=EXACT, solver="ab2", ras=DENSE).latents
+        paint = partial(pipeline, prompts=texts, seed=first, size=size, guidance=guidance)
+        exact = exactly(texts, first)
         for setting, total in zip(chosen, sums, strict=True):
             start = time.process_time()
             result = paint(steps=setting.steps, solver=setting.solver, ras=setting.ras)

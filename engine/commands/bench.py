@@ -56,6 +56,9 @@ def bench(
     batch: Annotated[int, typer.Option(min=1, help="Pictures at a time.")] = 4,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
     precision: PrecisionOption = None,
+    keep: Annotated[
+        Path | None, typer.Option(help="Keep the exact pictures in this folder, for the next time.")
+    ] = None,
     json_path: Annotated[Path | None, typer.Option("--json", help="Write all figures here.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Write the Pareto front here, as PNG or SVG.")] = None,
 ) -> None:
@@ -78,7 +81,7 @@ def bench(
     pipeline = load(bundle, threads, precision)
     check_paints(pipeline.spec)
     chosen = [s for s in settings() if not quick or s.name in QUICK]
-    rows = _measure(pipeline, chosen, texts, dimensions, batch, guidance)
+    rows = _measure(pipeline, chosen, texts, dimensions, batch, guidance, keep)
     _print(rows)
     width, height = dimensions or pipeline.spec.latent.size
     if plot is not None:
@@ -112,12 +115,13 @@ def _measure(
     size: tuple[int, int] | None,
     batch: int,
     guidance: float,
+    keep: Path | None,
 ) -> list[Row]:
     columns = (TextColumn("painting"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     rows: list[Row] = []
     with Progress(*columns, console=messages, transient=True, disable=not messages.is_terminal) as progress:
         task = progress.add_task("painting", total=-(-len(texts) // batch))
-        for done in measure(pipeline, chosen, texts, size, batch, guidance):
+        for done in measure(pipeline, chosen, texts, size, batch, guidance, keep=keep):
             rows = done
             progress.advance(task)
     return rows

@@ -10,7 +10,7 @@ from typing import Literal, get_args
 import onnxruntime
 
 from flagdit.engine.bundle import staged
-from flagdit.engine.compiler.amx import CACHED, to_amx
+from flagdit.engine.compiler.amx import HALF, to_amx
 from flagdit.engine.compiler.int8 import to_int8
 from flagdit.engine.compiler.precision import import_ir
 from flagdit.engine.errors import BuildError
@@ -69,4 +69,4 @@ def _border(tensors: tuple[Tensor, ...], precision: CpuPrecision) -> tuple[Tenso
     """What goes in or out, with the types it has in this precision."""
     if precision == "int8":
         return tensors
-    return tuple(t.model_copy(update={"dtype": "bfloat16"}) if CACHED.fullmatch(t.name) else t for t in tensors)
+    return tuple(t.model_copy(update={"dtype": "bfloat16"}) if HALF.fullmatch(t.name) else t for t in tensors)

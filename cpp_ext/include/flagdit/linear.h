@@ -4,6 +4,7 @@
 // integers: what becomes of a token depends on no other. All else is f32.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <vector>
 
@@ -37,11 +38,21 @@ class Int8Matrix {
   std::vector<int8_t> tiles_;
 };
 
+// x becomes x / rms(x) * weight * (1 + scale) + shift: RMSNorm (Zhang & Sennrich 2019) and the
+// modulation of adaLN (Peebles & Xie 2023); nothing without a weight. Token i has row i % rows.
+struct Modulation {
+  const float* weight = nullptr;  // (inputs)
+  const float* scale = nullptr;   // rows of (inputs), `stride` values from one to the next
+  const float* shift = nullptr;   // likewise
+  int64_t rows = 1, stride = 0;
+  float epsilon = 0.0f;
+};
+
 // y becomes x + gate * y; nothing without x. Token i has gate i % rows.
 struct Residual {
   const float* x = nullptr;     // (tokens, outputs)
-  const float* gate = nullptr;  // (rows, outputs)
-  int64_t rows = 1;
+  const float* gate = nullptr;  // rows of (outputs), `stride` values from one to the next
+  int64_t rows = 1, stride = 0;
 };
 
 // LayerNorm over all outputs of a token (Ba et al. 2016); nothing without a weight.
@@ -58,46 +69,41 @@ struct Rotary {
   int64_t size = 0;            // of a head
 };
 
-// y = x W^T for x (tokens, inputs) and y (tokens, outputs); then one after the other what is there.
-struct Linear {
-  const float* x;
-  const Int8Matrix* weights;
-  float* y;  // or null, and then y is bf16
-  int64_t tokens;
-  uint16_t* half = nullptr;
+// y = x W^T for y (tokens, outputs); then one after the other what is there.
+struct Product {
+  const Int8Matrix* weights = nullptr;
+  float* y = nullptr;        // f32, or
+  uint16_t* half = nullptr;  // bf16
   Residual residual{};
   LayerNorm norm{};
   Rotary rotary{};
 };
 
-// y = (silu(x W1^T) * x W3^T) W2^T, the SwiGLU of a transformer block (Shazeer 2020).
+// Products of the same x (tokens, inputs), which is modulated first.
+struct Linear {
+  const float* x;
+  int64_t tokens;
+  Modulation modulation{};
+  std::array<Product, 3> products{};  // those that have weights
+};
+
+// y = (silu(x W1^T) * x W3^T) W2^T, the SwiGLU of a transformer block (Shazeer 2020), of a
+// modulated x.
 struct FeedForward {
   const float* x;
+  int64_t tokens;
   const Int8Matrix* w1;
   const Int8Matrix* w2;
   const Int8Matrix* w3;
   float* y;
-  int64_t tokens;
+  Modulation modulation{};
   Residual residual{};
 };
 
-// y = x / rms(x) * weight * (1 + scale) + shift: RMSNorm (Zhang & Sennrich 2019) and the modulation
-// of adaLN (Peebles & Xie 2023). Token i has row i % rows.
-struct Modulation {
-  const float* x;       // (tokens, width)
-  const float* weight;  // (width)
-  const float* scale;   // (rows, width)
-  const float* shift;   // (rows, width)
-  float* y;             // (tokens, width)
-  int64_t tokens, width, rows;
-  float epsilon;
-};
-
-// Independent pieces of the work, for any threads. With and without the CPU's tiles (amx.h) the
-// integers are the same.
+// Independent pieces of the work, for any threads. Sums are of integers and exact, with the CPU's
+// tiles (amx.h) and without.
 int64_t linear_tasks(int64_t tokens);
 void run_linear(const Linear& l, int64_t task);
 void run_feed_forward(const FeedForward& f, int64_t task);
-void run_modulation(const Modulation& m, int64_t task);
 
 }  // namespace flagdit
