@@ -17,12 +17,13 @@ class Preset:
     ras: RasConfig
 
 
-def falling(warmup: int, ratio: float, ratio_end: float) -> RasConfig:
+def falling(warmup: int, ratio: float, ratio_end: float, last_dense: bool = True) -> RasConfig:
     """Dense at the start, where the whole picture forms; then less and less, as ever fewer regions still change.
 
-    The last step is dense: it takes the noise off that stale velocities have left, which costs little and shows much.
+    A dense last step takes the noise off that stale velocities have left. In a run of twelve steps or more it costs
+    little and shows much; in a shorter one the time is worth more in another step.
     """
-    return RasConfig(ratio=ratio, ratio_end=ratio_end, warmup=warmup, resets=(-1,))
+    return RasConfig(ratio=ratio, ratio_end=ratio_end, warmup=warmup, resets=(-1,) if last_dense else ())
 
 
 PRESETS = {

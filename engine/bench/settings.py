@@ -13,16 +13,19 @@ STEPS = 30
 FEWER = (4, 6, 8, 10, 13, 16, 20, 24)
 RATIOS = (0.75, 0.5, 0.375, 0.25, 0.125)
 OURS = (
-    (6, 2, 0.5, 0.25),
-    (8, 3, 0.4, 0.2),
-    (10, 3, 0.375, 0.1),
-    (12, 3, 0.375, 0.1),
-    (20, 4, 0.5, 0.1),
-    (20, 6, 0.75, 0.25),
-    (24, 6, 0.75, 0.25),
-    (30, 6, 0.9, 0.5),
+    (5, 3, 0.4, 0.1, False),
+    (6, 3, 0.4, 0.1, False),
+    (8, 3, 0.4, 0.1, False),
+    (10, 3, 0.4, 0.1, False),
+    (10, 4, 0.4, 0.1, True),
+    (12, 4, 0.4, 0.1, True),
+    (14, 4, 0.4, 0.1, True),
+    (20, 4, 0.5, 0.1, True),
+    (20, 6, 0.75, 0.25, True),
+    (24, 6, 0.75, 0.25, True),
+    (30, 6, 0.9, 0.5, True),
 )
-"""Steps, dense ones at the start, ratio after them and ratio at the end."""
+"""Steps, dense ones at the start, ratio after them and ratio at the end, whether the last step is dense again."""
 
 FAMILIES = {
     "dense": "dense, fewer Euler steps",
@@ -54,6 +57,7 @@ def settings(steps: Sequence[int] = FEWER, ratios: Sequence[float] = RATIOS) -> 
     ]
     presets = [Setting(name, "flagdit", preset.steps, preset.solver, preset.ras) for name, preset in PRESETS.items()]
     ours = [
-        Setting(f"{n} steps, {w} dense, {a:g} to {b:g}", "flagdit", n, "ab2", falling(w, a, b)) for n, w, a, b in OURS
+        Setting(f"{n} steps, {w} dense, {a:g} to {b:g}{', 1 dense' * last}", "flagdit", n, "ab2", falling(w, a, b, last))
+        for n, w, a, b, last in OURS
     ]
     return [*dense, *ab2, *paper, *corrected, *presets, *ours]
