@@ -11,7 +11,7 @@ from flagdit.engine.ras import DENSE, RasConfig, Solver
 STEPS = 30
 """Of the run that cost and time are measured by: dense, Euler."""
 FEWER = (4, 6, 8, 10, 13, 16, 20, 24)
-RATIOS = (0.75, 0.5, 0.375, 0.25, 0.125)
+RATIOS = (0.75, 0.5, 0.25, 0.125)
 OURS = (
     (5, 3, 0.4, 0.1, False),
     (6, 3, 0.4, 0.1, False),
@@ -19,9 +19,9 @@ OURS = (
     (10, 3, 0.4, 0.1, False),
     (10, 4, 0.4, 0.1, True),
     (12, 4, 0.4, 0.1, True),
-    (14, 4, 0.4, 0.1, True),
-    (20, 4, 0.5, 0.1, True),
-    (20, 6, 0.75, 0.25, True),
+    (20, 6, 0.4, 0.1, True),
+    (24, 6, 0.5, 0.1, True),
+    (30, 4, 0.5, 0.1, True),
     (24, 6, 0.75, 0.25, True),
     (30, 6, 0.9, 0.5, True),
 )
