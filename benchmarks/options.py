@@ -2,7 +2,7 @@
 
     python benchmarks/options.py --first 12 --json options.json      # the demo
 
-Every setting is one change to the base, the preset "balanced", over the same prompts and seeds, interleaved. PSNR (dB)
+Every setting is one change to the base, 30 steps of which 4 at the start and the last are dense, over the same prompts and seeds, interleaved. PSNR (dB)
 and SSIM are to the dense fp32 picture of 100 ab2 steps; cost is FLOPs and time is CPU time, over 30 dense Euler steps.
 """
 
@@ -19,13 +19,13 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from flagdit.engine import DENSE, PRESETS, Pipeline, RasConfig
+from flagdit.engine import DENSE, Pipeline, RasConfig
 from flagdit.engine.bench import Row, Setting, measure
 from flagdit.engine.commands.common import check_writable, parse_size
-from flagdit.engine.presets import falling
+from flagdit.engine.presets import Preset, falling
 
 PROMPTS = Path(__file__).parents[1] / "examples" / "emoji" / "prompts.txt"
-BASE = PRESETS["balanced"]
+BASE = Preset(30, "ab2", falling(4, 0.5, 0.1))
 FLAT: dict[str, Any] = {"ratio": 0.25, "ratio_end": None}
 CHANGES: dict[str, dict[str, Any]] = {
     "base": {},
