@@ -57,7 +57,9 @@ def settings(steps: Sequence[int] = FEWER, ratios: Sequence[float] = RATIOS) -> 
     ]
     presets = [Setting(name, "flagdit", preset.steps, preset.solver, preset.ras) for name, preset in PRESETS.items()]
     ours = [
-        Setting(f"{n} steps, {w} dense, {a:g} to {b:g}{', 1 dense' * last}", "flagdit", n, "ab2", falling(w, a, b, last))
+        Setting(
+            f"{n} steps, {w} dense, {a:g} to {b:g}{', 1 dense' * last}", "flagdit", n, "ab2", falling(w, a, b, last)
+        )
         for n, w, a, b, last in OURS
     ]
     return [*dense, *ab2, *paper, *corrected, *presets, *ours]
