@@ -2,8 +2,9 @@
 
     python benchmarks/options.py --first 12 --json options.json      # the demo
 
-Every setting is one change to the base, 30 steps of which 4 at the start and the last are dense, over the same prompts and seeds, interleaved. PSNR (dB)
-and SSIM are to the dense fp32 picture of 100 ab2 steps; cost is FLOPs and time is CPU time, over 30 dense Euler steps.
+Every setting is one change to the base, 30 steps of which the first 4 and the last are dense, over the same prompts and
+seeds, interleaved. PSNR (dB) and SSIM are to the dense fp32 picture of 100 ab2 steps; cost is FLOPs and time is CPU
+time, over 30 dense Euler steps.
 """
 
 from __future__ import annotations
