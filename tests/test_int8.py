@@ -21,6 +21,7 @@ from flagdit.engine.bench import Setting, measure
 from flagdit.engine.bench.exact import EXACT
 from flagdit.engine.builder import build_bundle
 from flagdit.engine.compiler import CPU_PRECISIONS, CpuPrecision, build_cpu
+from flagdit.engine.compiler.amx import to_amx
 from flagdit.engine.compiler.build import read_graph
 from flagdit.engine.compiler.build_cpu import file_of
 from flagdit.engine.cpu import PRECISIONS
@@ -181,6 +182,36 @@ def test_what_becomes_of_the_operators(bundle8: Path) -> None:
     others = Counter(node.op_type for node in graph.node if node.domain != "flagdit")
     assert not {"Attention", "Sigmoid", "RMSNormalization", "RotaryEmbedding", "Concat"} & others.keys()
     assert others["MatMul"] == 3
+
+
+def follow(node: ir.Node, op: str) -> ir.Node | None:
+    """The next such node after this one, along first uses."""
+    while node.op_type != op:
+        users = [use.node for use in node.outputs[0].uses()]
+        if not users:
+            return None
+        node = users[0]
+    return node
+
+
+@pytest.mark.parametrize(
+    ("takes", "op", "message"),
+    [
+        ("Tanh", "Mul", "attention to a text of another kind"),
+        ("RMSNormalization", "Mul", "not modulated as expected"),
+        ("RotaryEmbedding", "Reshape", "heads of another kind"),
+        ("Concat", "Transpose", "attention of another kind"),
+    ],
+)
+def test_a_graph_of_another_kind_is_refused(model_dir8: Path, takes: str, op: str, message: str) -> None:
+    """What comes after some nodes, however far, is not what the operators do."""
+    model = ir.load(model_dir8 / "denoise.onnx")
+    for node in model.graph:
+        if node.op_type == takes and (after := follow(node, op)) is not None:
+            after.op_type = "Other"
+            break
+    with pytest.raises(BuildError, match=message):
+        to_amx(model)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
