@@ -2,9 +2,8 @@
 
     python benchmarks/options.py --first 12 --json options.json      # the demo
 
-Every setting is one change to the base, 30 steps of which the first 4 and the last are dense, over the same prompts and
-seeds, interleaved. PSNR (dB) and SSIM are to the dense fp32 picture of 100 ab2 steps; cost is FLOPs and time is CPU
-time, over 30 dense Euler steps.
+Every setting is one change to the base, the preset "balanced", over the same prompts and seeds, interleaved. PSNR (dB)
+and SSIM are to the dense fp32 picture of 100 ab2 steps; cost is FLOPs and time is CPU time, over 30 dense Euler steps.
 """
 
 from __future__ import annotations
@@ -20,13 +19,13 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from flagdit.engine import DENSE, Pipeline, RasConfig
+from flagdit.engine import DENSE, PRESETS, Pipeline, RasConfig
 from flagdit.engine.bench import Row, Setting, measure
 from flagdit.engine.commands.common import check_writable, parse_size
-from flagdit.engine.presets import Preset, falling
+from flagdit.engine.presets import falling
 
 PROMPTS = Path(__file__).parents[1] / "examples" / "emoji" / "prompts.txt"
-BASE = Preset(30, "ab2", falling(4, 0.5, 0.1))
+BASE = PRESETS["balanced"]
 FLAT: dict[str, Any] = {"ratio": 0.25, "ratio_end": None}
 CHANGES: dict[str, dict[str, Any]] = {
     "base": {},

@@ -28,7 +28,7 @@ def falling(warmup: int, ratio: float, ratio_end: float, last_dense: bool = True
 
 PRESETS = {
     "quality": Preset(30, "ab2", falling(6, 0.75, 0.25)),
-    "balanced": Preset(24, "ab2", falling(6, 0.5, 0.25)),
+    "balanced": Preset(30, "ab2", falling(4, 0.5, 0.1)),
     "fast": Preset(16, "ab2", falling(5, 0.4, 0.1)),
 }
 DEFAULT = "balanced"
