@@ -137,6 +137,7 @@ def test_command(flagdit, bundle_dir: Path, tmp_path: Path) -> None:  # type: ig
         (("--prompts", "no.txt"), "no.txt: there is no such file"),
         (("--plot", "pareto.jpg"), "pareto.jpg: the name ends in '.jpg'; allowed are .png, .svg"),
         (("--size", "65x64"), "size 65x64 is not made of"),
+        (("--size", "65x64", "--keep", "exact"), "size 65x64 is not made of"),
         (("--keep", "/dev/null/exact"), "/dev/null/exact: cannot keep pictures there"),
     ],
 )

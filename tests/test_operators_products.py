@@ -139,7 +139,11 @@ def test_what_does_not_fit_is_refused() -> None:
         linear((4, 1, 32), x=random((4, 1, 60)))
     x, y = random((4, 2, 64)), random((4, 2, 32))
     gated = Operator("Linear", ["x", "w", "s", "y", "g"], w, gate=2)
-    for gates, message in (((2, 2, 32), "there are fewer vectors"), ((3, 3, 32), r"\(R, ..., N\) or \(N\)")):
+    for gates, message in (
+        ((2, 2, 32), "there are fewer vectors"),
+        ((3, 3, 32), r"\(R, ..., N\) or \(N\)"),
+        ((), r"or \(N\)"),
+    ):
         with pytest.raises(Exception, match=message):
             gated((4, 2, 32), x=x, y=y, g=random(gates))
     three = {f"{name}{i}": part for i in range(3) for name, part in w.items()}

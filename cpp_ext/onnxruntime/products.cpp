@@ -178,7 +178,7 @@ struct FeedForwardOp {
 
 Rows rows_of(const View<float>& x, int64_t which, int64_t rows, int64_t width) {
   const int64_t own = x.rank() > 1 ? rows : 1;  // or one for all
-  require(own > 0 && x.count() % own == 0 && (x.rank() == 1 || x.shape[0] == own) &&
+  require(x.rank() > 0 && own > 0 && x.count() % own == 0 && (x.rank() == 1 || x.shape[0] == own) &&
               x.shape.back() == width,
           "vectors must be (R, ..., N) or (N)");
   const int64_t stride = x.count() / own;

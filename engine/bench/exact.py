@@ -28,8 +28,13 @@ class ExactPictures:
     def __init__(
         self, pipeline: Pipeline, size: tuple[int, int] | None, guidance: float, folder: Path | None = None
     ) -> None:
-        """folder: where they are kept, a file each; None keeps them nowhere. Raises OutputError if it cannot be."""
+        """folder: where they are kept, a file each; None keeps them nowhere.
+
+        Raises RequestError for a size that cannot be, OutputError for such a folder.
+        """
         self._pipeline, self._size, self._guidance, self._folder = pipeline, size, guidance, folder
+        layout = TokenLayout.of(pipeline.spec, size)
+        self._shape = layout.channels, layout.height, layout.width
         self._reference: Pipeline | None = None  # a graph takes memory: it is loaded when there is something to do
         if folder is not None:
             try:
@@ -67,13 +72,11 @@ class ExactPictures:
         path = self._path(prompt, seed)
         if path is None or not path.is_file():
             return None
-        layout = TokenLayout.of(self._pipeline.spec, self._size)
-        shape = layout.channels, layout.height, layout.width
         try:
             picture = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError):  # cut short, or no array: made anew
             return None
-        return np.array(picture) if picture.shape == shape and picture.dtype == np.float32 else None
+        return np.array(picture) if picture.shape == self._shape and picture.dtype == np.float32 else None
 
     def _write(self, prompt: str, seed: int, picture: FloatArray) -> None:
         path = self._path(prompt, seed)
