@@ -74,7 +74,7 @@ def refresh_capacity(steps: Sequence[Step], tokens: int, pinned: int, max_age: i
 class Evaluation:
     """One call of the engine, and what it adds to the latent."""
 
-    def __init__(self, step: int, t: float, dt: float, bend: float, last: bool) -> None: ...
+    def __init__(self, step: int, t: float, dt: float, bend: float, last: bool, arc: float = 0.0) -> None: ...
 
     @property
     def step(self) -> int:
@@ -93,6 +93,10 @@ class Evaluation:
         """How far it moves along the velocity's slope."""
 
     @property
+    def arc(self) -> float:
+        """How far it moves along the velocity's curve."""
+
+    @property
     def last(self) -> bool:
         """Whether its step ends with it."""
 
@@ -102,12 +106,12 @@ class Evaluation:
 
     def __repr__(self) -> str: ...
 
-def plan_evaluations(steps: Sequence[Step], solver: str = 'euler') -> list[Evaluation]:
+def plan_evaluations(steps: Sequence[Step], solver: str = 'euler', weights: Sequence[tuple[float, float, float]] = ()) -> list[Evaluation]:
     """
-    What the engine is called for: once a step, twice with 'midpoint' and 'heun'.
+    What the engine is called for: once a step, twice with 'midpoint' and 'heun'. weights: of each step, of its velocity, slope and curve in units of h, h^2 and h^3.
     """
 
-def advance(output: Array, guidance: Array, velocity: Array, latent: Array, tokens: Array, score: Array, age: Array, drops: Array, dt: float, pinned: int, channels: int, metric: str = 'std', last: bool = True, time: Array | None = None, rate: Array | None = None, slope: Array | None = None, curve: Array | None = None, span: Array | None = None, t: float = 0, next: float = 0, bend: float = 0, forecast: float = 0, keep_norm: bool = False, table: Array | None = None, row: Array | None = None, stream: int = 0) -> None:
+def advance(output: Array, guidance: Array, velocity: Array, latent: Array, tokens: Array, score: Array, age: Array, drops: Array, dt: float, pinned: int, channels: int, metric: str = 'std', last: bool = True, time: Array | None = None, rate: Array | None = None, slope: Array | None = None, curve: Array | None = None, span: Array | None = None, t: float = 0, next: float = 0, bend: float = 0, arc: float = 0, forecast: float = 0, keep_norm: bool = False, table: Array | None = None, row: Array | None = None, stream: int = 0) -> None:
     """
     Guide the head, move every patch along its velocity, score it; in place.
     """

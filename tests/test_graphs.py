@@ -47,7 +47,7 @@ class Run:
         self.evaluations = plan_evaluations(self.steps, solver)
         self.max_age = least_max_age(self.steps, TOKENS, PINNED) + 1
         capacity = refresh_capacity(self.steps, TOKENS, PINNED, self.max_age)
-        at = [(e.dt, e.t, self.steps[e.step].t_next, e.bend) for e in self.evaluations]
+        at = [(e.dt, e.t, self.steps[e.step].t_next, e.bend, e.arc) for e in self.evaluations]
         self.table, self.row = backend.put(np.array(at, np.float32)), zeros(1, dtype="int32")
         self.future = backend.put(capacity[[e.step for e in self.evaluations]])
         self.outputs = rng.standard_normal((len(self.evaluations), *shape)).astype(np.float32)
@@ -174,7 +174,7 @@ def test_rows_stay_within_the_table() -> None:
     for row, dt in ((-1, 1.0), (0, 1.0), (2, 3.0), (7, 3.0)):
         ones = [np.ones((1, 1, 1), np.float32) for _ in range(4)]
         scalars = [np.zeros((1, 1), dtype) for dtype in ("f4", "i4", "i4")]
-        table = np.array([[1, 0, 0, 0], [2, 0, 0, 0], [3, 0, 0, 0]], np.float32)
+        table = np.array([[1, 0, 0, 0, 0], [2, 0, 0, 0, 0], [3, 0, 0, 0, 0]], np.float32)
         at = {"table": table, "row": np.array([row], np.int32)}
         advance(ones[0], np.ones(1, np.float32), *ones[1:], *scalars, dt=0, pinned=0, channels=1, **at)
         assert ones[2] == 1 + dt
@@ -189,10 +189,10 @@ def test_refuses() -> None:
             run.move(run.output[0], True, **({"dt": 0.0} | numbers))
 
     refused("table, row: got one of them, allowed both or none", **table)
-    refused("dt, t, next, bend: got 0.5.*, allowed 0 with a table", **table, **row, dt=0.5)
-    refused("dt, t, next, bend: got .*, 0.25.*, .*, allowed 0 with a table", **table, **row, t=0.25)
-    refused(r"table: got float32 \(12, 3\) on cpu, allowed float32 \(12, 4\)", table=run.table[:, :3].copy(), **row)
-    refused(r"table: got float32 \(0, 4\) on cpu, allowed float32 \(1, 4\)", table=run.table[:0], **row)
+    refused("dt, t, next, bend, arc: got 0.5.*, allowed 0 with a table", **table, **row, dt=0.5)
+    refused("dt, t, next, bend, arc: got .*, 0.25.*, .*, allowed 0 with a table", **table, **row, t=0.25)
+    refused(r"table: got float32 \(12, 3\) on cpu, allowed float32 \(12, 5\)", table=run.table[:, :3].copy(), **row)
+    refused(r"table: got float32 \(0, 5\) on cpu, allowed float32 \(1, 5\)", table=run.table[:0], **row)
     refused(r"row: got int32 \(2,\) on cpu, allowed int32 \(1,\)", **table, row=np.zeros(2, np.int32))
     step = next(step for step in run.steps if not step.dense)
     with pytest.raises(ValueError, match=r"select: future: got int32 \(\d+,\) on cpu, allowed 2 dimensions"):

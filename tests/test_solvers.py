@@ -60,14 +60,20 @@ class Sampler:
         head = self.backend.get(self.token)[:active]
         output = np.take_along_axis(model(evaluation.t, self.by_token("latent")), head[..., None], 0)
         numbers = {"dt": evaluation.dt, "bend": evaluation.bend, "t": evaluation.t, "last": evaluation.last}
+        numbers |= {"arc": evaluation.arc} if "curve" in self.state else {}
         options = {"pinned": 0, "channels": CHANNELS, "forecast": self.forecast, "score": self.score}
         advance(self.backend.put(output.astype(np.float32)), self.ones, **self.state, **numbers, **options)
 
 
-def run(sampler: Sampler, steps: list[Step], solver: str, model: Model) -> tuple[list[list[set[int]]], np.ndarray]:
+Weights = list[tuple[float, float, float]]
+
+
+def run(
+    sampler: Sampler, steps: list[Step], solver: str, model: Model, weights: Weights | None = None
+) -> tuple[list[list[set[int]]], np.ndarray]:
     """Heads by step and sample, and latents (S, N, B, P) after every step."""
     heads, latents = [], []
-    for evaluation in plan_evaluations(steps, solver):
+    for evaluation in plan_evaluations(steps, solver, weights or []):
         step = steps[evaluation.step]
         if len(heads) == step.index:
             heads.append(sampler.choose(step.active))
@@ -93,7 +99,7 @@ def test_golden_evaluations() -> None:
         Evaluation(1, 1.0, 0.0, 0.125, True),
     ]
     assert plan_evaluations(steps, "ab2")[1] == Evaluation(1, 0.5, 0.5, 0.125, True)
-    assert repr(plan_evaluations(steps)[1]) == "Evaluation(step=1, t=0.5, dt=0.5, bend=0, last=True)"
+    assert repr(plan_evaluations(steps)[1]) == "Evaluation(step=1, t=0.5, dt=0.5, bend=0, last=True, arc=0)"
     with pytest.raises(ValueError, match="solver: got 'rk4', allowed 'euler', 'midpoint', 'heun', 'ab2'"):
         plan_evaluations(steps, "rk4")
 
@@ -119,12 +125,56 @@ def test_order_of_convergence(backend: Backend, solver: str, order: int, shift: 
     """x' = (1 + t) x has the solution x(0) exp(t + t^2 / 2); halving the steps divides the error by 2^order."""
     start = noise(2)
     errors = []
-    for count in (32, 64, 128):
+    for count in (64, 128, 256):
         steps = plan_steps(flow_times(count, shift), tokens=2, resets=[])
         _, latents = run(Sampler(backend, start), steps, solver, lambda t, x: (1 + t) * x)
         errors.append(np.abs(latents[-1] - start * np.exp(1.5)).max())
     observed = np.log2(np.array(errors[:-1]) / errors[1:])
     assert np.abs(observed - order).max() < 0.2, errors
+
+
+def third_order(steps: list[Step]) -> Weights:
+    """Adams-Bashforth of third order for steps of any length: the integral of Newton's parabola over the step."""
+    lengths = [step.t_next - step.t for step in steps]
+    return [(1, 1 / 2, 1 / 3 + before / h / 2) for before, h in zip([0.0, *lengths], lengths, strict=False)]
+
+
+@on_devices
+@pytest.mark.parametrize("shift", [1.0, 3.0])
+def test_weights_of_third_order_integrate_a_parabola(backend: Backend, shift: float) -> None:
+    """Velocities 1 + t + t^2: exact from the third step on, and so in all if the first two get what they lack."""
+    steps, start = plan_steps(flow_times(8, shift), tokens=2, resets=[], warmup=8), noise(2)
+    weights, (h0, h1) = third_order(steps), (step.t_next - step.t for step in steps[:2])
+    weights[0] = (1 + h0 / 2 + h0**2 / 3, 0, 0)
+    weights[1] = (1, (0.5 + h0 + h1 / 3) / (1 + h0), 0)
+    _, latents = run(Sampler(backend, start, 2), steps, "ab2", lambda t, x: start * (1 + t + t * t), weights)
+    np.testing.assert_allclose(latents[-1], start * (1 + 1 + 1 / 2 + 1 / 3), 1e-5, 1e-5)
+
+
+def test_weights_are_the_solvers_own() -> None:
+    """Those that the header states, and only where they mean something."""
+    steps = plan_steps(flow_times(5, 3.0), tokens=4, resets=[])
+    assert plan_evaluations(steps, "ab2", [(1, 0, 0)] * 5) == plan_evaluations(steps, "euler")
+    ab2 = plan_evaluations(steps, "ab2", [*[(1, 0.5, 0)] * 4, (1, 0, 0)])
+    for weighted, own in zip(ab2, plan_evaluations(steps, "ab2"), strict=True):
+        assert (weighted.t, weighted.dt, weighted.bend) == pytest.approx((own.t, own.dt, own.bend))
+    (only,) = plan_evaluations(steps[1:2], "ab2", [(2, 3, 4)])
+    h = steps[1].t_next - steps[1].t
+    assert (only.dt, only.bend, only.arc) == pytest.approx((2 * h, 3 * h**2, 4 * h**3))
+    for solver, weights, message in (
+        ("heun", [(1, 0, 0)] * 5, "weights: got some, with a solver of two evaluations, allowed euler or ab2"),
+        ("ab2", [(1, 0, 0)] * 4, "weights: got 4, allowed 5, one for each step"),
+        ("ab2", [(1, 0, float("nan"))] * 5, "weights: got -?nan, allowed -100 to 100"),
+        ("ab2", [(101, 0, 0)] * 5, "weights: got 101.000000, allowed -100 to 100"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            plan_evaluations(steps, solver, weights)
+
+
+@pytest.mark.parametrize(("shift", "bent"), [(1.0, True), (3.0, False), (0.4, True)])
+def test_the_last_step_of_ab2_is_eulers_where_steps_grow(shift: float, bent: bool) -> None:
+    evaluations = plan_evaluations(plan_steps(flow_times(6, shift), tokens=4, resets=[]), "ab2")
+    assert [e.bend != 0 for e in evaluations] == [True] * 5 + [bent]
 
 
 @on_devices

@@ -41,7 +41,7 @@ struct HistoryArrays {
 };
 
 std::optional<History> to_history(const HistoryArrays& arrays, float t, float next, float bend,
-                                  float forecast, bool keep_norm) {
+                                  float arc, float forecast, bool keep_norm) {
   if (arrays.time && arrays.rate) {
     return History{to_tensor("advance: time", *arrays.time),
                    to_tensor("advance: rate", *arrays.rate),
@@ -52,10 +52,11 @@ std::optional<History> to_history(const HistoryArrays& arrays, float t, float ne
                    next,
                    bend,
                    forecast,
-                   keep_norm};
+                   keep_norm,
+                   arc};
   }
   const bool any = arrays.time || arrays.rate || arrays.slope || arrays.curve || arrays.span;
-  if (any || bend != 0.0f || forecast != 0.0f) {
+  if (any || bend != 0.0f || arc != 0.0f || forecast != 0.0f) {
     throw std::invalid_argument(
         "advance: history: got some of its arrays or options, allowed only with time and rate");
   }
@@ -77,7 +78,7 @@ void advance_arrays(const ConstArray& output, const ConstArray& guidance, const 
                     const std::string& metric, bool last, const std::optional<Array>& time,
                     const std::optional<Array>& rate, const std::optional<Array>& slope,
                     const std::optional<Array>& curve, const std::optional<Array>& span, float t,
-                    float next, float bend, float forecast, bool keep_norm,
+                    float next, float bend, float arc, float forecast, bool keep_norm,
                     const std::optional<ConstArray>& table, const std::optional<ConstArray>& row,
                     uintptr_t stream) {
   const AdvanceArgs args{
@@ -94,7 +95,7 @@ void advance_arrays(const ConstArray& output, const ConstArray& guidance, const 
       channels,
       to_metric(metric),
       last,
-      to_history({time, rate, slope, curve, span}, t, next, bend, forecast, keep_norm),
+      to_history({time, rate, slope, curve, span}, t, next, bend, arc, forecast, keep_norm),
       to_table(table, row)};
   nb::gil_scoped_release release;
   advance(args, to_stream(stream));
@@ -191,7 +192,7 @@ constexpr const char* kAdvance =
     "score: Array, age: Array, drops: Array, dt: float, pinned: int, channels: int, "
     "metric: str = 'std', last: bool = True, time: Array | None = None, rate: Array | None = None, "
     "slope: Array | None = None, curve: Array | None = None, span: Array | None = None, "
-    "t: float = 0, next: float = 0, bend: float = 0, forecast: float = 0, "
+    "t: float = 0, next: float = 0, bend: float = 0, arc: float = 0, forecast: float = 0, "
     "keep_norm: bool = False, table: Array | None = None, row: Array | None = None, "
     "stream: int = 0) -> None";
 constexpr const char* kDilate =
@@ -216,8 +217,8 @@ void register_ops(nb::module_& m) {
         "latent"_a, "tokens"_a, "score"_a, "age"_a, "drops"_a, "dt"_a, "pinned"_a, "channels"_a,
         "metric"_a = "std", "last"_a = true, "time"_a = nb::none(), "rate"_a = nb::none(),
         "slope"_a = nb::none(), "curve"_a = nb::none(), "span"_a = nb::none(), "t"_a = 0.0f,
-        "next"_a = 0.0f, "bend"_a = 0.0f, "forecast"_a = 0.0f, "keep_norm"_a = false,
-        "table"_a = nb::none(), "row"_a = nb::none(), "stream"_a = 0,
+        "next"_a = 0.0f, "bend"_a = 0.0f, "arc"_a = 0.0f, "forecast"_a = 0.0f,
+        "keep_norm"_a = false, "table"_a = nb::none(), "row"_a = nb::none(), "stream"_a = 0,
         "Guide the head, move every patch along its velocity, score it; in place.");
   m.def("dilate", &dilate_arrays, nb::sig(kDilate), "score"_a, "token"_a, "grid"_a, "row"_a,
         "pinned"_a, "share"_a, "stream"_a = 0,

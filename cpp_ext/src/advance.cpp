@@ -54,19 +54,24 @@ void check_history(const History& history, const Shape& state, const Shape& scal
            std::to_string(history.bend) + ", " + std::to_string(history.forecast),
            "0 without slope");
   }
+  if (!history.curve && history.arc != 0.0f) {
+    refuse("advance: arc", std::to_string(history.arc), "0 without curve");
+  }
 }
 
 void check_table(const AdvanceArgs& args, Device device) {
   const Tensor& numbers = args.table->numbers;
   check_rank("advance: table", numbers, 2);
-  check_tensor("advance: table", numbers, DType::f32, {std::max<int64_t>(numbers.shape[0], 1), 4},
+  check_tensor("advance: table", numbers, DType::f32, {std::max<int64_t>(numbers.shape[0], 1), 5},
                device);
   check_tensor("advance: row", args.table->row, DType::i32, {1}, device);
   const History none{}, &history = args.history ? *args.history : none;
-  if (args.dt != 0.0f || history.t != 0.0f || history.next != 0.0f || history.bend != 0.0f) {
-    refuse("advance: dt, t, next, bend",
+  if (args.dt != 0.0f || history.t != 0.0f || history.next != 0.0f || history.bend != 0.0f ||
+      history.arc != 0.0f) {
+    refuse("advance: dt, t, next, bend, arc",
            std::to_string(args.dt) + ", " + std::to_string(history.t) + ", " +
-               std::to_string(history.next) + ", " + std::to_string(history.bend),
+               std::to_string(history.next) + ", " + std::to_string(history.bend) + ", " +
+               std::to_string(history.arc),
            "0 with a table");
   }
 }
@@ -104,6 +109,7 @@ void add_history(AdvanceKernel& kernel, const History& history) {
   kernel.t = history.t;
   kernel.next = history.next;
   kernel.bend = history.bend;
+  kernel.arc = history.arc;
   kernel.forecast = history.forecast;
   kernel.keep_norm = history.keep_norm;
 }

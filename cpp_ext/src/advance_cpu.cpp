@@ -85,7 +85,7 @@ void move(const AdvanceKernel& k, int64_t slot, int64_t sample, const float* vel
   const int64_t at = (slot * k.samples + sample) * k.values;
   float* latent = k.latent + at;
   for (int64_t p = 0; p < k.values; ++p) latent[p] += k.dt * velocity[p];
-  if (course.bend != 0.0f) {
+  if (course.bend != 0.0f || course.bend_curve != 0.0f) {
     for (int64_t p = 0; p < k.values; ++p) latent[p] += bend_at(k, at + p, course);
   }
   for (int64_t branch = 0; branch < k.branches; ++branch) {

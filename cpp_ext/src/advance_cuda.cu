@@ -72,7 +72,7 @@ __device__ float advance_value(const AdvanceKernel& k, const Place& place, int64
   }
   const float velocity = applied(k, i, course);
   float latent = k.latent[i] + k.dt * velocity;
-  if (course.bend != 0.0f) latent += bend_at(k, i, course);
+  if (course.bend != 0.0f || course.bend_curve != 0.0f) latent += bend_at(k, i, course);
   k.latent[i] = latent;
   for (int64_t branch = 0; branch < k.branches; ++branch) {
     const int64_t row = (place.slot * k.branches + branch) * k.samples + place.sample;

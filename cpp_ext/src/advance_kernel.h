@@ -24,9 +24,9 @@ struct AdvanceKernel {
   float* slope;           // (N, B, P) or null
   float* curve;           // (N, B, P) or null
   float* span;            // (N, B) or null
-  const float* numbers;   // (E, 4) or null; its row is dt, t, next, bend
+  const float* numbers;   // (E, 5) or null; its row is dt, t, next, bend, arc
   Row row;
-  float dt, t, next, bend, forecast;
+  float dt, t, next, bend, arc, forecast;
   int64_t slots, active, pinned, samples, branches, values, channels;
   Metric metric;
   bool keep_norm;
@@ -36,11 +36,12 @@ struct AdvanceKernel {
 // The kernel of this evaluation.
 FLAGDIT_HOST_DEVICE inline AdvanceKernel at_row(AdvanceKernel k) {
   if (k.numbers == nullptr) return k;
-  const float* numbers = k.numbers + 4 * current(k.row);
+  const float* numbers = k.numbers + 5 * current(k.row);
   k.dt = numbers[0];
   k.t = numbers[1];
   k.next = numbers[2];
   k.bend = numbers[3];
+  k.arc = numbers[4];
   return k;
 }
 
@@ -93,10 +94,11 @@ FLAGDIT_HOST_DEVICE inline Course clamp(const AdvanceKernel& k, Course c, const 
   return c;
 }
 
-// The head's way: straight along its new velocity, and the solver's bend along the slope.
+// The head's way: straight along its new velocity, and what the solver adds along slope and curve.
 FLAGDIT_HOST_DEVICE inline Course head_course(const AdvanceKernel& k) {
   Course course;
   course.bend = k.slope == nullptr ? 0.0f : k.bend;
+  course.bend_curve = k.curve == nullptr ? 0.0f : k.arc;
   return course;
 }
 

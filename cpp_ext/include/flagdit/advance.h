@@ -36,6 +36,7 @@ struct History {
                            // the change is scaled down to at most forecast times the velocity's
                            // norm; 0: the tail moves along the cached velocity, straight
   bool keep_norm = false;  // the forecast turns a velocity, and leaves its norm
+  float arc = 0.0f;        // of the head: latent += arc * curve (solver.h)
 };
 
 struct AdvanceArgs {
@@ -54,7 +55,7 @@ struct AdvanceArgs {
   Metric metric;
   bool last = true;  // of the step's evaluations: ages count steps
   std::optional<History> history{};
-  std::optional<StepTable> table{};  // its row replaces dt, t, next and bend, which are 0 then
+  std::optional<StepTable> table{};  // its row replaces dt, t, next, bend, arc, which are 0
 };
 
 void advance(const AdvanceArgs& args, Stream stream);

@@ -8,7 +8,7 @@
 namespace flagdit {
 
 struct StepTable {
-  Tensor numbers;  // (E, 4) f32: dt, t, next and bend, as in advance.h
+  Tensor numbers;  // (E, 5) f32: dt, t, next, bend and arc, as in advance.h
   Tensor row;      // (1,) i32: of this evaluation; one beyond the table is its nearest
 };
 
