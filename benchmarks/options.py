@@ -20,9 +20,10 @@ from rich.progress import track
 from rich.table import Table
 
 from flagdit.engine import DENSE, PRESETS, Pipeline, RasConfig
-from flagdit.engine.bench import Row, Setting, measure
+from flagdit.engine.bench import ExactPictures, Row, Setting, measure
+from flagdit.engine.bench.settings import dense
 from flagdit.engine.commands.common import check_writable, parse_size
-from flagdit.engine.presets import falling
+from flagdit.engine.presets import Preset, falling
 
 PROMPTS = Path(__file__).parents[1] / "examples" / "emoji" / "prompts.txt"
 BASE = PRESETS["balanced"]
@@ -63,19 +64,21 @@ FINE = falling(6, 0.9, 0.5)
 
 def settings() -> Iterator[Setting]:
     """30 dense Euler steps, the base and its changes, then with other solvers; dense steps that reuse guidance."""
-    yield Setting("dense 30", "dense", 30, "euler", DENSE)
+    yield Setting("dense 30", "dense", dense(30))
     for name, change in CHANGES.items():
-        yield Setting(name, "flagdit", BASE.steps, BASE.solver, replace(BASE.ras, **change))
-    yield Setting("euler", "flagdit", BASE.steps, "euler", BASE.ras)
-    yield Setting("heun, half the steps", "flagdit", BASE.steps // 2, "heun", replace(BASE.ras, warmup=2))
-    yield Setting("paper mode .25", "paper", 30, "euler", RasConfig(ratio=0.25, mode="paper"))
+        yield Setting(name, "flagdit", replace(BASE, ras=replace(BASE.ras, **change)))
+    yield Setting("euler", "flagdit", replace(BASE, solver="euler"))
+    yield Setting(
+        "heun, half the steps", "flagdit", Preset(BASE.count // 2, "heun", replace(BASE.ras, warmup=4), BASE.shift)
+    )
+    yield Setting("paper mode .25", "paper", Preset(30, "euler", RasConfig(ratio=0.25, mode="paper")))
     for name, change in REUSE.items():
-        yield Setting(f"dense, ab2{name}", "ab2", 30, "ab2", replace(DENSE, **change))
+        yield Setting(f"dense, ab2{name}", "ab2", Preset(30, "ab2", replace(DENSE, **change)))
     for steps in (25, 23):
-        yield Setting(f"dense, ab2, {steps} steps", "ab2", steps, "ab2", DENSE)
-    yield Setting("ratio .9 to .5 after 6", "flagdit", 30, "ab2", FINE)
+        yield Setting(f"dense, ab2, {steps} steps", "ab2", dense(steps, "ab2"))
+    yield Setting("ratio .9 to .5 after 6", "flagdit", Preset(30, "ab2", FINE))
     reused = replace(FINE, guidance_every=30, guidance_warmup=20)
-    yield Setting("ratio .9 to .5 after 6, unconditional for 20 steps", "flagdit", 30, "ab2", reused)
+    yield Setting("ratio .9 to .5 after 6, unconditional for 20 steps", "flagdit", Preset(30, "ab2", reused))
 
 
 def show(rows: list[Row]) -> None:
@@ -101,7 +104,7 @@ def main(
     texts, chosen = prompts.read_text().splitlines()[:first], list(settings())
     pipeline = Pipeline.load(bundle, threads=threads)
     rows: list[Row] = []
-    batches = measure(pipeline, chosen, texts, parse_size(size), batch)
+    batches = measure(pipeline, chosen, texts, batch, ExactPictures(pipeline, parse_size(size), 4.0))
     for done in track(batches, "painting", total=-(-len(texts) // batch), transient=True):
         rows = done
     show(rows)

@@ -26,12 +26,16 @@ from emoji_quality.colour import pixels
 from emoji_quality.judge import Judge
 from emoji_quality.training import load_classifier
 from flagdit.engine import Pipeline
-from flagdit.engine.bench import Row, measure, settings
+from flagdit.engine.bench import ExactPictures, Row, best_shifts, measure, settings
 from flagdit.engine.bench.plot import pareto
+from flagdit.engine.bench.settings import FEWER
 from flagdit.engine.commands.common import check_writable, parse_size
 from flagdit.engine.layout import FloatArray
 from quality import DATA, SCENES, check_canvas, facts, read_icons
 from scenes import Scene
+
+TRIED = 12
+"""Of the prompts, those that the best grids of dense steps are found by."""
 
 
 class Measures:
@@ -91,11 +95,19 @@ def main(
     rows: list[Row] = []
     count = 0
     texts = [scene.caption() for scene in scenes]
-    batches = measure(pipeline, settings(), texts, canvas, batch, extra=measures, keep=keep)
+    exactly = ExactPictures(pipeline, canvas, 4.0, keep)
+    grids = dict(track(best_shifts(pipeline, texts[:TRIED], exactly, FEWER), "grids", 2 * (1 + len(FEWER))))
+    batches = measure(pipeline, settings(pipeline.presets, grids), texts, batch, exactly, measures)
     for done in track(batches, "painting", total=-(-prompts // batch), transient=True):
         rows, count = done, min(count + batch, len(texts))
         if json_path is not None:  # after every batch: a long run that is stopped has not been for nothing
-            about = {**facts(pipeline), "prompts": count, "size": canvas, "threads": threads}
+            about = {
+                **facts(pipeline),
+                "shifts": {f"{n} {solver}": s for (solver, n), s in grids.items()},
+                "prompts": count,
+                "size": canvas,
+                "threads": threads,
+            }
             part = json_path.with_suffix(".partial")
             part.write_text(json.dumps({**about, "rows": [asdict(row) for row in rows]}, indent=1) + "\n")
             part.replace(json_path)

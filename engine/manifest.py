@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 SCHEMA_VERSION = 1
 
@@ -107,6 +107,34 @@ class Layers(Spec):
     ffn: Annotated[int, Field(ge=1)]
 
 
+class Preset(Spec):
+    """A plan that `flagdit calibrate` found: of S steps between S + 1 times, and what it was measured to do.
+
+    weights: of each step, of its velocity, slope and curve (solver.h). ratios: the share of the patches that each
+    computes. guidance_steps: those that run both branches; all if there are none. cost: FLOPs over those of 30 dense
+    steps. psnr: dB to the converged picture, over the prompts that it was chosen by, and over others; dense: of as many
+    FLOPs in dense steps of ab2 on the best grid of its kind, over the others.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,31}$")]
+    size: Size
+    times: Annotated[tuple[float, ...], Field(min_length=2, max_length=1001)]
+    weights: tuple[tuple[float, float, float], ...]
+    ratios: tuple[Annotated[float, Field(gt=0, le=1)], ...]
+    forecast_kv: tuple[Annotated[float, Field(ge=0, le=1)], ...] = ()
+    guidance_steps: tuple[Annotated[int, Field(ge=0)], ...] | None = None
+    cost: float
+    psnr: dict[Literal["chosen", "held_out", "dense"], float] = {}
+
+    @model_validator(mode="after")
+    def _fits(self) -> Preset:
+        steps = len(self.times) - 1
+        for name in ("weights", "ratios", "forecast_kv"):
+            if len(getattr(self, name)) not in ((0, steps) if name != "ratios" else (steps,)):
+                raise ValueError(f"{name} are {len(getattr(self, name))}, and there are {steps} steps")
+        return self
+
+
 class Text(Spec):
     width: Annotated[int, Field(ge=1)]
     max_tokens: Annotated[int, Field(ge=2, le=4096)]
@@ -128,6 +156,7 @@ class ModelSpec(Spec):
     flow: Flow
     layers: Layers
     text: Text | None
+    presets: tuple[Preset, ...] = ()
     graphs: Graphs
     licences: dict[str, str]
     exporter: dict[str, str | int]

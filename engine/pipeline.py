@@ -11,10 +11,10 @@ from flagdit.engine.cpu import Precision, available, choose
 from flagdit.engine.errors import BackendError, RequestError
 from flagdit.engine.layout import Ntk
 from flagdit.engine.manifest import Engine, Graph
-from flagdit.engine.presets import DEFAULT, default_solver
-from flagdit.engine.presets import preset as find_preset
+from flagdit.engine.presets import Preset, presets_of
 from flagdit.engine.ras import RasConfig, Solver
 from flagdit.engine.request import Request
+from flagdit.engine.resolve import Options, resolve
 from flagdit.engine.result import Preview, Result
 from flagdit.engine.run import Run, Stages
 from flagdit.engine.session import OnnxSession
@@ -66,34 +66,41 @@ class Pipeline:
         ntk: Ntk = None,
         proportional: bool = False,
         ras: RasConfig | None = None,
-        preset: str = DEFAULT,
+        preset: str | None = None,
         on_step: Callable[[Preview], None] | None = None,
     ) -> Result:
         """Generate a picture of `prompt`, or one of each of `prompts`.
 
         seeds: one per prompt, by default seed, seed + 1, ... size: (width, height), by default the model's own.
+        preset: "quality", "balanced" (the default), "fast", or another that the bundle was calibrated for
+        (`presets`): what the next four are where they are not given.
         steps: how many, or the times they lie between, from 0 (noise) to 1 (data). shift: time shift of a number of
-        steps, by default the model's own. solver: how a step is made, by default "ab2", in paper mode "euler";
-        "midpoint" and "heun" call the engine twice. preset: "quality", "balanced" or "fast": steps and ras if they are
-        not given.
+        steps. solver: how a step is made, "ab2", or "euler" as in paper mode; "midpoint" and "heun" call the engine
+        twice. ras: see RasConfig; `DENSE` recomputes everything. A calibrated preset's weights of steps hold for all
+        of it only: giving any of the four leaves them out.
         ntk, proportional: for sizes the model was not trained at, as Lumina-T2X does: a factor on RoPE's theta ("auto"
         is the area over the training area, at least 1), and a softmax that sharpens with the number of tokens.
-        ras: see RasConfig; `DENSE` recomputes everything.
         on_step: called after every step. Raises RequestError if something asked for is out of bounds.
         """
         if (prompt is None) == (prompts is None):
             raise RequestError("give either one prompt or a list of prompts")
         texts = [prompt] if prompt is not None else list(prompts or [])
         numbers = list(seeds) if seeds is not None else [seed + i for i in range(len(texts))]
-        shift = self.spec.flow.shift if shift is None else shift
-        chosen = find_preset(preset)
-        steps, ras = (chosen.steps if steps is None else steps), (chosen.ras if ras is None else ras)
-        solver = default_solver(ras) if solver is None else solver
-        run = self.start(Request(texts, numbers, steps, size, guidance, shift, ras, solver, ntk, proportional))
+        how = self.resolve(Options(preset, steps, shift, solver, ras))
+        run = self.start(Request.of(how, texts, numbers, size, guidance, ntk, proportional))
         for preview in run:
             if on_step is not None:
                 on_step(preview)
         return run.result()
+
+    @property
+    def presets(self) -> dict[str, Preset]:
+        """Those of flagdit, and those that the bundle was calibrated for."""
+        return presets_of(self.spec)
+
+    def resolve(self, options: Options) -> Preset:
+        """How a run with these options is sampled. Raises RequestError if they contradict each other."""
+        return resolve(options, self.presets, self.spec.flow.shift)
 
     @property
     def precision(self) -> Precision:

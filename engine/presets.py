@@ -1,20 +1,43 @@
-"""Settings that are good together, by name; how they were chosen is in docs/performance.md."""
+"""Settings that are good together, by name: those of flagdit for any model, and those that a bundle was calibrated for.
+
+How they were chosen is in docs/performance.md.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from flagdit.engine.errors import RequestError
-from flagdit.engine.ras import RasConfig, Solver
+from flagdit.engine.manifest import ModelSpec
+from flagdit.engine.manifest import Preset as PresetSpec
+from flagdit.engine.ras import DENSE, RasConfig, Solver
+
+Weights = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
 class Preset:
-    """Steps, solver and region-adaptive sampling of a run."""
+    """How a run is sampled.
 
-    steps: int
+    steps: how many, or the times they lie between, from 0 (noise) to 1 (data).
+    solver, ras: see Pipeline and RasConfig.
+    shift: time shift of a number of steps; None is the model's own.
+    weights: of each step, of its velocity, slope and curve in units of h, h^2 and h^3 (solver.h); none are the
+        solver's own.
+    """
+
+    steps: int | tuple[float, ...]
     solver: Solver
     ras: RasConfig
+    shift: float | None = None
+    weights: tuple[Weights, ...] = ()
+
+    @property
+    def count(self) -> int:
+        """The number of steps."""
+        return self.steps if isinstance(self.steps, int) else len(self.steps) - 1
 
 
 def falling(warmup: int, ratio: float, ratio_end: float, last_dense: bool = True) -> RasConfig:
@@ -26,19 +49,40 @@ def falling(warmup: int, ratio: float, ratio_end: float, last_dense: bool = True
     return RasConfig(ratio=ratio, ratio_end=ratio_end, warmup=warmup, resets=(-1,) if last_dense else ())
 
 
-PRESETS = {
-    "quality": Preset(30, "ab2", falling(6, 0.75, 0.25)),
-    "balanced": Preset(30, "ab2", falling(4, 0.5, 0.1)),
-    "fast": Preset(16, "ab2", falling(5, 0.4, 0.1)),
-}
+PRESETS: Mapping[str, Preset] = MappingProxyType(
+    {
+        "quality": Preset(20, "ab2", falling(8, 0.6, 0.3)),
+        "balanced": Preset(16, "ab2", falling(6, 0.5, 0.25)),
+        "fast": Preset(10, "ab2", DENSE),
+    }
+)
+"""For a model that was not calibrated."""
 DEFAULT = "balanced"
 
 
-def preset(name: str) -> Preset:
+def of_spec(spec: PresetSpec) -> Preset:
+    """A preset of a manifest."""
+    steps, ratios = len(spec.times) - 1, spec.ratios
+    warmup = next((i for i, ratio in enumerate(ratios) if ratio < 1), steps)
+    ras = RasConfig(
+        ratio=list(ratios) if warmup < steps else 1.0,
+        warmup=warmup,
+        resets=(),
+        guidance_steps=spec.guidance_steps,
+    )
+    return Preset(spec.times, "ab2", ras, None, spec.weights)
+
+
+def presets_of(spec: ModelSpec) -> dict[str, Preset]:
+    """All presets of a model: flagdit's, or in their place its own of the same names."""
+    return {**PRESETS, **{preset.name: of_spec(preset) for preset in spec.presets}}
+
+
+def find(name: str, presets: Mapping[str, Preset] = PRESETS) -> Preset:
     """The preset of that name. Raises RequestError if there is none."""
-    if name not in PRESETS:
-        raise RequestError(f"preset is {name!r}; allowed are {', '.join(PRESETS)}")
-    return PRESETS[name]
+    if name not in presets:
+        raise RequestError(f"preset is {name!r}; allowed are {', '.join(presets)}")
+    return presets[name]
 
 
 def default_solver(ras: RasConfig) -> Solver:

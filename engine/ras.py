@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -67,6 +67,7 @@ class RasConfig:
     guidance_every: with 2 or more, only each so many-th step runs the unconditional branch of guidance; the others
         guide each patch by the difference of the branches that it had last. 1 is every step.
     guidance_warmup: steps at the start that all run both branches, as resets do; None is half of the run.
+    guidance_steps: the steps that run both branches, the first among them; in place of the two options before.
     """
 
     ratio: float | Sequence[float] = 0.25
@@ -90,6 +91,7 @@ class RasConfig:
     gate: float = 0.0
     guidance_every: int = 1
     guidance_warmup: int | None = None
+    guidance_steps: tuple[int, ...] | None = None
 
     @property
     def ranking(self) -> Metric:
@@ -159,8 +161,11 @@ def make_plan(
     pinned: int = 0,
     shift: float = 1.0,
     solver: Solver = "euler",
+    weights: Sequence[tuple[float, float, float]] = (),
 ) -> Plan:
     """Plan `steps` steps, or those between given times, over `tokens` tokens, of which `pinned` are always recomputed.
+
+    weights: of each step, of its velocity, slope and curve (solver.h), in place of the solver's own.
 
     Raises RequestError if an option is out of bounds.
     """
@@ -169,7 +174,7 @@ def make_plan(
     count = len(times) - 1
     resets = ras.resets_of(count)
     full = {*range(ras.warmup), *resets}
-    unconditional = unconditional_steps(count, ras.guidance_every, ras.guidance_warmup, full)
+    unconditional = both_branches(count, ras, full)
     try:
         planned = plan_steps(
             times,
@@ -185,14 +190,27 @@ def make_plan(
             high_ratio=(ras.ranking != "change") if ras.high_ratio is None else ras.high_ratio,
             mode=ras.mode,
         )
-        evaluations = plan_evaluations(planned, solver)
+        evaluations = plan_evaluations(planned, solver, weights)
         max_age = _max_age(ras, planned, tokens, pinned)
         capacity = refresh_capacity(planned, tokens, pinned, max(max_age, least_max_age(planned, tokens, pinned)))
     except ValueError as error:
         raise RequestError(str(error).removeprefix("plan_steps: ").removeprefix("plan_evaluations: ")) from None
     slope = ras.forecast > 0 or any(e.bend for e in evaluations)
-    keeps = Keeps(slope or ras.ranking == "change", slope, ras.forecast == 2, not all(unconditional))
+    curve = ras.forecast == 2 or any(e.arc for e in evaluations)
+    keeps = Keeps(slope or curve or ras.ranking == "change", slope or curve, curve, not all(unconditional))
     return Plan(planned, evaluations, unconditional, tokens, pinned, max_age, capacity, keeps)
+
+
+def both_branches(steps: int, ras: RasConfig, dense: Collection[int]) -> list[bool]:
+    """Whether each step runs both branches of guidance."""
+    if ras.guidance_steps is None:
+        return unconditional_steps(steps, ras.guidance_every, ras.guidance_warmup, dense)
+    chosen = {int(step) for step in ras.guidance_steps}
+    if 0 not in chosen or not all(0 <= step < steps for step in chosen):
+        raise RequestError(f"guidance_steps are {sorted(chosen)}; allowed are 0, always, to {steps - 1}")
+    if ras.guidance_every != 1 or ras.guidance_warmup is not None:
+        raise RequestError("guidance_steps and guidance_every contradict each other; give one of them")
+    return [step in chosen for step in range(steps)]
 
 
 def _check(ras: RasConfig, solver: Solver) -> None:
@@ -226,7 +244,7 @@ def _check_paper(ras: RasConfig, solver: Solver) -> None:
     """Refuse what the published code does not have."""
     if ras.forecast or solver != "euler":
         raise RequestError(f"paper mode is Euler without forecast; got {solver}, forecast {ras.forecast}")
-    if ras.guidance_every != 1:
+    if ras.guidance_every != 1 or ras.guidance_steps is not None:
         raise RequestError(f"paper mode runs both branches in every step; got guidance_every {ras.guidance_every}")
     if ras.ranking == "change" or ras.ratio_end is not None:
         raise RequestError(f"paper mode ranks by std or l2, at one ratio; got {ras.ranking}, ratio_end {ras.ratio_end}")

@@ -162,6 +162,7 @@ class RegionState:
             t=evaluation.t,
             next=plan.scored_at(step),
             bend=evaluation.bend,
+            arc=evaluation.arc,
             forecast=ras.forecast_clamp if ras.forecast else 0.0,
             keep_norm=ras.forecast_norm,
         )

@@ -43,6 +43,7 @@ class Report(BaseModel):
     """A run: what was asked for, what was planned, and what it took.
 
     precision: what the engine multiplied in. ras: the options of region-adaptive sampling, as in RasConfig.
+    weights: of each step, in place of the solver's own; empty if there are none.
     seconds: by stage (text_encoder, condition, allocate, denoise, host, decode) and their "total"; what the caller
     does between two steps does not count. evaluations: of the velocity, one or two a step as the solver needs, none
     in a step that the gate passed over; each is one call of the engine, or one a branch if the run reuses the guidance
@@ -64,6 +65,7 @@ class Report(BaseModel):
     shift: float
     ras: dict[str, Any]
     solver: str
+    weights: list[tuple[float, float, float]]
     evaluations: int
     tokens: int
     pinned: int

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from flagdit.engine.errors import RequestError
 from flagdit.engine.layout import Ntk
+from flagdit.engine.presets import Preset
 from flagdit.engine.ras import RasConfig, Solver
 
 MAX_NTK = 10_000
@@ -17,6 +18,7 @@ class Request:
     """What to generate: one picture per prompt, each from its own seed.
 
     steps: how many, shifted by `shift`; or the times they lie between, as they are, from 0 (noise) to 1 (data).
+    weights: of each step, in place of the solver's own (solver.h).
     ntk, proportional: for sizes the model was not trained at, see layout.ntk_factor and layout.base_tokens.
     """
 
@@ -30,6 +32,7 @@ class Request:
     solver: Solver = "euler"
     ntk: Ntk = None
     proportional: bool = False
+    weights: Sequence[tuple[float, float, float]] = ()
 
     def __post_init__(self) -> None:
         if not self.prompts:
@@ -42,6 +45,22 @@ class Request:
             raise RequestError(f"guidance is {self.guidance}; allowed are 0 to 100, 1 turns it off")
         if self.ntk not in (None, "auto") and not (isinstance(self.ntk, float | int) and 1 <= self.ntk <= MAX_NTK):
             raise RequestError(f"ntk is {self.ntk!r}; allowed are 'auto', a factor of 1 to {MAX_NTK}, and None (off)")
+
+    @classmethod
+    def of(
+        cls,
+        how: Preset,
+        prompts: list[str],
+        seeds: list[int],
+        size: tuple[int, int] | None = None,
+        guidance: float = 4.0,
+        ntk: Ntk = None,
+        proportional: bool = False,
+    ) -> Request:
+        """A request that is sampled as `how` says (resolve.py)."""
+        shift = 1.0 if how.shift is None else how.shift
+        options = (how.ras, how.solver, ntk, proportional, how.weights)
+        return cls(prompts, seeds, how.steps, size, guidance, shift, *options)
 
     @property
     def branches(self) -> int:

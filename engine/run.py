@@ -43,7 +43,8 @@ class Run:
             stages.text.check(prompt)
         self.request, self.layout = request, TokenLayout.of(spec, request.size)
         tokens, pinned = self.layout.tokens, self.layout.pinned
-        self.plan: Plan = make_plan(request.ras, request.steps, tokens, pinned, request.shift, request.solver)
+        how = (request.shift, request.solver, request.weights)
+        self.plan: Plan = make_plan(request.ras, request.steps, tokens, pinned, *how)
         self._stages, self._spec = stages, spec
         self._cached = np.dtype(stages.denoise.dtype("key_tail.0"))
         self._check_memory()
@@ -143,6 +144,7 @@ class Run:
             shift=request.shift,
             ras=asdict(replace(ras, metric=ras.ranking)),
             solver=request.solver,
+            weights=[tuple(w) for w in request.weights],
             evaluations=sum(t.evaluations for t in self._timed),
             tokens=self.plan.tokens,
             pinned=self.plan.pinned,

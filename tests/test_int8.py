@@ -16,9 +16,9 @@ from safetensors.torch import load_file
 from tiny import TINY, random_flag_dit, write_text_encoder
 
 from flagdit.cpp_ext import has_amx
-from flagdit.engine import DENSE, BackendError, BuildError, Pipeline, cpu
+from flagdit.engine import DENSE, BackendError, BuildError, Pipeline, Preset, cpu
 from flagdit.engine.bench import Setting, measure
-from flagdit.engine.bench.exact import EXACT
+from flagdit.engine.bench.exact import EXACT, EXACT_SHIFT
 from flagdit.engine.builder import build_bundle
 from flagdit.engine.compiler import CPU_PRECISIONS, CpuPrecision, build_cpu
 from flagdit.engine.compiler.amx import to_amx
@@ -265,7 +265,7 @@ def test_a_run_says_its_precision(bundle8: Path, monkeypatch: pytest.MonkeyPatch
 def test_pictures_in_int8_are_measured_against_fp32(bundle8: Path) -> None:
     pipeline = Pipeline.load(bundle8, threads=1, precision="int8")
     assert pipeline.at("int8") is pipeline and pipeline.at("float32").precision == "float32"
-    exact = Setting("the reference itself, in int8", "dense", EXACT, "ab2", DENSE)
+    exact = Setting("the reference itself, in int8", "dense", Preset(EXACT, "ab2", DENSE, EXACT_SHIFT))
     *_, [row] = measure(pipeline, [exact], ["a red apple"])
     assert 20 < row.psnr < 90
 

@@ -1,6 +1,8 @@
 """Measuring a bundle: what each setting costs, and how near it comes to the exact picture."""
 
+from flagdit.engine.bench.exact import ExactPictures
+from flagdit.engine.bench.grids import best_shifts
 from flagdit.engine.bench.measure import Row, measure
 from flagdit.engine.bench.settings import FAMILIES, Setting, settings
 
-__all__ = ["FAMILIES", "Row", "Setting", "measure", "settings"]
+__all__ = ["FAMILIES", "ExactPictures", "Row", "Setting", "best_shifts", "measure", "settings"]

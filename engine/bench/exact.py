@@ -18,8 +18,10 @@ from flagdit.engine.layout import FloatArray, TokenLayout
 from flagdit.engine.pipeline import Pipeline
 from flagdit.engine.ras import DENSE
 
-EXACT = 100
-"""Dense steps of second order, in fp32."""
+EXACT, EXACT_SHIFT = 100, 3.0
+"""Dense steps of second order in fp32, and their time shift."""
+NOISE = "philox"
+"""What seeds mean (docs/contract.md)."""
 
 
 class ExactPictures:
@@ -32,7 +34,7 @@ class ExactPictures:
 
         Raises RequestError for a size that cannot be, OutputError for such a folder.
         """
-        self._pipeline, self._size, self._guidance, self._folder = pipeline, size, guidance, folder
+        self._pipeline, self.size, self.guidance, self._folder = pipeline, size, guidance, folder
         layout = TokenLayout.of(pipeline.spec, size)
         self._shape = layout.channels, layout.height, layout.width
         self._reference: Pipeline | None = None  # a graph takes memory: it is loaded when there is something to do
@@ -51,10 +53,8 @@ class ExactPictures:
             return np.stack(found)
         if self._reference is None:
             self._reference = self._pipeline.at("float32")
-        size, guidance = self._size, self._guidance
-        made = self._reference(
-            prompts=prompts, seeds=seeds, size=size, guidance=guidance, steps=EXACT, solver="ab2", ras=DENSE
-        ).latents
+        how = {"steps": EXACT, "solver": "ab2", "ras": DENSE, "shift": EXACT_SHIFT}
+        made = self._reference(prompts=prompts, seeds=seeds, size=self.size, guidance=self.guidance, **how).latents
         for prompt, seed, picture in zip(prompts, seeds, made, strict=True):
             self._write(prompt, seed, picture)
         return made
@@ -63,8 +63,8 @@ class ExactPictures:
         if self._folder is None:
             return None
         spec = self._pipeline.spec
-        size = self._size or spec.latent.size
-        about = [spec.weights.sha256, spec.flow.shift, EXACT, *size, self._guidance, prompt, seed]
+        size = self.size or spec.latent.size
+        about = [spec.weights.sha256, EXACT_SHIFT, EXACT, NOISE, *size, self.guidance, prompt, seed]
         return self._folder / f"{hashlib.sha256(json.dumps(about).encode()).hexdigest()[:32]}.npy"
 
     def _read(self, prompt: str, seed: int) -> FloatArray | None:

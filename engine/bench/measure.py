@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from functools import partial
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +16,8 @@ from flagdit.engine.bench.exact import ExactPictures
 from flagdit.engine.bench.settings import STEPS, Setting
 from flagdit.engine.layout import FloatArray
 from flagdit.engine.pipeline import Pipeline
+from flagdit.engine.presets import Preset
+from flagdit.engine.request import Request
 from flagdit.engine.result import Result
 
 Extra = Callable[[FloatArray, FloatArray, int], dict[str, npt.NDArray[np.float64]]]
@@ -79,29 +79,43 @@ def ssim(pictures: FloatArray, exact: FloatArray) -> npt.NDArray[np.float64]:
     return np.array([similarity(a, b, data_range=2.0, channel_axis=0) for a, b in pairs])  # type: ignore[no-untyped-call]
 
 
+def paint(
+    pipeline: Pipeline,
+    how: Preset,
+    prompts: Sequence[str],
+    first: int,
+    size: tuple[int, int] | None = None,
+    guidance: float = 4.0,
+) -> Result:
+    """Pictures of prompts, the first of which has the seed `first`, sampled as `how` says."""
+    shift = pipeline.spec.flow.shift if how.shift is None else how.shift
+    seeds = list(range(first, first + len(prompts)))
+    run = pipeline.start(Request.of(replace(how, shift=shift), list(prompts), seeds, size, guidance))
+    for _ in run:
+        pass
+    return run.result()
+
+
 def measure(
     pipeline: Pipeline,
     chosen: Sequence[Setting],
     prompts: Sequence[str],
-    size: tuple[int, int] | None = None,
     batch: int = 4,
-    guidance: float = 4.0,
+    exactly: ExactPictures | None = None,
     extra: Extra | None = None,
-    keep: Path | None = None,
 ) -> Iterator[list[Row]]:
     """All settings on one batch of prompts after another: yields the rows over the pictures so far.
 
-    The first setting must be 30 dense Euler steps. Picture i has seed i. keep: a folder for the exact pictures, where
-    the next comparison finds them.
+    The first setting must be 30 dense Euler steps. Picture i has seed i. exactly: makes the exact pictures, and says
+    their size and guidance scale; by default the model's own size, and 4.
     """
-    sums, exactly = [_Sums() for _ in chosen], ExactPictures(pipeline, size, guidance, keep)
+    sums, exactly = [_Sums() for _ in chosen], exactly or ExactPictures(pipeline, None, 4.0)
     for first in range(0, len(prompts), batch):
         texts = list(prompts[first : first + batch])
-        paint = partial(pipeline, prompts=texts, seed=first, size=size, guidance=guidance)
         exact = exactly(texts, first)
         for setting, total in zip(chosen, sums, strict=True):
             start = time.process_time()
-            result = paint(steps=setting.steps, solver=setting.solver, ras=setting.ras)
+            result = paint(pipeline, setting.how, texts, first, exactly.size, exactly.guidance)
             total.cpu += time.process_time() - start
             _add(total, result, setting, exact)
             for name, values in (extra(result.latents, exact, first) if extra else {}).items():
@@ -122,7 +136,7 @@ def _add(total: _Sums, result: Result, setting: Setting, exact: FloatArray) -> N
 
 def _evaluations(setting: Setting) -> float:
     """Dense evaluations of the setting's solver, over those of the run that all is measured by."""
-    return setting.steps * (2 if setting.solver in ("midpoint", "heun") else 1) / STEPS
+    return setting.how.count * (2 if setting.how.solver in ("midpoint", "heun") else 1) / STEPS
 
 
 def _rows(chosen: Sequence[Setting], sums: Sequence[_Sums]) -> list[Row]:
@@ -131,8 +145,8 @@ def _rows(chosen: Sequence[Setting], sums: Sequence[_Sums]) -> list[Row]:
         Row(
             name=setting.name,
             family=setting.family,
-            steps=setting.steps,
-            solver=setting.solver,
+            steps=setting.how.count,
+            solver=setting.how.solver,
             cost=total.cost / total.pictures,
             time=total.cpu / dense.cpu,
             denoise=total.denoise / dense.denoise,

@@ -8,7 +8,14 @@ from pathlib import Path
 from flagdit.engine.bench.measure import Row
 from flagdit.engine.bench.settings import FAMILIES
 
-COLOURS = {"dense": "#9a9a9a", "ab2": "#4c4c4c", "paper": "#e08a3c", "corrected": "#4a8fd0", "flagdit": "#1f9e89"}
+COLOURS = {
+    "dense": "#9a9a9a",
+    "ab2": "#4c4c4c",
+    "paper": "#e08a3c",
+    "corrected": "#4a8fd0",
+    "uncalibrated": "#9fd4b8",
+    "flagdit": "#1f9e89",
+}
 
 
 def front(rows: Sequence[Row]) -> list[Row]:

@@ -1,39 +1,36 @@
-"""What is compared: fewer dense steps, the published choices, ours with and without what goes beyond the paper."""
+"""What is compared: fewer dense steps on their best grids, the published choices, the presets of a bundle."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from flagdit.engine.presets import PRESETS, falling
+from flagdit.engine.presets import PRESETS, Preset, falling
 from flagdit.engine.ras import DENSE, RasConfig, Solver
 
 STEPS = 30
 """Of the run that cost and time are measured by: dense, Euler."""
-FEWER = (4, 6, 8, 10, 13, 16, 20, 24)
+FEWER = (4, 6, 8, 10, 12, 14, 17, 20, 24)
 RATIOS = (0.75, 0.5, 0.25, 0.125)
 OURS = (
-    (5, 3, 0.4, 0.1, False),
-    (6, 3, 0.4, 0.1, False),
-    (8, 3, 0.4, 0.1, False),
-    (10, 3, 0.4, 0.1, False),
-    (10, 4, 0.4, 0.1, True),
-    (12, 4, 0.4, 0.1, True),
-    (20, 6, 0.4, 0.1, True),
-    (24, 6, 0.5, 0.1, True),
-    (24, 6, 0.5, 0.25, True),
-    (24, 6, 0.75, 0.25, True),
-    (30, 6, 0.9, 0.5, True),
+    (12, 5, 0.5, 0.3, True),
+    (16, 6, 0.5, 0.25, True),
+    (20, 8, 0.6, 0.3, True),
+    (24, 8, 0.4, 0.15, True),
 )
 """Steps, dense ones at the start, ratio after them and ratio at the end, whether the last step is dense again."""
 
 FAMILIES = {
-    "dense": "dense, fewer Euler steps",
-    "ab2": "dense, fewer ab2 steps",
+    "dense": "dense, fewer Euler steps on their best grid",
+    "ab2": "dense, fewer ab2 steps on their best grid",
     "paper": "RAS as published",
     "corrected": "RAS, its faults corrected",
-    "flagdit": "RAS, flagdit's presets and options",
+    "uncalibrated": "RAS with flagdit's options, not calibrated",
+    "flagdit": "flagdit's presets",
 }
+
+Grids = Mapping[tuple[Solver, int], float]
+"""The best shift of dense steps, by solver and number of steps; where there is none, the model's own."""
 
 
 @dataclass(frozen=True)
@@ -42,24 +39,31 @@ class Setting:
 
     name: str
     family: str
-    steps: int
-    solver: Solver
-    ras: RasConfig
+    how: Preset
 
 
-def settings(steps: Sequence[int] = FEWER, ratios: Sequence[float] = RATIOS) -> list[Setting]:
+def dense(steps: int, solver: Solver = "euler", shift: float | None = None) -> Preset:
+    """So many steps that compute everything."""
+    return Preset(steps, solver, DENSE, shift)
+
+
+def settings(
+    presets: Mapping[str, Preset] = PRESETS,
+    grids: Grids | None = None,
+    steps: Sequence[int] = FEWER,
+    ratios: Sequence[float] = RATIOS,
+) -> list[Setting]:
     """All settings; the first is what the others' cost and time are measured by."""
-    dense = [Setting(f"dense {n}", "dense", n, "euler", DENSE) for n in (STEPS, *sorted(steps, reverse=True))]
-    ab2 = [Setting(f"dense {n}, ab2", "ab2", n, "ab2", DENSE) for n in (STEPS, *sorted(steps, reverse=True))]
-    paper = [Setting(f"paper {r:g}", "paper", STEPS, "euler", RasConfig(ratio=r, mode="paper")) for r in ratios]
-    corrected = [
-        Setting(f"corrected {r:g}", "corrected", STEPS, "euler", RasConfig(ratio=r, metric="std")) for r in ratios
-    ]
-    presets = [Setting(name, "flagdit", preset.steps, preset.solver, preset.ras) for name, preset in PRESETS.items()]
-    ours = [
-        Setting(
-            f"{n} steps, {w} dense, {a:g} to {b:g}{', 1 dense' * last}", "flagdit", n, "ab2", falling(w, a, b, last)
-        )
-        for n, w, a, b, last in OURS
-    ]
-    return [*dense, *ab2, *paper, *corrected, *presets, *ours]
+    shifts, out = grids or {}, []
+    for solver, family in (("euler", "dense"), ("ab2", "ab2")):
+        for n in (STEPS, *sorted(steps, reverse=True)):
+            name = f"dense {n}" if solver == "euler" else f"dense {n}, {solver}"
+            out.append(Setting(name, family, dense(n, solver, shifts.get((solver, n)))))
+    for r in ratios:
+        out.append(Setting(f"paper {r:g}", "paper", Preset(STEPS, "euler", RasConfig(ratio=r, mode="paper"))))
+    for r in ratios:
+        out.append(Setting(f"corrected {r:g}", "corrected", Preset(STEPS, "euler", RasConfig(ratio=r, metric="std"))))
+    for n, warmup, first, last, end in OURS:
+        name = f"{n} steps, {warmup} dense, {first:g} to {last:g}{', 1 dense' * end}"
+        out.append(Setting(name, "uncalibrated", Preset(n, "ab2", falling(warmup, first, last, end))))
+    return [*out, *(Setting(name, "flagdit", preset) for name, preset in presets.items())]

@@ -7,7 +7,9 @@ import json
 import os
 import platform
 import resource
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
@@ -16,20 +18,26 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from flagdit.engine.bench import FAMILIES, Row, Setting, measure, settings
+from flagdit.engine.bench import FAMILIES, ExactPictures, Row, Setting, best_shifts, measure, settings
 from flagdit.engine.bench.plot import pareto
+from flagdit.engine.bench.settings import FEWER, STEPS, Grids
 from flagdit.engine.bundle import staged
 from flagdit.engine.commands.common import (
     PrecisionOption,
+    ShiftOption,
+    TimesOption,
     check_writable,
     console,
     load,
     messages,
     parse_size,
+    parse_times,
     say,
 )
 from flagdit.engine.errors import BackendError, RequestError
 from flagdit.engine.pipeline import Pipeline
+from flagdit.engine.presets import Preset
+from flagdit.engine.ras import DENSE
 from flagdit.engine.result import check_paints
 
 PROMPTS = (
@@ -43,7 +51,10 @@ PROMPTS = (
     "a birthday cake on a pink background",
 )
 """For the demo; other models have other words."""
-QUICK = {"dense 30", "dense 13", "dense 13, ab2", "paper 0.25", "corrected 0.25", "quality", "balanced", "fast"}
+QUICK = (6, 14)
+"""Numbers of dense steps, with --quick."""
+TRIED = 8
+"""Prompts, at most, that the best grids of dense steps are found by."""
 
 
 def bench(
@@ -56,6 +67,8 @@ def bench(
     batch: Annotated[int, typer.Option(min=1, help="Pictures at a time.")] = 4,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
     precision: PrecisionOption = None,
+    shift: ShiftOption = None,
+    times: TimesOption = None,
     keep: Annotated[
         Path | None, typer.Option(help="Keep the exact pictures in this folder, for the next time.")
     ] = None,
@@ -69,7 +82,9 @@ def bench(
     [dim]flagdit bench BUNDLE --prompts prompts.txt --json bench.json --plot pareto.png[/]
 
     Quality is the likeness to the dense picture of 100 steps. All settings take turns on every batch of prompts, and
-    times are ratios to 30 dense steps of the same run, so that a busy machine disturbs them little.
+    times are ratios to 30 dense steps of the same run, so that a busy machine disturbs them little. Dense steps get the
+    time shift that suits each number of them best, found by the first prompts, or --shift; --times adds dense steps of
+    ab2 between times of your own.
     """
     check_writable(json_path, (".json",))
     check_writable(plot, (".png", ".svg"))
@@ -80,8 +95,9 @@ def bench(
     dimensions = parse_size(size)
     pipeline = load(bundle, threads, precision)
     check_paints(pipeline.spec)
-    chosen = [s for s in settings() if not quick or s.name in QUICK]
-    rows = _measure(pipeline, chosen, texts, dimensions, batch, guidance, keep)
+    own = None if times is None else Setting("dense, own times", "ab2", Preset(parse_times(times), "ab2", DENSE))
+    exactly = ExactPictures(pipeline, dimensions, guidance, keep)
+    rows = _measure(pipeline, partial(_settings, pipeline, quick, own), exactly, texts, batch, shift, quick)
     _print(rows)
     width, height = dimensions or pipeline.spec.latent.size
     if plot is not None:
@@ -108,20 +124,43 @@ def _texts(path: Path | None) -> list[str]:
     return texts
 
 
+def _settings(pipeline: Pipeline, quick: bool, own: Setting | None, grids: Grids) -> list[Setting]:
+    if quick:
+        chosen = settings(pipeline.presets, grids, QUICK, (0.25,))
+        chosen = [setting for setting in chosen if setting.family != "uncalibrated"]
+    else:
+        chosen = settings(pipeline.presets, grids)
+    return chosen if own is None else [*chosen, own]
+
+
 def _measure(
     pipeline: Pipeline,
-    chosen: list[Setting],
+    chosen: Callable[[Grids], list[Setting]],
+    exactly: ExactPictures,
     texts: list[str],
-    size: tuple[int, int] | None,
     batch: int,
-    guidance: float,
-    keep: Path | None,
+    shift: float | None,
+    quick: bool,
 ) -> list[Row]:
-    columns = (TextColumn("painting"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
     rows: list[Row] = []
+    counts = QUICK if quick else FEWER
     with Progress(*columns, console=messages, transient=True, disable=not messages.is_terminal) as progress:
+        pairs = 2 * (1 + len(counts))
+        task = progress.add_task("best grids of dense steps", total=pairs, visible=shift is None)
+        grids = {(solver, n): shift or 1.0 for solver in ("euler", "ab2") for n in (STEPS, *counts)}
+        if shift is None:
+            for key, best in best_shifts(pipeline, texts[:TRIED], exactly, counts):
+                grids[key] = best
+                progress.advance(task)
         task = progress.add_task("painting", total=-(-len(texts) // batch))
-        for done in measure(pipeline, chosen, texts, size, batch, guidance, keep=keep):
+        for done in measure(pipeline, chosen(grids), texts, batch, exactly):
             rows = done
             progress.advance(task)
     return rows

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal, cast
+from typing import Annotated, Any, cast
 
 import typer
 from rich.console import Console
@@ -15,9 +14,9 @@ from flagdit.engine.cpu import Precision
 from flagdit.engine.errors import OutputError, RequestError
 from flagdit.engine.layout import Ntk
 from flagdit.engine.pipeline import Pipeline
-from flagdit.engine.presets import DEFAULT, PRESETS, Preset, default_solver
-from flagdit.engine.presets import preset as find_preset
-from flagdit.engine.ras import DENSE, RasConfig, Solver
+from flagdit.engine.presets import DEFAULT, PRESETS
+from flagdit.engine.ras import Solver
+from flagdit.engine.resolve import Options
 
 console = Console()
 messages = Console(stderr=True)
@@ -42,15 +41,31 @@ class Mode(StrEnum):
 PresetOption = Annotated[
     str | None,
     typer.Option(
-        help=f"[bold]{'[/], [bold]'.join(PRESETS)}[/]: steps and ratios that are good together.", show_default=DEFAULT
+        help=f"[bold]{'[/], [bold]'.join(PRESETS)}[/], or another that the bundle was calibrated for (flagdit "
+        "inspect shows them): times, steps and ratios that are good together.",
+        show_default=DEFAULT,
     ),
 ]
 StepsOption = Annotated[int | None, typer.Option(help="Steps from noise to picture.", show_default="the preset's")]
+ShiftOption = Annotated[
+    float | None,
+    typer.Option(
+        help="Time shift: above 1, steps are short at the start and long at the end; 1 makes them even.",
+        show_default="the preset's, or the model's own",
+    ),
+]
+TimesOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="0,...,1", help="The times that the steps lie between, instead of a number of steps and a shift."
+    ),
+]
 RatioOption = Annotated[
     str | None,
     typer.Option(
         metavar="R|FROM:TO",
-        help="Share of the picture that a RAS step recomputes: the same in all, or falling in a line from FROM to TO.",
+        help="Share of the picture that a RAS step recomputes: the same in all, or falling in a line from FROM to TO. "
+        "Which steps are dense stays the preset's choice.",
         show_default="the preset's",
     ),
 ]
@@ -101,32 +116,33 @@ def sampling(
     ratio: str | None,
     mode: Mode,
     schedule: str | None,
+    shift: float | None = None,
+    times: str | None = None,
     dense: bool = False,
     error_budget: float = 0.0,
     guidance_every: int = 1,
     guidance_warmup: int | None = None,
-) -> Preset:
-    """What the options of a command say: the preset's steps and regions, where no option says something else."""
-    for name, value in (
-        ("preset", preset),
-        ("ratio", ratio),
-        ("schedule", schedule),
-        ("error-budget", error_budget or None),
-    ):
-        if dense and value is not None:
-            raise RequestError(f"--dense and --{name} {value} contradict each other; give one of them")
-    chosen = find_preset(preset or DEFAULT)
-    ras = DENSE if dense else chosen.ras
-    if not dense and (ratio is not None or schedule is not None or mode is Mode.paper):
-        skip, every = parse_schedule(schedule)
-        which: Literal["paper", "corrected"] = "paper" if mode is Mode.paper else "corrected"
-        ras = RasConfig(mode=which, skip_step=skip, skip_every=every)
-        if ratio is not None:
-            first, last = parse_ratio(ratio)
-            ras = replace(ras, ratio=first, ratio_end=last)
-    ras = replace(ras, error_budget=error_budget, guidance_every=guidance_every, guidance_warmup=guidance_warmup)
-    how = default_solver(ras) if solver is None else cast(Solver, solver)  # the plan refuses a name that is none
-    return Preset(chosen.steps if steps is None else steps, how, ras)
+) -> Options:
+    """What the options of a command say; what none says is the preset's."""
+    if steps is not None and times is not None:
+        raise RequestError(f"--steps {steps} and --times contradict each other; give one of them")
+    changes: dict[str, Any] = {}
+    if error_budget:
+        changes["error_budget"] = error_budget
+    if guidance_every != 1 or guidance_warmup is not None:
+        reuse = {"guidance_every": guidance_every, "guidance_warmup": guidance_warmup}
+        changes |= {"guidance_steps": None, **reuse}
+    return Options(
+        preset=preset,
+        steps=steps if times is None else parse_times(times),
+        shift=shift,
+        solver=cast(Solver | None, solver),  # the plan refuses a name that is none
+        dense=dense,
+        mode="paper" if mode is Mode.paper else "corrected",
+        ratio=None if ratio is None else parse_ratio(ratio),
+        schedule=None if schedule is None else parse_schedule(schedule),
+        changes=changes,
+    )
 
 
 def load(bundle: str, threads: int | None, precision: str | None) -> Pipeline:
@@ -144,10 +160,16 @@ def parse_ratio(text: str) -> tuple[float, float | None]:
     return float(match[1]), None if match[2] is None else float(match[2])
 
 
-def parse_schedule(text: str | None) -> tuple[int, int]:
+def parse_times(text: str) -> tuple[float, ...]:
+    """Times written with commas; whether they are in order, the plan checks."""
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise RequestError(f"times {text!r} are not numbers with commas; for instance 0,0.05,0.15,0.4,1") from None
+
+
+def parse_schedule(text: str) -> tuple[int, int]:
     """skip_step and skip_every of a schedule written PATCHES/STEPS."""
-    if text is None:
-        return 0, 0
     match = re.fullmatch(r"(-?\d{1,6})/(\d{1,4})", text.strip())
     if match is None or 0 in (int(match[1]), int(match[2])):
         raise RequestError(f"schedule {text!r} is not PATCHES/STEPS, neither of them 0; for instance 256/4")

@@ -24,8 +24,10 @@ from flagdit.engine.commands.common import (
     PrecisionOption,
     PresetOption,
     RatioOption,
+    ShiftOption,
     SolverOption,
     StepsOption,
+    TimesOption,
     check_writable,
     load,
     messages,
@@ -48,6 +50,8 @@ def generate(
     output: Annotated[Path, typer.Option("-o", "--output", help="The picture to write.")] = Path("out.png"),
     preset: PresetOption = None,
     steps: StepsOption = None,
+    shift: ShiftOption = None,
+    times: TimesOption = None,
     solver: SolverOption = None,
     size: Annotated[str | None, typer.Option(help="WxH in pixels; the model's own by default.")] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same picture.")] = 0,
@@ -59,7 +63,6 @@ def generate(
     dense: Annotated[bool, typer.Option("--dense", help="Recompute everything in every step.")] = False,
     mode: Annotated[Mode, typer.Option(help=MODE_HELP)] = Mode.corrected,
     schedule: Annotated[str | None, typer.Option(help=SCHEDULE_HELP)] = None,
-    shift: Annotated[float | None, typer.Option(help="Time shift; the model's own by default.")] = None,
     ntk: Annotated[str, typer.Option(metavar="auto|FACTOR|off", help=NTK_HELP)] = "off",
     proportional: Annotated[
         bool, typer.Option(help="For sizes beyond training: a softmax that sharpens with the number of tokens.")
@@ -76,20 +79,18 @@ def generate(
 
     [dim]flagdit generate "a red apple on a blue background" -o apple.png --map map.png[/]
 
-    Region-adaptive sampling is on: after a few dense steps each step recomputes only the part of the picture that
-    changes most. Compare with --dense, with --preset fast or quality, with a --ratio, or with --mode paper.
+    A preset says how: when its steps are, and what part of the picture each of them recomputes. Options change one
+    thing of it each: --steps or --times, --ratio, --dense (everything in every step), --mode paper (as published).
     """
     check_writable(output, tuple(picture.FORMATS))
     check_writable(report, (".json",))
     check_writable(map, MAPS)
     reuse = (guidance_every, guidance_warmup)
-    how = sampling(preset, steps, solver, ratio, mode, schedule, dense, error_budget, *reuse)
+    said = sampling(preset, steps, solver, ratio, mode, schedule, shift, times, dense, error_budget, *reuse)
     pipeline = load(bundle, threads, precision)
     check_paints(pipeline.spec)
-    shift = pipeline.spec.flow.shift if shift is None else shift
-    dimensions = parse_size(size)
-    options = (how.ras, how.solver, parse_ntk(ntk), proportional)
-    request = Request([prompt], [seed], how.steps, dimensions, guidance, shift, *options)
+    how = pipeline.resolve(said)
+    request = Request.of(how, [prompt], [seed], parse_size(size), guidance, parse_ntk(ntk), proportional)
     animated = map is not None and map.suffix.lower() in ANIMATIONS
     result, previews = _run(pipeline, request, animated)
     save_picture(result.image, output, result)

@@ -21,8 +21,10 @@ from flagdit.engine.commands.common import (
     Mode,
     PresetOption,
     RatioOption,
+    ShiftOption,
     SolverOption,
     StepsOption,
+    TimesOption,
     console,
     parse_size,
     sampling,
@@ -30,7 +32,9 @@ from flagdit.engine.commands.common import (
 from flagdit.engine.cost import Cost, price
 from flagdit.engine.errors import RequestError
 from flagdit.engine.layout import MAX_TOKENS, TokenLayout
+from flagdit.engine.presets import Preset, presets_of
 from flagdit.engine.ras import Plan, RasConfig, make_plan
+from flagdit.engine.resolve import resolve
 
 LONG = 40  # steps: above it, equal ones share a line
 BAR = 16
@@ -88,9 +92,12 @@ class Outlook:
 def plan(
     preset: PresetOption = None,
     steps: StepsOption = None,
+    shift: ShiftOption = None,
+    times: TimesOption = None,
     solver: SolverOption = None,
     tokens: Annotated[int | None, typer.Option(help="Tokens of the picture, if no bundle says.")] = None,
     ratio: RatioOption = None,
+    dense: Annotated[bool, typer.Option("--dense", help="Recompute everything in every step.")] = False,
     mode: Annotated[Mode, typer.Option(help=MODE_HELP)] = Mode.corrected,
     schedule: Annotated[str | None, typer.Option(help=SCHEDULE_HELP)] = None,
     guidance_every: GuidanceEveryOption = 1,
@@ -115,29 +122,37 @@ def plan(
         raise RequestError(f"tokens is {tokens}; allowed are 1 to {MAX_TOKENS}")
     if size is not None and bundle is None:
         raise RequestError(f"--size {size} needs --bundle: only a bundle knows the tokens of a size")
-    how = sampling(
+    said = sampling(
         preset,
         steps,
         solver,
         ratio,
         mode,
         schedule,
+        shift,
+        times,
+        dense,
         guidance_every=guidance_every,
         guidance_warmup=guidance_warmup,
     )
     cost = None
     if bundle is not None:
         spec = Bundle.load(bundle).model
-        layout = TokenLayout.of(spec, parse_size(size))
-        planned = make_plan(how.ras, how.steps, layout.tokens, layout.pinned, spec.flow.shift, how.solver)
+        layout, how = TokenLayout.of(spec, parse_size(size)), resolve(said, presets_of(spec), spec.flow.shift)
+        planned = _planned(how, layout.tokens, layout.pinned)
         cost = price(spec, planned)
     else:
-        planned = make_plan(how.ras, how.steps, tokens or 0, solver=how.solver)
+        how = resolve(said)
+        planned = _planned(how, tokens or 0)
     outlook = Outlook(planned, how.ras, how.solver, cost)
     if as_json:
         typer.echo(json.dumps(_as_dict(outlook), indent=1))
     else:
         _print(outlook)
+
+
+def _planned(how: Preset, tokens: int, pinned: int = 0) -> Plan:
+    return make_plan(how.ras, how.steps, tokens, pinned, how.shift or 1.0, how.solver, how.weights)
 
 
 def _as_dict(outlook: Outlook) -> dict[str, object]:

@@ -1,0 +1,122 @@
+"""What was said of how to sample, a preset, and the model's defaults: the only place where they meet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from flagdit.engine.errors import RequestError
+from flagdit.engine.presets import DEFAULT, PRESETS, Preset, default_solver, find
+from flagdit.engine.ras import DENSE, RasConfig, Solver
+
+PAPER = Preset(30, "euler", RasConfig(mode="paper"))
+"""What paper mode begins with: no preset has anything to say of it."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a caller says; None leaves it to the preset.
+
+    steps, shift, solver: see Pipeline. ras: all of RasConfig, in place of the preset's.
+    dense: compute everything in every step. mode: see RasConfig.
+    ratio: of the steps that the preset does not make dense, the same in all (then without an end) or falling.
+    schedule: patches and steps, RasConfig.skip_step and skip_every.
+    changes: of other fields of RasConfig, by name.
+    """
+
+    preset: str | None = None
+    steps: int | Sequence[float] | None = None
+    shift: float | None = None
+    solver: Solver | None = None
+    ras: RasConfig | None = None
+    dense: bool = False
+    mode: Literal["corrected", "paper"] = "corrected"
+    ratio: tuple[float, float | None] | None = None
+    schedule: tuple[int, int] | None = None
+    changes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def leave_the_plan(self) -> bool:
+        """Whether steps and regions are the preset's, so that what was calibrated for them still holds."""
+        said = (self.steps, self.shift, self.solver, self.ras, self.ratio, self.schedule)
+        return not self.dense and self.mode == "corrected" and all(value is None for value in said)
+
+
+def resolve(options: Options, presets: Mapping[str, Preset] = PRESETS, shift: float = 1.0) -> Preset:
+    """How a run is sampled, with nothing left open; `shift` is the model's own.
+
+    Raises RequestError if options contradict each other or name no preset; bounds are the plan's to check.
+    """
+    _check(options)
+    paper = options.mode == "paper" or (options.ras is not None and options.ras.mode == "paper")
+    base = PAPER if paper else find(options.preset or DEFAULT, presets)
+    if options.leave_the_plan:
+        return replace(base, ras=replace(base.ras, **options.changes), shift=_shift(base.shift, shift))
+    steps = _steps(options, base)
+    ras = options.ras or (DENSE if options.dense else _regions(options, base, Preset(steps, "ab2", DENSE).count))
+    ras = replace(ras, **options.changes)
+    solver = options.solver or (default_solver(ras) if options.ras else base.solver)
+    return Preset(steps, solver, ras, _shift(options.shift, base.shift, shift))
+
+
+def _check(options: Options) -> None:
+    if options.dense:
+        for name in ("ratio", "schedule"):
+            if getattr(options, name) is not None:
+                raise RequestError(f"dense and {name} contradict each other; give one of them")
+        if options.changes.get("error_budget"):
+            raise RequestError("dense and an error budget contradict each other; give one of them")
+    if options.shift is not None and options.steps is not None and not isinstance(options.steps, int):
+        raise RequestError("shift and times contradict each other: times are taken as they are; give one of them")
+    if options.mode == "paper" and options.preset is not None:
+        raise RequestError("paper mode and a preset contradict each other; give one of them")
+
+
+def _steps(options: Options, base: Preset) -> int | tuple[float, ...]:
+    if options.steps is None:
+        return base.steps if options.shift is None else base.count
+    return options.steps if isinstance(options.steps, int) else tuple(float(t) for t in options.steps)
+
+
+def _shift(*said: float | None) -> float:
+    """The first that was said."""
+    return next(value for value in said if value is not None)
+
+
+def _regions(options: Options, base: Preset, count: int) -> RasConfig:
+    """The preset's regions in a run of `count` steps, with another ratio or schedule if there is one."""
+    ras = base.ras if count == base.count or base.ras.mode == "paper" else resized(base.ras, base.count, count)
+    if options.schedule is not None:
+        skip, every = options.schedule
+        ratio = ras.ratio if isinstance(ras.ratio, float | int) else 0.25
+        ras = replace(ras, ratio=ratio, ratio_end=None, skip_step=skip, skip_every=every)
+    return ras if options.ratio is None else with_ratio(ras, *options.ratio, count)
+
+
+def with_ratio(ras: RasConfig, ratio: float, ratio_end: float | None, steps: int) -> RasConfig:
+    """The same plan with another ratio: what is dense stays dense, unless nothing else is."""
+    if ras.mode == "paper" or ras.skip_every:
+        return replace(ras, ratio=ratio, ratio_end=ratio_end)
+    ratios = ras.ratios(steps)
+    shares = [ratios] * steps if isinstance(ratios, float | int) else ratios
+    sparse = [i for i, share in enumerate(shares) if share < 1 and i >= ras.warmup]
+    if not sparse:
+        return RasConfig(ratio=ratio, ratio_end=ratio_end, warmup=-(-2 * steps // 5), resets=(-1,))
+    dense = {i for i, share in enumerate(shares) if share == 1 and i > sparse[0]}
+    kept = () if ras.resets is None else ras.resets_of(steps)
+    resets = ras.resets if not dense else tuple(sorted({*dense, *kept}))
+    return replace(ras, ratio=ratio, ratio_end=ratio_end, warmup=sparse[0], resets=resets)
+
+
+def resized(ras: RasConfig, steps: int, count: int) -> RasConfig:
+    """Regions that were planned for `steps` steps, in a run of `count`: as large a part of it is dense at its start."""
+    if isinstance(ras.ratio, float | int):
+        warmup = ras.warmup if ras.ratio == 1 else max(1, round(ras.warmup * count / steps))
+        return replace(ras, warmup=warmup)
+    ratios = list(ras.ratio)
+    middles = [(i + 0.5) / count * steps - 0.5 for i in range(count)]
+    stretched = [ratios[min(max(round(place), 0), steps - 1)] for place in middles]
+    stretched[0], stretched[-1] = 1.0, ratios[-1]
+    warmup = next((i for i, ratio in enumerate(stretched) if ratio < 1), count)
+    return replace(ras, ratio=stretched, warmup=warmup, guidance_steps=None)
