@@ -14,7 +14,7 @@ from flagdit.engine.manifest import Engine, Graph
 from flagdit.engine.presets import DEFAULT, default_solver
 from flagdit.engine.presets import preset as find_preset
 from flagdit.engine.ras import RasConfig, Solver
-from flagdit.engine.request import Request
+from flagdit.engine.request import Request, checked_seed
 from flagdit.engine.result import Preview, Result
 from flagdit.engine.run import Run, Stages
 from flagdit.engine.session import OnnxSession
@@ -71,7 +71,8 @@ class Pipeline:
     ) -> Result:
         """Generate a picture of `prompt`, or one of each of `prompts`.
 
-        seeds: one per prompt, by default seed, seed + 1, ... size: (width, height), by default the model's own.
+        seeds: one per prompt, 0 to 2^64 - 1, by default seed, seed + 1, ... size: (width, height), by default the
+        model's own.
         steps: how many, or the times they lie between, from 0 (noise) to 1 (data). shift: time shift of a number of
         steps, by default the model's own. solver: how a step is made, by default "ab2", in paper mode "euler";
         "midpoint" and "heun" call the engine twice. preset: "quality", "balanced" or "fast": steps and ras if they are
@@ -84,7 +85,8 @@ class Pipeline:
         if (prompt is None) == (prompts is None):
             raise RequestError("give either one prompt or a list of prompts")
         texts = [prompt] if prompt is not None else list(prompts or [])
-        numbers = list(seeds) if seeds is not None else [seed + i for i in range(len(texts))]
+        first = checked_seed(seed)
+        numbers = list(seeds) if seeds is not None else [first + i for i in range(len(texts))]
         shift = self.spec.flow.shift if shift is None else shift
         chosen = find_preset(preset)
         steps, ras = (chosen.steps if steps is None else steps), (chosen.ras if ras is None else ras)

@@ -14,6 +14,7 @@ from flagdit.engine.cost import price
 from flagdit.engine.errors import RequestError
 from flagdit.engine.layout import FloatArray, TokenLayout, attention_scale, base_tokens, ntk_factor
 from flagdit.engine.manifest import ModelSpec
+from flagdit.engine.noise import latent_noise
 from flagdit.engine.ras import Plan, make_plan
 from flagdit.engine.regions import RegionState
 from flagdit.engine.report import Report, StepReport
@@ -110,9 +111,7 @@ class Run:
 
     def _noise(self) -> FloatArray:
         """Noise (B, C, H, W): each sample's depends on its own seed only."""
-        shape = (self.layout.channels, self.layout.height, self.layout.width)
-        seeds = self.request.seeds
-        return np.stack([np.random.default_rng(seed).standard_normal(shape, np.float32) for seed in seeds])
+        return latent_noise(self.request.seeds, (self.layout.channels, self.layout.height, self.layout.width))
 
     def _guidance(self) -> FloatArray:
         """Guidance scale (P,) of every value of a patch; channels that are not guided keep the conditional one."""
@@ -129,13 +128,13 @@ class Run:
             "denoise": sum(t.denoise for t in self._timed),
             "host": sum(t.host for t in self._timed),
         }
-        single = len(request.prompts) == 1
+        seeds, single = [int(seed) for seed in request.seeds], len(request.prompts) == 1
         return Report(
             model=self._spec.name,
             backend=self._stages.denoise.backend,
             precision=self._stages.denoise.precision,
             prompt=request.prompts[0] if single else request.prompts,
-            seed=request.seeds[0] if single else request.seeds,
+            seed=seeds[0] if single else seeds,
             size=(self.layout.width, self.layout.height),
             guidance=request.guidance,
             ntk=self._ntk,

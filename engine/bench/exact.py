@@ -15,6 +15,7 @@ import numpy as np
 from flagdit.engine.bundle import staged
 from flagdit.engine.errors import OutputError
 from flagdit.engine.layout import FloatArray, TokenLayout
+from flagdit.engine.noise import NOISE
 from flagdit.engine.pipeline import Pipeline
 from flagdit.engine.ras import DENSE
 
@@ -64,7 +65,7 @@ class ExactPictures:
             return None
         spec = self._pipeline.spec
         size = self._size or spec.latent.size
-        about = [spec.weights.sha256, spec.flow.shift, EXACT, *size, self._guidance, prompt, seed]
+        about = [NOISE, spec.weights.sha256, spec.flow.shift, EXACT, *size, self._guidance, prompt, seed]
         return self._folder / f"{hashlib.sha256(json.dumps(about).encode()).hexdigest()[:32]}.npy"
 
     def _read(self, prompt: str, seed: int) -> FloatArray | None:
