@@ -37,7 +37,8 @@ class Pipeline:
         tokenizer = bundle.path(spec.text.tokenizer)
         text = TextEncoder(session(spec.graphs.text_encoder), tokenizer, spec.text.max_tokens)
         denoise = session(spec.graphs.denoise) if engine is None else session(engine, cast(Precision, engine.precision))
-        self.stages = Stages(spec, text, session(spec.graphs.condition), denoise)
+        condition = OnnxSession(bundle.path(spec.graphs.condition.file), threads=1)  # its sums depend on their number
+        self.stages = Stages(spec, text, condition, denoise)
 
     @classmethod
     def load(

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from flagdit.engine.conditions import make_conditions
 from flagdit.engine.cost import price
 from flagdit.engine.errors import RequestError
 from flagdit.engine.layout import FloatArray, TokenLayout, attention_scale, base_tokens, ntk_factor
@@ -99,12 +100,13 @@ class Run:
         """What denoise needs besides the tokens: constant over the run, and one row per evaluation."""
         start = time.perf_counter()
         prompts = self.request.prompts + [""] * len(self.request.prompts) * (self.request.branches - 1)
-        text, mask = self._stages.text.encode(prompts)
+        features = {prompt: self._stages.text.features(prompt) for prompt in dict.fromkeys(prompts)}
         encoded = time.perf_counter()
         times = np.array([evaluation.t for evaluation in self.plan.evaluations], np.float32)
-        made = self._stages.condition.run({"t": times, "text": text, "text_mask": mask})
+        graph = self._spec.graphs.condition
+        made = make_conditions(self._stages.condition, graph.outputs, times, prompts, features)
         outputs = {name: as_dtype(x, self._stages.denoise.dtype(name)) for name, x in made.items()}
-        self._text_tokens = text.shape[1]
+        self._text_tokens = max(len(text) for text in features.values())
         self._seconds = {"text_encoder": encoded - start, "condition": time.perf_counter() - encoded}
         modulations = {name: outputs.pop(name) for name in ("modulation", "final_modulation")}
         return outputs, modulations
