@@ -38,10 +38,10 @@ part() { # name seconds command...
 }
 
 check() {
-  local tests=(tests/test_{advance,dilate,graphs,history,regions,repartition,select,solvers}.py)
+  local tests=(tests/test_{advance,dilate,graphs,history,noise,regions,repartition,select,solvers}.py)
   local pytest=("$python" -m pytest -q --noconftest -p no:cacheprovider)
   part tests 150 "${pytest[@]}" --junitxml="$out/gpu-tests.xml" "${tests[@]}"
-  local tool some="cuda and (tables or replay or large or unguided or inverse or dilate)"
+  local tool some="cuda and (tables or replay or large or unguided or inverse or dilate or formula)"
   for tool in memcheck racecheck; do
     if command -v compute-sanitizer >/dev/null; then
       part "$tool" 70 compute-sanitizer --tool "$tool" --error-exitcode 9 "${pytest[@]}" -k "$some" "${tests[@]}"

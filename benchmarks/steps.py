@@ -41,6 +41,7 @@ from flagdit.engine.cost import step_flops
 from flagdit.engine.cpu import Precision, choose
 from flagdit.engine.layout import TokenLayout, attention_scale
 from flagdit.engine.manifest import ModelSpec
+from flagdit.engine.noise import latent_noise
 from flagdit.engine.ras import Keeps
 from flagdit.engine.regions import RegionState
 from flagdit.engine.session import Array, OnnxSession, empty
@@ -139,7 +140,7 @@ def step_kinds(
 ) -> tuple[TokenLayout, dict[int, Bound]]:
     """The layout of side x side patches, and a bound step for every ratio, by its active tokens."""
     layout = TokenLayout.of(spec, (side * spec.tokens.patch_size,) * 2)
-    noise = np.random.default_rng(1).standard_normal((1, layout.channels, layout.height, layout.width), np.float32)
+    noise = latent_noise([1], (layout.channels, layout.height, layout.width))
     keeps, cached = Keeps(rate=True, slope=False, curve=False), session.dtype("key_tail.0")
     state = RegionState(spec, layout, noise, rows, keeps, cached=cached)
     conditions = random_inputs(spec, layout.tokens, rows, text)

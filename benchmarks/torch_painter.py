@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -16,6 +15,7 @@ from torch.nn import functional as F
 from flagdit.cpp_ext import flow_times
 from flagdit.engine import Pipeline
 from flagdit.engine.layout import FloatArray
+from flagdit.engine.noise import latent_noise
 from flagdit.export import FlagDiT, load_checkpoint
 from torch_sampling import Published, Task, sample_dense, sample_regions
 
@@ -71,7 +71,7 @@ class TorchPainter:
         missing = max(0, self.text_tokens - text.shape[1])
         text, mask = F.pad(text, (0, 0, 0, missing)), F.pad(mask, (0, missing))
         shape = (1, spec.latent.channels, self.size[1], self.size[0])
-        noise = torch.from_numpy(np.random.default_rng(seed).standard_normal(shape, np.float32))
+        noise = torch.from_numpy(latent_noise([seed], shape[1:]))
         scale = torch.ones(shape[1], 1, 1)
         scale[[c for c in spec.guidance.channels if c < len(scale)]] = self.guidance
         return Task(noise, text.to(self.precision.dtype), mask, flow_times(steps, spec.flow.shift), scale)

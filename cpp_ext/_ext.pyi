@@ -156,3 +156,13 @@ class SlotBuffers:
         """
         Exchange the rows of swapped slots in every array, in place; in a recomputed one, copy those of the first slot of a pair, in the head, to the second, in the tail.
         """
+
+def philox(counter: Sequence[int], key: Sequence[int]) -> list[int]:
+    """
+    Ten rounds of Philox 4x32: the four random words of a counter and a key.
+    """
+
+def normal_noise(out: Array, seeds: Sequence[int], stream: int = 0) -> None:
+    """
+    Fill out (B, V) with standard normal values, a row for each seed, as docs/contract.md specifies; in place.
+    """

@@ -13,7 +13,7 @@ from flagdit.engine.layout import Ntk
 from flagdit.engine.manifest import Engine, Graph
 from flagdit.engine.presets import Preset, presets_of
 from flagdit.engine.ras import RasConfig, Solver
-from flagdit.engine.request import Request
+from flagdit.engine.request import Request, checked_seed
 from flagdit.engine.resolve import Options, resolve
 from flagdit.engine.result import Preview, Result
 from flagdit.engine.run import Run, Stages
@@ -37,7 +37,8 @@ class Pipeline:
         tokenizer = bundle.path(spec.text.tokenizer)
         text = TextEncoder(session(spec.graphs.text_encoder), tokenizer, spec.text.max_tokens)
         denoise = session(spec.graphs.denoise) if engine is None else session(engine, cast(Precision, engine.precision))
-        self.stages = Stages(spec, text, session(spec.graphs.condition), denoise)
+        condition = OnnxSession(bundle.path(spec.graphs.condition.file), threads=1)  # its sums depend on their number
+        self.stages = Stages(spec, text, condition, denoise)
 
     @classmethod
     def load(
@@ -71,7 +72,8 @@ class Pipeline:
     ) -> Result:
         """Generate a picture of `prompt`, or one of each of `prompts`.
 
-        seeds: one per prompt, by default seed, seed + 1, ... size: (width, height), by default the model's own.
+        seeds: one per prompt, 0 to 2^64 - 1, by default seed, seed + 1, ... size: (width, height), by default the
+        model's own.
         preset: "quality", "balanced" (the default), "fast", or another that the bundle was calibrated for
         (`presets`): what the next four are where they are not given.
         steps: how many, or the times they lie between, from 0 (noise) to 1 (data). shift: time shift of a number of
@@ -85,7 +87,8 @@ class Pipeline:
         if (prompt is None) == (prompts is None):
             raise RequestError("give either one prompt or a list of prompts")
         texts = [prompt] if prompt is not None else list(prompts or [])
-        numbers = list(seeds) if seeds is not None else [seed + i for i in range(len(texts))]
+        first = checked_seed(seed)
+        numbers = list(seeds) if seeds is not None else [first + i for i in range(len(texts))]
         how = self.resolve(Options(preset, steps, shift, solver, ras))
         run = self.start(Request.of(how, texts, numbers, size, guidance, ntk, proportional))
         for preview in run:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 
 from flagdit.engine.errors import RequestError
 from flagdit.engine.layout import Ntk
@@ -11,6 +12,8 @@ from flagdit.engine.presets import Preset
 from flagdit.engine.ras import RasConfig, Solver
 
 MAX_NTK = 10_000
+
+MAX_SEED = 2**64 - 1
 
 
 @dataclass(frozen=True)
@@ -39,8 +42,8 @@ class Request:
             raise RequestError("there is no prompt; give at least one")
         if len(self.seeds) != len(self.prompts):
             raise RequestError(f"{len(self.prompts)} prompts and {len(self.seeds)} seeds; give one seed per prompt")
-        if any(seed < 0 for seed in self.seeds):
-            raise RequestError(f"seed {min(self.seeds)} is negative; allowed are 0 and above")
+        for seed in self.seeds:
+            checked_seed(seed)
         if not 0 <= self.guidance <= 100:
             raise RequestError(f"guidance is {self.guidance}; allowed are 0 to 100, 1 turns it off")
         if self.ntk not in (None, "auto") and not (isinstance(self.ntk, float | int) and 1 <= self.ntk <= MAX_NTK):
@@ -66,3 +69,12 @@ class Request:
     def branches(self) -> int:
         """Guidance branches: at a guidance of 1 the unconditional one has no part in the result."""
         return 1 if self.guidance == 1 else 2
+
+
+def checked_seed(seed: int) -> int:
+    """The seed, if it is one of 64 bits without a sign. Raises RequestError."""
+    if not isinstance(seed, Integral) or isinstance(seed, bool):
+        raise RequestError(f"seed {seed!r} is no integer; allowed are 0 to {MAX_SEED} (2^64 - 1)")
+    if not 0 <= seed <= MAX_SEED:
+        raise RequestError(f"seed {seed} is out of bounds; allowed are 0 to {MAX_SEED} (2^64 - 1)")
+    return int(seed)

@@ -10,10 +10,12 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from flagdit.engine.conditions import make_conditions
 from flagdit.engine.cost import price
 from flagdit.engine.errors import RequestError
 from flagdit.engine.layout import FloatArray, TokenLayout, attention_scale, base_tokens, ntk_factor
 from flagdit.engine.manifest import ModelSpec
+from flagdit.engine.noise import latent_noise
 from flagdit.engine.ras import Plan, make_plan
 from flagdit.engine.regions import RegionState
 from flagdit.engine.report import Report, StepReport
@@ -99,21 +101,20 @@ class Run:
         """What denoise needs besides the tokens: constant over the run, and one row per evaluation."""
         start = time.perf_counter()
         prompts = self.request.prompts + [""] * len(self.request.prompts) * (self.request.branches - 1)
-        text, mask = self._stages.text.encode(prompts)
+        features = {prompt: self._stages.text.features(prompt) for prompt in dict.fromkeys(prompts)}
         encoded = time.perf_counter()
         times = np.array([evaluation.t for evaluation in self.plan.evaluations], np.float32)
-        made = self._stages.condition.run({"t": times, "text": text, "text_mask": mask})
+        graph = self._spec.graphs.condition
+        made = make_conditions(self._stages.condition, graph.outputs, times, prompts, features)
         outputs = {name: as_dtype(x, self._stages.denoise.dtype(name)) for name, x in made.items()}
-        self._text_tokens = text.shape[1]
+        self._text_tokens = max(len(text) for text in features.values())
         self._seconds = {"text_encoder": encoded - start, "condition": time.perf_counter() - encoded}
         modulations = {name: outputs.pop(name) for name in ("modulation", "final_modulation")}
         return outputs, modulations
 
     def _noise(self) -> FloatArray:
         """Noise (B, C, H, W): each sample's depends on its own seed only."""
-        shape = (self.layout.channels, self.layout.height, self.layout.width)
-        seeds = self.request.seeds
-        return np.stack([np.random.default_rng(seed).standard_normal(shape, np.float32) for seed in seeds])
+        return latent_noise(self.request.seeds, (self.layout.channels, self.layout.height, self.layout.width))
 
     def _guidance(self) -> FloatArray:
         """Guidance scale (P,) of every value of a patch; channels that are not guided keep the conditional one."""
@@ -130,13 +131,13 @@ class Run:
             "denoise": sum(t.denoise for t in self._timed),
             "host": sum(t.host for t in self._timed),
         }
-        single = len(request.prompts) == 1
+        seeds, single = [int(seed) for seed in request.seeds], len(request.prompts) == 1
         return Report(
             model=self._spec.name,
             backend=self._stages.denoise.backend,
             precision=self._stages.denoise.precision,
             prompt=request.prompts[0] if single else request.prompts,
-            seed=request.seeds[0] if single else request.seeds,
+            seed=seeds[0] if single else seeds,
             size=(self.layout.width, self.layout.height),
             guidance=request.guidance,
             ntk=self._ntk,

@@ -34,11 +34,8 @@ class TextEncoder:
             raise RequestError(f"the prompt has {count} tokens; allowed are {self._max_tokens}, please shorten it")
 
     def encode(self, prompts: list[str]) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
-        """Features (R, T, Y), zeros behind each text, and mask (R, T) of R prompts; "" is the unconditional text.
-
-        Each prompt is encoded alone, so that its features do not depend on its neighbours in a batch.
-        """
-        features = {prompt: self._features(prompt) for prompt in set(prompts)}
+        """Features (R, T, Y), zeros behind each text, and mask (R, T) of R prompts; "" is the unconditional text."""
+        features = {prompt: self.features(prompt) for prompt in set(prompts)}
         longest = max(len(f) for f in features.values())
         width = next(iter(features.values())).shape[1]
         text = np.zeros((len(prompts), longest, width), np.float32)
@@ -48,7 +45,8 @@ class TextEncoder:
             text[row, :length], mask[row, :length] = features[prompt], True
         return text, mask
 
-    def _features(self, prompt: str) -> FloatArray:
+    def features(self, prompt: str) -> FloatArray:
+        """Features (T, Y) of one prompt, which do not depend on its neighbours in a batch: it is encoded alone."""
         ids = np.array([self._tokenizer.encode(prompt).ids], np.int64)
         text = self._session.run({"input_ids": ids, "attention_mask": np.ones_like(ids)})["text"]
         return np.asarray(text[0], np.float32)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from noise import noise_of
 from reference import sample
 
 from flagdit.cpp_ext import has_amx
@@ -73,7 +74,7 @@ def test_dense_run_is_torchs(demo: Pipeline, precision: Precision, least: float)
     model = load_checkpoint(DEMO)
     prompt = "a red apple on a blue background"
     result = demo.at(precision)(prompt, seed=3, size=(32, 32), solver="euler", ras=DENSE)
-    noise = torch.from_numpy(np.random.default_rng(3).standard_normal((1, 3, 32, 32), np.float32))
+    noise = torch.from_numpy(noise_of(3, (1, 3, 32, 32)))
     text, mask = (torch.from_numpy(x) for x in demo.stages.text.encode([prompt, ""]))
     with torch.no_grad():
         expected = sample(model.state_dict(), noise, text, mask, 4, np.linspace(0, 1, 31).tolist(), 4.0)

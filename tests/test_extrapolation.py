@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from noise import noise_of
 from tiny import TINY
 
 from flagdit.engine import DENSE, Pipeline, RasConfig
@@ -21,7 +22,7 @@ def torchs(
 ) -> torch.Tensor:
     """Euler steps over the exporter's model, whose options are its own; three channels, so all are guided."""
     text, mask = (torch.from_numpy(x) for x in pipeline.stages.text.encode([PROMPT, ""]))
-    x = torch.from_numpy(np.random.default_rng(0).standard_normal((1, 3, SIZE[1], SIZE[0]), np.float32))
+    x = torch.from_numpy(noise_of(0, (1, 3, SIZE[1], SIZE[0])))
     for i in range(steps):
         t = torch.full((2,), i / steps)
         both = model(torch.cat([x, x]), t, text, mask, ntk_factor=ntk, base_tokens=base)

@@ -9,6 +9,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
+from noise import noise_of
 from reference import velocity
 from test_guidance import every_solver
 from test_pipeline import PROMPT, difference, features
@@ -82,7 +83,7 @@ class ByToken:
         spec, layout = pipeline.spec, run.layout
         n, g, d = layout.tokens, spec.layers.kv_heads, spec.rope.head_dim
         self.pipeline, self.layout, self.conditions = pipeline, layout, conditions  # of each branch
-        noise = np.random.default_rng(seed).standard_normal((1, 3, 32, 32), np.float32)
+        noise = noise_of(seed, (1, 3, 32, 32))
         self.cos, self.sin = rope_rows(spec, np.arange(n, dtype=np.int32))
         self.at = layout.slots()[layout.pinned :]  # tokens of the patches
         self.latent, self.velocity, self.kept = (np.zeros((n, layout.patch_values), np.float32) for _ in range(3))

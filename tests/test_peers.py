@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from noise import noise_of
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 
@@ -26,7 +27,7 @@ PROMPT = "a red apple on a blue background"
 
 def task_of(pipeline: Pipeline, size: tuple[int, int], seed: int, steps: int) -> Task:
     text, mask = (torch.from_numpy(x) for x in pipeline.stages.text.encode([PROMPT, ""]))
-    noise = torch.from_numpy(np.random.default_rng(seed).standard_normal((1, 3, size[1], size[0]), np.float32))
+    noise = torch.from_numpy(noise_of(seed, (1, 3, size[1], size[0])))
     return Task(noise, text, mask, np.linspace(0, 1, steps + 1).tolist(), torch.full((3, 1, 1), 4.0))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from noise import noise_of
 from reference import sample
 from test_pipeline import PROMPT, difference, features
 from tiny import assert_refused
@@ -20,7 +21,7 @@ def test_every_solver_is_torchs(pipeline: Pipeline, flag_dit: FlagDiT, solver: S
     line = np.linspace(0, 1, 21)
     times = (line / (line + 3 - 3 * line)).tolist()
     result = pipeline(PROMPT, seed=7, steps=20, shift=3.0, solver=solver, ras=DENSE)
-    noise = torch.from_numpy(np.random.default_rng(7).standard_normal((1, 3, 32, 32), np.float32))
+    noise = torch.from_numpy(noise_of(7, (1, 3, 32, 32)))
     with torch.no_grad():
         expected = sample(flag_dit.state_dict(), noise, *features(pipeline, [PROMPT, ""]), 4, times, 4.0, solver)
     assert difference(result.latents, expected.numpy()) < 1e-4

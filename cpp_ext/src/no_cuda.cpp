@@ -5,6 +5,7 @@
 #include "advance_kernel.h"
 #include "dilate_kernel.h"
 #include "graph_kernel.h"
+#include "noise_kernel.h"
 #include "repartition_kernel.h"
 #include "select_rule.h"
 #include "tick_kernel.h"
@@ -24,6 +25,7 @@ bool with_cuda() { return false; }
 
 void advance_cuda(const AdvanceKernel&, DType, Stream) { absent("advance"); }
 void dilate_cuda(const DilateKernel&, Stream) { absent("dilate"); }
+void noise_cuda(const NoiseKernel&, Stream) { absent("normal_noise"); }
 void select_cuda(const SelectKernel&, Stream) { absent("select"); }
 void repartition_cuda(const RepartitionKernel&, Stream) { absent("swap"); }
 std::shared_ptr<const void> upload_cuda(const std::vector<SlotBuffer>&) { absent("SlotBuffers"); }

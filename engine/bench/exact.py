@@ -15,6 +15,7 @@ import numpy as np
 from flagdit.engine.bundle import staged
 from flagdit.engine.errors import OutputError
 from flagdit.engine.layout import FloatArray, TokenLayout
+from flagdit.engine.noise import NOISE
 from flagdit.engine.pipeline import Pipeline
 from flagdit.engine.ras import DENSE
 

@@ -54,7 +54,7 @@ def generate(
     times: TimesOption = None,
     solver: SolverOption = None,
     size: Annotated[str | None, typer.Option(help="WxH in pixels; the model's own by default.")] = None,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same picture.")] = 0,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same picture; 0 to 2^64 - 1.")] = 0,
     guidance: Annotated[float, typer.Option(help="How strictly to follow the prompt; 1 turns guidance off.")] = 4.0,
     ratio: RatioOption = None,
     error_budget: BudgetOption = 0.0,
