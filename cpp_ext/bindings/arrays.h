@@ -34,5 +34,6 @@ Mode to_mode(const std::string& op, const std::string& name);
 void register_plan(nb::module_& m);
 void register_solver(nb::module_& m);
 void register_ops(nb::module_& m);
+void register_forecast(nb::module_& m);
 
 }  // namespace flagdit::python

@@ -11,4 +11,5 @@ NB_MODULE(_ext, m) {
   flagdit::python::register_plan(m);
   flagdit::python::register_solver(m);
   flagdit::python::register_ops(m);
+  flagdit::python::register_forecast(m);
 }
