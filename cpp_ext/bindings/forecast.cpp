@@ -50,8 +50,7 @@ std::byte* same_as(const SlotView& first, const std::string& name, const Array& 
   wanted.buffer.row_bytes = row_bytes;
   if (view.slots != wanted.slots || view.buffer.rows != wanted.buffer.rows ||
       view.buffer.row_bytes != row_bytes || view.device != wanted.device) {
-    throw std::invalid_argument(name + ": got " + describe(view) + ", allowed " +
-                                describe(wanted));
+    throw std::invalid_argument(name + ": got " + describe(view) + ", allowed " + describe(wanted));
   }
   return view.buffer.data;
 }
@@ -77,9 +76,8 @@ CacheForecast view_caches(const std::vector<Arrays>& all, const Array& anchored,
                       view("anchors", anchors[i], width * kind.bytes),
                       reinterpret_cast<uint16_t*>(view("slopes", slopes[i], width * 2))});
   }
-  return CacheForecast(
-      std::move(caches), to_tensor("CacheForecast: anchored", anchored),
-      {first.slots, first.buffer.rows, samples, width, kind.dtype, first.device});
+  return CacheForecast(std::move(caches), to_tensor("CacheForecast: anchored", anchored),
+                       {first.slots, first.buffer.rows, samples, width, kind.dtype, first.device});
 }
 
 void init_forecast(OwnedForecast* self, Arrays values, Arrays anchors, Arrays slopes,

@@ -74,8 +74,7 @@ class Rows {
     }
     if (what == Stay::learn) loops_.slopes(p.values, p.anchor, p.gain, n, p.slope);
     std::memcpy(p.anchor, p.values, n * sizeof(T));
-    if (what == Stay::learn && k_.step.tail)
-      loops_.move(p.anchor, p.slope, p.ahead, n, p.values);
+    if (what == Stay::learn && k_.step.tail) loops_.move(p.anchor, p.slope, p.ahead, n, p.values);
   }
 
   void exchange(const Part<T>& a, const Part<T>& b, int64_t n) const {

@@ -59,6 +59,18 @@ void move_any(const T* from, const uint16_t* slope, float ahead, int64_t n, T* t
 }
 
 #ifdef FLAGDIT_WIDE_LOOPS
+// Compiled here, not in files with flags of their own: inline functions of others stay as they are.
+#define FLAGDIT_AVX512 "avx512f,avx512bw,avx512vl,prefer-vector-width=512"
+template <typename T>
+__attribute__((target(FLAGDIT_AVX512))) void slopes_avx512(const T* values, const T* anchor,
+                                                           float gain, int64_t n, uint16_t* to) {
+  slopes(values, anchor, gain, n, to);
+}
+template <typename T>
+__attribute__((target(FLAGDIT_AVX512))) void move_avx512(const T* from, const uint16_t* slope,
+                                                         float ahead, int64_t n, T* to) {
+  move(from, slope, ahead, n, to);
+}
 template <typename T>
 __attribute__((target("avx2"))) void slopes_avx2(const T* values, const T* anchor, float gain,
                                                  int64_t n, uint16_t* to) {
@@ -76,6 +88,9 @@ __attribute__((target("avx2"))) void move_avx2(const T* from, const uint16_t* sl
 template <typename T>
 ForecastLoops<T> forecast_loops() {
 #ifdef FLAGDIT_WIDE_LOOPS
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+      __builtin_cpu_supports("avx512vl"))
+    return {loops::slopes_avx512<T>, loops::move_avx512<T>};
   if (__builtin_cpu_supports("avx2")) return {loops::slopes_avx2<T>, loops::move_avx2<T>};
 #endif
   return {loops::slopes_any<T>, loops::move_any<T>};

@@ -46,8 +46,8 @@ class CacheForecast {
   CacheForecast(std::vector<ForecastCache> caches, const Tensor& anchored, ForecastLayout layout);
 
   // One pass over all caches, in place. Fresh values become anchors, with the slope from the anchor
-  // before (0 if there was none, or it was not earlier); the tokens of every pair change places; and
-  // behind the active slots
+  // before (0 if there was none, or it was not earlier); the tokens of every pair change places;
+  // and behind the active slots
   //
   //   values = anchor + damping * (target - anchored) * slope
   //
