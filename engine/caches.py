@@ -14,15 +14,17 @@ from flagdit.engine.session import Array, empty
 BITS = {"float32": "float32", "float16": "float16", "uint16": "bfloat16"}
 """What arrays of a dtype hold (session.DTYPES), by the names of the core."""
 
-Pairs = tuple[Array, Array] | tuple[None, None]
-"""Swaps (B, N, 2) and counts (B,) as from `select`; none of both moves no token."""
+Pairs = tuple[Array, Array]
+"""Swaps (B, N, 2) and counts (B,), as from `select`."""
 
 
 def dampings(forecast_kv: float | Sequence[float], steps: int) -> list[float]:
     """RasConfig.forecast_kv of every step. Raises RequestError if one is out of bounds, or if not each has its own."""
     values = [forecast_kv] * steps if isinstance(forecast_kv, float | int) else list(forecast_kv)
     if len(values) != steps:
-        raise RequestError(f"forecast_kv has {len(values)} values; allowed are one, or one for each of the {steps} steps")
+        raise RequestError(
+            f"forecast_kv has {len(values)} values; allowed are one, or one for each of the {steps} steps"
+        )
     for value in values:
         if not 0 <= value <= 1:
             raise RequestError(f"forecast_kv is {value}; allowed are 0 (off) to 1 (the whole way along the line)")
@@ -58,7 +60,7 @@ class ForecastCaches:
         self._fresh, self._time = active, t
 
     def move(self, pairs: Pairs, active: int, target: float, damping: float) -> None:
-        """Exchange swapped tokens, and forecast the tail behind `active` slots, which the engine computes at `target`."""
+        """Exchange swapped tokens, and forecast those behind the `active` slots, which are computed at `target`."""
         self._core.move(*pairs, self._take_fresh(), self._time, active, target, damping)
 
     def keep(self, pairs: Pairs) -> None:

@@ -112,7 +112,11 @@ def test_one_pass_is_the_formula(backend: Backend, case: dict[str, Any], data: s
         values, anchors, slopes = (caches.get(name, i) for name in kinds)
         for slot, row in np.ndindex(slots, rows):
             k, b = source[slot, row % samples], row % samples
-            new, before, slope, at = old["values"][i][k, row], *(old[n][i][k, row] for n in list(kinds)[1:]), anchored[k, b]
+            new, before, slope, at = (
+                old["values"][i][k, row],
+                *(old[n][i][k, row] for n in list(kinds)[1:]),
+                anchored[k, b],
+            )
             latest = new if k < fresh else before
             if k < fresh:
                 known = np.isfinite(at) and at < time
@@ -142,7 +146,9 @@ def test_passes_in_a_row_are_the_line_through_the_last_two(
     slots, width = int(rng.integers(2, 16)), 11
     rows = samples * branches
     shape, zeros = (slots, rows, width), np.zeros((slots, rows, width))
-    caches = Caches(backend, dtype, {n: [zeros] for n in ("values", "anchors", "slopes")}, np.full((slots, samples), -np.inf))
+    caches = Caches(
+        backend, dtype, {n: [zeros] for n in ("values", "anchors", "slopes")}, np.full((slots, samples), -np.inf)
+    )
     seen: list[list[list[tuple[float, np.ndarray]]]] = [[[] for _ in range(rows)] for _ in range(slots)]
     token = np.repeat(np.arange(slots)[:, None], samples, 1)
     fresh, time, damping = 0, 0.0, 0.5
@@ -179,14 +185,21 @@ def test_passes_in_a_row_are_the_line_through_the_last_two(
 
 def test_refuses() -> None:
     good = {"values": [np.zeros((4, 2, 3), np.float32)], "anchors": [np.zeros((4, 2, 3), np.float32)]}
-    good |= {"slopes": [np.zeros((4, 2, 3), np.uint16)], "anchored": np.zeros((4, 1), np.float32), "samples": 1, "dtype": "float32"}  # type: ignore[dict-item]
+    good |= {
+        "slopes": [np.zeros((4, 2, 3), np.uint16)],
+        "anchored": np.zeros((4, 1), np.float32),
+        "samples": 1,
+        "dtype": "float32",
+    }  # type: ignore[dict-item]
 
     def refused(message: str, **other: Any) -> None:
         with pytest.raises(ValueError, match=message):
             CacheForecast(**{**good, **other})
 
     refused("dtype: got 'uint16', allowed 'float32', 'bfloat16'", dtype="uint16")
-    refused("slopes 0: got 4 slots of 2 rows of 12 bytes on cpu, allowed 4 slots of 2 rows of 6", slopes=good["anchors"])
+    refused(
+        "slopes 0: got 4 slots of 2 rows of 12 bytes on cpu, allowed 4 slots of 2 rows of 6", slopes=good["anchors"]
+    )
     refused("anchors 0: got 3 slots", anchors=[np.zeros((3, 2, 3), np.float32)])
     refused("got 1, 0, 1, allowed as many", anchors=[])
     refused("got 0, 0, 0, allowed as many, 1 or more", values=[], anchors=[], slopes=[])

@@ -117,6 +117,10 @@ CASES: dict[str, tuple[dict[str, Any], Solver]] = {
     "heun": ({"warmup": 2, "resets": (6,)}, "heun"),
     "one branch": ({"warmup": 2, "guidance_every": 2, "guidance_warmup": 3, "resets": (7,)}, "ab2"),
     "one branch, dense": ({"warmup": 3, "guidance_every": 3, "guidance_warmup": 1, "end": 8}, "ab2"),
+    "one branch in the last dense step": (
+        {"ratio": [1.0] * 4 + [0.4] * 8, "ratio_end": None, "warmup": 1, "guidance_every": 2, "guidance_warmup": 3},
+        "euler",
+    ),
     "gate": ({"warmup": 2, "guidance_every": 2, "guidance_warmup": 3, "gate": 0.2, "max_age": 5}, "euler"),
     "budget": ({"warmup": 2, "error_budget": 0.1, "resets": (6, 7)}, "euler"),
 }
@@ -173,7 +177,8 @@ def test_its_memory_is_priced(pipeline: Pipeline, every: int) -> None:
     """... as it is allocated: anchors, slopes, and a time for each token, sample and call."""
     ras = RasConfig(0.3, guidance_every=every)
     usual, more = (
-        price(pipeline.spec, make_plan(r, 12, 72, 8), samples=2).cache_bytes for r in (ras, replace(ras, forecast_kv=0.5))
+        price(pipeline.spec, make_plan(r, 12, 72, 8), samples=2).cache_bytes
+        for r in (ras, replace(ras, forecast_kv=0.5))
     )
     run = pipeline.start(request(replace(ras, forecast_kv=0.5), "euler", (7, 2)))
     finish(run)

@@ -70,6 +70,15 @@ BudgetOption = Annotated[
         "units of the velocity; try 0.05. 0 turns it off.",
     ),
 ]
+ForecastKvOption = Annotated[
+    float,
+    typer.Option(
+        metavar="SHARE",
+        help="What a RAS step does not recompute keeps old keys and values: move them along the line through the last "
+        "two that were computed, by this share of the way to the step's time; try 0.5. Takes memory for two more "
+        "copies. 0 turns it off.",
+    ),
+]
 GuidanceEveryOption = Annotated[
     int,
     typer.Option(
@@ -105,6 +114,7 @@ def sampling(
     error_budget: float = 0.0,
     guidance_every: int = 1,
     guidance_warmup: int | None = None,
+    forecast_kv: float = 0.0,
 ) -> Preset:
     """What the options of a command say: the preset's steps and regions, where no option says something else."""
     for name, value in (
@@ -112,6 +122,7 @@ def sampling(
         ("ratio", ratio),
         ("schedule", schedule),
         ("error-budget", error_budget or None),
+        ("forecast-kv", forecast_kv or None),
     ):
         if dense and value is not None:
             raise RequestError(f"--dense and --{name} {value} contradict each other; give one of them")
@@ -125,6 +136,7 @@ def sampling(
             first, last = parse_ratio(ratio)
             ras = replace(ras, ratio=first, ratio_end=last)
     ras = replace(ras, error_budget=error_budget, guidance_every=guidance_every, guidance_warmup=guidance_warmup)
+    ras = replace(ras, forecast_kv=forecast_kv)
     how = default_solver(ras) if solver is None else cast(Solver, solver)  # the plan refuses a name that is none
     return Preset(chosen.steps if steps is None else steps, how, ras)
 
