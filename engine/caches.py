@@ -9,7 +9,7 @@ import numpy as np
 from flagdit.cpp_ext import CacheForecast, Step
 from flagdit.engine.errors import RequestError
 from flagdit.engine.layout import FloatArray
-from flagdit.engine.session import Array, empty
+from flagdit.engine.session import Array, empty, zeros
 
 BITS = {"float32": "float32", "float16": "float16", "uint16": "bfloat16"}
 """What arrays of a dtype hold (session.DTYPES), by the names of the core."""
@@ -47,9 +47,7 @@ class ForecastCaches:
     def __init__(self, caches: Sequence[Array], samples: int) -> None:
         """caches: keys and values of all layers, (N, R, G, d), which the engine binds; B samples."""
         self.anchors = [empty(cache.shape, cache.dtype) for cache in caches]
-        self.slopes = [empty(cache.shape, np.uint16) for cache in caches]
-        for array in (*self.anchors, *self.slopes):
-            array.fill(0)
+        self.slopes = [zeros(cache.shape, np.uint16) for cache in caches]
         self.anchored: FloatArray = np.full((len(caches[0]), samples), -np.inf, np.float32)
         kind = BITS[caches[0].dtype.name]
         self._core = CacheForecast(caches, self.anchors, self.slopes, self.anchored, samples, kind)
