@@ -30,7 +30,7 @@ cuda: $(VENV)/.dev
 	$(BIN)/cmake --build build/cuda
 
 # The core's tests against a copy of it built with ASan and UBSan.
-CORE_TESTS := $(addprefix tests/test_,$(addsuffix .py,plan advance history dilate solvers noise select repartition regions graphs operators_attention operators_products))
+CORE_TESTS := $(addprefix tests/test_,$(addsuffix .py,plan advance history dilate forecast solvers noise select repartition regions graphs operators_attention operators_products))
 sanitize: $(VENV)/.dev
 	@mkdir -p build/sanitize/flagdit/cpp_ext && cp cpp_ext/*.py build/sanitize/flagdit/cpp_ext/
 	$(BIN)/cmake -S . -B build/sanitize -G Ninja -DFLAGDIT_SANITIZE=ON -DFLAGDIT_WERROR=ON \

@@ -7,6 +7,7 @@ Arrays are NumPy or DLPack, C-contiguous, all on one device, and are never copie
 
 from flagdit.cpp_ext import _ext
 from flagdit.cpp_ext._ext import (
+    CacheForecast,
     Evaluation,
     GraphCache,
     SlotBuffers,
@@ -33,6 +34,7 @@ OPERATORS = str(_ext.__file__)
 __all__ = [
     "OPERATORS",
     "Array",
+    "CacheForecast",
     "Evaluation",
     "GraphCache",
     "SlotBuffers",

@@ -166,3 +166,15 @@ def normal_noise(out: Array, seeds: Sequence[int], stream: int = 0) -> None:
     """
     Fill out (B, V) with standard normal values, a row for each seed, as docs/contract.md specifies; in place.
     """
+
+class CacheForecast:
+    """
+    Keys and values (N, R, ...) of one engine call, with the last computed ones, and their slopes in bfloat16, zeros at first; anchored (N, B), when, -inf at first. Keeps all alive. dtype is that of values and anchors: float32, bfloat16 (any type of 2 bytes), float16.
+    """
+
+    def __init__(self, values: Sequence[Array], anchors: Sequence[Array], slopes: Sequence[Array], anchored: Array, samples: int, dtype: str) -> None: ...
+
+    def move(self, swaps: Array | None, counts: Array | None, fresh: int, time: float, active: int, target: float, damping: float, tail: bool = True, stream: int = 0) -> None:
+        """
+        Take over the `fresh` first slots, which the engine computed at `time`, exchange swapped slots, and forecast what is behind the `active` ones at `target`; in place.
+        """

@@ -62,9 +62,12 @@ def price(
     velocity = plan.tokens * samples * patch_values * 4
     scalar, keeps = plan.tokens * samples * 4, plan.keeps
     history = 2 * scalar * keeps.rate + velocity * keeps.slope + (velocity + scalar) * keeps.curve
-    difference = velocity * (keeps.difference and branches > 1)
+    apart = keeps.difference and branches > 1
+    difference = velocity * apart
+    slopes = 2 * keys_values // value_bytes  # in bfloat16
+    past = (keys_values + slopes + scalar * (branches if apart else 1)) * keeps.cache_slope
     if taken is None:
         both = zip(plan.steps, plan.unconditional, strict=True)
         taken = [(step.active, branches if unconditional else 1) for step, unconditional in both]
     calls = [flops(*taken[evaluation.step]) for evaluation in plan.evaluations]
-    return Cost(calls, flops(plan.tokens, branches), keys_values + velocity + history + difference)
+    return Cost(calls, flops(plan.tokens, branches), keys_values + past + velocity + history + difference)

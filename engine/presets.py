@@ -40,13 +40,16 @@ class Preset:
         return self.steps if isinstance(self.steps, int) else len(self.steps) - 1
 
 
-def falling(warmup: int, ratio: float, ratio_end: float, last_dense: bool = True) -> RasConfig:
+def falling(
+    warmup: int, ratio: float, ratio_end: float, last_dense: bool = True, forecast_kv: float = 0.5
+) -> RasConfig:
     """Dense at the start, where the whole picture forms; then less and less, as ever fewer regions still change.
 
     A dense last step takes the noise off that stale velocities have left. In a run of twelve steps or more it costs
     little and shows much; in a shorter one the time is worth more in another step.
     """
-    return RasConfig(ratio=ratio, ratio_end=ratio_end, warmup=warmup, resets=(-1,) if last_dense else ())
+    resets = (-1,) if last_dense else ()
+    return RasConfig(ratio=ratio, ratio_end=ratio_end, warmup=warmup, resets=resets, forecast_kv=forecast_kv)
 
 
 PRESETS: Mapping[str, Preset] = MappingProxyType(
@@ -69,6 +72,7 @@ def of_spec(spec: PresetSpec) -> Preset:
         warmup=warmup,
         resets=(),
         guidance_steps=spec.guidance_steps,
+        forecast_kv=list(spec.forecast_kv) or 0.0,
     )
     return Preset(spec.times, "ab2", ras, None, spec.weights)
 

@@ -17,8 +17,10 @@ from flagdit.cpp_ext import (
     plan_steps,
     refresh_capacity,
 )
+from flagdit.engine.caches import dampings
 from flagdit.engine.errors import RequestError
 from flagdit.engine.guidance import unconditional_steps
+from flagdit.engine.keeps import Keeps
 from flagdit.engine.times import times_of
 
 MAX_STARVATION = 10  # the paper takes 0.1; at 10, nine drops are more than a float can weigh
@@ -60,6 +62,8 @@ class RasConfig:
         in a line through time, 2 its last three in a parabola.
     forecast_clamp: most that an extrapolation may change a velocity, in units of its norm; half of it by default.
     forecast_norm: whether an extrapolated velocity gets the norm of the cached one.
+    forecast_kv: cached keys and values go along the line through their last two computed ones, to the time of the step,
+        by this share of the way, in 0 to 1 (.5 is good), or a share for every step; 0 keeps them as they are.
     dilation: with the metric "change", a patch ranks at least as high as this share of each of its eight neighbours.
     error_budget: with the metric "change", most error that the cached patches of a step may have on average, in units
         of the velocity's rms: a step then computes as many patches more than its ratio as that takes. 0 turns it off.
@@ -86,6 +90,7 @@ class RasConfig:
     forecast: Literal[0, 1, 2] = 0
     forecast_clamp: float = 0.5
     forecast_norm: bool = False
+    forecast_kv: float | Sequence[float] = 0.0
     dilation: float = 0.0
     error_budget: float = 0.0
     gate: float = 0.0
@@ -125,27 +130,22 @@ DENSE = RasConfig(ratio=1.0)
 
 
 @dataclass(frozen=True)
-class Keeps:
-    """What a run remembers of every token besides its last velocity."""
-
-    rate: bool  # when that was computed, and how far it was off: two numbers
-    slope: bool  # how it changed: as many values as the velocity
-    curve: bool  # how the slope changed: as many again, and a number
-    difference: bool = False  # of guidance, for steps that reuse it: as many values as the velocity
-
-
-@dataclass(frozen=True)
 class Plan:
     """All decisions about which step recomputes how much, made before anything runs."""
 
     steps: list[Step]
     evaluations: list[Evaluation]  # engine calls, in order: one or two a step, as the solver needs
+    damping: list[float]  # (S,): share of the line that cached keys and values go along, 0 outside RAS steps
     unconditional: list[bool]  # (S,): whether a step runs that branch of guidance, or reuses the difference
     tokens: int
     pinned: int
     max_age: int  # -1: no bound
     capacity: npt.NDArray[np.int32]  # (S, max_age + 1): patches that the steps after each one can still recompute
     keeps: Keeps
+
+    def runs(self, call: int) -> list[bool]:
+        """(S,): whether each step makes the first engine call, or the second, where branches are apart."""
+        return self.unconditional if call else [True] * len(self.steps)
 
     def scored_at(self, step: Step) -> float:
         """The time that the scores after a step look ahead to: of the next step's last evaluation, which Heun puts at
@@ -173,7 +173,7 @@ def make_plan(
     _check(ras, solver)
     count = len(times) - 1
     resets = ras.resets_of(count)
-    full = {*range(ras.warmup), *resets}
+    full, shares = {*range(ras.warmup), *resets}, dampings(ras.forecast_kv, count)
     unconditional = both_branches(count, ras, full)
     try:
         planned = plan_steps(
@@ -197,8 +197,10 @@ def make_plan(
         raise RequestError(str(error).removeprefix("plan_steps: ").removeprefix("plan_evaluations: ")) from None
     slope = ras.forecast > 0 or any(e.bend for e in evaluations)
     curve = ras.forecast == 2 or any(e.arc for e in evaluations)
-    keeps = Keeps(slope or curve or ras.ranking == "change", slope or curve, curve, not all(unconditional))
-    return Plan(planned, evaluations, unconditional, tokens, pinned, max_age, capacity, keeps)
+    damping = [0.0 if step.dense else share for step, share in zip(planned, shares, strict=True)]
+    velocity = (slope or curve or ras.ranking == "change", slope or curve, curve)
+    keeps = Keeps(*velocity, not all(unconditional), any(damping))
+    return Plan(planned, evaluations, damping, unconditional, tokens, pinned, max_age, capacity, keeps)
 
 
 def both_branches(steps: int, ras: RasConfig, dense: Collection[int]) -> list[bool]:
@@ -244,6 +246,8 @@ def _check_paper(ras: RasConfig, solver: Solver) -> None:
     """Refuse what the published code does not have."""
     if ras.forecast or solver != "euler":
         raise RequestError(f"paper mode is Euler without forecast; got {solver}, forecast {ras.forecast}")
+    if ras.forecast_kv:
+        raise RequestError(f"paper mode keeps what it cached as it is; got forecast_kv {ras.forecast_kv}")
     if ras.guidance_every != 1 or ras.guidance_steps is not None:
         raise RequestError(f"paper mode runs both branches in every step; got guidance_every {ras.guidance_every}")
     if ras.ranking == "change" or ras.ratio_end is not None:

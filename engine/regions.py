@@ -14,10 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from flagdit.cpp_ext import Evaluation, SlotBuffers, Step, advance, dilate, select
+from flagdit.engine.caches import ForecastCaches, precedes_ras
 from flagdit.engine.guidance import GuidanceDifference
+from flagdit.engine.keeps import Keeps
 from flagdit.engine.layout import FloatArray, TokenLayout, rope_rows
 from flagdit.engine.manifest import ModelSpec
-from flagdit.engine.ras import Keeps, Plan, RasConfig
+from flagdit.engine.ras import Plan, RasConfig
 from flagdit.engine.session import Array, empty
 
 
@@ -95,6 +97,7 @@ class RegionState:
         self.velocity = np.zeros((n, b, p), np.float32)
         self.history = _history(keeps, n, b, p)
         self.calls = [Call.of(spec, n, p, slice(i * rows, (i + 1) * rows), cached) for i in range(count)]
+        self.forecasts = [ForecastCaches(call.caches, b) for call in self.calls if keeps.cache_slope]
         self.difference = GuidanceDifference(n, b, p) if apart else None
         self.output = self.difference.guided if self.difference else self.calls[0].output  # what `advance` reads
         self.tokens = np.tile(self.latent, (1, rows // b, 1))  # (N, R, P)
@@ -113,8 +116,10 @@ class RegionState:
         """All that moves with its token, before a step that makes so many calls: what those write, one way only."""
         history = cast("dict[str, FloatArray]", self.history).values()
         floats = [self.latent, self.velocity, self.tokens, self.rope_cos, self.rope_sin, *history]
-        written = [cache for call in self.calls[:calls] for cache in call.caches]
-        kept = [cache for call in self.calls[calls:] for cache in call.caches]
+        written, kept = (
+            [cache for call in part for cache in call.caches if not self.forecasts]  # or `forecasts` move them
+            for part in (self.calls[:calls], self.calls[calls:])
+        )
         if self.difference is not None:
             (written if calls > 1 else kept).append(self.difference.values)
         moved: list[Array] = [*floats, *kept, self.token, self.age, self.drops]
@@ -187,7 +192,30 @@ class RegionState:
             counts=self._counts,
             keys=self._keys,
         )
-        self._buffers[calls - 1].swap(self._swaps, self._counts)
+        pairs = self._swaps, self._counts
+        self._buffers[calls - 1].swap(*pairs)
+        for call, forecast in enumerate(self.forecasts):
+            if call < calls:
+                forecast.move(pairs, step.active, step.t, plan.damping[step.index])
+            else:
+                forecast.keep(pairs)
+
+    def remember(self, plan: Plan, step: Step, calls: int) -> None:
+        """Before a dense step of so many calls: keep the keys and values that the next forecasts begin with."""
+        for call, forecast in enumerate(self.forecasts[:calls]):
+            if precedes_ras(plan.steps, plan.runs(call), step.index):
+                forecast.remember()
+
+    def retarget(self, plan: Plan, step: Step, t: float, calls: int) -> None:
+        """Forecast the tail of a step's calls to the time of an evaluation after its first."""
+        for forecast in self.forecasts[:calls]:
+            if step.active < self.layout.tokens:
+                forecast.retarget(step.active, t, plan.damping[step.index])
+
+    def computed(self, step: Step, t: float, calls: int) -> None:
+        """An evaluation at time t has written the head of so many calls."""
+        for forecast in self.forecasts[:calls]:
+            forecast.computed(step.active, t)
 
     def patches(self, *arrays: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
         """What arrays (N, ...) of the state hold of patches, (patches, ...)."""

@@ -54,11 +54,16 @@ def sample(
         step, both = decide(plan, plan.steps[index], state, ras), plan.unconditional[index] or owed
         calls, owed = len(state.calls) if both else 1, both and not step.active
         count, seconds = 0, 0.0
-        if step.index and not step.dense and step.active:
+        if step.dense:
+            state.remember(plan, step, calls)
+        elif step.index and step.active:
             state.repartition(plan, step, ras, calls)
         for row, evaluation in evaluations:
             if step.active:
+                if count:
+                    state.retarget(plan, step, evaluation.t, calls)
                 seconds += engine.run(step.active, row, calls)
+                state.computed(step, evaluation.t, calls)
                 state.guide(step.active, calls, guidance)
                 count += 1
             state.advance(plan, step, evaluation, guidance, ras)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +102,16 @@ def as_dtype(x: npt.NDArray[np.float32], dtype: npt.DTypeLike) -> Array:
 
 def empty(shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> Array:
     """An uninitialised array, aligned to 64 bytes for vector loads."""
+    return _aligned(np.empty, shape, dtype)
+
+
+def zeros(shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> Array:
+    """The same of zeros, which cost nothing until they are touched."""
+    return _aligned(np.zeros, shape, dtype)
+
+
+def _aligned(make: Callable[..., Array], shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
     bytes_ = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
-    raw = np.empty(bytes_ + 64, np.uint8)
+    raw = make(bytes_ + 64, np.uint8)
     start = -raw.ctypes.data % 64
     return raw[start : start + bytes_].view(dtype).reshape(shape)

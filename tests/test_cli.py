@@ -261,6 +261,19 @@ def test_plan_prices_steps_and_caches(flagdit, bundle_dir: Path) -> None:  # typ
     assert code == 0 and json.loads(out)["flops"] is None
 
 
+def test_forecast_keys_and_values(flagdit, bundle_dir: Path) -> None:  # type: ignore[no-untyped-def]
+    """The option reaches the run, and plan says what it keeps."""
+    options = ("--bundle", bundle_dir, "--steps", 6, "--ratio", 0.25, "--forecast-kv", 0.5)
+    code, out, _ = flagdit("plan", *options)
+    assert code == 0 and "caches   keys and values forecast by 0.5 of the way" in out
+    flagdit("generate", PROMPT, *options, "--report", "r.json")
+    report = json.loads(Path("r.json").read_text())
+    _, out, _ = flagdit("plan", *options, "--json")
+    assert report["ras"]["forecast_kv"] == 0.5 and report["cache_bytes"] == json.loads(out)["cache_bytes"]
+    code, _, err = flagdit("generate", PROMPT, "--bundle", bundle_dir, "--dense", "--forecast-kv", 0.5)
+    assert code == 2 and "--dense and --forecast-kv 0.5 contradict" in err
+
+
 def test_plan_says_why_a_step_is_dense() -> None:
     ras = RasConfig(ratio=[1.0] * 3 + [0.5] * 3 + [1.0] + [0.5] * 3, warmup=1, resets=(4,), end=8)
     outlook = Outlook(make_plan(ras, 10, 72, 8), ras, "euler", None)

@@ -35,5 +35,6 @@ void register_plan(nb::module_& m);
 void register_solver(nb::module_& m);
 void register_ops(nb::module_& m);
 void register_noise(nb::module_& m);
+void register_forecast(nb::module_& m);
 
 }  // namespace flagdit::python

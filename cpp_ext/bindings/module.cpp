@@ -12,4 +12,5 @@ NB_MODULE(_ext, m) {
   flagdit::python::register_solver(m);
   flagdit::python::register_ops(m);
   flagdit::python::register_noise(m);
+  flagdit::python::register_forecast(m);
 }

@@ -4,6 +4,7 @@
 
 #include "advance_kernel.h"
 #include "dilate_kernel.h"
+#include "forecast_kernel.h"
 #include "graph_kernel.h"
 #include "noise_kernel.h"
 #include "repartition_kernel.h"
@@ -29,6 +30,11 @@ void noise_cuda(const NoiseKernel&, Stream) { absent("normal_noise"); }
 void select_cuda(const SelectKernel&, Stream) { absent("select"); }
 void repartition_cuda(const RepartitionKernel&, Stream) { absent("swap"); }
 std::shared_ptr<const void> upload_cuda(const std::vector<SlotBuffer>&) { absent("SlotBuffers"); }
+void forecast_cuda(const ForecastKernel&, Stream) { absent("CacheForecast"); }
+std::shared_ptr<const void> upload_cuda(const std::vector<ForecastCache>&) {
+  absent("CacheForecast");
+}
+std::shared_ptr<void> allocate_cuda(int64_t) { absent("CacheForecast"); }
 void tick_cuda(int32_t*, Stream) { absent("tick"); }
 std::shared_ptr<void> capture_cuda(Stream, const std::function<void()>&) { absent("GraphCache"); }
 void replay_cuda(void*, Stream) { absent("GraphCache"); }

@@ -8,20 +8,6 @@
 namespace flagdit {
 namespace {
 
-// Before anything moves: half a repartition would leave tokens in two places.
-void check_swaps(const RepartitionKernel& k) {
-  for (int64_t sample = 0; sample < k.samples; ++sample) {
-    const std::string of = " of sample " + std::to_string(sample);
-    check_range("swap: counts" + of, k.counts[sample], 0, k.slots);
-    const int32_t* swaps = k.swaps + sample * k.slots * 2;
-    for (int64_t i = 0; i < 2 * k.counts[sample]; ++i) {
-      if (swaps[i] < 0 || swaps[i] >= k.slots) {
-        check_range("swap: slot" + of, swaps[i], 0, k.slots - 1);
-      }
-    }
-  }
-}
-
 // By blocks: two ranges that a compiler must take to overlap are swapped byte by byte.
 void exchange(std::byte* a, std::byte* b, int64_t bytes) {
   constexpr int64_t kBlock = 256;
@@ -60,8 +46,20 @@ void move_rows(const SlotBuffer& buffer, int64_t i, int64_t j, int64_t sample, i
 
 }  // namespace
 
+void check_swaps(const int32_t* swaps, const int32_t* counts, int64_t slots, int64_t samples) {
+  for (int64_t sample = 0; sample < samples; ++sample, swaps += slots * 2) {
+    const std::string of = " of sample " + std::to_string(sample);
+    check_range("swap: counts" + of, counts[sample], 0, slots);
+    for (int64_t i = 0; i < 2 * counts[sample]; ++i) {
+      if (swaps[i] < 0 || swaps[i] >= slots) {
+        check_range("swap: slot" + of, swaps[i], 0, slots - 1);
+      }
+    }
+  }
+}
+
 void repartition_cpu(const RepartitionKernel& k) {
-  check_swaps(k);
+  check_swaps(k.swaps, k.counts, k.slots, k.samples);
   for (int64_t n = 0; n < k.count; ++n) {
     const SlotBuffer& buffer = k.buffers[n];
     for (int64_t sample = 0; sample < k.samples; ++sample) {

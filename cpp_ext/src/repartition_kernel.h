@@ -17,6 +17,10 @@ struct RepartitionKernel {
   int64_t slots, samples, most_rows;
 };
 
+// Throws unless all counts and slots are inside. Before anything moves: half a repartition would
+// leave tokens in two places.
+void check_swaps(const int32_t* swaps, const int32_t* counts, int64_t slots, int64_t samples);
+
 void repartition_cpu(const RepartitionKernel& kernel);
 void repartition_cuda(const RepartitionKernel& kernel, Stream stream);
 

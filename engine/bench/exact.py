@@ -21,8 +21,6 @@ from flagdit.engine.ras import DENSE
 
 EXACT, EXACT_SHIFT = 100, 3.0
 """Dense steps of second order in fp32, and their time shift."""
-NOISE = "philox"
-"""What seeds mean (docs/contract.md)."""
 
 
 class ExactPictures:

@@ -85,6 +85,16 @@ BudgetOption = Annotated[
         "units of the velocity; try 0.05. 0 turns it off.",
     ),
 ]
+ForecastKvOption = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SHARE",
+        help="What a RAS step does not recompute keeps old keys and values: move them along the line through the last "
+        "two that were computed, by this share of the way to the step's time; try 0.5. Takes memory for two more "
+        "copies. 0 turns it off.",
+        show_default="the preset's",
+    ),
+]
 GuidanceEveryOption = Annotated[
     int,
     typer.Option(
@@ -122,6 +132,7 @@ def sampling(
     error_budget: float = 0.0,
     guidance_every: int = 1,
     guidance_warmup: int | None = None,
+    forecast_kv: float | None = None,
 ) -> Options:
     """What the options of a command say; what none says is the preset's."""
     if steps is not None and times is not None:
@@ -132,6 +143,8 @@ def sampling(
     if guidance_every != 1 or guidance_warmup is not None:
         reuse = {"guidance_every": guidance_every, "guidance_warmup": guidance_warmup}
         changes |= {"guidance_steps": None, **reuse}
+    if forecast_kv is not None:
+        changes["forecast_kv"] = forecast_kv
     return Options(
         preset=preset,
         steps=steps if times is None else parse_times(times),

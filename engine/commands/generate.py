@@ -18,6 +18,7 @@ from flagdit.engine.commands.common import (
     NTK_HELP,
     SCHEDULE_HELP,
     BudgetOption,
+    ForecastKvOption,
     GuidanceEveryOption,
     GuidanceWarmupOption,
     Mode,
@@ -58,6 +59,7 @@ def generate(
     guidance: Annotated[float, typer.Option(help="How strictly to follow the prompt; 1 turns guidance off.")] = 4.0,
     ratio: RatioOption = None,
     error_budget: BudgetOption = 0.0,
+    forecast_kv: ForecastKvOption = None,
     guidance_every: GuidanceEveryOption = 1,
     guidance_warmup: GuidanceWarmupOption = None,
     dense: Annotated[bool, typer.Option("--dense", help="Recompute everything in every step.")] = False,
@@ -85,7 +87,7 @@ def generate(
     check_writable(output, tuple(picture.FORMATS))
     check_writable(report, (".json",))
     check_writable(map, MAPS)
-    reuse = (guidance_every, guidance_warmup)
+    reuse = (guidance_every, guidance_warmup, forecast_kv)
     said = sampling(preset, steps, solver, ratio, mode, schedule, shift, times, dense, error_budget, *reuse)
     pipeline = load(bundle, threads, precision)
     check_paints(pipeline.spec)

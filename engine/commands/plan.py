@@ -16,6 +16,7 @@ from flagdit.engine.bundle import Bundle
 from flagdit.engine.commands.common import (
     MODE_HELP,
     SCHEDULE_HELP,
+    ForecastKvOption,
     GuidanceEveryOption,
     GuidanceWarmupOption,
     Mode,
@@ -100,6 +101,7 @@ def plan(
     dense: Annotated[bool, typer.Option("--dense", help="Recompute everything in every step.")] = False,
     mode: Annotated[Mode, typer.Option(help=MODE_HELP)] = Mode.corrected,
     schedule: Annotated[str | None, typer.Option(help=SCHEDULE_HELP)] = None,
+    forecast_kv: ForecastKvOption = None,
     guidance_every: GuidanceEveryOption = 1,
     guidance_warmup: GuidanceWarmupOption = None,
     bundle: Annotated[
@@ -134,6 +136,7 @@ def plan(
         dense,
         guidance_every=guidance_every,
         guidance_warmup=guidance_warmup,
+        forecast_kv=forecast_kv,
     )
     cost = None
     if bundle is not None:
@@ -230,6 +233,8 @@ def _summary(outlook: Outlook) -> Iterator[str]:
     if planned.keeps.difference:
         both, all_ = sum(planned.unconditional), len(planned.steps)
         yield f"guidance █ both branches in {both} steps, ▀ one in {all_ - both}, which reuse the difference"
+    if planned.keeps.cache_slope:
+        yield f"caches   keys and values forecast by {max(planned.damping):g} of the way to the step's time"
     if outlook.cost is not None:
         flops, cache = sum(outlook.cost.flops), outlook.cost.cache_bytes
         yield f"price    {quantity(flops)}FLOPs, {quantity(cache)}B of caches in fp32; for one picture, with guidance"

@@ -1,0 +1,89 @@
+#include "flagdit/forecast.h"
+
+#include <cmath>
+#include <limits>
+#include <string>
+#include <utility>
+
+#include "check.h"
+#include "forecast_kernel.h"
+
+namespace flagdit {
+namespace {
+
+void check_layout(const ForecastLayout& layout, const Tensor& anchored) {
+  constexpr int64_t kMost = std::numeric_limits<int32_t>::max();
+  check_range("CacheForecast: slots", layout.slots, 1, kMost);
+  check_range("CacheForecast: samples", layout.samples, 1, kMost);
+  check_range("CacheForecast: values of a row", layout.width, 1, kMost);
+  if (layout.rows < layout.samples || layout.rows % layout.samples != 0) {
+    refuse("CacheForecast: rows", std::to_string(layout.rows),
+           "a multiple of the " + std::to_string(layout.samples) + " samples");
+  }
+  const bool half = layout.dtype == DType::f16 && layout.device == Device::cuda;
+  if (layout.dtype != DType::f32 && layout.dtype != DType::bf16 && !half) {
+    refuse("CacheForecast: dtype", to_string(layout.dtype) + " on " + to_string(layout.device),
+           "float32, bfloat16, on cuda also float16");
+  }
+  check_tensor("CacheForecast: anchored", anchored, DType::f32, {layout.slots, layout.samples},
+               layout.device);
+}
+
+void check_finite(const char* what, float value) {
+  if (!std::isfinite(value)) refuse(what, std::to_string(value), "a finite number");
+}
+
+void check_step(const ForecastStep& step, int64_t slots) {
+  check_range("move: fresh", step.fresh, 0, slots);
+  check_range("move: active", step.active, 0, slots);
+  check_finite("move: time", step.time);
+  check_finite("move: target", step.target);
+  if (!(step.damping >= 0.0f && step.damping <= 1.0f))
+    refuse("move: damping", std::to_string(step.damping), "0..1");
+}
+
+}  // namespace
+
+CacheForecast::CacheForecast(std::vector<ForecastCache> caches, const Tensor& anchored,
+                             ForecastLayout layout)
+    : caches_(std::move(caches)), anchored_(anchored), layout_(layout) {
+  check_layout(layout, anchored);
+  const int64_t bytes = 3 * layout.slots * layout.samples * 4;
+  if (layout.device == Device::cpu) {
+    scratch_ = std::shared_ptr<float[]>(new float[bytes / 4]);
+  } else {
+    table_ = upload_cuda(caches_);
+    scratch_ = allocate_cuda(bytes);
+  }
+}
+
+void CacheForecast::move(const std::optional<Swaps>& swaps, const ForecastStep& step,
+                         Stream stream) const {
+  check_step(step, layout_.slots);
+  ForecastKernel k{};
+  if (swaps) {
+    const int64_t samples = layout_.samples;
+    check_tensor("move: swaps", swaps->pairs, DType::i32, {samples, layout_.slots, 2},
+                 layout_.device);
+    check_tensor("move: counts", swaps->counts, DType::i32, {samples}, layout_.device);
+    k.swaps = swaps->pairs.as<int32_t>();
+    k.counts = swaps->counts.as<int32_t>();
+  }
+  const int64_t tokens = layout_.slots * layout_.samples;
+  k.count = static_cast<int64_t>(caches_.size());
+  k.layout = layout_;
+  k.step = step;
+  k.anchored = anchored_.as<float>();
+  k.gain = static_cast<float*>(scratch_.get());
+  k.ahead = k.gain + tokens;
+  k.partner = static_cast<int32_t*>(scratch_.get()) + 2 * tokens;
+  if (layout_.device == Device::cpu) {
+    k.caches = caches_.data();
+    forecast_cpu(k);
+  } else {
+    k.caches = static_cast<const ForecastCache*>(table_.get());
+    forecast_cuda(k, stream);
+  }
+}
+
+}  // namespace flagdit

@@ -1,0 +1,75 @@
+// What `CacheForecast` hands to a backend, and the arithmetic of both.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "flagdit/forecast.h"
+#include "host_device.h"
+
+namespace flagdit {
+
+struct ForecastKernel {
+  const ForecastCache* caches;  // in device memory on CUDA
+  int64_t count;                // of caches
+  ForecastLayout layout;
+  ForecastStep step;
+  float* anchored;        // (N, B)
+  const int32_t* swaps;   // (B, N, 2) or null
+  const int32_t* counts;  // (B,) or null
+  int32_t* partner;       // (N, B) the slot that a token comes from or goes to; its own if it stays
+  float* gain;            // (N, B) 1 / the time between its last two values, or 0
+  float* ahead;           // (N, B) the damped time that it is moved by
+};
+
+// 1 / the time since the anchor, for fresh values; 0 if they have no slope.
+FLAGDIT_HOST_DEVICE inline float gain_at(const ForecastStep& step, float anchored) {
+  const float gap = step.time - anchored;
+  return gap > 0.0f && !std::isinf(gap) ? 1.0f / gap : 0.0f;
+}
+
+FLAGDIT_HOST_DEVICE inline float ahead_at(const ForecastStep& step, float anchored) {
+  return std::isinf(anchored) ? 0.0f : step.damping * (step.target - anchored);
+}
+
+// The scalars of a token, by the slot it comes from, and its new time.
+FLAGDIT_HOST_DEVICE inline void mark_token(const ForecastKernel& k, int64_t at) {
+  const int64_t slot = at / k.layout.samples;
+  const bool fresh = slot < k.step.fresh;
+  k.partner[at] = static_cast<int32_t>(slot);
+  k.gain[at] = fresh ? gain_at(k.step, k.anchored[at]) : 0.0f;
+  if (fresh) k.anchored[at] = k.step.time;
+  k.ahead[at] = ahead_at(k.step, k.anchored[at]);
+}
+
+// The tokens of slots i and j change places; false if a slot is outside.
+FLAGDIT_HOST_DEVICE inline bool pair_tokens(const ForecastKernel& k, int64_t sample, int64_t i,
+                                            int64_t j) {
+  if (i < 0 || i >= k.layout.slots || j < 0 || j >= k.layout.slots) return false;
+  const int64_t a = i * k.layout.samples + sample, b = j * k.layout.samples + sample;
+  k.partner[a] = static_cast<int32_t>(j);
+  k.partner[b] = static_cast<int32_t>(i);
+  const float held = k.anchored[a];
+  k.anchored[a] = k.anchored[b];
+  k.anchored[b] = held;
+  return true;
+}
+
+// What happens to the row of a token that stays in its slot.
+enum class Stay { nothing, learn, copy, drift };
+
+FLAGDIT_HOST_DEVICE inline Stay stay_at(const ForecastStep& step, int64_t slot) {
+  const bool fresh = slot < step.fresh, active = slot < step.active;
+  if (fresh) return active ? Stay::copy : Stay::learn;
+  return active || !step.tail ? Stay::nothing : Stay::drift;
+}
+
+void forecast_cpu(const ForecastKernel& kernel);
+void forecast_cuda(const ForecastKernel& kernel, Stream stream);
+
+std::shared_ptr<const void> upload_cuda(const std::vector<ForecastCache>& caches);
+std::shared_ptr<void> allocate_cuda(int64_t bytes);
+
+}  // namespace flagdit
