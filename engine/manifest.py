@@ -111,9 +111,9 @@ class Preset(Spec):
     """A plan that `flagdit calibrate` found: of S steps between S + 1 times, and what it was measured to do.
 
     weights: of each step, of its velocity, slope and curve (solver.h). ratios: the share of the patches that each
-    computes. guidance_steps: those that run both branches; all if there are none. cost: FLOPs over those of 30 dense
-    steps. psnr: dB to the converged picture, over the prompts that it was chosen by, and over others; dense: of as many
-    FLOPs in dense steps of ab2 on the best grid of its kind, over the others.
+    computes. forecast_kv: see RasConfig, of each step. cost: FLOPs over those of 30 dense steps. psnr: dB to the
+    converged picture, over the prompts that it was chosen by, and over others ("held_out"); "dense" is that of plain
+    dense steps of ab2 at no less cost, on their best grid, over the same others.
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,31}$")]
@@ -122,7 +122,6 @@ class Preset(Spec):
     weights: tuple[tuple[float, float, float], ...]
     ratios: tuple[Annotated[float, Field(gt=0, le=1)], ...]
     forecast_kv: tuple[Annotated[float, Field(ge=0, le=1)], ...] = ()
-    guidance_steps: tuple[Annotated[int, Field(ge=0)], ...] | None = None
     cost: float
     psnr: dict[Literal["chosen", "held_out", "dense"], float] = {}
 

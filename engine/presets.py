@@ -71,7 +71,6 @@ def of_spec(spec: PresetSpec) -> Preset:
         ratio=list(ratios) if warmup < steps else 1.0,
         warmup=warmup,
         resets=(),
-        guidance_steps=spec.guidance_steps,
         forecast_kv=list(spec.forecast_kv) or 0.0,
     )
     return Preset(spec.times, "ab2", ras, None, spec.weights)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -71,7 +71,6 @@ class RasConfig:
     guidance_every: with 2 or more, only each so many-th step runs the unconditional branch of guidance; the others
         guide each patch by the difference of the branches that it had last. 1 is every step.
     guidance_warmup: steps at the start that all run both branches, as resets do; None is half of the run.
-    guidance_steps: the steps that run both branches, the first among them; in place of the two options before.
     """
 
     ratio: float | Sequence[float] = 0.25
@@ -96,7 +95,6 @@ class RasConfig:
     gate: float = 0.0
     guidance_every: int = 1
     guidance_warmup: int | None = None
-    guidance_steps: tuple[int, ...] | None = None
 
     @property
     def ranking(self) -> Metric:
@@ -174,7 +172,7 @@ def make_plan(
     count = len(times) - 1
     resets = ras.resets_of(count)
     full, shares = {*range(ras.warmup), *resets}, dampings(ras.forecast_kv, count)
-    unconditional = both_branches(count, ras, full)
+    unconditional = unconditional_steps(count, ras.guidance_every, ras.guidance_warmup, full)
     try:
         planned = plan_steps(
             times,
@@ -201,18 +199,6 @@ def make_plan(
     velocity = (slope or curve or ras.ranking == "change", slope or curve, curve)
     keeps = Keeps(*velocity, not all(unconditional), any(damping))
     return Plan(planned, evaluations, damping, unconditional, tokens, pinned, max_age, capacity, keeps)
-
-
-def both_branches(steps: int, ras: RasConfig, dense: Collection[int]) -> list[bool]:
-    """Whether each step runs both branches of guidance."""
-    if ras.guidance_steps is None:
-        return unconditional_steps(steps, ras.guidance_every, ras.guidance_warmup, dense)
-    chosen = {int(step) for step in ras.guidance_steps}
-    if 0 not in chosen or not all(0 <= step < steps for step in chosen):
-        raise RequestError(f"guidance_steps are {sorted(chosen)}; allowed are 0, always, to {steps - 1}")
-    if ras.guidance_every != 1 or ras.guidance_warmup is not None:
-        raise RequestError("guidance_steps and guidance_every contradict each other; give one of them")
-    return [step in chosen for step in range(steps)]
 
 
 def _check(ras: RasConfig, solver: Solver) -> None:
@@ -248,7 +234,7 @@ def _check_paper(ras: RasConfig, solver: Solver) -> None:
         raise RequestError(f"paper mode is Euler without forecast; got {solver}, forecast {ras.forecast}")
     if ras.forecast_kv:
         raise RequestError(f"paper mode keeps what it cached as it is; got forecast_kv {ras.forecast_kv}")
-    if ras.guidance_every != 1 or ras.guidance_steps is not None:
+    if ras.guidance_every != 1:
         raise RequestError(f"paper mode runs both branches in every step; got guidance_every {ras.guidance_every}")
     if ras.ranking == "change" or ras.ratio_end is not None:
         raise RequestError(f"paper mode ranks by std or l2, at one ratio; got {ras.ranking}, ratio_end {ras.ratio_end}")

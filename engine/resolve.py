@@ -119,4 +119,4 @@ def resized(ras: RasConfig, steps: int, count: int) -> RasConfig:
     stretched = [ratios[min(max(round(place), 0), steps - 1)] for place in middles]
     stretched[0], stretched[-1] = 1.0, ratios[-1]
     warmup = next((i for i, ratio in enumerate(stretched) if ratio < 1), count)
-    return replace(ras, ratio=stretched, warmup=warmup, guidance_steps=None)
+    return replace(ras, ratio=stretched, warmup=warmup)

@@ -141,8 +141,7 @@ def sampling(
     if error_budget:
         changes["error_budget"] = error_budget
     if guidance_every != 1 or guidance_warmup is not None:
-        reuse = {"guidance_every": guidance_every, "guidance_warmup": guidance_warmup}
-        changes |= {"guidance_steps": None, **reuse}
+        changes |= {"guidance_every": guidance_every, "guidance_warmup": guidance_warmup}
     if forecast_kv is not None:
         changes["forecast_kv"] = forecast_kv
     return Options(
