@@ -163,6 +163,19 @@ def load(bundle: str, threads: int | None, precision: str | None) -> Pipeline:
         return Pipeline.load(bundle, threads=threads, precision=cast(Precision | None, precision))
 
 
+def read_prompts(path: Path) -> list[str]:
+    """The prompts of a text file, one a line. Raises RequestError if there are none."""
+    if not path.is_file():
+        raise RequestError(f"{path}: there is no such file; give a text file with one prompt a line")
+    try:
+        texts = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise RequestError(f"{path}: cannot be read as UTF-8 text ({error})") from None
+    if not texts:
+        raise RequestError(f"{path}: holds no prompt; give one a line")
+    return texts
+
+
 def parse_ratio(text: str) -> tuple[float, float | None]:
     """ratio and ratio_end of R or FROM:TO; whether they are in their bounds, the plan checks."""
     number = r"(\d*\.?\d+)"

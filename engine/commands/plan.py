@@ -141,7 +141,9 @@ def plan(
     cost = None
     if bundle is not None:
         spec = Bundle.load(bundle).model
-        layout, how = TokenLayout.of(spec, parse_size(size)), resolve(said, presets_of(spec), spec.flow.shift)
+        dimensions = parse_size(size)
+        layout = TokenLayout.of(spec, dimensions)
+        how = resolve(said, presets_of(spec, dimensions), spec.flow.shift)
         planned = _planned(how, layout.tokens, layout.pinned)
         cost = price(spec, planned)
     else:
