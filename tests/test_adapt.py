@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from flagdit.engine import adapt
 from flagdit.engine.layout import TokenLayout
-from flagdit.engine.ras import Plan, RasConfig, Solver, make_plan
+from flagdit.engine.plan import Plan, make_plan
+from flagdit.engine.ras import RasConfig, Solver
 from flagdit.engine.regions import RegionState
 from flagdit.engine.sampler import StepTime
 

@@ -15,8 +15,9 @@ from flagdit.engine.bench.exact import ExactPictures
 from flagdit.engine.bench.measure import psnr, ssim
 from flagdit.engine.bench.plot import front
 from flagdit.engine.bench.settings import dense
+from flagdit.engine.plan import make_plan
 from flagdit.engine.presets import Preset, default_solver
-from flagdit.engine.ras import DENSE, make_plan
+from flagdit.engine.ras import DENSE
 
 PROMPT = "a red apple"
 

@@ -14,7 +14,7 @@ from tiny import TINY, random_flag_dit
 
 from flagdit.engine import RasConfig
 from flagdit.engine.commands.plan import Outlook, quantity
-from flagdit.engine.ras import make_plan
+from flagdit.engine.plan import make_plan
 
 PROMPT = "a red apple on a blue background"
 

@@ -33,8 +33,9 @@ from flagdit.engine.commands.common import (
 from flagdit.engine.cost import Cost, price
 from flagdit.engine.errors import RequestError
 from flagdit.engine.layout import MAX_TOKENS, TokenLayout
+from flagdit.engine.plan import Plan, make_plan
 from flagdit.engine.presets import Preset, presets_of
-from flagdit.engine.ras import Plan, RasConfig, make_plan
+from flagdit.engine.ras import RasConfig
 from flagdit.engine.resolve import resolve
 
 LONG = 40  # steps: above it, equal ones share a line
