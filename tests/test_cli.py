@@ -12,9 +12,12 @@ from PIL import Image
 from safetensors.torch import save_file
 from tiny import TINY, random_flag_dit
 
+from flagdit.cpp_ext import least_max_age
 from flagdit.engine import RasConfig
-from flagdit.engine.commands.plan import Outlook, quantity
+from flagdit.engine.commands.outlook import Outlook
+from flagdit.engine.commands.plan import quantity
 from flagdit.engine.plan import make_plan
+from flagdit.engine.resolve import Options, resolve
 
 PROMPT = "a red apple on a blue background"
 
@@ -52,9 +55,10 @@ def test_solvers(flagdit, bundle_dir: Path, tmp_path: Path) -> None:  # type: ig
         options = ("--bundle", bundle_dir, "--steps", 8, "--ratio", 0.25, "--solver", solver, "-o", f"{solver}.png")
         code, _, err = flagdit("generate", PROMPT, *options, "--report", "r.json")
         assert code == 0, err
-        assert ("8 steps (5 dense, 16 evaluations)" in err) == (calls == 16)
-        assert f"of the work of dense {solver}" in err
         report = json.loads((tmp_path / "r.json").read_text())
+        dense = sum(step["dense"] for step in report["steps"])
+        assert 0 < dense < 8 and (f"8 steps ({dense} dense, 16 evaluations)" in err) == (calls == 16)
+        assert f"of the work of dense {solver}" in err
         assert (report["solver"], report["evaluations"], len(report["steps"])) == (solver, calls, 8)
         code, out, _ = flagdit("plan", "--tokens", 64, "--steps", 8, "--solver", solver)
         assert code == 0 and f"64 tokens, {calls} evaluations" in " ".join(out.split())
@@ -112,11 +116,14 @@ BAD_GENERATE = {
     "ratio": (["a", "--ratio", "0"], "ratio"),
     "ratio words": (["a", "--ratio", "half"], "ratio 'half' is neither a number nor FROM:TO; for instance 0.25"),
     "error budget": (["a", "--error-budget", "11"], "error_budget is 11.0; allowed are 0 to 10"),
-    "both": (["a", "--ratio", "0.5", "--dense"], "--dense and --ratio 0.5 contradict each other"),
-    "both schedules": (["a", "--schedule", "8/4", "--dense"], "--dense and --schedule 8/4 contradict each other"),
+    "both": (["a", "--ratio", "0.5", "--dense"], "dense and ratio contradict each other; give one of them"),
+    "both schedules": (["a", "--schedule", "8/4", "--dense"], "dense and schedule contradict each other; give one of them"),
     "schedule": (["a", "--schedule", "8"], "schedule '8' is not PATCHES/STEPS"),
     "schedule of nothing": (["a", "--schedule", "8/0"], "schedule '8/0' is not PATCHES/STEPS, neither of them 0"),
-    "steep schedule": (["a", "--schedule", "32/4"], "patches to cache in step 4: got -48, allowed 0..63"),
+    "steep schedule": (
+        ["a", "--mode", "paper", "--schedule", "32/4"],
+        "patches to cache in step 4: got -48, allowed 0..63",
+    ),
     "ratio above": (["a", "--ratio", "1.01"], "ratio"),
     "steps": (["a", "--steps", "0"], "steps is 0; allowed are 1 to 1000"),
     "solver": (["a", "--solver", "rk4"], "solver: got 'rk4', allowed 'euler', 'midpoint', 'heun', 'ab2'"),
@@ -185,20 +192,44 @@ def test_build_refuses(flagdit, model_dir: Path, tmp_path: Path) -> None:  # typ
 
 
 def test_plan_as_json(flagdit) -> None:  # type: ignore[no-untyped-def]
-    code, out, _ = flagdit("plan", "--steps", 30, "--tokens", 4096, "--ratio", 0.25, "--json")
+    code, out, _ = flagdit("plan", "--mode", "paper", "--tokens", 4096, "--ratio", 0.25, "--json")
     plan = json.loads(out)
     assert code == 0
     assert [s["index"] for s in plan["steps"] if s["dense"]] == [0, 1, 2, 3, 12, 22]
     assert {s["active"] for s in plan["steps"]} == {4096, 1024}
     assert plan["expected_speedup"] == pytest.approx(2.5)
-    assert (plan["solver"], plan["evaluations"]) == ("ab2", 30)
+    assert (plan["solver"], plan["evaluations"], plan["weighted"]) == ("euler", 30, False)
+
+
+def test_a_ratio_keeps_the_dense_steps_of_the_preset(flagdit) -> None:  # type: ignore[no-untyped-def]
+    plans = [json.loads(flagdit("plan", "--tokens", 4096, *ratio, "--json")[1]) for ratio in ((), ("--ratio", 0.125))]
+    plain, sparse = ([step["dense"] for step in plan["steps"]] for plan in plans)
+    assert plain == sparse and not all(sparse)
+    assert {step["active"] for step in plans[1]["steps"]} == {4096, 512}
 
 
 def test_a_falling_ratio(flagdit) -> None:  # type: ignore[no-untyped-def]
     code, out, _ = flagdit("plan", "--steps", 14, "--tokens", 4096, "--ratio", "0.5:0.25", "--json")
-    active = [step["active"] for step in json.loads(out)["steps"]]
-    assert code == 0 and active[4] == 2048 and active[-1] == 1024
-    assert active[10:] == sorted(active[10:], reverse=True)
+    active = [step["active"] for step in json.loads(out)["steps"] if not step["dense"]]
+    assert code == 0 and active[0] == 2048 and active == sorted(active, reverse=True)
+    _, out, _ = flagdit("plan", "--times", "0,.1,.2,.3,.5,.7,1", "--tokens", 4096, "--ratio", "0.5:0.25", "--json")
+    steps = json.loads(out)["steps"]
+    assert [(step["t"], step["t_next"]) for step in steps][3:] == [(0.3, 0.5), (0.5, 0.7), (0.7, 1.0)]
+
+
+def test_a_shift_moves_the_times(flagdit) -> None:  # type: ignore[no-untyped-def]
+    options = ("--steps", 4, "--tokens", 64, "--json")
+    code, out, _ = flagdit("plan", *options, "--shift", 3)
+    assert code == 0
+    assert [step["t"] for step in json.loads(out)["steps"]] == pytest.approx([0, 1 / 10, 1 / 4, 1 / 2])  # t/(t+3(1-t))
+    code, _, err = flagdit("plan", *options[2:], "--shift", 3, "--times", "0,.5,1")
+    assert code == 2 and "shift and times contradict each other" in err
+    code, _, err = flagdit("plan", *options, "--times", "0,.5,1")
+    assert code == 2 and "--steps 4 and --times contradict each other" in err
+    code, _, err = flagdit("plan", *options[2:], "--times", "0;1")
+    assert code == 2 and "times '0;1' are not numbers with commas; for instance 0,0.05" in err
+    code, _, err = flagdit("plan", *options, "--shift", 0)
+    assert code == 2 and "shift is 0.0; allowed are 0.1 to 100" in err
 
 
 def test_plan_of_the_paper(flagdit) -> None:  # type: ignore[no-untyped-def]
@@ -224,9 +255,14 @@ def test_generate_as_the_paper(flagdit, bundle_dir: Path, tmp_path: Path) -> Non
 
 def test_plan_as_a_table(flagdit, bundle_dir: Path) -> None:  # type: ignore[no-untyped-def]
     code, out, _ = flagdit("plan", "--bundle", bundle_dir, "--ratio", 0.125)
-    assert code == 0 and "6 dense and 24 RAS steps over 72 tokens" in out
-    assert "none older than 14 steps; the plan has the capacity for 7" in out
-    assert out.count("dense: warm-up") == 4 and out.count("dense: reset") == 2
+    how = resolve(Options(ratio=(0.125, None)))
+    planned = make_plan(how.ras, how.steps, 72, 8)
+    dense = sum(step.dense for step in planned.steps)
+    least = least_max_age(planned.steps, 72, 8)
+    assert code == 0 and f"{dense} dense and {how.count - dense} RAS steps over 72 tokens" in out
+    assert f"none older than {planned.max_age} steps; the plan has the capacity for {least}" in out
+    assert out.count("dense: warm-up") == how.ras.warmup
+    assert out.count("dense: reset") == len(how.ras.resets_of(how.count))
     assert max(len(line) for line in out.splitlines()[:31]) <= 80 and "…" not in out
     code, _, err = flagdit("plan", "--tokens", 0)
     assert code == 2 and "tokens is 0" in err
@@ -237,10 +273,10 @@ def test_plan_as_a_table(flagdit, bundle_dir: Path) -> None:  # type: ignore[no-
 
 
 def test_a_long_plan_groups_equal_steps(flagdit, bundle_dir: Path) -> None:  # type: ignore[no-untyped-def]
-    code, out, _ = flagdit("plan", "--bundle", bundle_dir, "--steps", 1000, "--ratio", 0.25, "--size", "64x64")
+    code, out, _ = flagdit("plan", "--bundle", bundle_dir, "--steps", 1000, "--mode", "paper", "--size", "64x64")
     first, *lines = (line.split() for line in out.split("\n\n")[0].splitlines())
     assert code == 0 and first == ["step", "t", "tokens", "computed", "why", "FLOPs"]
-    assert [line[0] for line in lines] == ["0-3", "4-399", "400", "401-732", "733", "734-999"]
+    assert [line[0] for line in lines] == ["0-3", "4-11", "12", "13-21", "22", "23-999"]
 
 
 def test_plan_prices_steps_and_caches(flagdit, bundle_dir: Path) -> None:  # type: ignore[no-untyped-def]
@@ -256,7 +292,8 @@ def test_plan_prices_steps_and_caches(flagdit, bundle_dir: Path) -> None:  # typ
     assert sum(step["flops"] for step in plan["steps"]) == pytest.approx(plan["flops"])
     shares = [step["flops"] / plan["steps"][0]["flops"] for step in plan["steps"]]
     assert shares == pytest.approx([step["active"] / plan["tokens"] for step in plan["steps"]])
-    assert [step["why"] for step in plan["steps"]] == ["warm-up"] * 4 + ["", "", "reset", "", ""]
+    assert [bool(step["why"]) for step in plan["steps"]] == [step["dense"] for step in report["steps"]]
+    assert {"", "warm-up"} <= {step["why"] for step in plan["steps"]}
     code, out, _ = flagdit("plan", "--tokens", 64, "--json")
     assert code == 0 and json.loads(out)["flops"] is None
 
@@ -271,25 +308,18 @@ def test_forecast_keys_and_values(flagdit, bundle_dir: Path) -> None:  # type: i
     _, out, _ = flagdit("plan", *options, "--json")
     assert report["ras"]["forecast_kv"] == 0.5 and report["cache_bytes"] == json.loads(out)["cache_bytes"]
     code, _, err = flagdit("generate", PROMPT, "--bundle", bundle_dir, "--dense", "--forecast-kv", 0.5)
-    assert code == 2 and "--dense and --forecast-kv 0.5 contradict" in err
+    assert code == 2 and "dense and forecast_kv contradict each other; give one of them" in err
 
 
 def test_plan_says_why_a_step_is_dense() -> None:
     ras = RasConfig(ratio=[1.0] * 3 + [0.5] * 3 + [1.0] + [0.5] * 3, warmup=1, resets=(4,), end=8)
     outlook = Outlook(make_plan(ras, 10, 72, 8), ras, "euler", None)
-    whys = [
-        "warm-up",
-        "nothing to cache",
-        "nothing to cache",
-        "",
-        "reset",
-        "",
-        "nothing to cache",
-        "",
-        "",
-        "after the end",
-    ]
+    whys = ["warm-up", "planned", "planned", "", "reset", "", "planned", "", "", "after the end"]
     assert [outlook.why(step) for step in outlook.plan.steps] == whys
+    for ratio, why in ((1.0, "planned"), (0.99, "nothing to cache")):
+        ras = RasConfig(ratio=ratio, warmup=0, resets=())
+        outlook = Outlook(make_plan(ras, 4, 8), ras, "euler", None)
+        assert {outlook.why(step) for step in outlook.plan.steps} == {why}
 
 
 @pytest.mark.parametrize(("value", "text"), [(8.8e9, "8.80 G"), (115e9, "115 G"), (2.5e13, "25.0 T"), (17, "17 ")])
