@@ -16,7 +16,7 @@ from flagdit.engine.errors import RequestError
 from flagdit.engine.layout import FloatArray, TokenLayout, attention_scale, base_tokens, ntk_factor
 from flagdit.engine.manifest import ModelSpec
 from flagdit.engine.noise import latent_noise
-from flagdit.engine.ras import Plan, make_plan
+from flagdit.engine.plan import Plan, make_plan
 from flagdit.engine.regions import RegionState
 from flagdit.engine.report import Report, StepReport
 from flagdit.engine.request import Request

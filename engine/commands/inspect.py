@@ -16,12 +16,13 @@ def inspect(
     bundle: Annotated[str, typer.Argument(help="A bundle directory, or demo.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON.")] = False,
 ) -> None:
-    """Check a bundle and show what it holds: model, graphs, engines, files, licences."""
+    """Check a bundle and show what it holds: model, presets, graphs, engines, files, licences."""
     loaded = Bundle.load(bundle)
     if as_json:
         typer.echo(loaded.manifest.model_dump_json(indent=1))
         return
     _model(loaded.manifest)
+    _presets(loaded.manifest)
     _graphs(loaded.manifest)
     _engines(loaded.manifest)
     total = sum(file.bytes for file in loaded.manifest.files.values())
@@ -43,6 +44,21 @@ def _model(manifest: Manifest) -> None:
     table = Table(show_header=False, box=None)
     for name, value in rows.items():
         table.add_row(f"[bold]{name}[/]", value)
+    console.print(table)
+
+
+def _presets(manifest: Manifest) -> None:
+    """Those that the bundle was calibrated for; flagdit's own are the same for all models."""
+    if not manifest.model.presets:
+        return
+    table = Table(header_style="bold", box=None)
+    for name in ("preset", "size", "steps", "cost", "PSNR dB", "held out", "dense"):
+        table.add_column(name, justify="left" if name in ("preset", "size") else "right", no_wrap=True)
+    for preset in manifest.model.presets:
+        psnr = (preset.psnr.get(over) for over in ("chosen", "held_out", "dense"))
+        near = ("-" if value is None else f"{value:.2f}" for value in psnr)
+        size = "x".join(map(str, preset.size))
+        table.add_row(preset.name, size, str(len(preset.ratios)), f"{preset.cost:.3f}", *near)
     console.print(table)
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import groupby
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
-from flagdit.cpp_ext import Step, least_max_age
+from flagdit.cpp_ext import Step
 from flagdit.engine.bundle import Bundle
 from flagdit.engine.commands.common import (
     MODE_HELP,
@@ -30,64 +29,16 @@ from flagdit.engine.commands.common import (
     parse_size,
     sampling,
 )
-from flagdit.engine.cost import Cost, price
+from flagdit.engine.commands.outlook import Outlook
+from flagdit.engine.cost import price
 from flagdit.engine.errors import RequestError
 from flagdit.engine.layout import MAX_TOKENS, TokenLayout
+from flagdit.engine.plan import Plan, make_plan
 from flagdit.engine.presets import Preset, presets_of
-from flagdit.engine.ras import Plan, RasConfig, make_plan
 from flagdit.engine.resolve import resolve
 
 LONG = 40  # steps: above it, equal ones share a line
 BAR = 16
-
-
-@dataclass(frozen=True)
-class Outlook:
-    """A plan, and what is known of its price."""
-
-    plan: Plan
-    ras: RasConfig
-    solver: str
-    cost: Cost | None  # None without a bundle: what a token costs is not known
-
-    @property
-    def flop_ratio(self) -> float:
-        """Work over that of dense sampling; without a bundle, computed tokens over all, of both branches."""
-        if self.cost is not None:
-            return self.cost.flop_ratio
-        steps = zip(self.plan.steps, self.plan.unconditional, strict=True)
-        computed = sum(step.active * (1 if both else 0.5) for step, both in steps)
-        return computed / (self.plan.tokens * len(self.plan.steps))
-
-    @property
-    def speedup(self) -> float:
-        """The bound that the time of a run is measured against."""
-        return 1 / self.flop_ratio
-
-    @property
-    def flops(self) -> list[float] | None:
-        """FLOPs of every step, over all of its evaluations."""
-        if self.cost is None:
-            return None
-        out = [0.0] * len(self.plan.steps)
-        for evaluation, flops in zip(self.plan.evaluations, self.cost.flops, strict=True):
-            out[evaluation.step] += flops
-        return out
-
-    @property
-    def least_age(self) -> int:
-        """The smallest bound on a region's age that the plan has the capacity for."""
-        return least_max_age(self.plan.steps, self.plan.tokens, self.plan.pinned)
-
-    def why(self, step: Step) -> str:
-        """What makes a step dense, or "" if it is none."""
-        if not step.dense:
-            return ""
-        if step.index < self.ras.warmup:
-            return "warm-up"
-        if step.index in self.ras.resets_of(len(self.plan.steps)):
-            return "reset"
-        return "after the end" if self.ras.end is not None and step.index > self.ras.end else "nothing to cache"
 
 
 def plan(
@@ -149,7 +100,7 @@ def plan(
     else:
         how = resolve(said)
         planned = _planned(how, tokens or 0)
-    outlook = Outlook(planned, how.ras, how.solver, cost)
+    outlook = Outlook(planned, how.ras, how.solver, cost, bool(how.weights))
     if as_json:
         typer.echo(json.dumps(_as_dict(outlook), indent=1))
     else:
@@ -157,7 +108,8 @@ def plan(
 
 
 def _planned(how: Preset, tokens: int, pinned: int = 0) -> Plan:
-    return make_plan(how.ras, how.steps, tokens, pinned, how.shift or 1.0, how.solver, how.weights)
+    shift = 1.0 if how.shift is None else how.shift
+    return make_plan(how.ras, how.steps, tokens, pinned, shift, how.solver, how.weights)
 
 
 def _as_dict(outlook: Outlook) -> dict[str, object]:
@@ -170,6 +122,7 @@ def _as_dict(outlook: Outlook) -> dict[str, object]:
         "max_age": planned.max_age,
         "least_max_age": outlook.least_age,
         "solver": outlook.solver,
+        "weighted": outlook.weighted,
         "evaluations": len(planned.evaluations),
         "flops": None if flops is None else sum(flops),
         "cache_bytes": None if outlook.cost is None else outlook.cost.cache_bytes,
@@ -228,6 +181,8 @@ def _summary(outlook: Outlook) -> Iterator[str]:
     dense = sum(step.dense for step in planned.steps)
     sparse, calls = len(planned.steps) - dense, len(planned.evaluations)
     yield f"steps    {dense} dense and {sparse} RAS steps over {planned.tokens} tokens, {calls} evaluations"
+    if outlook.weighted:
+        yield f"weights  every step has its own, in place of those of {outlook.solver}"
     if planned.max_age < 0:
         yield "regions  no bound on their age"
     else:
@@ -236,7 +191,9 @@ def _summary(outlook: Outlook) -> Iterator[str]:
         both, all_ = sum(planned.unconditional), len(planned.steps)
         yield f"guidance █ both branches in {both} steps, ▀ one in {all_ - both}, which reuse the difference"
     if planned.keeps.cache_slope:
-        yield f"caches   keys and values forecast by {max(planned.damping):g} of the way to the step's time"
+        shares = sorted({share for share in planned.damping if share})
+        share = f"{shares[0]:g}" if len(shares) == 1 else f"{shares[0]:g} to {shares[-1]:g}"
+        yield f"caches   keys and values forecast by {share} of the way to the step's time"
     if outlook.cost is not None:
         flops, cache = sum(outlook.cost.flops), outlook.cost.cache_bytes
         yield f"price    {quantity(flops)}FLOPs, {quantity(cache)}B of caches in fp32; for one picture, with guidance"
