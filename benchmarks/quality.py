@@ -36,7 +36,8 @@ from emoji_quality.judge import Judge, Summary, Verdict, summary
 from emoji_quality.places import KINDS, fits, kind
 from emoji_quality.sheet import write_sheet
 from emoji_quality.training import key, load_classifier
-from flagdit.engine import FlagditError, Pipeline, RasConfig, RequestError, Solver
+from flagdit.engine import FlagditError, Pipeline, Preset, RequestError
+from flagdit.engine.bench.measure import paint
 from flagdit.engine.commands.common import (
     Mode,
     PresetOption,
@@ -61,9 +62,7 @@ SCENES, CEILING, REFERENCE = range(3)
 class Settings:
     """How pictures are generated, the seed of each being its number."""
 
-    steps: int
-    solver: Solver
-    ras: RasConfig
+    how: Preset
     guidance: float
     batch: int
 
@@ -104,21 +103,12 @@ def check_canvas(canvas: Canvas, pipeline: Pipeline) -> None:
         raise RequestError(f"there are no icons for pictures of {canvas[0]}x{canvas[1]}; for instance 64x64 has some")
 
 
-def paint(pipeline: Pipeline, scenes: Sequence[Scene], canvas: Canvas, settings: Settings) -> FloatArray:
+def paint_all(pipeline: Pipeline, scenes: Sequence[Scene], canvas: Canvas, settings: Settings) -> FloatArray:
     """A picture of each scene, (B, 3, H, W)."""
     parts = []
     for first in track(range(0, len(scenes), settings.batch), "painting", transient=True):
         texts = [scene.caption() for scene in scenes[first : first + settings.batch]]
-        result = pipeline(
-            prompts=texts,
-            seed=first,
-            steps=settings.steps,
-            size=canvas,
-            guidance=settings.guidance,
-            solver=settings.solver,
-            ras=settings.ras,
-        )
-        parts.append(result.latents)
+        parts.append(paint(pipeline, settings.how, texts, first, canvas, settings.guidance).latents)
     return np.concatenate(parts)
 
 
@@ -167,7 +157,7 @@ def benchmark(pipeline: Pipeline, data: EmojiData, judge: Judge, count: int, set
     canvas, classifier = judge.canvas, judge.classifier
     scenes = data.scenes(count, canvas, np.random.default_rng(SCENES), held_out=True)
     real, reference = (data.paint_all(scenes, canvas, np.random.default_rng(seed)) for seed in (CEILING, REFERENCE))
-    sets = {"generated": paint(pipeline, scenes, canvas, settings), "ceiling": real}
+    sets = {"generated": paint_all(pipeline, scenes, canvas, settings), "ceiling": real}
     verdicts = {name: judge(pictures, scenes, f"judging: {name}") for name, pictures in sets.items()}
     rows = {
         name: row(classifier, pictures, reference, grouped(scenes, verdicts[name])) for name, pictures in sets.items()
@@ -197,8 +187,8 @@ def main(
     check_writable(sheet, (".png",))
     torch.set_num_threads(threads)
     data, pipeline = read_icons(folder), Pipeline.load(bundle, threads=threads)
-    how = sampling(preset, steps, solver, ratio, Mode.corrected, None, dense)
-    settings = Settings(how.steps, how.solver, how.ras, guidance, batch)
+    how = pipeline.resolve(sampling(preset, steps, solver, ratio, Mode.corrected, None, dense=dense))
+    settings = Settings(how, guidance, batch)
     canvas = parse_size(size) or pipeline.spec.latent.size
     check_canvas(canvas, pipeline)
     judge = Judge(data, load_classifier(data, folder), canvas)
