@@ -9,6 +9,7 @@ from rich.table import Table
 
 from flagdit.engine.bundle import Bundle
 from flagdit.engine.commands.common import console
+from flagdit.engine.commands.tables import preset_table
 from flagdit.engine.manifest import Graph, Manifest
 
 
@@ -51,15 +52,7 @@ def _presets(manifest: Manifest) -> None:
     """Those that the bundle was calibrated for; flagdit's own are the same for all models."""
     if not manifest.model.presets:
         return
-    table = Table(header_style="bold", box=None)
-    for name in ("preset", "size", "steps", "cost", "PSNR dB", "held out", "dense"):
-        table.add_column(name, justify="left" if name in ("preset", "size") else "right", no_wrap=True)
-    for preset in manifest.model.presets:
-        psnr = (preset.psnr.get(over) for over in ("chosen", "held_out", "dense"))
-        near = ("-" if value is None else f"{value:.2f}" for value in psnr)
-        size = "x".join(map(str, preset.size))
-        table.add_row(preset.name, size, str(len(preset.ratios)), f"{preset.cost:.3f}", *near)
-    console.print(table)
+    console.print(preset_table(manifest.model.presets))
 
 
 def _graphs(manifest: Manifest) -> None:
