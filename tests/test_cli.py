@@ -148,7 +148,9 @@ def test_generate_refuses(flagdit, bundle_dir: Path, tmp_path: Path, case: str) 
 def test_export_build_inspect(flagdit, text_encoder: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     """A checkpoint without a configuration becomes a bundle that paints."""
     save_file(random_flag_dit(TINY).state_dict(), tmp_path / "model.safetensors")
+    (tmp_path / "examples.txt").write_text("a book\n\n a house\n")
     options = ("--patch-size", 4, "--size", "32x32", "--text-encoder", text_encoder, "--licence", "weights=MIT")
+    options += ("--examples", "examples.txt")
     code, _, err = flagdit("export", "model.safetensors", "-o", "model", *options)
     assert code == 0 and "next: flagdit build model" in err
     code, _, err = flagdit("build", "model", "-o", "bundle")
@@ -157,6 +159,7 @@ def test_export_build_inspect(flagdit, text_encoder: Path, tmp_path: Path) -> No
     assert code == 0 and "all intact" in out and "weights: MIT" in out
     code, out, _ = flagdit("inspect", "bundle", "--json")
     assert json.loads(out)["model"]["layers"]["count"] == TINY.n_layers
+    assert json.loads(out)["model"]["examples"] == ["a book", "a house"]
     code, _, err = flagdit("generate", "a book", "--bundle", "bundle")
     assert code == 0 and (tmp_path / "out.png").is_file()
 
