@@ -21,7 +21,7 @@ from flagdit.engine.caches import dampings
 from flagdit.engine.errors import RequestError
 from flagdit.engine.guidance import unconditional_steps
 from flagdit.engine.keeps import Keeps
-from flagdit.engine.times import times_of
+from flagdit.engine.times import RUN, Span, times_of
 
 MAX_STARVATION = 10  # the paper takes 0.1; at 10, nine drops are more than a float can weigh
 PAPER_RESETS = (12, 22)
@@ -160,14 +160,16 @@ def make_plan(
     shift: float = 1.0,
     solver: Solver = "euler",
     weights: Sequence[tuple[float, float, float]] = (),
+    span: Span = RUN,
 ) -> Plan:
     """Plan `steps` steps, or those between given times, over `tokens` tokens, of which `pinned` are always recomputed.
 
     weights: of each step, of its velocity, slope and curve (solver.h), in place of the solver's own.
+    span: the times that it begins and ends at, see times_of.
 
     Raises RequestError if an option is out of bounds.
     """
-    times = times_of(steps, shift)
+    times = times_of(steps, shift, span)
     _check(ras, solver)
     count = len(times) - 1
     resets = ras.resets_of(count)

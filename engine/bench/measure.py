@@ -135,8 +135,9 @@ def _add(total: _Sums, result: Result, setting: Setting, exact: FloatArray) -> N
 
 
 def _evaluations(setting: Setting) -> float:
-    """Dense evaluations of the setting's solver, over those of the run that all is measured by."""
-    return setting.how.count * (2 if setting.how.solver in ("midpoint", "heun") else 1) / STEPS
+    """Evaluations of the setting, coarse ones too, over those of the run that all is measured by."""
+    coarse = 0 if setting.how.coarse is None else setting.how.coarse.count
+    return (coarse + setting.how.count * (2 if setting.how.solver in ("midpoint", "heun") else 1)) / STEPS
 
 
 def _rows(chosen: Sequence[Setting], sums: Sequence[_Sums]) -> list[Row]:

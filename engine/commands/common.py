@@ -10,6 +10,7 @@ from typing import Annotated, Any, cast
 import typer
 from rich.console import Console
 
+from flagdit.engine.coarse import Coarse
 from flagdit.engine.cpu import Precision
 from flagdit.engine.errors import OutputError, RequestError
 from flagdit.engine.layout import Ntk
@@ -109,6 +110,15 @@ GuidanceWarmupOption = Annotated[
         metavar="STEPS", help="With --guidance-every: first steps that run both branches.", show_default="half of them"
     ),
 ]
+CoarseOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FACTOR[:STEPS[:UNTIL]]",
+        help="Begin with a smaller picture, of width and height over FACTOR and so many dense STEPS. Enlarged, and "
+        "with noise to the time UNTIL, it is what --steps at the full size go on from; try 2. 1 is none.",
+        show_default="the preset's",
+    ),
+]
 SolverOption = Annotated[
     str | None,
     typer.Option(
@@ -133,13 +143,12 @@ def sampling(
     guidance_every: int = 1,
     guidance_warmup: int | None = None,
     forecast_kv: float | None = None,
+    coarse: str | None = None,
 ) -> Options:
     """What the options of a command say; what none says is the preset's."""
     if steps is not None and times is not None:
         raise RequestError(f"--steps {steps} and --times contradict each other; give one of them")
-    changes: dict[str, Any] = {}
-    if error_budget:
-        changes["error_budget"] = error_budget
+    changes: dict[str, Any] = {"error_budget": error_budget} if error_budget else {}
     if guidance_every != 1 or guidance_warmup is not None:
         changes |= {"guidance_every": guidance_every, "guidance_warmup": guidance_warmup}
     if forecast_kv is not None:
@@ -154,6 +163,7 @@ def sampling(
         ratio=None if ratio is None else parse_ratio(ratio),
         schedule=None if schedule is None else parse_schedule(schedule),
         changes=changes,
+        coarse=None if coarse is None else parse_coarse(coarse),
     )
 
 
@@ -170,6 +180,15 @@ def parse_ratio(text: str) -> tuple[float, float | None]:
     if match is None:
         raise RequestError(f"ratio {text!r} is neither a number nor FROM:TO; for instance 0.25, or 0.5:0.125")
     return float(match[1]), None if match[2] is None else float(match[2])
+
+
+def parse_coarse(text: str) -> Coarse:
+    """Coarse of FACTOR[:STEPS[:UNTIL]]."""
+    match = re.fullmatch(r"(\d{1,3})(?::(\d{1,4})(?::(\d*\.?\d+))?)?", text.strip())
+    if match is None:
+        raise RequestError(f"coarse {text!r} is not FACTOR[:STEPS[:UNTIL]]; for instance 2, or 2:10:0.4")
+    names, types = ("factor", "steps", "until"), (int, int, float)
+    return Coarse(**{n: of(x) for n, of, x in zip(names, types, match.groups(), strict=True) if x is not None})
 
 
 def parse_times(text: str) -> tuple[float, ...]:

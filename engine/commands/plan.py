@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import groupby
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
-from flagdit.cpp_ext import Step, least_max_age
 from flagdit.engine.bundle import Bundle
+from flagdit.engine.coarse import coarse_layout, full_span
 from flagdit.engine.commands.common import (
     MODE_HELP,
     SCHEDULE_HELP,
+    CoarseOption,
     ForecastKvOption,
     GuidanceEveryOption,
     GuidanceWarmupOption,
@@ -30,64 +30,17 @@ from flagdit.engine.commands.common import (
     parse_size,
     sampling,
 )
-from flagdit.engine.cost import Cost, price
+from flagdit.engine.commands.outlook import Entry, Outlook
+from flagdit.engine.cost import price
 from flagdit.engine.errors import RequestError
 from flagdit.engine.layout import MAX_TOKENS, TokenLayout
+from flagdit.engine.manifest import ModelSpec
 from flagdit.engine.presets import Preset, presets_of
-from flagdit.engine.ras import Plan, RasConfig, make_plan
+from flagdit.engine.ras import Plan, make_plan
 from flagdit.engine.resolve import resolve
 
 LONG = 40  # steps: above it, equal ones share a line
 BAR = 16
-
-
-@dataclass(frozen=True)
-class Outlook:
-    """A plan, and what is known of its price."""
-
-    plan: Plan
-    ras: RasConfig
-    solver: str
-    cost: Cost | None  # None without a bundle: what a token costs is not known
-
-    @property
-    def flop_ratio(self) -> float:
-        """Work over that of dense sampling; without a bundle, computed tokens over all, of both branches."""
-        if self.cost is not None:
-            return self.cost.flop_ratio
-        steps = zip(self.plan.steps, self.plan.unconditional, strict=True)
-        computed = sum(step.active * (1 if both else 0.5) for step, both in steps)
-        return computed / (self.plan.tokens * len(self.plan.steps))
-
-    @property
-    def speedup(self) -> float:
-        """The bound that the time of a run is measured against."""
-        return 1 / self.flop_ratio
-
-    @property
-    def flops(self) -> list[float] | None:
-        """FLOPs of every step, over all of its evaluations."""
-        if self.cost is None:
-            return None
-        out = [0.0] * len(self.plan.steps)
-        for evaluation, flops in zip(self.plan.evaluations, self.cost.flops, strict=True):
-            out[evaluation.step] += flops
-        return out
-
-    @property
-    def least_age(self) -> int:
-        """The smallest bound on a region's age that the plan has the capacity for."""
-        return least_max_age(self.plan.steps, self.plan.tokens, self.plan.pinned)
-
-    def why(self, step: Step) -> str:
-        """What makes a step dense, or "" if it is none."""
-        if not step.dense:
-            return ""
-        if step.index < self.ras.warmup:
-            return "warm-up"
-        if step.index in self.ras.resets_of(len(self.plan.steps)):
-            return "reset"
-        return "after the end" if self.ras.end is not None and step.index > self.ras.end else "nothing to cache"
 
 
 def plan(
@@ -104,6 +57,7 @@ def plan(
     forecast_kv: ForecastKvOption = None,
     guidance_every: GuidanceEveryOption = 1,
     guidance_warmup: GuidanceWarmupOption = None,
+    coarse: CoarseOption = None,
     bundle: Annotated[
         str | None, typer.Option(help="Take tokens and costs from this bundle, or from the demo.")
     ] = None,
@@ -137,29 +91,51 @@ def plan(
         guidance_every=guidance_every,
         guidance_warmup=guidance_warmup,
         forecast_kv=forecast_kv,
+        coarse=coarse,
     )
-    cost = None
     if bundle is not None:
         spec = Bundle.load(bundle).model
-        layout, how = TokenLayout.of(spec, parse_size(size)), resolve(said, presets_of(spec), spec.flow.shift)
-        planned = _planned(how, layout.tokens, layout.pinned)
-        cost = price(spec, planned)
+        outlook = _priced(
+            resolve(said, presets_of(spec), spec.flow.shift), spec, TokenLayout.of(spec, parse_size(size))
+        )
     else:
-        how = resolve(said)
-        planned = _planned(how, tokens or 0)
-    outlook = Outlook(planned, how.ras, how.solver, cost)
+        outlook = _counted(resolve(said), tokens or 0)
     if as_json:
         typer.echo(json.dumps(_as_dict(outlook), indent=1))
     else:
         _print(outlook)
 
 
+def _priced(how: Preset, spec: ModelSpec, layout: TokenLayout) -> Outlook:
+    planned, coarse = _planned(how, layout.tokens, layout.pinned), None
+    cost = price(spec, planned)
+    if how.coarse is not None:
+        smaller = coarse_layout(layout, how.coarse.factor)
+        coarse = how.coarse.plan(smaller.tokens, smaller.pinned, how.shift or 1.0)
+        cost = cost.after(price(spec, coarse))
+    return Outlook(planned, how.ras, how.solver, cost, coarse)
+
+
+def _counted(how: Preset, tokens: int) -> Outlook:
+    """Without a bundle: tokens are all that is known."""
+    coarse = None
+    if how.coarse is not None:
+        smaller, rest = divmod(tokens, how.coarse.factor**2)
+        if rest:
+            raise RequestError(
+                f"{tokens} tokens are no picture of {how.coarse.factor} times the size; try --bundle demo"
+            )
+        coarse = how.coarse.plan(smaller, shift=how.shift or 1.0)
+    return Outlook(_planned(how, tokens), how.ras, how.solver, None, coarse)
+
+
 def _planned(how: Preset, tokens: int, pinned: int = 0) -> Plan:
-    return make_plan(how.ras, how.steps, tokens, pinned, how.shift or 1.0, how.solver, how.weights)
+    span = full_span(how.coarse)
+    return make_plan(how.ras, how.steps, tokens, pinned, how.shift or 1.0, how.solver, how.weights, span)
 
 
 def _as_dict(outlook: Outlook) -> dict[str, object]:
-    planned, flops = outlook.plan, outlook.flops
+    planned, cost = outlook.plan, outlook.cost
     return {
         "tokens": planned.tokens,
         "pinned": planned.pinned,
@@ -168,53 +144,52 @@ def _as_dict(outlook: Outlook) -> dict[str, object]:
         "max_age": planned.max_age,
         "least_max_age": outlook.least_age,
         "solver": outlook.solver,
-        "evaluations": len(planned.evaluations),
-        "flops": None if flops is None else sum(flops),
-        "cache_bytes": None if outlook.cost is None else outlook.cost.cache_bytes,
+        "evaluations": outlook.evaluations,
+        "flops": None if cost is None else sum(cost.flops),
+        "cache_bytes": None if cost is None else cost.cache_bytes,
         "flop_ratio": outlook.flop_ratio,
         "expected_speedup": outlook.speedup,
         "steps": [
             {
-                "index": s.index,
-                "t": s.t,
-                "t_next": s.t_next,
-                "active": s.active,
-                "dense": s.dense,
-                "why": outlook.why(s),
-                "unconditional": planned.unconditional[s.index],
-                "flops": None if flops is None else flops[s.index],
+                "index": entry.index,
+                "t": entry.step.t,
+                "t_next": entry.step.t_next,
+                "tokens": entry.tokens,
+                "active": entry.step.active,
+                "dense": entry.step.dense,
+                "why": entry.why,
+                "unconditional": entry.unconditional,
+                "flops": entry.flops,
             }
-            for s in planned.steps
+            for entry in outlook.entries
         ],
     }
 
 
-def _runs(outlook: Outlook) -> Iterator[list[Step]]:
+def _runs(outlook: Outlook) -> Iterator[list[Entry]]:
     """The lines of the table: single steps; in a long plan, equal consecutive ones together."""
-    steps = outlook.plan.steps
-    if len(steps) <= LONG:
-        yield from ([step] for step in steps)
+    entries = outlook.entries
+    if len(entries) <= LONG:
+        yield from ([entry] for entry in entries)
         return
-    both = outlook.plan.unconditional
-    for _, run in groupby(steps, key=lambda step: (step.active, outlook.why(step), both[step.index])):
+    for _, run in groupby(entries, key=lambda entry: (entry.step.active, entry.why, entry.unconditional)):
         yield list(run)
 
 
 def _print(outlook: Outlook) -> None:
-    planned, flops = outlook.plan, outlook.flops
     table = Table(header_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for name in ("step", "t", "tokens", "computed", "why", *(["FLOPs"] if flops else [])):
+    for name in ("step", "t", "tokens", "computed", "why", *(["FLOPs"] if outlook.cost else [])):
         table.add_column(name, justify="left" if name in ("computed", "why") else "right", no_wrap=True)
     for run in _runs(outlook):
-        first, last = run[0], run[-1]
-        share, style = first.active / planned.tokens, "yellow" if first.dense else "cyan"
-        block = "█" if planned.unconditional[first.index] else "▀"
+        (first, last), step = (run[0], run[-1]), run[0].step
+        share, style = step.active / outlook.plan.tokens, "yellow" if step.dense else "cyan"
+        block = "█" if first.unconditional else "▀"
         bar = f"[{style}]{block * max(1, round(BAR * share)):<{BAR}}[/] {share:6.1%}"
-        index, t = (f"{first.index}", f"{first.t:.3f}")
+        index, t = (f"{first.index}", f"{step.t:.3f}")
         if last is not first:
-            index, t = f"{index}-{last.index}", f"{t}-{last.t:.3f}"
-        why = f"[{style}]{f'dense: {outlook.why(first)}' if first.dense else 'RAS'}[/]"
-        table.add_row(index, t, str(first.active), bar, why, *([quantity(flops[first.index])] if flops else []))
+            index, t = f"{index}-{last.index}", f"{t}-{last.step.t:.3f}"
+        why = f"[{style}]{f'dense: {first.why}' if step.dense else 'RAS'}[/]"
+        table.add_row(index, t, str(step.active), bar, why, *([] if first.flops is None else [quantity(first.flops)]))
     console.print(table)
     console.print()
     for line in _summary(outlook):
@@ -225,6 +200,9 @@ def _summary(outlook: Outlook) -> Iterator[str]:
     planned = outlook.plan
     dense = sum(step.dense for step in planned.steps)
     sparse, calls = len(planned.steps) - dense, len(planned.evaluations)
+    if outlook.coarse is not None:
+        first = outlook.coarse
+        yield f"coarse   {len(first.steps)} dense steps over {first.tokens} tokens, then larger with noise"
     yield f"steps    {dense} dense and {sparse} RAS steps over {planned.tokens} tokens, {calls} evaluations"
     if planned.max_age < 0:
         yield "regions  no bound on their age"

@@ -1,0 +1,83 @@
+"""What is known of a run before it is done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flagdit.cpp_ext import Step, least_max_age
+from flagdit.engine.cost import Cost
+from flagdit.engine.ras import Plan, RasConfig
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A step of a run: its number there, and why it is dense. flops: of all its evaluations, if a bundle says."""
+
+    index: int
+    step: Step
+    tokens: int  # at its size
+    why: str
+    unconditional: bool
+    flops: float | None
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """A plan, and what is known of its price. coarse: of the steps at a smaller size before it."""
+
+    plan: Plan
+    ras: RasConfig
+    solver: str
+    cost: Cost | None  # None without a bundle: what a token costs is not known
+    coarse: Plan | None = None
+
+    @property
+    def flop_ratio(self) -> float:
+        """Work over that of dense sampling; without a bundle, computed tokens over all, of both branches."""
+        if self.cost is not None:
+            return self.cost.flop_ratio
+        entries = self.entries
+        computed = sum(entry.step.active * (1 if entry.unconditional else 0.5) for entry in entries)
+        return computed / (self.plan.tokens * len(entries))
+
+    @property
+    def speedup(self) -> float:
+        """The bound that the time of a run is measured against."""
+        return 1 / self.flop_ratio
+
+    @property
+    def evaluations(self) -> int:
+        """Of all steps."""
+        return sum(len(plan.evaluations) for plan in self._plans)
+
+    @property
+    def entries(self) -> list[Entry]:
+        """All steps, coarse ones first."""
+        out: list[Entry] = []
+        flops = iter(self.cost.flops if self.cost is not None else [])
+        for plan in self._plans:
+            for step in plan.steps:
+                calls = sum(evaluation.step == step.index for evaluation in plan.evaluations)
+                price = None if self.cost is None else sum(next(flops) for _ in range(calls))
+                why = self.why(step) if plan is self.plan else "coarse"
+                out.append(Entry(len(out), step, plan.tokens, why, plan.unconditional[step.index], price))
+        return out
+
+    @property
+    def least_age(self) -> int:
+        """The smallest bound on a region's age that the plan has the capacity for."""
+        return least_max_age(self.plan.steps, self.plan.tokens, self.plan.pinned)
+
+    def why(self, step: Step) -> str:
+        """What makes a step of the plan dense, or "" if it is none."""
+        if not step.dense:
+            return ""
+        if step.index < self.ras.warmup:
+            return "warm-up"
+        if step.index in self.ras.resets_of(len(self.plan.steps)):
+            return "reset"
+        return "after the end" if self.ras.end is not None and step.index > self.ras.end else "nothing to cache"
+
+    @property
+    def _plans(self) -> list[Plan]:
+        return [self.plan] if self.coarse is None else [self.coarse, self.plan]
