@@ -48,7 +48,7 @@ def lost(band: Band, now: float, then: float) -> bool:
 def run() -> tuple[str, list[Row]]:
     """The weights' checksum, and the rows."""
     pipeline = Pipeline.load("demo", threads=1)
-    chosen = [setting for setting in settings(pipeline.presets) if setting.name in NAMES]
+    chosen = [setting for setting in settings(pipeline.presets()) if setting.name in NAMES]
     *_, rows = measure(pipeline, chosen, PROMPTS, batch=len(PROMPTS))
     return pipeline.spec.weights.sha256, rows
 

@@ -97,7 +97,7 @@ def main(
     texts = [scene.caption() for scene in scenes]
     exactly = ExactPictures(pipeline, canvas, 4.0, keep)
     grids = dict(track(best_shifts(pipeline, texts[:TRIED], exactly, FEWER), "grids", 2 * (1 + len(FEWER))))
-    batches = measure(pipeline, settings(pipeline.presets, grids), texts, batch, exactly, measures)
+    batches = measure(pipeline, settings(pipeline.presets(canvas), grids), texts, batch, exactly, measures)
     for done in track(batches, "painting", total=-(-prompts // batch), transient=True):
         rows, count = done, min(count + batch, len(texts))
         if json_path is not None:  # after every batch: a long run that is stopped has not been for nothing

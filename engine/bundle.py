@@ -78,6 +78,12 @@ def read_spec(path: Path, kind: type[S]) -> S:
         raise BundleError(f"{path}: {where}: {fault['msg']}; rebuild it with flagdit build") from None
 
 
+def write_manifest(directory: Path, manifest: Manifest) -> None:
+    """Write a bundle's manifest, whole or not at all. Raises OutputError."""
+    with staged(directory / MANIFEST) as part:
+        part.write_text(manifest.model_dump_json(indent=1) + "\n")
+
+
 def check_file(path: Path, expected: File) -> None:
     """Raise BundleError unless the file has the size and the digest it should have."""
     if not path.is_file():

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from flagdit.engine.commands import bench, build, generate, inspect, plan
+from flagdit.engine.commands import bench, build, calibrate, generate, inspect, plan
 from flagdit.engine.commands.common import messages
 from flagdit.engine.errors import FlagditError
 
@@ -26,6 +26,7 @@ app.command()(build.build)
 app.command()(inspect.inspect)
 app.command()(plan.plan)
 app.command()(bench.bench)
+app.command()(calibrate.calibrate)
 for point in entry_points(group="flagdit.commands"):  # what other flagdit packages add, such as export
     app.command(point.name)(point.load())
 

@@ -170,6 +170,7 @@ class ModelSpec(Spec):
     layers: Layers
     text: Text | None
     presets: tuple[Preset, ...] = ()
+    examples: Annotated[tuple[Annotated[str, Field(min_length=1, max_length=2000)], ...], Field(max_length=1000)] = ()
     graphs: Graphs
     licences: dict[str, str]
     exporter: dict[str, str | int]

@@ -92,21 +92,20 @@ class Pipeline:
         texts = [prompt] if prompt is not None else list(prompts or [])
         first = checked_seed(seed)
         numbers = list(seeds) if seeds is not None else [first + i for i in range(len(texts))]
-        how = self.resolve(Options(preset, steps, shift, solver, ras, coarse=coarse))
+        how = self.resolve(Options(preset, steps, shift, solver, ras, coarse=coarse), size)
         run = self.start(Request.of(how, texts, numbers, size, guidance, ntk, proportional))
         for preview in run:
             if on_step is not None:
                 on_step(preview)
         return run.result()
 
-    @property
-    def presets(self) -> dict[str, Preset]:
-        """Those of flagdit, and those that the bundle was calibrated for."""
-        return presets_of(self.spec)
+    def presets(self, size: tuple[int, int] | None = None) -> dict[str, Preset]:
+        """Those that the bundle was calibrated for, at the size (width, height) nearest to this, and flagdit's."""
+        return presets_of(self.spec, size)
 
-    def resolve(self, options: Options) -> Preset:
-        """How a run with these options is sampled. Raises RequestError if they contradict each other."""
-        return resolve(options, self.presets, self.spec.flow.shift)
+    def resolve(self, options: Options, size: tuple[int, int] | None = None) -> Preset:
+        """How a run of that size with these options is sampled. Raises RequestError if they contradict each other."""
+        return resolve(options, self.presets(size), self.spec.flow.shift)
 
     @property
     def precision(self) -> Precision:

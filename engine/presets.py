@@ -5,6 +5,7 @@ How they were chosen is in docs/performance.md.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -82,9 +83,18 @@ def of_spec(spec: PresetSpec) -> Preset:
     return Preset(spec.times, "ab2", ras, None, spec.weights, coarse)
 
 
-def presets_of(spec: ModelSpec) -> dict[str, Preset]:
-    """All presets of a model: flagdit's, or in their place its own of the same names."""
-    return {**PRESETS, **{preset.name: of_spec(preset) for preset in spec.presets}}
+def presets_of(spec: ModelSpec, size: tuple[int, int] | None = None) -> dict[str, Preset]:
+    """All presets of a model: flagdit's, or in their place its own of the same names, cheapest first.
+
+    Of a name that was calibrated for several sizes, that for the size nearest to `size` (width, height), by area.
+    """
+    width, height = size or spec.latent.size
+    far = {preset: abs(math.log(preset.size[0] * preset.size[1] / (width * height))) for preset in spec.presets}
+    own: dict[str, PresetSpec] = {}
+    for preset in sorted(spec.presets, key=lambda preset: (-far[preset], preset.cost)):
+        own[preset.name] = preset  # the nearest comes last
+    calibrated = {preset.name: of_spec(preset) for preset in sorted(own.values(), key=lambda preset: preset.cost)}
+    return {**calibrated, **{name: preset for name, preset in PRESETS.items() if name not in calibrated}}
 
 
 def find(name: str, presets: Mapping[str, Preset] = PRESETS) -> Preset:

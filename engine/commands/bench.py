@@ -32,9 +32,10 @@ from flagdit.engine.commands.common import (
     messages,
     parse_size,
     parse_times,
+    read_prompts,
     say,
 )
-from flagdit.engine.errors import BackendError, RequestError
+from flagdit.engine.errors import BackendError
 from flagdit.engine.pipeline import Pipeline
 from flagdit.engine.presets import Preset
 from flagdit.engine.ras import DENSE
@@ -91,13 +92,13 @@ def bench(
     for module in ("skimage", *(["matplotlib"] if plot else [])):
         if importlib.util.find_spec(module) is None:
             raise BackendError(f"{module} is not installed; install it with: pip install 'flagdit[bench]'")
-    texts = _texts(prompts)[:first]
+    texts = (list(PROMPTS) if prompts is None else read_prompts(prompts))[:first]
     dimensions = parse_size(size)
     pipeline = load(bundle, threads, precision)
     check_paints(pipeline.spec)
     own = None if times is None else Setting("dense, own times", "ab2", Preset(parse_times(times), "ab2", DENSE))
     exactly = ExactPictures(pipeline, dimensions, guidance, keep)
-    rows = _measure(pipeline, partial(_settings, pipeline, quick, own), exactly, texts, batch, shift, quick)
+    rows = _measure(pipeline, partial(_settings, pipeline, dimensions, quick, own), exactly, texts, batch, shift, quick)
     _print(rows)
     width, height = dimensions or pipeline.spec.latent.size
     if plot is not None:
@@ -113,23 +114,14 @@ def bench(
             say(f"wrote {path}")
 
 
-def _texts(path: Path | None) -> list[str]:
-    if path is None:
-        return list(PROMPTS)
-    if not path.is_file():
-        raise RequestError(f"{path}: there is no such file; give a text file with one prompt a line")
-    texts = [line.strip() for line in path.read_text().splitlines() if line.strip()]
-    if not texts:
-        raise RequestError(f"{path}: holds no prompt; give one a line")
-    return texts
-
-
-def _settings(pipeline: Pipeline, quick: bool, own: Setting | None, grids: Grids) -> list[Setting]:
+def _settings(
+    pipeline: Pipeline, size: tuple[int, int] | None, quick: bool, own: Setting | None, grids: Grids
+) -> list[Setting]:
     if quick:
-        chosen = settings(pipeline.presets, grids, QUICK, (0.25,))
+        chosen = settings(pipeline.presets(size), grids, QUICK, (0.25,))
         chosen = [setting for setting in chosen if setting.family != "uncalibrated"]
     else:
-        chosen = settings(pipeline.presets, grids)
+        chosen = settings(pipeline.presets(size), grids)
     return chosen if own is None else [*chosen, own]
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, cast
 import typer
 from rich.console import Console
 
-from flagdit.engine.coarse import Coarse
+from flagdit.engine.commands.coarse import parse_coarse
 from flagdit.engine.cpu import Precision
 from flagdit.engine.errors import OutputError, RequestError
 from flagdit.engine.layout import Ntk
@@ -91,8 +91,8 @@ ForecastKvOption = Annotated[
     typer.Option(
         metavar="SHARE",
         help="What a RAS step does not recompute keeps old keys and values: move them along the line through the last "
-        "two that were computed, by this share of the way to the step's time; try 0.5. Takes memory for two more "
-        "copies. 0 turns it off.",
+        "two that were computed, by this share of the way to the step's time; try 0.5. They take 2.5 to 3 times the "
+        "memory then. 0 turns it off.",
         show_default="the preset's",
     ),
 ]
@@ -108,15 +108,6 @@ GuidanceWarmupOption = Annotated[
     int | None,
     typer.Option(
         metavar="STEPS", help="With --guidance-every: first steps that run both branches.", show_default="half of them"
-    ),
-]
-CoarseOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="FACTOR[:STEPS[:UNTIL]]",
-        help="Begin with a smaller picture, of width and height over FACTOR and so many dense STEPS. Enlarged, and "
-        "with noise to the time UNTIL, it is what --steps at the full size go on from; try 2. 1 is none.",
-        show_default="the preset's",
     ),
 ]
 SolverOption = Annotated[
@@ -173,6 +164,19 @@ def load(bundle: str, threads: int | None, precision: str | None) -> Pipeline:
         return Pipeline.load(bundle, threads=threads, precision=cast(Precision | None, precision))
 
 
+def read_prompts(path: Path) -> list[str]:
+    """The prompts of a text file, one a line. Raises RequestError if there are none."""
+    if not path.is_file():
+        raise RequestError(f"{path}: there is no such file; give a text file with one prompt a line")
+    try:
+        texts = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise RequestError(f"{path}: cannot be read as UTF-8 text ({error})") from None
+    if not texts:
+        raise RequestError(f"{path}: holds no prompt; give one a line")
+    return texts
+
+
 def parse_ratio(text: str) -> tuple[float, float | None]:
     """ratio and ratio_end of R or FROM:TO; whether they are in their bounds, the plan checks."""
     number = r"(\d*\.?\d+)"
@@ -180,15 +184,6 @@ def parse_ratio(text: str) -> tuple[float, float | None]:
     if match is None:
         raise RequestError(f"ratio {text!r} is neither a number nor FROM:TO; for instance 0.25, or 0.5:0.125")
     return float(match[1]), None if match[2] is None else float(match[2])
-
-
-def parse_coarse(text: str) -> Coarse:
-    """Coarse of FACTOR[:STEPS[:UNTIL]]."""
-    match = re.fullmatch(r"(\d{1,3})(?::(\d{1,4})(?::(\d*\.?\d+))?)?", text.strip())
-    if match is None:
-        raise RequestError(f"coarse {text!r} is not FACTOR[:STEPS[:UNTIL]]; for instance 2, or 2:10:0.4")
-    names, types = ("factor", "steps", "until"), (int, int, float)
-    return Coarse(**{n: of(x) for n, of, x in zip(names, types, match.groups(), strict=True) if x is not None})
 
 
 def parse_times(text: str) -> tuple[float, ...]:

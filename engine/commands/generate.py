@@ -12,12 +12,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from flagdit.engine import animation, picture
 from flagdit.engine.bundle import staged
+from flagdit.engine.commands.coarse import CoarseOption
 from flagdit.engine.commands.common import (
     MODE_HELP,
     NTK_HELP,
     SCHEDULE_HELP,
     BudgetOption,
-    CoarseOption,
     ForecastKvOption,
     GuidanceEveryOption,
     GuidanceWarmupOption,
@@ -92,8 +92,9 @@ def generate(
     said = sampling(preset, steps, solver, ratio, mode, schedule, shift, times, dense, error_budget, *more)
     pipeline = load(bundle, threads, precision)
     check_paints(pipeline.spec)
-    how = pipeline.resolve(said)
-    request = Request.of(how, [prompt], [seed], parse_size(size), guidance, parse_ntk(ntk), proportional)
+    dimensions = parse_size(size)
+    how = pipeline.resolve(said, dimensions)
+    request = Request.of(how, [prompt], [seed], dimensions, guidance, parse_ntk(ntk), proportional)
     animated = map is not None and map.suffix.lower() in ANIMATIONS
     result, previews = _run(pipeline, request, animated)
     save_picture(result.image, output, result)

@@ -12,10 +12,10 @@ from rich.table import Table
 
 from flagdit.engine.bundle import Bundle
 from flagdit.engine.coarse import coarse_layout, full_span
+from flagdit.engine.commands.coarse import CoarseOption
 from flagdit.engine.commands.common import (
     MODE_HELP,
     SCHEDULE_HELP,
-    CoarseOption,
     ForecastKvOption,
     GuidanceEveryOption,
     GuidanceWarmupOption,
@@ -95,9 +95,9 @@ def plan(
     )
     if bundle is not None:
         spec = Bundle.load(bundle).model
-        outlook = _priced(
-            resolve(said, presets_of(spec), spec.flow.shift), spec, TokenLayout.of(spec, parse_size(size))
-        )
+        dimensions = parse_size(size)
+        how = resolve(said, presets_of(spec, dimensions), spec.flow.shift)
+        outlook = _priced(how, spec, TokenLayout.of(spec, dimensions))
     else:
         outlook = _counted(resolve(said), tokens or 0)
     if as_json:

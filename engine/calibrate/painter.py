@@ -1,0 +1,58 @@
+"""Pictures of the prompts that a plan is judged by, and the converged ones that they are compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from flagdit.engine.bench.exact import ExactPictures
+from flagdit.engine.bench.measure import paint
+from flagdit.engine.layout import FloatArray
+from flagdit.engine.pipeline import Pipeline
+from flagdit.engine.presets import Preset
+
+BATCH = 4
+"""Pictures that are painted at a time."""
+
+
+@dataclass(frozen=True)
+class Painter:
+    """Paints always the same prompts with the same seeds: only the plan differs."""
+
+    pipeline: Pipeline
+    prompts: tuple[str, ...]
+    seed: int  # of the first
+    size: tuple[int, int] | None
+    guidance: float
+    exact: FloatArray  # (B, C, H, W)
+
+    @classmethod
+    def of(
+        cls,
+        exactly: ExactPictures,
+        pipeline: Pipeline,
+        prompts: Sequence[str],
+        seed: int,
+        progress: Callable[[], None] = lambda: None,
+    ) -> Painter:
+        """With its converged pictures, which are made now; `progress` is called after every few."""
+        exact = []
+        for first in range(0, len(prompts), BATCH):
+            exact.append(exactly(prompts[first : first + BATCH], seed + first))
+            progress()
+        return cls(pipeline, tuple(prompts), seed, exactly.size, exactly.guidance, np.concatenate(exact))
+
+    def __call__(self, how: Preset) -> FloatArray:
+        """Pictures (B, C, H, W) of all prompts."""
+        pictures = []
+        for first in range(0, len(self.prompts), BATCH):
+            texts = self.prompts[first : first + BATCH]
+            made = paint(self.pipeline, how, texts, self.seed + first, self.size, self.guidance)
+            pictures.append(made.latents)
+        return np.concatenate(pictures)
+
+    def first(self, count: int) -> Painter:
+        """Of the first so many prompts alone."""
+        return replace(self, prompts=self.prompts[:count], exact=self.exact[:count])

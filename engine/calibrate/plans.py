@@ -1,0 +1,142 @@
+"""Plans for several budgets, one after another: found, checked on prompts that had no part in it, and kept."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from flagdit.engine.bench.exact import ExactPictures
+from flagdit.engine.bench.grids import SHIFTS
+from flagdit.engine.bench.settings import STEPS
+from flagdit.engine.bundle import staged
+from flagdit.engine.calibrate.fit import mean_psnr
+from flagdit.engine.calibrate.painter import Painter
+from flagdit.engine.calibrate.search import SLACK, cost, search
+from flagdit.engine.calibrate.space import Shape, plain, preset_of, start
+from flagdit.engine.errors import RequestError
+from flagdit.engine.manifest import Preset as PresetSpec
+from flagdit.engine.pipeline import Pipeline
+from flagdit.engine.presets import Preset
+
+NAMES = {0.13: "draft", 0.2: "fast", 0.33: "balanced", 0.47: "quality", 0.65: "best"}
+"""Of the usual budgets."""
+PROMPTS = 12
+"""Most prompts that plans are chosen by, and most that they are checked on."""
+LEAST = 4
+"""Prompts that there have to be: half of them choose, half of them check."""
+HELD_OUT_SEED = 1000
+"""Of the first prompt that plans are checked on."""
+
+
+def split(prompts: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Those that choose, and those that check. Raises RequestError if there are too few."""
+    if len(prompts) < LEAST:
+        raise RequestError(f"there are {len(prompts)} prompts; give at least {LEAST}, and better {2 * PROMPTS}")
+    half = min(len(prompts) // 2, PROMPTS)
+    return list(prompts[:half]), list(prompts[half : half + min(len(prompts) - half, PROMPTS)])
+
+
+def name_of(budget: float) -> str:
+    """The name of the preset for a budget."""
+    return NAMES.get(budget, f"cost-{budget:g}")
+
+
+class Calibration:
+    """All that is the same for every budget. Its folder keeps what is done, for when it is stopped and begun again."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        prompts: Sequence[str],
+        size: tuple[int, int] | None,
+        guidance: float,
+        folder: Path,
+        progress: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """Makes the converged pictures, or finds them in the folder; `progress` is told of each thing that begins.
+
+        Raises RequestError for a size that cannot be or for too few prompts, OutputError for such a folder.
+        """
+        chosen, held = split(prompts)
+        self.pipeline, self.size, self._folder, self._progress = pipeline, size, folder, progress
+        exactly = ExactPictures(pipeline, size, guidance, folder)
+
+        def making() -> None:
+            progress("making converged pictures")
+
+        making()
+        self.chosen = Painter.of(exactly, pipeline, chosen, 0, making)
+        self.held = Painter.of(exactly, pipeline, held, HELD_OUT_SEED, making)
+        about = [pipeline.spec.weights.sha256, pipeline.precision, list(prompts), size, guidance]
+        self._about = json.loads(json.dumps(about))
+
+    def plan(self, budget: float, steps: int) -> PresetSpec:
+        """The best plan of a budget, fitted in at most so many steps; from the journal if it is there."""
+        known = self._journal().get(name_of(budget))
+        if known is not None and known["steps"] == steps:
+            return PresetSpec.model_validate(known["preset"])
+        best = None
+        for doing, found in search(budget, self._cost_of, self.chosen, steps):
+            self._progress(f"{name_of(budget)}: {doing}")
+            best = found
+        assert best is not None  # the last thing that a search says
+        self._progress(f"{name_of(budget)}: checking on other prompts")
+        preset = self._checked(budget, best.preset, best.psnr)
+        self._remember(name_of(budget), {"steps": steps, "preset": preset.model_dump(mode="json")})
+        return preset
+
+    def _cost_of(self, shape: Shape) -> float:
+        return cost(self.pipeline.spec, preset_of(shape, start(shape)), self.size)
+
+    def _checked(self, budget: float, how: Preset, psnr: float) -> PresetSpec:
+        """The plan with what it does on other prompts; plain dense steps in its place if those are better there."""
+        count = max(math.ceil(STEPS * cost(self.pipeline.spec, how, self.size) - STEPS * SLACK), 1)
+        rivals = [plain(Shape(count, count), shift) for shift in SHIFTS]
+        near = [mean_psnr(self.held(rival), self.held.exact) for rival in rivals]
+        dense, mine = max(near), mean_psnr(self.held(how), self.held.exact)
+        if dense > mine:
+            how = rivals[near.index(dense)]
+            psnr, mine = mean_psnr(self.chosen(how), self.chosen.exact), dense
+        figures = {"chosen": round(psnr, 2), "held_out": round(mine, 2), "dense": round(dense, 2)}
+        return self._spec(budget, how, figures)
+
+    def _spec(self, budget: float, how: Preset, figures: dict[str, float]) -> PresetSpec:
+        ratios, forecast = how.ras.ratios(how.count), how.ras.forecast_kv
+        assert isinstance(how.steps, tuple) and isinstance(forecast, float | int)
+        return PresetSpec.model_validate(
+            {
+                "name": name_of(budget),
+                "size": self.size or self.pipeline.spec.latent.size,
+                "times": [round(t, 6) for t in how.steps],
+                "weights": [[round(value, 4) for value in w] for w in how.weights],
+                "ratios": [ratios] * how.count if isinstance(ratios, float | int) else ratios,
+                "forecast_kv": [round(float(forecast), 3)] * how.count if forecast else [],
+                "cost": round(cost(self.pipeline.spec, how, self.size), 4),
+                "psnr": figures,
+            }
+        )
+
+    @property
+    def _path(self) -> Path:
+        return self._folder / "journal.json"
+
+    def _journal(self) -> dict[str, dict[str, object]]:
+        """What is done of exactly this calibration."""
+        try:
+            content = json.loads(self._path.read_bytes())
+            return dict(content["done"]) if content["about"] == self._about else {}
+        except (OSError, ValueError, KeyError, TypeError):
+            return {}
+
+    def _remember(self, name: str, done: dict[str, object]) -> None:
+        content = {"about": self._about, "done": self._journal() | {name: done}}
+        with staged(self._path) as part:
+            part.write_text(json.dumps(content))
+
+
+def merged(present: Sequence[PresetSpec], new: Sequence[PresetSpec]) -> tuple[PresetSpec, ...]:
+    """All presets, the new in place of those of the same name and size; by size, then by cost."""
+    known = {(preset.name, preset.size): preset for preset in (*present, *new)}
+    return tuple(sorted(known.values(), key=lambda preset: (preset.size[0] * preset.size[1], preset.size, preset.cost)))

@@ -1,0 +1,104 @@
+"""Which plan is best for a budget: shapes compete on the calibration prompts, and the numbers of the winner are fitted.
+
+Dense plans take part like any other, so region-adaptive steps are used only where they win.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from flagdit.engine.bench.settings import STEPS
+from flagdit.engine.calibrate.fit import fit, mean_psnr
+from flagdit.engine.calibrate.painter import Painter
+from flagdit.engine.calibrate.space import Numbers, Shape, preset_of, start
+from flagdit.engine.cost import price
+from flagdit.engine.layout import TokenLayout
+from flagdit.engine.manifest import ModelSpec
+from flagdit.engine.presets import Preset
+from flagdit.engine.ras import make_plan
+
+SHIFTS = (2.5, 4.0)
+"""Of the grids that shapes begin to compete with."""
+LONGER, DENSE_SHARES = (1.2, 1.45, 1.75), (0.35, 0.5)
+"""Steps of a region-adaptive plan, over those of a dense one of its cost; dense ones at its start, of its cost."""
+LEAST_SHARE, MOST_SHARE = 0.125, 0.8
+"""Of the patches, on average, that a region-adaptive step computes."""
+SLACK = 0.005
+"""A budget of .13 is that of four dense steps, which cost .133."""
+SECOND_ROUND = 4
+"""Candidates that are compared on all prompts."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A shape, numbers for it, and the mean PSNR of its pictures so far."""
+
+    shape: Shape
+    numbers: Numbers
+    psnr: float = 0.0
+
+    @property
+    def preset(self) -> Preset:
+        """The plan."""
+        return preset_of(self.shape, self.numbers)
+
+
+def cost(spec: ModelSpec, how: Preset, size: tuple[int, int] | None = None) -> float:
+    """FLOPs of a plan over those of 30 dense steps."""
+    layout = TokenLayout.of(spec, size)
+    plan = make_plan(how.ras, how.steps, layout.tokens, layout.pinned, 1.0, how.solver, how.weights)
+    priced = price(spec, plan)
+    return sum(priced.flops) / (STEPS * priced.dense_flops)
+
+
+def shapes(budget: float, cost_of: Callable[[Shape], float]) -> list[Shape]:
+    """Shapes whose cost comes near the budget from below; the dense one first."""
+    steps = max(int(STEPS * (budget + SLACK)), 1)
+    found = [Shape(steps, steps)]
+    for longer in LONGER:
+        for share in DENSE_SHARES:
+            n, warmup = round(steps * longer), max(round(steps * share), 2)
+            for last in (True, False):
+                shape = _filled(n, warmup, last, budget, cost_of)
+                if shape is not None and shape not in found:
+                    found.append(shape)
+    return found
+
+
+def _filled(steps: int, warmup: int, last: bool, budget: float, cost_of: Callable[[Shape], float]) -> Shape | None:
+    """The shape whose falling ratio takes up the budget; None if there is no room for one, or too much."""
+    if steps - warmup - last < 1:
+        return None
+    best = None
+    for sixteenth in range(round(16 * LEAST_SHARE), round(16 * MOST_SHARE) + 1):
+        mean = sixteenth / 16
+        shape = Shape(steps, warmup, min(4 / 3 * mean, 1.0), max(2 * mean - min(4 / 3 * mean, 1.0), 1 / 16), last)
+        if cost_of(shape) > budget + SLACK:
+            break
+        best = shape
+    return best
+
+
+def search(
+    budget: float, cost_of: Callable[[Shape], float], painter: Painter, steps: int
+) -> Iterator[tuple[str, Candidate | None]]:
+    """The best plan found for a budget: says what it is doing, and at the end (None before it) the winner."""
+    tried = []
+    few = painter.first(4)
+    for shape in shapes(budget, cost_of):
+        yield f"trying {shape}", None
+        for shift in SHIFTS:
+            numbers = start(shape)
+            numbers[0] = math.log(shift)
+            tried.append(Candidate(shape, numbers, mean_psnr(few(preset_of(shape, numbers)), few.exact)))
+    best = []
+    for candidate in sorted(tried, key=lambda c: -c.psnr)[:SECOND_ROUND]:
+        yield f"{candidate.shape} on all prompts", None
+        pictures = painter(candidate.preset)
+        best.append(Candidate(candidate.shape, candidate.numbers, mean_psnr(pictures, painter.exact)))
+    top = max(best, key=lambda c: c.psnr)
+    yield f"fitting {top.shape}", None
+    fitted = fit(top.numbers, lambda numbers: painter(preset_of(top.shape, numbers)), painter.exact, steps)
+    yield "done", Candidate(top.shape, fitted.numbers, fitted.psnr)

@@ -1,0 +1,125 @@
+"""`flagdit calibrate`: find the plans that suit a bundle, and write them into it as presets."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from flagdit.engine.bundle import Bundle, write_manifest
+from flagdit.engine.calibrate import NAMES, Calibration, merged, split
+from flagdit.engine.commands.common import PrecisionOption, console, load, messages, parse_size, read_prompts, say
+from flagdit.engine.errors import RequestError
+from flagdit.engine.layout import TokenLayout
+from flagdit.engine.manifest import Preset
+from flagdit.engine.pipeline import Pipeline
+from flagdit.engine.result import check_paints
+
+FOLDER = ".calibration"
+"""Beside the manifest, while it lasts: what is done already."""
+
+
+def calibrate(
+    bundle: Annotated[str, typer.Argument(help="A bundle directory, or demo.")],
+    prompts: Annotated[
+        Path | None,
+        typer.Option(help="A text file, one prompt a line: 24 are enough.", show_default="the bundle's examples"),
+    ] = None,
+    budget: Annotated[
+        str, typer.Option(metavar="COST,...", help="Costs to find plans for, in FLOPs over those of 30 dense steps.")
+    ] = ",".join(f"{cost:g}" for cost in NAMES),
+    size: Annotated[str | None, typer.Option(help="WxH in pixels; the model's own by default.")] = None,
+    guidance: Annotated[float, typer.Option(help="Guidance scale that the plans are found at.")] = 4.0,
+    effort: Annotated[int, typer.Option(min=0, max=50, help="Most steps of fitting a plan's numbers.")] = 4,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; all cores by default.")] = None,
+    precision: PrecisionOption = None,
+) -> None:
+    """Find the best plan for each budget, and write the plans into the bundle as presets.
+
+    [dim]flagdit calibrate BUNDLE --prompts prompts.txt[/]
+
+    [dim]flagdit calibrate demo --size 128x128 --budget .2,.33[/]
+
+    A plan says when its steps are, what each of them recomputes, and how it goes on from there. Plans compete, dense
+    ones among them, by how near they come to the converged picture (100 dense steps); the best is fitted, and checked
+    on prompts that had no part in it. Stopped, it goes on where it was when it is called again.
+    """
+    budgets, dimensions = parse_budgets(budget), parse_size(size)
+    pipeline = load(bundle, threads, precision)
+    check_paints(pipeline.spec)
+    TokenLayout.of(pipeline.spec, dimensions)
+    texts = list(pipeline.spec.examples) if prompts is None else read_prompts(prompts)
+    if not texts:
+        raise RequestError("the bundle has no examples; give prompts of its kind with --prompts FILE, one a line")
+    split(texts)
+    for text in texts:
+        pipeline.stages.text.check(text)
+    folder = pipeline.bundle.directory / FOLDER
+    found = _find(pipeline, texts, dimensions, guidance, folder, budgets, effort)
+    write_presets(pipeline.bundle, found)
+    shutil.rmtree(folder, ignore_errors=True)
+    console.print(table(found))
+    say(f"wrote {len(found)} presets into {bundle}; next: flagdit generate PROMPT --bundle {bundle} --preset NAME")
+
+
+def parse_budgets(text: str) -> list[float]:
+    """Costs written with commas."""
+    try:
+        budgets = sorted({float(part) for part in text.split(",")})
+    except ValueError:
+        raise RequestError(f"budget {text!r} is not a list of costs; for instance .13,.33") from None
+    if not all(0.03 <= budget <= 2 for budget in budgets):
+        raise RequestError(f"budget is {text}; allowed are .03 (one dense step of 30) to 2")
+    return budgets
+
+
+def _find(
+    pipeline: Pipeline,
+    texts: list[str],
+    size: tuple[int, int] | None,
+    guidance: float,
+    folder: Path,
+    budgets: list[float],
+    effort: int,
+) -> list[Preset]:
+    columns = (BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, console=messages, transient=True, disable=not messages.is_terminal) as progress:
+        task = progress.add_task("", total=len(budgets))
+
+        def doing(what: str) -> None:
+            progress.update(task, description=what)
+
+        calibration, found = Calibration(pipeline, texts, size, guidance, folder, doing), []
+        for budget in budgets:
+            found.append(calibration.plan(budget, effort))
+            progress.advance(task)
+            if not messages.is_terminal:
+                say(f"{found[-1].name}: {found[-1].psnr['held_out']} dB at a cost of {found[-1].cost}")
+    return found
+
+
+def write_presets(bundle: Bundle, found: list[Preset]) -> None:
+    """Put presets into a bundle's manifest, in place of those of the same names and sizes. Raises OutputError."""
+    presets = merged(bundle.model.presets, found)
+    model = bundle.model.model_copy(update={"presets": presets})
+    write_manifest(bundle.directory, bundle.manifest.model_copy(update={"model": model}))
+
+
+def table(presets: list[Preset]) -> Table:
+    """Presets, and what they were measured to do."""
+    out = Table("preset", "size", "steps", "computed", "cost", header_style="bold", box=None)
+    for name in ("chosen by", "others", "dense"):
+        out.add_column(name, justify="right")
+    for preset in presets:
+        figures = (f"{preset.psnr[key]:.1f}" if key in preset.psnr else "" for key in ("chosen", "held_out", "dense"))
+        sparse = [ratio for ratio in preset.ratios if ratio < 1]
+        computed = f"{len(preset.ratios) - len(sparse)} dense" + (
+            f", {sparse[0]:.2g} to {sparse[-1]:.2g}" if sparse else ""
+        )
+        size = f"{preset.size[0]}x{preset.size[1]}"
+        out.add_row(preset.name, size, str(len(preset.ratios)), computed, f"{preset.cost:.2f}", *figures)
+    return out
