@@ -25,7 +25,7 @@ from icons import SIZES  # noqa: E402
 from quality import ALL, Settings, benchmark, check_canvas, read_icons, show  # noqa: E402
 from scenes import COLOURS, STYLES, Background, Scene, boxes, cells  # noqa: E402
 
-from flagdit.engine import Pipeline, RasConfig, RequestError  # noqa: E402
+from flagdit.engine import Pipeline, Preset, RasConfig, RequestError  # noqa: E402
 from flagdit.engine.builder import build_bundle  # noqa: E402
 from flagdit.export import ExportOptions, FlagDiT, export_model  # noqa: E402
 
@@ -223,9 +223,10 @@ def test_the_sheet_shows_pairs(data: EmojiData, judge: Judge, scenes: list[Scene
 def test_a_bundle_is_painted_judged_and_shown(
     painter: Pipeline, data: EmojiData, judge: Judge, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    settings = Settings(steps=2, solver="euler", ras=RasConfig(ratio=0.5), guidance=4.0, batch=4)
+    settings = Settings(Preset(2, "euler", RasConfig(ratio=0.5), 1.0), guidance=4.0, batch=4)
     result = benchmark(painter, data, judge, 6, settings)
     assert result.pictures["generated"].shape == result.pictures["ceiling"].shape == (6, 3, 64, 64)
+    assert result.evaluations == pytest.approx(2)  # both steps are dense
     generated, ceiling = (result.rows[name].groups[ALL] for name in ("generated", "ceiling"))
     assert generated.pictures == ceiling.pictures == 6
     assert generated.background < ceiling.background == 1 and generated.top5 < ceiling.top5
