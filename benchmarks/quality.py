@@ -36,7 +36,8 @@ from emoji_quality.judge import Judge, Summary, Verdict, summary
 from emoji_quality.places import KINDS, fits, kind
 from emoji_quality.sheet import write_sheet
 from emoji_quality.training import key, load_classifier
-from flagdit.engine import FlagditError, Pipeline, Preset, Request, RequestError
+from flagdit.engine import FlagditError, Pipeline, Preset, RequestError
+from flagdit.engine.bench.measure import paint
 from flagdit.engine.commands.coarse import CoarseOption
 from flagdit.engine.commands.common import (
     Mode,
@@ -108,18 +109,16 @@ def check_canvas(canvas: Canvas, pipeline: Pipeline) -> None:
         raise RequestError(f"there are no icons for pictures of {canvas[0]}x{canvas[1]}; for instance 64x64 has some")
 
 
-def paint(pipeline: Pipeline, scenes: Sequence[Scene], canvas: Canvas, settings: Settings) -> tuple[FloatArray, float]:
+def paint_all(
+    pipeline: Pipeline, scenes: Sequence[Scene], canvas: Canvas, settings: Settings
+) -> tuple[FloatArray, float]:
     """A picture of each scene, (B, 3, H, W), and what one costs, in dense evaluations."""
     parts, cost = [], 0.0
     for first in track(range(0, len(scenes), settings.batch), "painting", transient=True):
         texts = [scene.caption() for scene in scenes[first : first + settings.batch]]
-        seeds = list(range(first, first + len(texts)))
-        run = pipeline.start(Request.of(settings.how, texts, seeds, canvas, settings.guidance))
-        for _ in run:
-            pass
-        result = run.result()
+        result = paint(pipeline, settings.how, texts, first, canvas, settings.guidance)
         parts.append(result.latents)
-        cost += result.report.flop_ratio * sum(run.planned) * len(texts) / len(scenes)
+        cost += result.report.flop_ratio * settings.how.evaluations * len(texts) / len(scenes)
     return np.concatenate(parts), cost
 
 
@@ -168,7 +167,7 @@ def benchmark(pipeline: Pipeline, data: EmojiData, judge: Judge, count: int, set
     canvas, classifier = judge.canvas, judge.classifier
     scenes = data.scenes(count, canvas, np.random.default_rng(SCENES), held_out=True)
     real, reference = (data.paint_all(scenes, canvas, np.random.default_rng(seed)) for seed in (CEILING, REFERENCE))
-    painted, evaluations = paint(pipeline, scenes, canvas, settings)
+    painted, evaluations = paint_all(pipeline, scenes, canvas, settings)
     sets = {"generated": painted, "ceiling": real}
     verdicts = {name: judge(pictures, scenes, f"judging: {name}") for name, pictures in sets.items()}
     rows = {

@@ -39,10 +39,10 @@ from flagdit.engine.bundle import Bundle
 from flagdit.engine.commands.common import PrecisionOption, check_writable
 from flagdit.engine.cost import step_flops
 from flagdit.engine.cpu import Precision, choose
+from flagdit.engine.keeps import Keeps
 from flagdit.engine.layout import TokenLayout, attention_scale
 from flagdit.engine.manifest import ModelSpec
 from flagdit.engine.noise import latent_noise
-from flagdit.engine.ras import Keeps
 from flagdit.engine.regions import RegionState
 from flagdit.engine.session import Array, OnnxSession, empty
 from flagdit.export import ExportOptions, FlagDiT, FlagDiTConfig, export_model

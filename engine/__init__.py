@@ -4,8 +4,9 @@ from flagdit.engine.bundle import Bundle
 from flagdit.engine.coarse import Coarse
 from flagdit.engine.errors import BackendError, BuildError, BundleError, FlagditError, OutputError, RequestError
 from flagdit.engine.pipeline import Pipeline
+from flagdit.engine.plan import Plan, make_plan
 from flagdit.engine.presets import PRESETS, Preset
-from flagdit.engine.ras import DENSE, Plan, RasConfig, Solver, make_plan
+from flagdit.engine.ras import DENSE, RasConfig, Solver
 from flagdit.engine.report import Report, StepReport
 from flagdit.engine.request import Request
 from flagdit.engine.result import Preview, Result

@@ -8,7 +8,8 @@ import numpy as np
 
 from flagdit.engine.errors import RequestError
 from flagdit.engine.layout import FloatArray, TokenLayout
-from flagdit.engine.ras import DENSE, Plan, make_plan
+from flagdit.engine.plan import Plan, make_plan
+from flagdit.engine.ras import DENSE
 from flagdit.engine.times import RUN, Span
 from flagdit.engine.upsample import upsample
 

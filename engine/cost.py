@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from flagdit.engine.manifest import Layers, ModelSpec
-from flagdit.engine.ras import Plan
+from flagdit.engine.plan import Plan
 
 
 @dataclass(frozen=True)

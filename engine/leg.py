@@ -12,7 +12,8 @@ from flagdit.engine.coarse import coarse_layout, full_span
 from flagdit.engine.cost import Cost, price
 from flagdit.engine.layout import FloatArray, TokenLayout, attention_scale, base_tokens, ntk_factor
 from flagdit.engine.manifest import ModelSpec
-from flagdit.engine.ras import DENSE, Plan, RasConfig, make_plan
+from flagdit.engine.plan import Plan, make_plan
+from flagdit.engine.ras import DENSE, RasConfig
 from flagdit.engine.regions import RegionState
 from flagdit.engine.request import Request
 from flagdit.engine.sampler import StepTime, sample

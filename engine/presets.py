@@ -43,6 +43,12 @@ class Preset:
         """The number of steps, at the full size."""
         return self.steps if isinstance(self.steps, int) else len(self.steps) - 1
 
+    @property
+    def evaluations(self) -> int:
+        """Evaluations of the velocity that it plans, coarse ones too."""
+        coarse = 0 if self.coarse is None else self.coarse.count
+        return coarse + self.count * (2 if self.solver in ("midpoint", "heun") else 1)
+
 
 def falling(
     warmup: int, ratio: float, ratio_end: float, last_dense: bool = True, forecast_kv: float = 0.5
@@ -89,9 +95,12 @@ def presets_of(spec: ModelSpec, size: tuple[int, int] | None = None) -> dict[str
     Of a name that was calibrated for several sizes, that for the size nearest to `size` (width, height), by area.
     """
     width, height = size or spec.latent.size
-    far = {preset: abs(math.log(preset.size[0] * preset.size[1] / (width * height))) for preset in spec.presets}
+
+    def distance(preset: PresetSpec) -> float:
+        return abs(math.log(preset.size[0] * preset.size[1] / (width * height)))
+
     own: dict[str, PresetSpec] = {}
-    for preset in sorted(spec.presets, key=lambda preset: (-far[preset], preset.cost)):
+    for preset in sorted(spec.presets, key=distance, reverse=True):
         own[preset.name] = preset  # the nearest comes last
     calibrated = {preset.name: of_spec(preset) for preset in sorted(own.values(), key=lambda preset: preset.cost)}
     return {**calibrated, **{name: preset for name, preset in PRESETS.items() if name not in calibrated}}

@@ -1,4 +1,4 @@
-"""Options of region-adaptive sampling, and the plan they make."""
+"""Options of region-adaptive sampling."""
 
 from __future__ import annotations
 
@@ -6,22 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-import numpy as np
-import numpy.typing as npt
-
-from flagdit.cpp_ext import (
-    Evaluation,
-    Step,
-    least_max_age,
-    plan_evaluations,
-    plan_steps,
-    refresh_capacity,
-)
-from flagdit.engine.caches import dampings
 from flagdit.engine.errors import RequestError
-from flagdit.engine.guidance import unconditional_steps
-from flagdit.engine.keeps import Keeps
-from flagdit.engine.times import RUN, Span, times_of
 
 MAX_STARVATION = 10  # the paper takes 0.1; at 10, nine drops are more than a float can weigh
 PAPER_RESETS = (12, 22)
@@ -127,84 +112,8 @@ class RasConfig:
 DENSE = RasConfig(ratio=1.0)
 
 
-@dataclass(frozen=True)
-class Plan:
-    """All decisions about which step recomputes how much, made before anything runs."""
-
-    steps: list[Step]
-    evaluations: list[Evaluation]  # engine calls, in order: one or two a step, as the solver needs
-    damping: list[float]  # (S,): share of the line that cached keys and values go along, 0 outside RAS steps
-    unconditional: list[bool]  # (S,): whether a step runs that branch of guidance, or reuses the difference
-    tokens: int
-    pinned: int
-    max_age: int  # -1: no bound
-    capacity: npt.NDArray[np.int32]  # (S, max_age + 1): patches that the steps after each one can still recompute
-    keeps: Keeps
-
-    def runs(self, call: int) -> list[bool]:
-        """(S,): whether each step makes the first engine call, or the second, where branches are apart."""
-        return self.unconditional if call else [True] * len(self.steps)
-
-    def scored_at(self, step: Step) -> float:
-        """The time that the scores after a step look ahead to: of the next step's last evaluation, which Heun puts at
-        its end, where what was computed in this step would otherwise count as known."""
-        following = [evaluation.t for evaluation in self.evaluations if evaluation.step == step.index + 1]
-        return max(following, default=step.t_next)
-
-
-def make_plan(
-    ras: RasConfig,
-    steps: int | Sequence[float],
-    tokens: int,
-    pinned: int = 0,
-    shift: float = 1.0,
-    solver: Solver = "euler",
-    weights: Sequence[tuple[float, float, float]] = (),
-    span: Span = RUN,
-) -> Plan:
-    """Plan `steps` steps, or those between given times, over `tokens` tokens, of which `pinned` are always recomputed.
-
-    weights: of each step, of its velocity, slope and curve (solver.h), in place of the solver's own.
-    span: the times that it begins and ends at, see times_of.
-
-    Raises RequestError if an option is out of bounds.
-    """
-    times = times_of(steps, shift, span)
-    _check(ras, solver)
-    count = len(times) - 1
-    resets = ras.resets_of(count)
-    full, shares = {*range(ras.warmup), *resets}, dampings(ras.forecast_kv, count)
-    unconditional = unconditional_steps(count, ras.guidance_every, ras.guidance_warmup, full)
-    try:
-        planned = plan_steps(
-            times,
-            tokens,
-            pinned=pinned,
-            ratio=ras.ratios(count),
-            warmup=min(ras.warmup, count),
-            resets=resets,
-            bucket=ras.bucket,
-            end=ras.end,
-            skip_step=ras.skip_step,
-            skip_every=ras.skip_every,
-            high_ratio=(ras.ranking != "change") if ras.high_ratio is None else ras.high_ratio,
-            mode=ras.mode,
-        )
-        evaluations = plan_evaluations(planned, solver, weights)
-        max_age = _max_age(ras, planned, tokens, pinned)
-        capacity = refresh_capacity(planned, tokens, pinned, max(max_age, least_max_age(planned, tokens, pinned)))
-    except ValueError as error:
-        raise RequestError(str(error).removeprefix("plan_steps: ").removeprefix("plan_evaluations: ")) from None
-    slope = ras.forecast > 0 or any(e.bend for e in evaluations)
-    curve = ras.forecast == 2 or any(e.arc for e in evaluations)
-    damping = [0.0 if step.dense else share for step, share in zip(planned, shares, strict=True)]
-    velocity = (slope or curve or ras.ranking == "change", slope or curve, curve)
-    keeps = Keeps(*velocity, not all(unconditional), any(damping))
-    return Plan(planned, evaluations, damping, unconditional, tokens, pinned, max_age, capacity, keeps)
-
-
-def _check(ras: RasConfig, solver: Solver) -> None:
-    """Refuse options that the core does not see, or could not tell the mode of."""
+def check(ras: RasConfig, solver: Solver) -> None:
+    """Refuse options that the core does not see, or could not tell the mode of. Raises RequestError."""
     if not 0 <= ras.starvation <= MAX_STARVATION:
         raise RequestError(f"starvation is {ras.starvation}; allowed are 0 to {MAX_STARVATION}")
     if ras.forecast not in (0, 1, 2) or not 0 < ras.forecast_clamp <= 100:
@@ -240,16 +149,3 @@ def _check_paper(ras: RasConfig, solver: Solver) -> None:
         raise RequestError(f"paper mode runs both branches in every step; got guidance_every {ras.guidance_every}")
     if ras.ranking == "change" or ras.ratio_end is not None:
         raise RequestError(f"paper mode ranks by std or l2, at one ratio; got {ras.ranking}, ratio_end {ras.ratio_end}")
-
-
-def _max_age(ras: RasConfig, steps: list[Step], tokens: int, pinned: int) -> int:
-    if ras.mode == "paper" and ras.max_age is not None:
-        raise RequestError(f"max_age is {ras.max_age}; paper mode promises no bound, so leave it out")
-    if ras.mode == "paper" or ras.starvation == 0:
-        return -1
-    least = least_max_age(steps, tokens, pinned)
-    if ras.max_age is None:
-        return 2 * least
-    if ras.max_age < least:
-        raise RequestError(f"max_age is {ras.max_age}; this plan recomputes too little to promise less than {least}")
-    return ras.max_age

@@ -19,7 +19,8 @@ from flagdit.engine.guidance import GuidanceDifference
 from flagdit.engine.keeps import Keeps
 from flagdit.engine.layout import FloatArray, TokenLayout, rope_rows
 from flagdit.engine.manifest import ModelSpec
-from flagdit.engine.ras import Plan, RasConfig
+from flagdit.engine.plan import Plan
+from flagdit.engine.ras import RasConfig
 from flagdit.engine.session import Array, empty
 
 

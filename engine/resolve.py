@@ -72,17 +72,19 @@ def _paper(options: Options) -> bool:
 
 
 def _check(options: Options) -> None:
-    if options.dense:
-        for name in ("ratio", "schedule"):
-            if getattr(options, name) is not None:
-                raise RequestError(f"dense and {name} contradict each other; give one of them")
-        if options.changes.get("error_budget"):
-            raise RequestError("dense and an error budget contradict each other; give one of them")
+    """Refuse options that leave each other nothing to say."""
+    own = [name for name in ("ratio", "schedule") if getattr(options, name) is not None]
+    for name in own + [name for name in ("error_budget", "forecast_kv") if options.changes.get(name)]:
+        if options.dense:
+            raise RequestError(f"dense and {name} contradict each other; give one of them")
+    for name in own + ["dense"] * options.dense + ["paper mode"] * (options.mode == "paper"):
+        if options.ras is not None:
+            raise RequestError(f"ras and {name} contradict each other: all of ras is taken; give one of them")
     if options.shift is not None and options.steps is not None and not isinstance(options.steps, int):
         raise RequestError("shift and times contradict each other: times are taken as they are; give one of them")
     if options.coarse is not None and options.coarse.factor > 1 and _paper(options):
         raise RequestError("paper mode and coarse contradict each other; give one of them")
-    if options.mode == "paper" and options.preset is not None:
+    if _paper(options) and options.preset is not None:
         raise RequestError("paper mode and a preset contradict each other; give one of them")
 
 

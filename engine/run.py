@@ -19,7 +19,7 @@ from flagdit.engine.layout import FloatArray, TokenLayout
 from flagdit.engine.leg import Leg, legs_of
 from flagdit.engine.manifest import ModelSpec
 from flagdit.engine.noise import latent_noise
-from flagdit.engine.ras import Plan
+from flagdit.engine.plan import Plan
 from flagdit.engine.regions import RegionState
 from flagdit.engine.report import Report, StepReport
 from flagdit.engine.request import Request

@@ -12,7 +12,8 @@ import numpy as np
 from flagdit.cpp_ext import Step
 from flagdit.engine import adapt
 from flagdit.engine.layout import FloatArray
-from flagdit.engine.ras import Plan, RasConfig
+from flagdit.engine.plan import Plan
+from flagdit.engine.ras import RasConfig
 from flagdit.engine.regions import RegionState
 from flagdit.engine.session import Array, Binding, OnnxSession, empty
 

@@ -21,6 +21,16 @@ def parse_size(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
+def read_examples(path: Path | None) -> tuple[str, ...]:
+    """The prompts of a text file. Raises ExportError if it cannot be read."""
+    if path is None:
+        return ()
+    try:
+        return tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+    except (OSError, UnicodeDecodeError) as error:
+        raise ExportError(f"{path}: cannot be read as UTF-8 text ({error})") from None
+
+
 def _fail(console: Console, message: str) -> NoReturn:
     console.print(f"[bold red]error:[/] {escape(message)}", highlight=False, soft_wrap=True)
     raise typer.Exit(2) from None
@@ -40,6 +50,10 @@ def export(
         Path | None, typer.Option(help="Hugging Face directory of the text encoder, to put into the model.")
     ] = None,
     max_text_tokens: Annotated[int, typer.Option(min=2, help="Longest prompt, in tokens.")] = 128,
+    examples: Annotated[
+        Path | None,
+        typer.Option(help="A text file of prompts that the model was made for, one a line; 24 let a bundle be calibrated."),
+    ] = None,
     text_int8: Annotated[bool, typer.Option(help="Store the text encoder's matrices as int8.")] = False,
     licence: Annotated[
         list[str] | None, typer.Option(help="PART=SPDX-ID, for instance weights=MIT; may be repeated.")
@@ -63,6 +77,7 @@ def export(
             text_encoder=text_encoder,
             max_text_tokens=max_text_tokens,
             text_int8=text_int8,
+            examples=read_examples(examples),
             licences=dict(entry.partition("=")[::2] for entry in licence or []),
         )
         check(output, options)

@@ -40,6 +40,7 @@ class ExportOptions:
     max_text_tokens: int = 128
     shift: float = 1.0  # time shift of sampling (4 for Lumina-T2I at 1024 pixels)
     text_int8: bool = False
+    examples: tuple[str, ...] = ()  # prompts that the model was made for
     licences: dict[str, str] = field(default_factory=dict)
 
 
@@ -170,6 +171,7 @@ def specification(
         "flow": {"time": "noise-to-data", "velocity": "data-minus-noise", "shift": options.shift},
         "layers": {"count": c.n_layers, "width": c.dim, "heads": c.n_heads, "kv_heads": c.kv_heads, "ffn": c.ffn_dim},
         "text": text,
+        "examples": list(options.examples),
         "graphs": described,
         "licences": options.licences,
         "exporter": {"flagdit": version("flagdit"), "torch": torch.__version__, "opset": onnx_graph.OPSET},

@@ -11,7 +11,8 @@ import numpy as np
 
 from flagdit.engine.layout import TokenLayout
 from flagdit.engine.manifest import ModelSpec
-from flagdit.engine.ras import Plan, RasConfig
+from flagdit.engine.plan import Plan
+from flagdit.engine.ras import RasConfig
 from flagdit.engine.regions import RegionState
 from flagdit.engine.sampler import StepTime, sample
 from flagdit.engine.session import Array, OnnxSession

@@ -12,9 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flagdit.engine import adapt
+from flagdit.engine import Plan, RasConfig, Solver, adapt, make_plan
 from flagdit.engine.layout import TokenLayout
-from flagdit.engine.ras import Plan, RasConfig, Solver, make_plan
 from flagdit.engine.regions import RegionState
 from flagdit.engine.sampler import StepTime
 

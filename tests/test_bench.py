@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,14 @@ from PIL import Image
 from flagdit.engine import PRESETS, Pipeline, RasConfig, RequestError
 from flagdit.engine.bench import FAMILIES, Row, Setting, measure, settings
 from flagdit.engine.bench.exact import ExactPictures
+from flagdit.engine.bench.grids import SHIFTS
 from flagdit.engine.bench.measure import psnr, ssim
 from flagdit.engine.bench.plot import front
 from flagdit.engine.bench.settings import dense
+from flagdit.engine.commands.bench import PROMPTS, QUICK, _print
+from flagdit.engine.plan import make_plan
 from flagdit.engine.presets import Preset, default_solver
-from flagdit.engine.ras import DENSE, make_plan
+from flagdit.engine.ras import DENSE
 
 PROMPT = "a red apple"
 
@@ -123,18 +127,73 @@ def test_command(flagdit, bundle_dir: Path, tmp_path: Path) -> None:  # type: ig
     outputs = ("--json", "bench.json", "--plot", "pareto.png", "--keep", "exact")
     code, out, err = flagdit("bench", bundle_dir, "--quick", "--first", 2, *outputs)
     assert code == 0, err
-    assert "balanced" in out and "RAS as published" in out
+    assert "  balanced " in out and "\nRAS as published\n" in out
+    assert max(len(line) for line in out.splitlines()) < 80 and "…" not in out
     facts = json.loads((tmp_path / "bench.json").read_text())
     assert len(list((tmp_path / "exact").iterdir())) == 2
     assert facts["prompts"] == 2 and facts["rows"][0]["name"] == "dense 30"
+    assert set(facts["shifts"]) == {f"{n} {solver}" for n in (30, *QUICK) for solver in ("euler", "ab2")}
+    assert set(facts["shifts"].values()) <= set(SHIFTS)
     assert {"device", "onnxruntime", "weights", "peak_memory_bytes"} <= facts.keys()
     with Image.open(tmp_path / "pareto.png") as picture:
         assert picture.width > 600
 
 
+def test_a_grid_of_ones_own(flagdit, bundle_dir: Path, pipeline: Pipeline, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """--shift is that of all dense steps; --times are more of them, beside their family."""
+    options = ("--shift", 3, "--times", "0,.1,.3,.6,1", "--json", "bench.json")
+    code, out, err = flagdit("bench", bundle_dir, "--quick", "--first", 1, *options)
+    assert code == 0, err
+    facts = json.loads((tmp_path / "bench.json").read_text())
+    assert set(facts["shifts"].values()) == {3}
+    rows = {row["name"]: row for row in facts["rows"]}
+    assert list(rows)[3:7] == ["dense 30, ab2", "dense 14, ab2", "dense 6, ab2", "dense, own times"]
+    assert out.count("dense, fewer ab2 steps") == 1 and "  dense, own times " in out
+    exact = ExactPictures(pipeline, None, 4.0)(PROMPTS[:1], 0)
+    for name, options in (
+        ("dense 14", {"steps": 14, "shift": 3.0, "solver": "euler"}),
+        ("dense 6, ab2", {"steps": 6, "shift": 3.0}),
+        ("dense, own times", {"steps": (0, 0.1, 0.3, 0.6, 1)}),
+    ):
+        made = pipeline(PROMPTS[0], ras=DENSE, **options).latents
+        assert rows[name]["psnr"] == pytest.approx(float(psnr(made, exact)[0]))
+
+
+@pytest.mark.parametrize("near", [9.5, 100.0])
+def test_names_of_presets_fit_into_the_table(capsys: pytest.CaptureFixture[str], near: float) -> None:
+    """The longest that a manifest may hold, and figures in all their digits."""
+    name = "n" * 32
+    _print([Row(name, "flagdit", 9, "ab2", 0.123, 0.987, 1, 1, 1.01, near, 0.25, 0.5, 10**9)])
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) < 80
+    figures = ["0.12", "0.99", "1.01", "100%", f"{near:.1f}", "±", "0.2", "0.500", "953.7"]
+    assert lines[2].split() == [name, *figures]
+
+
+def test_nothing_is_painted_for_a_prompt_that_comes_too_late(pipeline: Pipeline) -> None:
+    """... and too long, or for a setting that is the last and cannot be."""
+    painted: list[str] = []
+
+    class Watched(ExactPictures):
+        def __call__(self, prompts: Sequence[str], first: int) -> np.ndarray:
+            painted.extend(prompts)
+            return super().__call__(prompts, first)
+
+    exactly, chosen = Watched(pipeline, None, 4.0), [settings()[0]]
+    with pytest.raises(RequestError, match=r"the prompt has \d+ tokens; allowed are 12"):
+        next(measure(pipeline, chosen, [PROMPT, PROMPT, "a " * 50], 1, exactly))
+    broken = Setting("half", "ab2", Preset((0.0, 0.5), "ab2", DENSE))
+    with pytest.raises(RequestError, match=r"the times run from 0 to 0\.5"):
+        next(measure(pipeline, [*chosen, broken], [PROMPT], 1, exactly))
+    assert painted == []
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (("--shift", "0"), "shift is 0.0; allowed are 0.1 to 100"),
+        (("--times", "0,0.5"), "the times run from 0 to 0.5"),
+        (("--prompts", "late.txt", "--keep", "exact"), "the prompt has 202 tokens; allowed are 12"),
         (("--prompts", "no.txt"), "no.txt: there is no such file"),
         (("--plot", "pareto.jpg"), "pareto.jpg: the name ends in '.jpg'; allowed are .png, .svg"),
         (("--size", "65x64"), "size 65x64 is not made of"),
@@ -143,6 +202,8 @@ def test_command(flagdit, bundle_dir: Path, tmp_path: Path) -> None:  # type: ig
     ],
 )
 def test_refuses(flagdit, bundle_dir: Path, tmp_path: Path, options: tuple[str, str], message: str) -> None:  # type: ignore[no-untyped-def]
+    late = tmp_path / "late.txt"
+    late.write_text(f"{PROMPT}\n" * 8 + "a " * 200)  # behind those that the best grids are found by
     code, _, err = flagdit("bench", bundle_dir, "--quick", *options)
     assert code == 2 and message in " ".join(err.split())
-    assert list(tmp_path.iterdir()) == []
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [late]

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flagdit.engine.layout import TokenLayout
-from flagdit.engine.ras import DENSE, Plan, RasConfig, Solver, make_plan
+from flagdit.engine.plan import Plan, make_plan
+from flagdit.engine.ras import DENSE, RasConfig, Solver
 
 LAYOUT = TokenLayout(16, 16, patch=2, channels=3)  # 8 x 8 patches
 every_solver = pytest.mark.parametrize("solver", ["euler", "midpoint", "heun", "ab2"])

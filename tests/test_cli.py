@@ -12,10 +12,6 @@ from PIL import Image
 from safetensors.torch import save_file
 from tiny import TINY, random_flag_dit
 
-from flagdit.engine import RasConfig
-from flagdit.engine.commands.plan import Outlook, quantity
-from flagdit.engine.ras import make_plan
-
 PROMPT = "a red apple on a blue background"
 
 
@@ -53,9 +49,10 @@ def test_solvers(flagdit, bundle_dir: Path, tmp_path: Path) -> None:  # type: ig
         options = ("--bundle", bundle_dir, "--steps", 8, "--ratio", 0.25, "--solver", solver, "-o", f"{solver}.png")
         code, _, err = flagdit("generate", PROMPT, *options, "--report", "r.json")
         assert code == 0, err
-        assert ("8 steps (5 dense, 16 evaluations)" in err) == (calls == 16)
-        assert f"of the work of dense {solver}" in err
         report = json.loads((tmp_path / "r.json").read_text())
+        dense = sum(step["dense"] for step in report["steps"])
+        assert 0 < dense < 8 and (f"8 steps ({dense} dense, 16 evaluations)" in err) == (calls == 16)
+        assert f"of the work of dense {solver}" in err
         assert (report["solver"], report["evaluations"], len(report["steps"])) == (solver, calls, 8)
         code, out, _ = flagdit("plan", "--tokens", 64, "--steps", 8, "--solver", solver)
         assert code == 0 and f"64 tokens, {calls} evaluations" in " ".join(out.split())
@@ -113,11 +110,14 @@ BAD_GENERATE = {
     "ratio": (["a", "--ratio", "0"], "ratio"),
     "ratio words": (["a", "--ratio", "half"], "ratio 'half' is neither a number nor FROM:TO; for instance 0.25"),
     "error budget": (["a", "--error-budget", "11"], "error_budget is 11.0; allowed are 0 to 10"),
-    "both": (["a", "--ratio", "0.5", "--dense"], "--dense and --ratio 0.5 contradict each other"),
-    "both schedules": (["a", "--schedule", "8/4", "--dense"], "--dense and --schedule 8/4 contradict each other"),
+    "both": (["a", "--ratio", "0.5", "--dense"], "dense and ratio contradict each other; give one of them"),
+    "both schedules": (["a", "--schedule", "8/4", "--dense"], "dense and schedule contradict each other"),
     "schedule": (["a", "--schedule", "8"], "schedule '8' is not PATCHES/STEPS"),
     "schedule of nothing": (["a", "--schedule", "8/0"], "schedule '8/0' is not PATCHES/STEPS, neither of them 0"),
-    "steep schedule": (["a", "--schedule", "32/4"], "patches to cache in step 4: got -48, allowed 0..63"),
+    "steep schedule": (
+        ["a", "--mode", "paper", "--schedule", "32/4"],
+        "patches to cache in step 4: got -48, allowed 0..63",
+    ),
     "ratio above": (["a", "--ratio", "1.01"], "ratio"),
     "steps": (["a", "--steps", "0"], "steps is 0; allowed are 1 to 1000"),
     "solver": (["a", "--solver", "rk4"], "solver: got 'rk4', allowed 'euler', 'midpoint', 'heun', 'ab2'"),
@@ -149,7 +149,9 @@ def test_generate_refuses(flagdit, bundle_dir: Path, tmp_path: Path, case: str) 
 def test_export_build_inspect(flagdit, text_encoder: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     """A checkpoint without a configuration becomes a bundle that paints."""
     save_file(random_flag_dit(TINY).state_dict(), tmp_path / "model.safetensors")
+    (tmp_path / "examples.txt").write_text("a book\n\n a house\n")
     options = ("--patch-size", 4, "--size", "32x32", "--text-encoder", text_encoder, "--licence", "weights=MIT")
+    options += ("--examples", "examples.txt")
     code, _, err = flagdit("export", "model.safetensors", "-o", "model", *options)
     assert code == 0 and "next: flagdit build model" in err
     code, _, err = flagdit("build", "model", "-o", "bundle")
@@ -158,6 +160,7 @@ def test_export_build_inspect(flagdit, text_encoder: Path, tmp_path: Path) -> No
     assert code == 0 and "all intact" in out and "weights: MIT" in out
     code, out, _ = flagdit("inspect", "bundle", "--json")
     assert json.loads(out)["model"]["layers"]["count"] == TINY.n_layers
+    assert json.loads(out)["model"]["examples"] == ["a book", "a house"]
     code, _, err = flagdit("generate", "a book", "--bundle", "bundle")
     assert code == 0 and (tmp_path / "out.png").is_file()
 
@@ -185,34 +188,6 @@ def test_build_refuses(flagdit, model_dir: Path, tmp_path: Path) -> None:  # typ
     assert list(tmp_path.iterdir()) == []
 
 
-def test_plan_as_json(flagdit) -> None:  # type: ignore[no-untyped-def]
-    code, out, _ = flagdit("plan", "--steps", 30, "--tokens", 4096, "--ratio", 0.25, "--json")
-    plan = json.loads(out)
-    assert code == 0
-    assert [s["index"] for s in plan["steps"] if s["dense"]] == [0, 1, 2, 3, 12, 22]
-    assert {s["active"] for s in plan["steps"]} == {4096, 1024}
-    assert plan["expected_speedup"] == pytest.approx(2.5)
-    assert (plan["solver"], plan["evaluations"]) == ("ab2", 30)
-
-
-def test_a_falling_ratio(flagdit) -> None:  # type: ignore[no-untyped-def]
-    code, out, _ = flagdit("plan", "--steps", 14, "--tokens", 4096, "--ratio", "0.5:0.25", "--json")
-    active = [step["active"] for step in json.loads(out)["steps"]]
-    assert code == 0 and active[4] == 2048 and active[-1] == 1024
-    assert active[10:] == sorted(active[10:], reverse=True)
-
-
-def test_plan_of_the_paper(flagdit) -> None:  # type: ignore[no-untyped-def]
-    """The example of the published README: 61.25 % of the work."""
-    options = ("--tokens", 4096, "--ratio", 0.5, "--mode", "paper", "--schedule", "256/4")
-    code, out, _ = flagdit("plan", *options, "--json")
-    plan = json.loads(out)
-    assert code == 0
-    assert (plan["mode"], plan["max_age"], plan["flop_ratio"]) == ("paper", -1, pytest.approx(0.6125))
-    code, out, _ = flagdit("plan", *options)
-    assert code == 0 and "no bound on their age" in out
-
-
 def test_generate_as_the_paper(flagdit, bundle_dir: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     for mode in ("corrected", "paper"):
         outputs = ("-o", f"{mode}.png", "--report", f"{mode}.json")
@@ -221,81 +196,6 @@ def test_generate_as_the_paper(flagdit, bundle_dir: Path, tmp_path: Path) -> Non
         assert json.loads((tmp_path / f"{mode}.json").read_text())["ras"]["mode"] == mode
     paper, corrected = (Image.open(tmp_path / f"{mode}.png").tobytes() for mode in ("paper", "corrected"))
     assert paper != corrected
-
-
-def test_plan_as_a_table(flagdit, bundle_dir: Path) -> None:  # type: ignore[no-untyped-def]
-    code, out, _ = flagdit("plan", "--bundle", bundle_dir, "--ratio", 0.125)
-    assert code == 0 and "6 dense and 24 RAS steps over 72 tokens" in out
-    assert "none older than 14 steps; the plan has the capacity for 7" in out
-    assert out.count("dense: warm-up") == 4 and out.count("dense: reset") == 2
-    assert max(len(line) for line in out.splitlines()[:31]) <= 80 and "…" not in out
-    code, _, err = flagdit("plan", "--tokens", 0)
-    assert code == 2 and "tokens is 0" in err
-    code, _, err = flagdit("plan")
-    assert code == 2 and "give either --tokens or --bundle" in err
-    code, _, err = flagdit("plan", "--tokens", 64, "--size", "32x32")
-    assert code == 2 and "--size 32x32 needs --bundle" in err
-
-
-def test_a_long_plan_groups_equal_steps(flagdit, bundle_dir: Path) -> None:  # type: ignore[no-untyped-def]
-    code, out, _ = flagdit("plan", "--bundle", bundle_dir, "--steps", 1000, "--ratio", 0.25, "--size", "64x64")
-    first, *lines = (line.split() for line in out.split("\n\n")[0].splitlines())
-    assert code == 0 and first == ["step", "t", "tokens", "computed", "why", "FLOPs"]
-    assert [line[0] for line in lines] == ["0-3", "4-399", "400", "401-732", "733", "734-999"]
-
-
-def test_plan_prices_steps_and_caches(flagdit, bundle_dir: Path) -> None:  # type: ignore[no-untyped-def]
-    """FLOPs of every step, over all of its evaluations, and bytes, as in the report of a run."""
-    options = ("--bundle", bundle_dir, "--steps", 9, "--ratio", 0.25, "--solver", "heun")
-    flagdit("generate", PROMPT, *options, "--report", "r.json")
-    report = json.loads(Path("r.json").read_text())
-    code, out, _ = flagdit("plan", *options, "--json")
-    plan = json.loads(out)
-    assert code == 0
-    assert (plan["cache_bytes"], plan["max_age"]) == (report["cache_bytes"], report["max_age"])
-    assert plan["flop_ratio"] == pytest.approx(report["flop_ratio"], rel=1e-3)  # of 32 text tokens, and of the prompt's
-    assert sum(step["flops"] for step in plan["steps"]) == pytest.approx(plan["flops"])
-    shares = [step["flops"] / plan["steps"][0]["flops"] for step in plan["steps"]]
-    assert shares == pytest.approx([step["active"] / plan["tokens"] for step in plan["steps"]])
-    assert [step["why"] for step in plan["steps"]] == ["warm-up"] * 4 + ["", "", "reset", "", ""]
-    code, out, _ = flagdit("plan", "--tokens", 64, "--json")
-    assert code == 0 and json.loads(out)["flops"] is None
-
-
-def test_forecast_keys_and_values(flagdit, bundle_dir: Path) -> None:  # type: ignore[no-untyped-def]
-    """The option reaches the run, and plan says what it keeps."""
-    options = ("--bundle", bundle_dir, "--steps", 6, "--ratio", 0.25, "--forecast-kv", 0.5)
-    code, out, _ = flagdit("plan", *options)
-    assert code == 0 and "caches   keys and values forecast by 0.5 of the way" in out
-    flagdit("generate", PROMPT, *options, "--report", "r.json")
-    report = json.loads(Path("r.json").read_text())
-    _, out, _ = flagdit("plan", *options, "--json")
-    assert report["ras"]["forecast_kv"] == 0.5 and report["cache_bytes"] == json.loads(out)["cache_bytes"]
-    code, _, err = flagdit("generate", PROMPT, "--bundle", bundle_dir, "--dense", "--forecast-kv", 0.5)
-    assert code == 2 and "--dense and --forecast-kv 0.5 contradict" in err
-
-
-def test_plan_says_why_a_step_is_dense() -> None:
-    ras = RasConfig(ratio=[1.0] * 3 + [0.5] * 3 + [1.0] + [0.5] * 3, warmup=1, resets=(4,), end=8)
-    outlook = Outlook(make_plan(ras, 10, 72, 8), ras, "euler", None)
-    whys = [
-        "warm-up",
-        "nothing to cache",
-        "nothing to cache",
-        "",
-        "reset",
-        "",
-        "nothing to cache",
-        "",
-        "",
-        "after the end",
-    ]
-    assert [outlook.why(step) for step in outlook.plan.steps] == whys
-
-
-@pytest.mark.parametrize(("value", "text"), [(8.8e9, "8.80 G"), (115e9, "115 G"), (2.5e13, "25.0 T"), (17, "17 ")])
-def test_quantities(value: float, text: str) -> None:
-    assert quantity(value) == text
 
 
 @pytest.mark.parametrize("command", ["generate", "export", "build", "inspect", "plan", "bench"])

@@ -8,7 +8,8 @@ from flagdit.engine.cost import price, step_flops
 from flagdit.engine.errors import RequestError
 from flagdit.engine.manifest import Layers
 from flagdit.engine.pipeline import Pipeline
-from flagdit.engine.ras import RasConfig, Solver, make_plan
+from flagdit.engine.plan import make_plan
+from flagdit.engine.ras import RasConfig, Solver
 
 FLAG_DIT_5B = Layers(count=32, width=3072, heads=32, kv_heads=32, ffn=8192)
 NEXT_DIT_2B = Layers(count=24, width=2304, heads=32, kv_heads=8, ffn=6144)

@@ -13,7 +13,8 @@ from test_guidance_runs import finish, request
 from flagdit.engine import DENSE, Pipeline, RasConfig, RequestError
 from flagdit.engine.caches import dampings
 from flagdit.engine.cost import price
-from flagdit.engine.ras import Solver, make_plan
+from flagdit.engine.plan import make_plan
+from flagdit.engine.ras import Solver
 from flagdit.engine.run import Run
 from flagdit.engine.session import Array, Binding, OnnxSession
 

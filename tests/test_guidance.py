@@ -145,18 +145,19 @@ def test_plan_says_which_steps_reuse(flagdit, bundle_dir: Path) -> None:  # type
     code, out, _ = flagdit("plan", "--bundle", bundle_dir, *options, "--json")
     plan = json.loads(out)
     assert code == 0
-    assert [step["unconditional"] for step in plan["steps"]] == [True] * 4 + [False, False, True, False]
+    both = unconditional_steps(8, 3, 4, {step["index"] for step in plan["steps"] if step["dense"]})
+    assert [step["unconditional"] for step in plan["steps"]] == both and not all(both)
     work = sum(step["active"] * (1 + step["unconditional"]) for step in plan["steps"])
     assert plan["flop_ratio"] == pytest.approx(work / (2 * 8 * plan["tokens"]))
     code, out, _ = flagdit("plan", "--tokens", plan["tokens"], *options, "--json")  # without a price
     assert json.loads(out)["flop_ratio"] == pytest.approx(plan["flop_ratio"], rel=0.1)  # of pinned tokens nothing known
     code, out, _ = flagdit("plan", "--bundle", bundle_dir, *options)
-    assert "guidance █ both branches in 5 steps, ▀ one in 3, which reuse the difference" in out
+    assert f"guidance █ both branches in {sum(both)} steps, ▀ one in {8 - sum(both)}, which reuse the difference" in out
     assert [("▀" in line) for line in out.splitlines()[1:9]] == [not step["unconditional"] for step in plan["steps"]]
     assert max(len(line) for line in out.splitlines()[:9]) <= 80
-    code, out, _ = flagdit("plan", "--tokens", 64, "--steps", 100, "--ratio", 1, "--guidance-every", 99)
+    code, out, _ = flagdit("plan", "--tokens", 64, "--steps", 100, "--dense", "--guidance-every", 99)
     lines = [line.split()[0] for line in out.split("\n\n")[0].splitlines()[1:]]
-    assert lines == ["0-3", "4-39", "40", "41-49", "50-72", "73", "74-99"]
+    assert lines == ["0-49", "50-72", "73", "74-99"]  # step 73 is a reset
 
 
 def test_generate_reuses_the_difference(flagdit, bundle_dir: Path) -> None:  # type: ignore[no-untyped-def]

@@ -47,7 +47,8 @@ def integrate(
         elif solver == "heun":
             x = x + h / 2 * (k + v(step.t_next, x + h * k, both))
         else:
-            bend = 0 if before is None or solver == "euler" else h / 2 * (k - before[1]) / (t - before[0])
+            straight = before is None or solver == "euler" or (step.t_next == 1 and h > 1.001 * (t - before[0]))
+            bend = 0 if straight else h / 2 * (k - before[1]) / (t - before[0])
             x, before = x + h * (k + bend), (t, k)
     return x
 

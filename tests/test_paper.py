@@ -14,7 +14,8 @@ from published import Settings
 
 from flagdit.engine.errors import RequestError
 from flagdit.engine.layout import TokenLayout
-from flagdit.engine.ras import Plan, RasConfig, Solver, make_plan
+from flagdit.engine.plan import Plan, make_plan
+from flagdit.engine.ras import RasConfig, Solver
 
 MODES = pytest.mark.parametrize("mode", ["corrected", "paper"])
 

@@ -192,7 +192,7 @@ def test_previews_end_in_the_picture(pipeline: Pipeline) -> None:
 
 
 def test_report_agrees_with_the_run(pipeline: Pipeline) -> None:
-    result = pipeline(PROMPT, seed=2, ras=RasConfig(ratio=0.25))
+    result = pipeline(PROMPT, seed=2, steps=30, ras=RasConfig(ratio=0.25))
     report = result.report
     patches_computed = sum(step.active - report.pinned for step in report.steps)
     assert result.refreshes.sum() == patches_computed

@@ -223,7 +223,7 @@ def test_the_sheet_shows_pairs(data: EmojiData, judge: Judge, scenes: list[Scene
 def test_a_bundle_is_painted_judged_and_shown(
     painter: Pipeline, data: EmojiData, judge: Judge, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    settings = Settings(Preset(2, "euler", RasConfig(ratio=0.5), 1.0), guidance=4.0, batch=4)
+    settings = Settings(Preset(2, "euler", RasConfig(ratio=0.5)), guidance=4.0, batch=4)
     result = benchmark(painter, data, judge, 6, settings)
     assert result.pictures["generated"].shape == result.pictures["ceiling"].shape == (6, 3, 64, 64)
     assert result.evaluations == pytest.approx(2)  # both steps are dense

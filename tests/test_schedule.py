@@ -14,7 +14,8 @@ from published import Settings
 
 from flagdit.cpp_ext import Step, flow_times, plan_steps
 from flagdit.engine.errors import RequestError
-from flagdit.engine.ras import RasConfig, make_plan
+from flagdit.engine.plan import make_plan
+from flagdit.engine.ras import RasConfig
 
 ModeName = Literal["corrected", "paper"]
 MODES = pytest.mark.parametrize("mode", ["corrected", "paper"])

@@ -2,7 +2,7 @@
 
 from flagdit.engine.bench.exact import ExactPictures
 from flagdit.engine.bench.grids import best_shifts
-from flagdit.engine.bench.measure import Row, measure
+from flagdit.engine.bench.measure import Row, check, measure
 from flagdit.engine.bench.settings import FAMILIES, Setting, settings
 
-__all__ = ["FAMILIES", "ExactPictures", "Row", "Setting", "best_shifts", "measure", "settings"]
+__all__ = ["FAMILIES", "ExactPictures", "Row", "Setting", "best_shifts", "check", "measure", "settings"]

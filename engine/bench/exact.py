@@ -52,8 +52,16 @@ class ExactPictures:
             return np.stack(found)
         if self._reference is None:
             self._reference = self._pipeline.at("float32")
-        how = {"steps": EXACT, "solver": "ab2", "ras": DENSE, "shift": EXACT_SHIFT}
-        made = self._reference(prompts=prompts, seeds=seeds, size=self.size, guidance=self.guidance, **how).latents
+        made = self._reference(
+            prompts=prompts,
+            seeds=seeds,
+            steps=EXACT,
+            size=self.size,
+            guidance=self.guidance,
+            shift=EXACT_SHIFT,
+            solver="ab2",
+            ras=DENSE,
+        ).latents
         for prompt, seed, picture in zip(prompts, seeds, made, strict=True):
             self._write(prompt, seed, picture)
         return made

@@ -19,6 +19,7 @@ from flagdit.engine.pipeline import Pipeline
 from flagdit.engine.presets import Preset
 from flagdit.engine.request import Request
 from flagdit.engine.result import Result
+from flagdit.engine.run import Run
 
 Extra = Callable[[FloatArray, FloatArray, int], dict[str, npt.NDArray[np.float64]]]
 """More measures, of pictures and of the exact ones (B, C, H, W), and of the number of the first: of each, by name."""
@@ -88,12 +89,33 @@ def paint(
     guidance: float = 4.0,
 ) -> Result:
     """Pictures of prompts, the first of which has the seed `first`, sampled as `how` says."""
-    shift = pipeline.spec.flow.shift if how.shift is None else how.shift
-    seeds = list(range(first, first + len(prompts)))
-    run = pipeline.start(Request.of(replace(how, shift=shift), list(prompts), seeds, size, guidance))
+    run = _start(pipeline, how, prompts, first, size, guidance)
     for _ in run:
         pass
     return run.result()
+
+
+def _start(
+    pipeline: Pipeline,
+    how: Preset,
+    prompts: Sequence[str],
+    first: int,
+    size: tuple[int, int] | None,
+    guidance: float,
+) -> Run:
+    shift = pipeline.spec.flow.shift if how.shift is None else how.shift
+    seeds = list(range(first, first + len(prompts)))
+    return pipeline.start(Request.of(replace(how, shift=shift), list(prompts), seeds, size, guidance))
+
+
+def check(
+    pipeline: Pipeline, chosen: Sequence[Setting], prompts: Sequence[str], batch: int, exactly: ExactPictures
+) -> None:
+    """Raise RequestError if a setting or a prompt is one that `measure` would refuse, which may be after hours."""
+    for prompt in prompts:
+        pipeline.stages.text.check(prompt)
+    for setting in chosen:
+        _start(pipeline, setting.how, prompts[:batch], 0, exactly.size, exactly.guidance)
 
 
 def measure(
@@ -107,9 +129,11 @@ def measure(
     """All settings on one batch of prompts after another: yields the rows over the pictures so far.
 
     The first setting must be 30 dense Euler steps. Picture i has seed i. exactly: makes the exact pictures, and says
-    their size and guidance scale; by default the model's own size, and 4.
+    their size and guidance scale; by default the model's own size, and 4. Raises RequestError before the first picture
+    if a setting or a prompt cannot be.
     """
     sums, exactly = [_Sums() for _ in chosen], exactly or ExactPictures(pipeline, None, 4.0)
+    check(pipeline, chosen, prompts, batch, exactly)
     for first in range(0, len(prompts), batch):
         texts = list(prompts[first : first + batch])
         exact = exactly(texts, first)
@@ -125,19 +149,13 @@ def measure(
 
 def _add(total: _Sums, result: Result, setting: Setting, exact: FloatArray) -> None:
     report, count = result.report, len(exact)
-    total.cost += report.flop_ratio * _evaluations(setting) * count
+    total.cost += report.flop_ratio * setting.how.evaluations / STEPS * count
     total.denoise += report.seconds["denoise"]
     total.host += report.seconds["host"]
     total.cache_bytes += report.cache_bytes
     total.pictures += count
     total.psnr += psnr(result.latents, exact).tolist()
     total.ssim += ssim(result.latents, exact).tolist()
-
-
-def _evaluations(setting: Setting) -> float:
-    """Evaluations of the setting, coarse ones too, over those of the run that all is measured by."""
-    coarse = 0 if setting.how.coarse is None else setting.how.coarse.count
-    return (coarse + setting.how.count * (2 if setting.how.solver in ("midpoint", "heun") else 1)) / STEPS
 
 
 def _rows(chosen: Sequence[Setting], sums: Sequence[_Sums]) -> list[Row]:

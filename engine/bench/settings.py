@@ -54,8 +54,9 @@ def settings(
     ratios: Sequence[float] = RATIOS,
 ) -> list[Setting]:
     """All settings; the first is what the others' cost and time are measured by."""
-    shifts, out = grids or {}, []
-    for solver, family in (("euler", "dense"), ("ab2", "ab2")):
+    shifts, out = grids or {}, list[Setting]()
+    families: tuple[tuple[Solver, str], ...] = (("euler", "dense"), ("ab2", "ab2"))
+    for solver, family in families:
         for n in (STEPS, *sorted(steps, reverse=True)):
             name = f"dense {n}" if solver == "euler" else f"dense {n}, {solver}"
             out.append(Setting(name, family, dense(n, solver, shifts.get((solver, n)))))
@@ -64,6 +65,6 @@ def settings(
     for r in ratios:
         out.append(Setting(f"corrected {r:g}", "corrected", Preset(STEPS, "euler", RasConfig(ratio=r, metric="std"))))
     for n, warmup, first, last, end in OURS:
-        name = f"{n} steps, {warmup} dense, {first:g} to {last:g}{', 1 dense' * end}"
+        name = f"{n} steps, {warmup}{'+1' * end} dense, {first:g}:{last:g}"
         out.append(Setting(name, "uncalibrated", Preset(n, "ab2", falling(warmup, first, last, end))))
     return [*out, *(Setting(name, "flagdit", preset) for name, preset in presets.items())]

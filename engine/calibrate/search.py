@@ -16,8 +16,8 @@ from flagdit.engine.calibrate.space import Numbers, Shape, preset_of, start
 from flagdit.engine.cost import price
 from flagdit.engine.layout import TokenLayout
 from flagdit.engine.manifest import ModelSpec
+from flagdit.engine.plan import make_plan
 from flagdit.engine.presets import Preset
-from flagdit.engine.ras import make_plan
 
 SHIFTS = (2.5, 4.0)
 """Of the grids that shapes begin to compete with."""

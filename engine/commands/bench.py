@@ -11,14 +11,14 @@ from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
+from itertools import groupby
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
 
-from flagdit.engine.bench import FAMILIES, ExactPictures, Row, Setting, best_shifts, measure, settings
+from flagdit.engine.bench import FAMILIES, ExactPictures, Row, Setting, best_shifts, check, measure, settings
 from flagdit.engine.bench.plot import pareto
 from flagdit.engine.bench.settings import FEWER, STEPS, Grids
 from flagdit.engine.bundle import staged
@@ -38,7 +38,7 @@ from flagdit.engine.commands.common import (
 from flagdit.engine.errors import BackendError
 from flagdit.engine.pipeline import Pipeline
 from flagdit.engine.presets import Preset
-from flagdit.engine.ras import DENSE
+from flagdit.engine.ras import DENSE, Solver
 from flagdit.engine.result import check_paints
 
 PROMPTS = (
@@ -98,7 +98,8 @@ def bench(
     check_paints(pipeline.spec)
     own = None if times is None else Setting("dense, own times", "ab2", Preset(parse_times(times), "ab2", DENSE))
     exactly = ExactPictures(pipeline, dimensions, guidance, keep)
-    rows = _measure(pipeline, partial(_settings, pipeline, dimensions, quick, own), exactly, texts, batch, shift, quick)
+    chosen = partial(_settings, pipeline, dimensions, quick, own)
+    rows, grids = _measure(pipeline, chosen, exactly, texts, batch, shift, quick)
     _print(rows)
     width, height = dimensions or pipeline.spec.latent.size
     if plot is not None:
@@ -107,6 +108,7 @@ def bench(
             pareto(rows, part, title, plot.suffix[1:])
     if json_path is not None:
         facts = _facts(pipeline, len(texts), (width, height), threads, batch)
+        facts["shifts"] = {f"{n} {solver}": shift for (solver, n), shift in grids.items()}
         with staged(json_path) as part:
             part.write_text(json.dumps({**facts, "rows": [asdict(row) for row in rows]}, indent=1) + "\n")
     for path in (json_path, plot):
@@ -122,7 +124,7 @@ def _settings(
         chosen = [setting for setting in chosen if setting.family != "uncalibrated"]
     else:
         chosen = settings(pipeline.presets(size), grids)
-    return chosen if own is None else [*chosen, own]
+    return sorted(chosen if own is None else [*chosen, own], key=lambda setting: list(FAMILIES).index(setting.family))
 
 
 def _measure(
@@ -133,7 +135,12 @@ def _measure(
     batch: int,
     shift: float | None,
     quick: bool,
-) -> list[Row]:
+) -> tuple[list[Row], dict[tuple[Solver, int], float]]:
+    """The rows, and the shifts of the dense ones."""
+    counts = QUICK if quick else FEWER
+    solvers: tuple[Solver, ...] = ("euler", "ab2")
+    grids = {(solver, n): 1.0 if shift is None else shift for solver in solvers for n in (STEPS, *counts)}
+    check(pipeline, chosen(grids), texts, batch, exactly)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -142,11 +149,8 @@ def _measure(
         TimeRemainingColumn(),
     )
     rows: list[Row] = []
-    counts = QUICK if quick else FEWER
     with Progress(*columns, console=messages, transient=True, disable=not messages.is_terminal) as progress:
-        pairs = 2 * (1 + len(counts))
-        task = progress.add_task("best grids of dense steps", total=pairs, visible=shift is None)
-        grids = {(solver, n): shift or 1.0 for solver in ("euler", "ab2") for n in (STEPS, *counts)}
+        task = progress.add_task("best grids of dense steps", total=len(grids), visible=shift is None)
         if shift is None:
             for key, best in best_shifts(pipeline, texts[:TRIED], exactly, counts):
                 grids[key] = best
@@ -155,29 +159,21 @@ def _measure(
         for done in measure(pipeline, chosen(grids), texts, batch, exactly):
             rows = done
             progress.advance(task)
-    return rows
+    return rows, grids
 
 
 def _print(rows: list[Row]) -> None:
-    table = Table(header_style="bold", box=None)
-    for name in ("setting", "cost", "time", "efficiency", "host", "PSNR dB", "SSIM", "cache MiB"):
-        table.add_column(name, justify="left" if name == "setting" else "right", no_wrap=True)
-    family = ""
-    for row in rows:
-        if row.family != family:
-            family = row.family
-            table.add_row(f"[dim]{FAMILIES[family]}[/]")
-        table.add_row(
-            row.name,
-            f"{row.cost:.2f}",
-            f"{row.time:.2f}",
-            f"{row.efficiency:.2f}",
-            f"{row.host:.1%}",
-            f"{row.psnr:.1f} ± {row.psnr_error:.1f}",
-            f"{row.ssim:.3f}",
-            f"{row.cache_bytes / 2**20:.1f}",
-        )
-    console.print(table)
+    """In 80 columns: preset names have 32 letters at most."""
+    wide = max(len(row.name) for row in rows)
+    console.print(f"{'':{wide}}   cost time eff. host    PSNR dB  SSIM    MiB", style="bold", soft_wrap=True)
+    for family, members in groupby(rows, key=lambda row: row.family):
+        console.print(FAMILIES[family], highlight=False)
+        for row in members:
+            line = f"  {row.name:{wide}} {row.cost:4.2f} {row.time:4.2f} {row.efficiency:4.2f} {row.host:4.0%}"
+            quality = f"{row.psnr:4.1f} ± {row.psnr_error:3.1f} {row.ssim:5.3f}"
+            console.print(f"{line} {quality} {row.cache_bytes / 2**20:6.1f}", soft_wrap=True, markup=False)
+    console.print("cost: FLOPs, time: CPU seconds, both over those of 30 dense Euler steps", highlight=False)
+    console.print("eff.: speedup of engine calls over 1 / cost; host: time between; MiB: caches", highlight=False)
 
 
 def _facts(pipeline: Pipeline, prompts: int, size: tuple[int, int], threads: int, batch: int) -> dict[str, object]:

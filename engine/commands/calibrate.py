@@ -8,11 +8,11 @@ from typing import Annotated
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 from flagdit.engine.bundle import Bundle, write_manifest
 from flagdit.engine.calibrate import NAMES, Calibration, merged, split
 from flagdit.engine.commands.common import PrecisionOption, console, load, messages, parse_size, read_prompts, say
+from flagdit.engine.commands.tables import preset_table
 from flagdit.engine.errors import RequestError
 from flagdit.engine.layout import TokenLayout
 from flagdit.engine.manifest import Preset
@@ -62,7 +62,7 @@ def calibrate(
     found = _find(pipeline, texts, dimensions, guidance, folder, budgets, effort)
     write_presets(pipeline.bundle, found)
     shutil.rmtree(folder, ignore_errors=True)
-    console.print(table(found))
+    console.print(preset_table(found))
     say(f"wrote {len(found)} presets into {bundle}; next: flagdit generate PROMPT --bundle {bundle} --preset NAME")
 
 
@@ -107,19 +107,3 @@ def write_presets(bundle: Bundle, found: list[Preset]) -> None:
     presets = merged(bundle.model.presets, found)
     model = bundle.model.model_copy(update={"presets": presets})
     write_manifest(bundle.directory, bundle.manifest.model_copy(update={"model": model}))
-
-
-def table(presets: list[Preset]) -> Table:
-    """Presets, and what they were measured to do."""
-    out = Table("preset", "size", "steps", "computed", "cost", header_style="bold", box=None)
-    for name in ("chosen by", "others", "dense"):
-        out.add_column(name, justify="right")
-    for preset in presets:
-        figures = (f"{preset.psnr[key]:.1f}" if key in preset.psnr else "" for key in ("chosen", "held_out", "dense"))
-        sparse = [ratio for ratio in preset.ratios if ratio < 1]
-        computed = f"{len(preset.ratios) - len(sparse)} dense" + (
-            f", {sparse[0]:.2g} to {sparse[-1]:.2g}" if sparse else ""
-        )
-        size = f"{preset.size[0]}x{preset.size[1]}"
-        out.add_row(preset.name, size, str(len(preset.ratios)), computed, f"{preset.cost:.2f}", *figures)
-    return out

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from flagdit.engine.bundle import Bundle
 from flagdit.engine.commands.common import console
+from flagdit.engine.commands.tables import preset_table
 from flagdit.engine.manifest import Graph, Manifest
 
 
@@ -16,12 +17,13 @@ def inspect(
     bundle: Annotated[str, typer.Argument(help="A bundle directory, or demo.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON.")] = False,
 ) -> None:
-    """Check a bundle and show what it holds: model, graphs, engines, files, licences."""
+    """Check a bundle and show what it holds: model, presets, graphs, engines, files, licences."""
     loaded = Bundle.load(bundle)
     if as_json:
         typer.echo(loaded.manifest.model_dump_json(indent=1))
         return
     _model(loaded.manifest)
+    _presets(loaded.manifest)
     _graphs(loaded.manifest)
     _engines(loaded.manifest)
     total = sum(file.bytes for file in loaded.manifest.files.values())
@@ -44,6 +46,13 @@ def _model(manifest: Manifest) -> None:
     for name, value in rows.items():
         table.add_row(f"[bold]{name}[/]", value)
     console.print(table)
+
+
+def _presets(manifest: Manifest) -> None:
+    """Those that the bundle was calibrated for; flagdit's own are the same for all models."""
+    if not manifest.model.presets:
+        return
+    console.print(preset_table(manifest.model.presets))
 
 
 def _graphs(manifest: Manifest) -> None:

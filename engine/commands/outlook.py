@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from flagdit.cpp_ext import Step, least_max_age
 from flagdit.engine.cost import Cost
-from flagdit.engine.ras import Plan, RasConfig
+from flagdit.engine.plan import Plan
+from flagdit.engine.ras import RasConfig
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Outlook:
     ras: RasConfig
     solver: str
     cost: Cost | None  # None without a bundle: what a token costs is not known
+    weighted: bool = False  # whether steps have weights of their own, in place of the solver's
     coarse: Plan | None = None
 
     @property
@@ -70,13 +72,18 @@ class Outlook:
 
     def why(self, step: Step) -> str:
         """What makes a step of the plan dense, or "" if it is none."""
+        ratios = self.ras.ratios(len(self.plan.steps))
         if not step.dense:
             return ""
+        if ratios == 1:
+            return "planned"
         if step.index < self.ras.warmup:
             return "warm-up"
         if step.index in self.ras.resets_of(len(self.plan.steps)):
             return "reset"
-        return "after the end" if self.ras.end is not None and step.index > self.ras.end else "nothing to cache"
+        if self.ras.end is not None and step.index > self.ras.end:
+            return "after the end"
+        return "planned" if isinstance(ratios, list) and ratios[step.index] == 1 else "nothing to cache"
 
     @property
     def _plans(self) -> list[Plan]:

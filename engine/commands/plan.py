@@ -35,8 +35,8 @@ from flagdit.engine.cost import price
 from flagdit.engine.errors import RequestError
 from flagdit.engine.layout import MAX_TOKENS, TokenLayout
 from flagdit.engine.manifest import ModelSpec
+from flagdit.engine.plan import Plan, make_plan
 from flagdit.engine.presets import Preset, presets_of
-from flagdit.engine.ras import Plan, make_plan
 from flagdit.engine.resolve import resolve
 
 LONG = 40  # steps: above it, equal ones share a line
@@ -113,7 +113,7 @@ def _priced(how: Preset, spec: ModelSpec, layout: TokenLayout) -> Outlook:
         smaller = coarse_layout(layout, how.coarse.factor)
         coarse = how.coarse.plan(smaller.tokens, smaller.pinned, how.shift or 1.0)
         cost = cost.after(price(spec, coarse))
-    return Outlook(planned, how.ras, how.solver, cost, coarse)
+    return Outlook(planned, how.ras, how.solver, cost, bool(how.weights), coarse)
 
 
 def _counted(how: Preset, tokens: int) -> Outlook:
@@ -126,12 +126,12 @@ def _counted(how: Preset, tokens: int) -> Outlook:
                 f"{tokens} tokens are no picture of {how.coarse.factor} times the size; try --bundle demo"
             )
         coarse = how.coarse.plan(smaller, shift=how.shift or 1.0)
-    return Outlook(_planned(how, tokens), how.ras, how.solver, None, coarse)
+    return Outlook(_planned(how, tokens), how.ras, how.solver, None, bool(how.weights), coarse)
 
 
 def _planned(how: Preset, tokens: int, pinned: int = 0) -> Plan:
-    span = full_span(how.coarse)
-    return make_plan(how.ras, how.steps, tokens, pinned, how.shift or 1.0, how.solver, how.weights, span)
+    span, shift = full_span(how.coarse), 1.0 if how.shift is None else how.shift
+    return make_plan(how.ras, how.steps, tokens, pinned, shift, how.solver, how.weights, span)
 
 
 def _as_dict(outlook: Outlook) -> dict[str, object]:
@@ -144,6 +144,7 @@ def _as_dict(outlook: Outlook) -> dict[str, object]:
         "max_age": planned.max_age,
         "least_max_age": outlook.least_age,
         "solver": outlook.solver,
+        "weighted": outlook.weighted,
         "evaluations": outlook.evaluations,
         "flops": None if cost is None else sum(cost.flops),
         "cache_bytes": None if cost is None else cost.cache_bytes,
@@ -204,6 +205,8 @@ def _summary(outlook: Outlook) -> Iterator[str]:
         first = outlook.coarse
         yield f"coarse   {len(first.steps)} dense steps over {first.tokens} tokens, then larger with noise"
     yield f"steps    {dense} dense and {sparse} RAS steps over {planned.tokens} tokens, {calls} evaluations"
+    if outlook.weighted:
+        yield f"weights  every step has its own, in place of those of {outlook.solver}"
     if planned.max_age < 0:
         yield "regions  no bound on their age"
     else:
@@ -212,7 +215,9 @@ def _summary(outlook: Outlook) -> Iterator[str]:
         both, all_ = sum(planned.unconditional), len(planned.steps)
         yield f"guidance █ both branches in {both} steps, ▀ one in {all_ - both}, which reuse the difference"
     if planned.keeps.cache_slope:
-        yield f"caches   keys and values forecast by {max(planned.damping):g} of the way to the step's time"
+        shares = sorted({share for share in planned.damping if share})
+        share = f"{shares[0]:g}" if len(shares) == 1 else f"{shares[0]:g} to {shares[-1]:g}"
+        yield f"caches   keys and values forecast by {share} of the way to the step's time"
     if outlook.cost is not None:
         flops, cache = sum(outlook.cost.flops), outlook.cost.cache_bytes
         yield f"price    {quantity(flops)}FLOPs, {quantity(cache)}B of caches in fp32; for one picture, with guidance"

@@ -22,8 +22,8 @@
 //   dt = h * velocity, bend = h^2 * slope, arc = h^3 * curve
 // so that (1, 0, 0) is Euler's step and (1, 1/2, 0) that of ab2.
 //
-// A cached token goes straight, by dt in all, which is h in every solver; when it is computed
-// again, its slope spans the time it was cached.
+// A cached token goes straight, by dt in all: h in every solver, and with weights h times that of
+// the velocity. When it is computed again, its slope spans the time it was cached.
 #pragma once
 
 #include <cstdint>
