@@ -212,8 +212,8 @@ def main(
         generated, real = (pictures[:shown] for pictures in result.pictures.values())
         write_sheet(sheet, generated, real, result.scenes[:shown], result.verdicts["generated"][:shown])
     if json_path is not None:
-        about = {**facts(pipeline), **asdict(settings.how), "guidance": guidance, "batch": batch, "prompts": prompts}
-        about |= {"size": canvas, "threads": threads, "evaluations": result.evaluations}
+        about = {**facts(pipeline), **asdict(settings), "prompts": prompts, "size": canvas, "threads": threads}
+        about["evaluations"] = result.evaluations
         rows = {name: asdict(row) for name, row in result.rows.items()}
         json_path.write_text(json.dumps({**about, "classifier": key(data, folder), **rows}, indent=1) + "\n")
 

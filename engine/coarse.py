@@ -46,7 +46,7 @@ class Coarse:
     @property
     def count(self) -> int:
         """The number of coarse steps."""
-        return self.steps if isinstance(self.steps, int) else len(self.steps) - 1
+        return int(self.steps) if isinstance(self.steps, int | np.integer) else len(self.steps) - 1
 
     def plan(self, tokens: int, pinned: int = 0, shift: float = 1.0) -> Plan:
         """Its steps over so many tokens of the smaller size; `shift` is the run's."""
