@@ -38,10 +38,12 @@ from emoji_quality.sheet import write_sheet
 from emoji_quality.training import key, load_classifier
 from flagdit.engine import FlagditError, Pipeline, Preset, RequestError
 from flagdit.engine.bench.measure import paint
+from flagdit.engine.commands.coarse import CoarseOption
 from flagdit.engine.commands.common import (
     Mode,
     PresetOption,
     RatioOption,
+    ShiftOption,
     SolverOption,
     StepsOption,
     check_writable,
@@ -77,9 +79,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Result:
-    """Scenes, and by "generated" and "ceiling": pictures (B, 3, H, W), their verdicts and measures."""
+    """Scenes, and by "generated" and "ceiling": pictures (B, 3, H, W), their verdicts and measures.
+
+    evaluations: what a generated picture costs, in dense ones.
+    """
 
     scenes: list[Scene]
+    evaluations: float
     pictures: dict[str, FloatArray]
     verdicts: dict[str, list[Verdict]]
     rows: dict[str, Row]
@@ -103,13 +109,17 @@ def check_canvas(canvas: Canvas, pipeline: Pipeline) -> None:
         raise RequestError(f"there are no icons for pictures of {canvas[0]}x{canvas[1]}; for instance 64x64 has some")
 
 
-def paint_all(pipeline: Pipeline, scenes: Sequence[Scene], canvas: Canvas, settings: Settings) -> FloatArray:
-    """A picture of each scene, (B, 3, H, W)."""
-    parts = []
+def paint_all(
+    pipeline: Pipeline, scenes: Sequence[Scene], canvas: Canvas, settings: Settings
+) -> tuple[FloatArray, float]:
+    """A picture of each scene, (B, 3, H, W), and what one costs, in dense evaluations."""
+    parts, cost = [], 0.0
     for first in track(range(0, len(scenes), settings.batch), "painting", transient=True):
         texts = [scene.caption() for scene in scenes[first : first + settings.batch]]
-        parts.append(paint(pipeline, settings.how, texts, first, canvas, settings.guidance).latents)
-    return np.concatenate(parts)
+        result = paint(pipeline, settings.how, texts, first, canvas, settings.guidance)
+        parts.append(result.latents)
+        cost += result.report.flop_ratio * settings.how.evaluations * len(texts) / len(scenes)
+    return np.concatenate(parts), cost
 
 
 def row(classifier: Classifier, pictures: FloatArray, reference: FloatArray, groups: dict[str, list[Verdict]]) -> Row:
@@ -157,12 +167,13 @@ def benchmark(pipeline: Pipeline, data: EmojiData, judge: Judge, count: int, set
     canvas, classifier = judge.canvas, judge.classifier
     scenes = data.scenes(count, canvas, np.random.default_rng(SCENES), held_out=True)
     real, reference = (data.paint_all(scenes, canvas, np.random.default_rng(seed)) for seed in (CEILING, REFERENCE))
-    sets = {"generated": paint_all(pipeline, scenes, canvas, settings), "ceiling": real}
+    painted, evaluations = paint_all(pipeline, scenes, canvas, settings)
+    sets = {"generated": painted, "ceiling": real}
     verdicts = {name: judge(pictures, scenes, f"judging: {name}") for name, pictures in sets.items()}
     rows = {
         name: row(classifier, pictures, reference, grouped(scenes, verdicts[name])) for name, pictures in sets.items()
     }
-    return Result(scenes, sets, verdicts, rows)
+    return Result(scenes, evaluations, sets, verdicts, rows)
 
 
 def main(
@@ -171,9 +182,11 @@ def main(
     prompts: Annotated[int, typer.Option(min=2, help="How many held-out prompts.")] = 500,
     preset: PresetOption = None,
     steps: StepsOption = None,
+    shift: ShiftOption = None,
     solver: SolverOption = None,
     ratio: RatioOption = None,
     dense: Annotated[bool, typer.Option("--dense", help="Recompute everything in every step.")] = False,
+    coarse: CoarseOption = None,
     guidance: Annotated[float, typer.Option(help="Guidance scale; 1 turns it off.")] = 4.0,
     size: Annotated[str | None, typer.Option(help="WxH; the model's own by default.")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Pictures painted at a time.")] = 10,
@@ -187,18 +200,20 @@ def main(
     check_writable(sheet, (".png",))
     torch.set_num_threads(threads)
     data, pipeline = read_icons(folder), Pipeline.load(bundle, threads=threads)
-    how = pipeline.resolve(sampling(preset, steps, solver, ratio, Mode.corrected, None, dense=dense))
-    settings = Settings(how, guidance, batch)
     canvas = parse_size(size) or pipeline.spec.latent.size
+    said = sampling(preset, steps, solver, ratio, Mode.corrected, None, shift, dense=dense, coarse=coarse)
+    settings = Settings(pipeline.resolve(said, canvas), guidance, batch)
     check_canvas(canvas, pipeline)
     judge = Judge(data, load_classifier(data, folder), canvas)
     result = benchmark(pipeline, data, judge, prompts, settings)
     show(result.rows)
+    say(f"{result.evaluations:.2f} dense evaluations a picture: {result.evaluations / 30:.3f} of 30")
     if sheet is not None:
         generated, real = (pictures[:shown] for pictures in result.pictures.values())
         write_sheet(sheet, generated, real, result.scenes[:shown], result.verdicts["generated"][:shown])
     if json_path is not None:
         about = {**facts(pipeline), **asdict(settings), "prompts": prompts, "size": canvas, "threads": threads}
+        about["evaluations"] = result.evaluations
         rows = {name: asdict(row) for name, row in result.rows.items()}
         json_path.write_text(json.dumps({**about, "classifier": key(data, folder), **rows}, indent=1) + "\n")
 

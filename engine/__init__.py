@@ -1,6 +1,7 @@
 """From a bundle to a picture, with region-adaptive sampling. Needs neither torch nor a GPU."""
 
 from flagdit.engine.bundle import Bundle
+from flagdit.engine.coarse import Coarse
 from flagdit.engine.errors import BackendError, BuildError, BundleError, FlagditError, OutputError, RequestError
 from flagdit.engine.pipeline import Pipeline
 from flagdit.engine.plan import Plan, make_plan
@@ -18,6 +19,7 @@ __all__ = [
     "BuildError",
     "Bundle",
     "BundleError",
+    "Coarse",
     "FlagditError",
     "OutputError",
     "Pipeline",

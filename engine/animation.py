@@ -71,7 +71,8 @@ def _frame(
     size = (panels.width + 2 * MARGIN, panels.height + head + foot + 2 * MARGIN)
     sheet = Image.new("RGB", size, "white")
     draw, step = ImageDraw.Draw(sheet), steps[index]
-    share = "all tokens computed" if step.dense else f"{shares[index]:.0%} of the tokens computed"
+    small = f", at {step.size[0]}x{step.size[1]}" if step.tokens < max(other.tokens for other in steps) else ""
+    share = f"all tokens computed{small}" if step.dense else f"{shares[index]:.0%} of the tokens computed"
     title = f"Step {step.index}"
     draw.text((MARGIN, MARGIN - 4), title, INK, font(22))
     draw.text(

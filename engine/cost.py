@@ -14,7 +14,7 @@ class Cost:
     """Price of a plan for one model."""
 
     flops: list[float]  # of every evaluation
-    dense_flops: float  # of a dense one
+    dense_flops: float  # of a dense one at the full size
     cache_bytes: int
 
     @property
@@ -26,6 +26,11 @@ class Cost:
     def expected_speedup(self) -> float:
         """What the plan gains if time follows FLOPs: the bound a run is measured against."""
         return 1 / self.flop_ratio
+
+    def after(self, coarse: Cost) -> Cost:
+        """This one's and that of the coarse steps before it, whose caches are gone by then."""
+        cache_bytes = max(coarse.cache_bytes, self.cache_bytes)
+        return Cost(coarse.flops + self.flops, self.dense_flops, cache_bytes)
 
 
 def step_flops(layers: Layers, active: int, tokens: int, rows: int, text: int, patch_values: int) -> float:

@@ -107,11 +107,22 @@ class Layers(Spec):
     ffn: Annotated[int, Field(ge=1)]
 
 
+class CoarseSteps(Spec):
+    """Dense steps of ab2 that a plan begins with, at the size over `factor`: between times from 0 to 1 or before.
+
+    The picture is then enlarged, and brought with noise to the first of the plan's own times.
+    """
+
+    factor: Annotated[int, Field(ge=2, le=16)]
+    times: Annotated[tuple[Annotated[float, Field(ge=0, le=1)], ...], Field(min_length=2, max_length=1001)]
+
+
 class Preset(Spec):
     """A plan that `flagdit calibrate` found: of S steps between S + 1 times, and what it was measured to do.
 
     weights: of each step, of its velocity, slope and curve (solver.h). ratios: the share of the patches that each
-    computes. forecast_kv: see RasConfig, of each step. cost: FLOPs over those of 30 dense steps. psnr: dB to the
+    computes. forecast_kv: see RasConfig, of each step. coarse: what comes before the first of the times, which is
+    then above 0. cost: FLOPs over those of 30 dense steps. psnr: dB to the
     converged picture, over the prompts that it was chosen by, and over others ("held_out"); "dense" is that of plain
     dense steps of ab2 at no less cost, on their best grid, over the same others.
     """
@@ -122,6 +133,7 @@ class Preset(Spec):
     weights: tuple[tuple[float, float, float], ...]
     ratios: tuple[Annotated[float, Field(gt=0, le=1)], ...]
     forecast_kv: tuple[Annotated[float, Field(ge=0, le=1)], ...] = ()
+    coarse: CoarseSteps | None = None
     cost: float
     psnr: dict[Literal["chosen", "held_out", "dense"], float] = {}
 
@@ -131,6 +143,8 @@ class Preset(Spec):
         for name in ("weights", "ratios", "forecast_kv"):
             if len(getattr(self, name)) not in ((0, steps) if name != "ratios" else (steps,)):
                 raise ValueError(f"{name} are {len(getattr(self, name))}, and there are {steps} steps")
+        if (self.coarse is None) != (self.times[0] == 0):
+            raise ValueError(f"the times begin at {self.times[0]:g}; allowed is 0, or above it after coarse steps")
         return self
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import cast
 
 from flagdit.engine.bundle import Bundle
+from flagdit.engine.coarse import Coarse
 from flagdit.engine.cpu import Precision, available, choose
 from flagdit.engine.errors import BackendError, RequestError
 from flagdit.engine.layout import Ntk
@@ -68,6 +69,7 @@ class Pipeline:
         proportional: bool = False,
         ras: RasConfig | None = None,
         preset: str | None = None,
+        coarse: Coarse | None = None,
         on_step: Callable[[Preview], None] | None = None,
     ) -> Result:
         """Generate a picture of `prompt`, or one of each of `prompts`.
@@ -82,6 +84,7 @@ class Pipeline:
         of it only: giving any of the four leaves them out.
         ntk, proportional: for sizes the model was not trained at, as Lumina-T2X does: a factor on RoPE's theta ("auto"
         is the area over the training area, at least 1), and a softmax that sharpens with the number of tokens.
+        coarse: begin with a smaller picture, see Coarse (docs/coarse.md); steps are then those at the full size.
         on_step: called after every step. Raises RequestError if something asked for is out of bounds.
         """
         if (prompt is None) == (prompts is None):
@@ -89,7 +92,7 @@ class Pipeline:
         texts = [prompt] if prompt is not None else list(prompts or [])
         first = checked_seed(seed)
         numbers = list(seeds) if seeds is not None else [first + i for i in range(len(texts))]
-        how = self.resolve(Options(preset, steps, shift, solver, ras), size)
+        how = self.resolve(Options(preset, steps, shift, solver, ras, coarse=coarse), size)
         run = self.start(Request.of(how, texts, numbers, size, guidance, ntk, proportional))
         for preview in run:
             if on_step is not None:

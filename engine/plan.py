@@ -21,7 +21,7 @@ from flagdit.engine.errors import RequestError
 from flagdit.engine.guidance import unconditional_steps
 from flagdit.engine.keeps import Keeps
 from flagdit.engine.ras import RasConfig, Solver, check
-from flagdit.engine.times import times_of
+from flagdit.engine.times import RUN, Span, times_of
 
 
 @dataclass(frozen=True)
@@ -57,14 +57,16 @@ def make_plan(
     shift: float = 1.0,
     solver: Solver = "euler",
     weights: Sequence[tuple[float, float, float]] = (),
+    span: Span = RUN,
 ) -> Plan:
     """Plan `steps` steps, or those between given times, over `tokens` tokens, of which `pinned` are always recomputed.
 
     weights: of each step, of its velocity, slope and curve (solver.h), in place of the solver's own.
+    span: the times that it begins and ends at, see times_of.
 
     Raises RequestError if an option is out of bounds, or contradicts another.
     """
-    times = times_of(steps, shift)
+    times = times_of(steps, shift, span)
     check(ras, solver)
     count = len(times) - 1
     resets = ras.resets_of(count)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from flagdit.engine.coarse import Coarse
 from flagdit.engine.errors import RequestError
 from flagdit.engine.manifest import ModelSpec
 from flagdit.engine.manifest import Preset as PresetSpec
@@ -27,6 +28,7 @@ class Preset:
     shift: time shift of a number of steps; None is the model's own.
     weights: of each step, of its velocity, slope and curve in units of h, h^2 and h^3 (solver.h); none are the
         solver's own.
+    coarse: what begins at a smaller size; the steps are then those at the full one, from the time `coarse.until`.
     """
 
     steps: int | tuple[float, ...]
@@ -34,11 +36,18 @@ class Preset:
     ras: RasConfig
     shift: float | None = None
     weights: tuple[Weights, ...] = ()
+    coarse: Coarse | None = None
 
     @property
     def count(self) -> int:
-        """The number of steps."""
+        """The number of steps, at the full size."""
         return self.steps if isinstance(self.steps, int) else len(self.steps) - 1
+
+    @property
+    def evaluations(self) -> int:
+        """Evaluations of the velocity that it plans, coarse ones too."""
+        coarse = 0 if self.coarse is None else self.coarse.count
+        return coarse + self.count * (2 if self.solver in ("midpoint", "heun") else 1)
 
 
 def falling(
@@ -74,7 +83,10 @@ def of_spec(spec: PresetSpec) -> Preset:
         resets=(),
         forecast_kv=list(spec.forecast_kv) or 0.0,
     )
-    return Preset(spec.times, "ab2", ras, None, spec.weights)
+    begin, coarse = spec.coarse, None
+    if begin is not None:
+        coarse = Coarse(begin.factor, begin.times, None, until=spec.times[0], end=begin.times[-1])
+    return Preset(spec.times, "ab2", ras, None, spec.weights, coarse)
 
 
 def presets_of(spec: ModelSpec, size: tuple[int, int] | None = None) -> dict[str, Preset]:

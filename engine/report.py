@@ -7,12 +7,14 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
+from flagdit.engine.layout import TokenLayout
 from flagdit.engine.sampler import StepTime
 
 
 class StepReport(BaseModel):
     """One step: the time it starts at, the tokens it computed, in how many evaluations, how long it took.
 
+    size, tokens: of the picture that it worked on, which is smaller than the run's in coarse steps.
     branches: of guidance that it computed: 2, 1 if it reused their difference or there is no guidance, 0 if the gate
     passed it over.
     """
@@ -21,18 +23,23 @@ class StepReport(BaseModel):
     t: float
     active: int
     dense: bool
+    size: tuple[int, int]
+    tokens: int
     evaluations: int
     branches: int
     seconds: float
 
     @classmethod
-    def of(cls, timed: StepTime) -> StepReport:
+    def of(cls, timed: StepTime, index: int, layout: TokenLayout) -> StepReport:
+        """Of a step that was done, the index-th of its run."""
         step = timed.step
         return cls(
-            index=step.index,
+            index=index,
             t=step.t,
             active=step.active,
             dense=step.dense,
+            size=(layout.width, layout.height),
+            tokens=layout.tokens,
             evaluations=timed.evaluations,
             branches=timed.branches,
             seconds=timed.denoise + timed.host,
@@ -43,13 +50,15 @@ class Report(BaseModel):
     """A run: what was asked for, what was planned, and what it took.
 
     precision: what the engine multiplied in. ras: the options of region-adaptive sampling, as in RasConfig.
-    weights: of each step, in place of the solver's own; empty if there are none.
+    weights: of each step, in place of the solver's own; empty if there are none. coarse: what the run began with at a
+    smaller size, as in Coarse; shift, ras, solver, weights, tokens, pinned and max_age are of the full size.
     seconds: by stage (text_encoder, condition, allocate, denoise, host, decode) and their "total"; what the caller
     does between two steps does not count. evaluations: of the velocity, one or two a step as the solver needs, none
     in a step that the gate passed over; each is one call of the engine, or one a branch if the run reuses the guidance
     difference. ntk: what multiplied theta, 1 if nothing did.
     flop_ratio: FLOPs of the run over those of dense sampling with the same solver, that is of as many dense
-    evaluations as were planned; expected_speedup is its inverse, the bound that time can reach.
+    evaluations at the full size as were planned in all; expected_speedup is its inverse, the bound that time can
+    reach.
     """
 
     version: str = Field(default_factory=lambda: version("flagdit"))
@@ -66,6 +75,7 @@ class Report(BaseModel):
     ras: dict[str, Any]
     solver: str
     weights: list[tuple[float, float, float]]
+    coarse: dict[str, Any] | None
     evaluations: int
     tokens: int
     pinned: int

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral
 
+from flagdit.engine.coarse import Coarse
 from flagdit.engine.errors import RequestError
 from flagdit.engine.layout import Ntk
 from flagdit.engine.presets import Preset
@@ -22,6 +23,7 @@ class Request:
 
     steps: how many, shifted by `shift`; or the times they lie between, as they are, from 0 (noise) to 1 (data).
     weights: of each step, in place of the solver's own (solver.h).
+    coarse: what begins at a smaller size; the steps are then those at the full one, from the time `coarse.until`.
     ntk, proportional: for sizes the model was not trained at, see layout.ntk_factor and layout.base_tokens.
     """
 
@@ -36,6 +38,7 @@ class Request:
     ntk: Ntk = None
     proportional: bool = False
     weights: Sequence[tuple[float, float, float]] = ()
+    coarse: Coarse | None = None
 
     def __post_init__(self) -> None:
         if not self.prompts:
@@ -48,6 +51,10 @@ class Request:
             raise RequestError(f"guidance is {self.guidance}; allowed are 0 to 100, 1 turns it off")
         if self.ntk not in (None, "auto") and not (isinstance(self.ntk, float | int) and 1 <= self.ntk <= MAX_NTK):
             raise RequestError(f"ntk is {self.ntk!r}; allowed are 'auto', a factor of 1 to {MAX_NTK}, and None (off)")
+        if self.coarse is not None and self.ras.mode == "paper":
+            raise RequestError("paper mode does not begin coarse: the published code has one size; leave coarse out")
+        if self.coarse is not None and self.coarse.factor == 1:
+            raise RequestError("the factor of coarse is 1, which is none; leave coarse out")
 
     @classmethod
     def of(
@@ -62,7 +69,7 @@ class Request:
     ) -> Request:
         """A request that is sampled as `how` says (resolve.py)."""
         shift = 1.0 if how.shift is None else how.shift
-        options = (how.ras, how.solver, ntk, proportional, how.weights)
+        options = (how.ras, how.solver, ntk, proportional, how.weights, how.coarse)
         return cls(prompts, seeds, how.steps, size, guidance, shift, *options)
 
     @property

@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from flagdit.engine.coarse import Coarse
 from flagdit.engine.errors import RequestError
 from flagdit.engine.presets import DEFAULT, PRESETS, Preset, default_solver, find
 from flagdit.engine.ras import DENSE, RasConfig, Solver
+from flagdit.engine.times import unshifted
 
 PAPER = Preset(30, "euler", RasConfig(mode="paper"))
 """What paper mode begins with: no preset has anything to say of it."""
@@ -23,6 +25,8 @@ class Options:
     ratio: of the steps that the preset does not make dense, the same in all (then without an end) or falling.
     schedule: patches and steps, RasConfig.skip_step and skip_every.
     changes: of other fields of RasConfig, by name.
+    coarse: what begins at a smaller size; one of factor 1 turns off what the preset has. The preset's steps and regions
+        are then those that it has after the time `coarse.until`; `steps` are those at the full size.
     """
 
     preset: str | None = None
@@ -35,11 +39,12 @@ class Options:
     ratio: tuple[float, float | None] | None = None
     schedule: tuple[int, int] | None = None
     changes: Mapping[str, Any] = field(default_factory=dict)
+    coarse: Coarse | None = None
 
     @property
     def leave_the_plan(self) -> bool:
         """Whether steps and regions are the preset's, so that what was calibrated for them still holds."""
-        said = (self.steps, self.shift, self.solver, self.ras, self.ratio, self.schedule)
+        said = (self.steps, self.shift, self.solver, self.ras, self.ratio, self.schedule, self.coarse)
         return not self.dense and self.mode == "corrected" and all(value is None for value in said)
 
 
@@ -50,13 +55,16 @@ def resolve(options: Options, presets: Mapping[str, Preset] = PRESETS, shift: fl
     """
     _check(options)
     base = PAPER if _paper(options) else find(options.preset or DEFAULT, presets)
+    if options.coarse is not None and options.coarse.factor == 1 and base.coarse is None:
+        options = replace(options, coarse=None)
     if options.leave_the_plan:
         return replace(base, ras=replace(base.ras, **options.changes), shift=_shift(base.shift, shift))
-    steps = _steps(options, base)
+    coarse = _coarse(options, base)
+    steps = _steps(options, base, _shift(options.shift, base.shift, shift))
     ras = options.ras or (DENSE if options.dense else _regions(options, base, Preset(steps, "ab2", DENSE).count))
     ras = replace(ras, **options.changes)
     solver = options.solver or (default_solver(ras) if options.ras else base.solver)
-    return Preset(steps, solver, ras, _shift(options.shift, base.shift, shift))
+    return Preset(steps, solver, ras, _shift(options.shift, base.shift, shift), coarse=coarse)
 
 
 def _paper(options: Options) -> bool:
@@ -74,14 +82,33 @@ def _check(options: Options) -> None:
             raise RequestError(f"ras and {name} contradict each other: all of ras is taken; give one of them")
     if options.shift is not None and options.steps is not None and not isinstance(options.steps, int):
         raise RequestError("shift and times contradict each other: times are taken as they are; give one of them")
+    if options.coarse is not None and options.coarse.factor > 1 and _paper(options):
+        raise RequestError("paper mode and coarse contradict each other; give one of them")
     if _paper(options) and options.preset is not None:
         raise RequestError("paper mode and a preset contradict each other; give one of them")
 
 
-def _steps(options: Options, base: Preset) -> int | tuple[float, ...]:
+def _coarse(options: Options, base: Preset) -> Coarse | None:
+    if options.coarse is None or options.coarse.factor > 1:
+        return options.coarse or base.coarse
+    if base.coarse is not None and options.steps is None:
+        raise RequestError(f"preset {options.preset!r} has no steps from noise of its own; give steps without coarse")
+    return None
+
+
+def _steps(options: Options, base: Preset, shift: float) -> int | tuple[float, ...]:
+    if options.steps is None and options.coarse is not None and base.coarse is None:
+        return _after(options.coarse.until, base, shift)
     if options.steps is None:
-        return base.steps if options.shift is None else base.count
+        return base.steps if options.shift is None and options.coarse is None else base.count
     return options.steps if isinstance(options.steps, int) else tuple(float(t) for t in options.steps)
+
+
+def _after(start: float, base: Preset, shift: float) -> int:
+    """How many steps a preset has after a time."""
+    if isinstance(base.steps, int):
+        return max(1, round(base.steps * (1 - unshifted(start, shift))))
+    return max(1, sum(t >= start for t in base.steps[:-1]))
 
 
 def _shift(*said: float | None) -> float:

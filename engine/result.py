@@ -16,6 +16,7 @@ from flagdit.engine.manifest import ModelSpec
 from flagdit.engine.regions import RegionState
 from flagdit.engine.report import Report
 from flagdit.engine.sampler import StepTime
+from flagdit.engine.upsample import upsample
 
 
 def check_paints(spec: ModelSpec) -> None:
@@ -26,17 +27,23 @@ def check_paints(spec: ModelSpec) -> None:
 
 @dataclass(frozen=True)
 class Preview:
-    """The run after one step; look at `images`, or let it go on."""
+    """The run after one step; look at `images`, or let it go on.
+
+    index: of the step, among the total of all; `timed.step` counts those of its size.
+    """
 
     timed: StepTime
     total: int
     _state: RegionState
+    index: int
+    _factor: int = 1  # by which the picture is larger than the state's
 
     @property
     def images(self) -> list[Image.Image]:
         """What the pictures would be if every velocity stayed as it is now. Raises as Result.images does."""
         check_paints(self._state.spec)
-        return [picture.to_image(x) for x in self._state.images(ahead=1 - self.timed.step.t_next)]
+        latents = self._state.images(ahead=1 - self.timed.step.t_next)
+        return [picture.to_image(x) for x in upsample(latents, self._factor)]
 
 
 @dataclass(frozen=True)

@@ -6,22 +6,25 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import reduce
 
 import numpy as np
 import numpy.typing as npt
 
+from flagdit.engine.coarse import coarse_noise, go_on_from
 from flagdit.engine.conditions import make_conditions
-from flagdit.engine.cost import price
+from flagdit.engine.cost import Cost
 from flagdit.engine.errors import RequestError
-from flagdit.engine.layout import FloatArray, TokenLayout, attention_scale, base_tokens, ntk_factor
+from flagdit.engine.layout import FloatArray, TokenLayout
+from flagdit.engine.leg import Leg, legs_of
 from flagdit.engine.manifest import ModelSpec
 from flagdit.engine.noise import latent_noise
-from flagdit.engine.plan import Plan, make_plan
+from flagdit.engine.plan import Plan
 from flagdit.engine.regions import RegionState
 from flagdit.engine.report import Report, StepReport
 from flagdit.engine.request import Request
 from flagdit.engine.result import Preview, Result
-from flagdit.engine.sampler import StepTime, sample
+from flagdit.engine.sampler import StepTime
 from flagdit.engine.session import Array, OnnxSession, as_dtype
 from flagdit.engine.text import TextEncoder
 
@@ -43,25 +46,33 @@ class Run:
         spec = stages.spec
         for prompt in request.prompts:
             stages.text.check(prompt)
-        self.request, self.layout = request, TokenLayout.of(spec, request.size)
-        tokens, pinned = self.layout.tokens, self.layout.pinned
-        how = (request.shift, request.solver, request.weights)
-        self.plan: Plan = make_plan(request.ras, request.steps, tokens, pinned, *how)
+        self.request, self.legs = request, legs_of(spec, request)
         self._stages, self._spec = stages, spec
         self._cached = np.dtype(stages.denoise.dtype("key_tail.0"))
         self._check_memory()
         self._seconds: dict[str, float] = {}
-        self._timed: list[StepTime] = []
+        self._timed: list[tuple[Leg, StepTime]] = []
         self._ages: list[npt.NDArray[np.int16]] = []  # (B, rows, columns) a step
-        self._ntk = ntk_factor(spec, self.layout, request.ntk)
         self._text_tokens = 0
-        self._state: RegionState | None = None
+
+    @property
+    def layout(self) -> TokenLayout:
+        """Of the picture."""
+        return self.legs[-1].layout
+
+    @property
+    def plan(self) -> Plan:
+        """Of the steps at the full size; those before them are the first leg's."""
+        return self.legs[-1].plan
+
+    @property
+    def planned(self) -> list[int]:
+        """Evaluations of each step of all legs."""
+        return [count for leg in self.legs for count in leg.planned]
 
     def _check_memory(self) -> None:
         """Refuse a run whose caches cannot fit before anything is allocated."""
-        request = self.request
-        samples, size = len(request.prompts), self._cached.itemsize
-        needed = price(self._spec, self.plan, samples, request.branches, value_bytes=size).cache_bytes
+        needed = max(leg.price(value_bytes=self._cached.itemsize).cache_bytes for leg in self.legs)
         present = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         if needed > present:
             raise RequestError(
@@ -72,38 +83,56 @@ class Run:
     def __iter__(self) -> Iterator[Preview]:
         """Encode the text, then yield after every step."""
         conditions, modulations = self._conditions()
-        start, request = time.perf_counter(), self.request
-        noise = self._noise()
-        self._state = state = RegionState(
-            self._spec, self.layout, noise, request.branches, self.plan.keeps, self._ntk, self._cached
-        )
-        base = base_tokens(self._spec) if request.proportional else None
-        conditions["attention_scale"] = np.array([attention_scale(self._spec, self.layout.tokens, base)], np.float32)
-        guidance = self._guidance()
-        self._seconds["allocate"] = time.perf_counter() - start
-        self._timed, self._ages = [], []
-        for timed in sample(self._stages.denoise, state, self.plan, conditions, modulations, guidance, request.ras):
-            self._timed.append(timed)
-            self._ages.append(state.ages())
-            yield Preview(timed, len(self.plan.steps), state)
+        self._seconds["allocate"], self._timed, self._ages = 0.0, [], []
+        entry = 0
+        for leg in self.legs:
+            count = len(leg.plan.evaluations)
+            yield from self._walk(leg, conditions, {n: x[entry : entry + count] for n, x in modulations.items()})
+            entry += count
+
+    def _walk(self, leg: Leg, conditions: dict[str, Array], modulations: dict[str, Array]) -> Iterator[Preview]:
+        """The steps of a leg; modulations have an entry for each of its evaluations."""
+        state, total = self._begin(leg), len(self.planned)
+        for timed in leg.run(self._stages.denoise, conditions, modulations, self._guidance()):
+            self._timed.append((leg, timed))
+            self._ages.append(self._grown(state))
+            yield Preview(timed, total, state, len(self._timed) - 1, self.layout.width // leg.layout.width)
+
+    def _begin(self, leg: Leg) -> RegionState:
+        """The state of a leg: at noise, or at what the coarse one has left, which is freed first."""
+        start, noise, coarse = time.perf_counter(), self._noise(), self.request.coarse
+        if coarse is not None and leg is self.legs[0]:
+            noise = coarse_noise(noise, coarse.factor)
+        elif coarse is not None:
+            noise = go_on_from(self.legs[0].end(), noise, coarse)
+            self.legs[0].state = None
+        state = leg.begin(noise, self._cached)
+        self._seconds["allocate"] += time.perf_counter() - start
+        return state
+
+    def _grown(self, state: RegionState) -> npt.NDArray[np.int16]:
+        """Ages (B, rows, columns) of the picture's patches; a coarse step computes all of them."""
+        if state.layout == self.layout:
+            return state.ages()
+        return np.zeros((state.samples, self.layout.rows, self.layout.columns), np.int16)
 
     def result(self) -> Result:
         """The finished run. Raises RequestError if it was not iterated to its end."""
-        done, planned = len(self._timed), len(self.plan.steps)
-        if self._state is None or done < planned:
+        done, planned, state = len(self._timed), len(self.planned), self.legs[-1].state
+        if state is None or done < planned:
             raise RequestError(f"the run stopped after {done} of {planned} steps")
         start = time.perf_counter()
-        latents = self._state.images()
+        latents = state.images()
         self._seconds["decode"] = time.perf_counter() - start
         return Result(latents, np.stack(self._ages), self._report(), self._spec)
 
     def _conditions(self) -> tuple[dict[str, Array], dict[str, Array]]:
-        """What denoise needs besides the tokens: constant over the run, and one row per evaluation."""
+        """What denoise needs besides the tokens: constant over the run, and one row per evaluation of all legs."""
         start = time.perf_counter()
         prompts = self.request.prompts + [""] * len(self.request.prompts) * (self.request.branches - 1)
         features = {prompt: self._stages.text.features(prompt) for prompt in dict.fromkeys(prompts)}
         encoded = time.perf_counter()
-        times = np.array([evaluation.t for evaluation in self.plan.evaluations], np.float32)
+        times = np.array([evaluation.t for leg in self.legs for evaluation in leg.plan.evaluations], np.float32)
         graph = self._spec.graphs.condition
         made = make_conditions(self._stages.condition, graph.outputs, times, prompts, features)
         outputs = {name: as_dtype(x, self._stages.denoise.dtype(name)) for name, x in made.items()}
@@ -113,7 +142,7 @@ class Run:
         return outputs, modulations
 
     def _noise(self) -> FloatArray:
-        """Noise (B, C, H, W): each sample's depends on its own seed only."""
+        """Noise (B, C, H, W) of the picture: each sample's depends on its own seed only."""
         return latent_noise(self.request.seeds, (self.layout.channels, self.layout.height, self.layout.width))
 
     def _guidance(self) -> FloatArray:
@@ -122,14 +151,20 @@ class Run:
         scale[[c for c in self._spec.guidance.channels if c < len(scale)]] = self.request.guidance
         return scale.ravel()
 
+    def _cost(self) -> Cost:
+        """Of what was done, by all legs."""
+        size, costs = self._cached.itemsize, []
+        for leg in self.legs:
+            taken = [(timed.step.active, timed.branches) for own, timed in self._timed if own is leg]
+            costs.append(leg.price(self._text_tokens, size, taken))
+        return reduce(lambda before, cost: cost.after(before), costs)
+
     def _report(self) -> Report:
-        request, ras = self.request, self.request.ras
-        taken = [(timed.step.active, timed.branches) for timed in self._timed]
-        samples, size = len(request.prompts), self._cached.itemsize
-        cost = price(self._spec, self.plan, samples, request.branches, self._text_tokens, size, taken)
+        request, ras, cost, full = self.request, self.request.ras, self._cost(), self.legs[-1]
+        steps = [StepReport.of(timed, i, leg.layout) for i, (leg, timed) in enumerate(self._timed)]
         seconds = self._seconds | {
-            "denoise": sum(t.denoise for t in self._timed),
-            "host": sum(t.host for t in self._timed),
+            "denoise": sum(timed.denoise for _, timed in self._timed),
+            "host": sum(timed.host for _, timed in self._timed),
         }
         seeds, single = [int(seed) for seed in request.seeds], len(request.prompts) == 1
         return Report(
@@ -140,19 +175,20 @@ class Run:
             seed=seeds[0] if single else seeds,
             size=(self.layout.width, self.layout.height),
             guidance=request.guidance,
-            ntk=self._ntk,
+            ntk=full.ntk,
             proportional=request.proportional,
             shift=request.shift,
             ras=asdict(replace(ras, metric=ras.ranking)),
             solver=request.solver,
             weights=[tuple(w) for w in request.weights],
-            evaluations=sum(t.evaluations for t in self._timed),
-            tokens=self.plan.tokens,
-            pinned=self.plan.pinned,
-            max_age=self.plan.max_age,
+            coarse=None if request.coarse is None else asdict(request.coarse),
+            evaluations=sum(step.evaluations for step in steps),
+            tokens=full.plan.tokens,
+            pinned=full.plan.pinned,
+            max_age=full.plan.max_age,
             flop_ratio=cost.flop_ratio,
             expected_speedup=cost.expected_speedup,
             cache_bytes=cost.cache_bytes,
             seconds=seconds | {"total": sum(seconds.values())},
-            steps=[StepReport.of(t) for t in self._timed],
+            steps=steps,
         )

@@ -29,7 +29,8 @@ def test_generate_writes_picture_report_and_map(flagdit, bundle_dir: Path, tmp_p
         assert "flagdit" in image.text
     report = json.loads((tmp_path / "r.json").read_text())
     assert {"flop_ratio", "expected_speedup", "cache_bytes", "backend", "seed", "version"} <= report.keys()
-    assert set(report["steps"][0]) == {"index", "t", "active", "dense", "evaluations", "branches", "seconds"}
+    facts = {"index", "t", "active", "dense", "size", "tokens", "evaluations", "branches", "seconds"}
+    assert set(report["steps"][0]) == facts
     assert len(report["steps"]) == 12 and not report["steps"][5]["dense"]
     assert report["seconds"]["total"] > report["seconds"]["denoise"] > 0
     assert {path.name for path in tmp_path.iterdir()} == {"a.png", "r.json", "m.png"}

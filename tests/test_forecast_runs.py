@@ -53,8 +53,8 @@ class RecordingBinding:
 
     def run(self) -> None:
         run = self.recorder.run
-        assert run is not None and run._state is not None
-        state = run._state
+        assert run is not None and run.legs[-1].state is not None
+        state = run.legs[-1].state
         head = self.outputs["key_head.0"]
         call = next(i for i, c in enumerate(state.calls) if head.ctypes.data == c.keys[0].ctypes.data)
         tail = {n.replace("_tail", ""): x.copy() for n, x in self.inputs.items() if "_tail" in n}
@@ -154,7 +154,7 @@ def test_without_damping_the_same_bytes(pipeline: Pipeline, options: dict[str, A
     ras = RasConfig(0.4, 0.2, warmup=2, resets=(6,), **options)
     usual = finish(pipeline.start(request(ras, solver, (7, 2))))
     run = pipeline.start(request(ras, solver, (7, 2)))
-    run.plan = replace(run.plan, keeps=replace(run.plan.keeps, cache_slope=True))
+    run.legs[-1].plan = replace(run.plan, keeps=replace(run.plan.keeps, cache_slope=True))
     np.testing.assert_array_equal(finish(run), usual)
     forecast = finish(pipeline.start(request(replace(ras, forecast_kv=0.5), solver, (7, 2))))
     assert np.abs(forecast - usual).max() > 1e-4
@@ -170,7 +170,7 @@ def test_a_batch_is_its_pictures(pipeline: Pipeline) -> None:
 def test_without_ras_steps_nothing_is_kept(pipeline: Pipeline) -> None:
     run = pipeline.start(request(replace(DENSE, forecast_kv=0.5), "ab2"))
     finish(run)
-    assert not run.plan.keeps.cache_slope and run._state is not None and not run._state.forecasts
+    assert not run.plan.keeps.cache_slope and run.legs[-1].state is not None and not run.legs[-1].state.forecasts
 
 
 @pytest.mark.parametrize("every", [1, 2])
@@ -183,8 +183,8 @@ def test_its_memory_is_priced(pipeline: Pipeline, every: int) -> None:
     )
     run = pipeline.start(request(replace(ras, forecast_kv=0.5), "euler", (7, 2)))
     finish(run)
-    assert run._state is not None and run.result().report.cache_bytes == more
-    kept = [x for f in run._state.forecasts for x in (*f.anchors, *f.slopes, f.anchored)]
+    assert run.legs[-1].state is not None and run.result().report.cache_bytes == more
+    kept = [x for f in run.legs[-1].state.forecasts for x in (*f.anchors, *f.slopes, f.anchored)]
     assert more - usual == sum(x.nbytes for x in kept) > 0
 
 

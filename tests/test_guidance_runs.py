@@ -152,7 +152,7 @@ def test_one_call_a_branch_is_one_call_of_both(pipeline: Pipeline) -> None:
     """Nothing reused, but the branches apart."""
     expected = finish(pipeline.start(request(RasConfig(0.3), "ab2", (7, 2))))
     run = pipeline.start(request(RasConfig(0.3), "ab2", (7, 2)))
-    run.plan = replace(run.plan, keeps=replace(run.plan.keeps, difference=True))
+    run.legs[-1].plan = replace(run.plan, keeps=replace(run.plan.keeps, difference=True))
     assert difference(finish(run), expected) < 1e-5
 
 

@@ -14,11 +14,13 @@ from flagdit.engine.report import StepReport
 
 PROMPT = "a red apple on a blue background"
 
+FACTS = {"size": (40, 40), "tokens": 100, "evaluations": 1, "branches": 2}
+
 
 def steps_of(count: int) -> list[StepReport]:
     """A run of dense steps and, after the fourth, steps that compute a quarter of 100 tokens."""
     return [
-        StepReport(index=i, t=i / count, active=100 if i < 4 else 25, dense=i < 4, evaluations=1, branches=2, seconds=0)
+        StepReport(**FACTS, index=i, t=i / count, active=100 if i < 4 else 25, dense=i < 4, seconds=0)
         for i in range(count)
     ]
 

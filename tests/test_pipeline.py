@@ -210,8 +210,8 @@ def test_no_region_is_older_than_promised(pipeline: Pipeline) -> None:
     ages = []
     run = pipeline.start(Request([PROMPT], [0], 30, None, 4.0, 1.0, RasConfig(ratio=0.125, starvation=0.5, max_age=7)))
     for _ in run:
-        assert run._state is not None
-        ages.append(run._state.age.max())
+        assert run.legs[-1].state is not None
+        ages.append(run.legs[-1].state.age.max())
     assert run.plan.max_age == 7 == max(ages)
 
 
@@ -271,6 +271,6 @@ def test_bad_requests_are_refused(pipeline: Pipeline, case: str) -> None:
 
 @pytest.mark.parametrize("case", ["ratio list", "resets", "warmup", "max_age", "ntk"])
 def test_a_bad_request_allocates_nothing(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, case: str) -> None:
-    monkeypatch.setattr("flagdit.engine.run.RegionState", lambda *_: pytest.fail("memory was asked for"))
+    monkeypatch.setattr("flagdit.engine.leg.RegionState", lambda *_: pytest.fail("memory was asked for"))
     monkeypatch.setattr(pipeline.stages.text, "encode", lambda *_: pytest.fail("the text was encoded"))
     assert_refused(pipeline, *BAD[case])

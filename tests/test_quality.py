@@ -226,6 +226,7 @@ def test_a_bundle_is_painted_judged_and_shown(
     settings = Settings(Preset(2, "euler", RasConfig(ratio=0.5)), guidance=4.0, batch=4)
     result = benchmark(painter, data, judge, 6, settings)
     assert result.pictures["generated"].shape == result.pictures["ceiling"].shape == (6, 3, 64, 64)
+    assert result.evaluations == pytest.approx(2)  # both steps are dense
     generated, ceiling = (result.rows[name].groups[ALL] for name in ("generated", "ceiling"))
     assert generated.pictures == ceiling.pictures == 6
     assert generated.background < ceiling.background == 1 and generated.top5 < ceiling.top5

@@ -149,18 +149,13 @@ def measure(
 
 def _add(total: _Sums, result: Result, setting: Setting, exact: FloatArray) -> None:
     report, count = result.report, len(exact)
-    total.cost += report.flop_ratio * _evaluations(setting) * count
+    total.cost += report.flop_ratio * setting.how.evaluations / STEPS * count
     total.denoise += report.seconds["denoise"]
     total.host += report.seconds["host"]
     total.cache_bytes += report.cache_bytes
     total.pictures += count
     total.psnr += psnr(result.latents, exact).tolist()
     total.ssim += ssim(result.latents, exact).tolist()
-
-
-def _evaluations(setting: Setting) -> float:
-    """Dense evaluations of the setting's solver, over those of the run that all is measured by."""
-    return setting.how.count * (2 if setting.how.solver in ("midpoint", "heun") else 1) / STEPS
 
 
 def _rows(chosen: Sequence[Setting], sums: Sequence[_Sums]) -> list[Row]:

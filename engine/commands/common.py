@@ -10,6 +10,7 @@ from typing import Annotated, Any, cast
 import typer
 from rich.console import Console
 
+from flagdit.engine.commands.coarse import parse_coarse
 from flagdit.engine.cpu import Precision
 from flagdit.engine.errors import OutputError, RequestError
 from flagdit.engine.layout import Ntk
@@ -133,13 +134,12 @@ def sampling(
     guidance_every: int = 1,
     guidance_warmup: int | None = None,
     forecast_kv: float | None = None,
+    coarse: str | None = None,
 ) -> Options:
     """What the options of a command say; what none says is the preset's."""
     if steps is not None and times is not None:
         raise RequestError(f"--steps {steps} and --times contradict each other; give one of them")
-    changes: dict[str, Any] = {}
-    if error_budget:
-        changes["error_budget"] = error_budget
+    changes: dict[str, Any] = {"error_budget": error_budget} if error_budget else {}
     if guidance_every != 1 or guidance_warmup is not None:
         changes |= {"guidance_every": guidance_every, "guidance_warmup": guidance_warmup}
     if forecast_kv is not None:
@@ -154,6 +154,7 @@ def sampling(
         ratio=None if ratio is None else parse_ratio(ratio),
         schedule=None if schedule is None else parse_schedule(schedule),
         changes=changes,
+        coarse=None if coarse is None else parse_coarse(coarse),
     )
 
 

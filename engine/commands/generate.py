@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from flagdit.engine import animation, picture
 from flagdit.engine.bundle import staged
+from flagdit.engine.commands.coarse import CoarseOption
 from flagdit.engine.commands.common import (
     MODE_HELP,
     NTK_HELP,
@@ -62,6 +62,7 @@ def generate(
     forecast_kv: ForecastKvOption = None,
     guidance_every: GuidanceEveryOption = 1,
     guidance_warmup: GuidanceWarmupOption = None,
+    coarse: CoarseOption = None,
     dense: Annotated[bool, typer.Option("--dense", help="Recompute everything in every step.")] = False,
     mode: Annotated[Mode, typer.Option(help=MODE_HELP)] = Mode.corrected,
     schedule: Annotated[str | None, typer.Option(help=SCHEDULE_HELP)] = None,
@@ -87,8 +88,8 @@ def generate(
     check_writable(output, tuple(picture.FORMATS))
     check_writable(report, (".json",))
     check_writable(map, MAPS)
-    reuse = (guidance_every, guidance_warmup, forecast_kv)
-    said = sampling(preset, steps, solver, ratio, mode, schedule, shift, times, dense, error_budget, *reuse)
+    more = (guidance_every, guidance_warmup, forecast_kv, coarse)
+    said = sampling(preset, steps, solver, ratio, mode, schedule, shift, times, dense, error_budget, *more)
     pipeline = load(bundle, threads, precision)
     check_paints(pipeline.spec)
     dimensions = parse_size(size)
@@ -119,12 +120,11 @@ def _run(pipeline: Pipeline, request: Request, watch: bool) -> tuple[Result, lis
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=messages, transient=True, disable=not messages.is_terminal) as progress:
-        planned = Counter(evaluation.step for evaluation in run.plan.evaluations)
-        task = progress.add_task("text", total=planned.total())
+        task = progress.add_task("text", total=sum(run.planned))
         for preview in run:
             step = preview.timed.step
             share = "dense" if step.dense else f"{step.active / run.plan.tokens:.0%} of the tokens"
-            progress.update(task, advance=planned[step.index], description=share)
+            progress.update(task, advance=run.planned[preview.index], description=share)
             if watch:
                 previews.append(animation.thumbnail(preview.images[0]))
     return run.result(), previews

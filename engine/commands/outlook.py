@@ -1,4 +1,4 @@
-"""What `flagdit plan` knows of a run."""
+"""What is known of a run before it is done."""
 
 from __future__ import annotations
 
@@ -11,23 +11,36 @@ from flagdit.engine.ras import RasConfig
 
 
 @dataclass(frozen=True)
+class Entry:
+    """A step of a run: its number there, and why it is dense. flops: of all its evaluations, if a bundle says."""
+
+    index: int
+    step: Step
+    tokens: int  # at its size
+    why: str
+    unconditional: bool
+    flops: float | None
+
+
+@dataclass(frozen=True)
 class Outlook:
-    """A plan, and what is known of its price."""
+    """A plan, and what is known of its price. coarse: of the steps at a smaller size before it."""
 
     plan: Plan
     ras: RasConfig
     solver: str
     cost: Cost | None  # None without a bundle: what a token costs is not known
     weighted: bool = False  # whether steps have weights of their own, in place of the solver's
+    coarse: Plan | None = None
 
     @property
     def flop_ratio(self) -> float:
         """Work over that of dense sampling; without a bundle, computed tokens over all, of both branches."""
         if self.cost is not None:
             return self.cost.flop_ratio
-        steps = zip(self.plan.steps, self.plan.unconditional, strict=True)
-        computed = sum(step.active * (1 if both else 0.5) for step, both in steps)
-        return computed / (self.plan.tokens * len(self.plan.steps))
+        entries = self.entries
+        computed = sum(entry.step.active * (1 if entry.unconditional else 0.5) for entry in entries)
+        return computed / (self.plan.tokens * len(entries))
 
     @property
     def speedup(self) -> float:
@@ -35,13 +48,21 @@ class Outlook:
         return 1 / self.flop_ratio
 
     @property
-    def flops(self) -> list[float] | None:
-        """FLOPs of every step, over all of its evaluations."""
-        if self.cost is None:
-            return None
-        out = [0.0] * len(self.plan.steps)
-        for evaluation, flops in zip(self.plan.evaluations, self.cost.flops, strict=True):
-            out[evaluation.step] += flops
+    def evaluations(self) -> int:
+        """Of all steps."""
+        return sum(len(plan.evaluations) for plan in self._plans)
+
+    @property
+    def entries(self) -> list[Entry]:
+        """All steps, coarse ones first."""
+        out: list[Entry] = []
+        flops = iter(self.cost.flops if self.cost is not None else [])
+        for plan in self._plans:
+            for step in plan.steps:
+                calls = sum(evaluation.step == step.index for evaluation in plan.evaluations)
+                price = None if self.cost is None else sum(next(flops) for _ in range(calls))
+                why = self.why(step) if plan is self.plan else "coarse"
+                out.append(Entry(len(out), step, plan.tokens, why, plan.unconditional[step.index], price))
         return out
 
     @property
@@ -50,7 +71,7 @@ class Outlook:
         return least_max_age(self.plan.steps, self.plan.tokens, self.plan.pinned)
 
     def why(self, step: Step) -> str:
-        """What makes a step dense, or "" if it is none."""
+        """What makes a step of the plan dense, or "" if it is none."""
         ratios = self.ras.ratios(len(self.plan.steps))
         if not step.dense:
             return ""
@@ -63,3 +84,7 @@ class Outlook:
         if self.ras.end is not None and step.index > self.ras.end:
             return "after the end"
         return "planned" if isinstance(ratios, list) and ratios[step.index] == 1 else "nothing to cache"
+
+    @property
+    def _plans(self) -> list[Plan]:
+        return [self.plan] if self.coarse is None else [self.coarse, self.plan]

@@ -10,8 +10,9 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from flagdit.cpp_ext import Step
 from flagdit.engine.bundle import Bundle
+from flagdit.engine.coarse import coarse_layout, full_span
+from flagdit.engine.commands.coarse import CoarseOption
 from flagdit.engine.commands.common import (
     MODE_HELP,
     SCHEDULE_HELP,
@@ -29,10 +30,11 @@ from flagdit.engine.commands.common import (
     parse_size,
     sampling,
 )
-from flagdit.engine.commands.outlook import Outlook
+from flagdit.engine.commands.outlook import Entry, Outlook
 from flagdit.engine.cost import price
 from flagdit.engine.errors import RequestError
 from flagdit.engine.layout import MAX_TOKENS, TokenLayout
+from flagdit.engine.manifest import ModelSpec
 from flagdit.engine.plan import Plan, make_plan
 from flagdit.engine.presets import Preset, presets_of
 from flagdit.engine.resolve import resolve
@@ -55,6 +57,7 @@ def plan(
     forecast_kv: ForecastKvOption = None,
     guidance_every: GuidanceEveryOption = 1,
     guidance_warmup: GuidanceWarmupOption = None,
+    coarse: CoarseOption = None,
     bundle: Annotated[
         str | None, typer.Option(help="Take tokens and costs from this bundle, or from the demo.")
     ] = None,
@@ -88,32 +91,51 @@ def plan(
         guidance_every=guidance_every,
         guidance_warmup=guidance_warmup,
         forecast_kv=forecast_kv,
+        coarse=coarse,
     )
-    cost = None
     if bundle is not None:
         spec = Bundle.load(bundle).model
         dimensions = parse_size(size)
-        layout = TokenLayout.of(spec, dimensions)
         how = resolve(said, presets_of(spec, dimensions), spec.flow.shift)
-        planned = _planned(how, layout.tokens, layout.pinned)
-        cost = price(spec, planned)
+        outlook = _priced(how, spec, TokenLayout.of(spec, dimensions))
     else:
-        how = resolve(said)
-        planned = _planned(how, tokens or 0)
-    outlook = Outlook(planned, how.ras, how.solver, cost, bool(how.weights))
+        outlook = _counted(resolve(said), tokens or 0)
     if as_json:
         typer.echo(json.dumps(_as_dict(outlook), indent=1))
     else:
         _print(outlook)
 
 
+def _priced(how: Preset, spec: ModelSpec, layout: TokenLayout) -> Outlook:
+    planned, coarse = _planned(how, layout.tokens, layout.pinned), None
+    cost = price(spec, planned)
+    if how.coarse is not None:
+        smaller = coarse_layout(layout, how.coarse.factor)
+        coarse = how.coarse.plan(smaller.tokens, smaller.pinned, how.shift or 1.0)
+        cost = cost.after(price(spec, coarse))
+    return Outlook(planned, how.ras, how.solver, cost, bool(how.weights), coarse)
+
+
+def _counted(how: Preset, tokens: int) -> Outlook:
+    """Without a bundle: tokens are all that is known."""
+    coarse = None
+    if how.coarse is not None:
+        smaller, rest = divmod(tokens, how.coarse.factor**2)
+        if rest:
+            raise RequestError(
+                f"{tokens} tokens are no picture of {how.coarse.factor} times the size; try --bundle demo"
+            )
+        coarse = how.coarse.plan(smaller, shift=how.shift or 1.0)
+    return Outlook(_planned(how, tokens), how.ras, how.solver, None, bool(how.weights), coarse)
+
+
 def _planned(how: Preset, tokens: int, pinned: int = 0) -> Plan:
-    shift = 1.0 if how.shift is None else how.shift
-    return make_plan(how.ras, how.steps, tokens, pinned, shift, how.solver, how.weights)
+    span, shift = full_span(how.coarse), 1.0 if how.shift is None else how.shift
+    return make_plan(how.ras, how.steps, tokens, pinned, shift, how.solver, how.weights, span)
 
 
 def _as_dict(outlook: Outlook) -> dict[str, object]:
-    planned, flops = outlook.plan, outlook.flops
+    planned, cost = outlook.plan, outlook.cost
     return {
         "tokens": planned.tokens,
         "pinned": planned.pinned,
@@ -123,53 +145,52 @@ def _as_dict(outlook: Outlook) -> dict[str, object]:
         "least_max_age": outlook.least_age,
         "solver": outlook.solver,
         "weighted": outlook.weighted,
-        "evaluations": len(planned.evaluations),
-        "flops": None if flops is None else sum(flops),
-        "cache_bytes": None if outlook.cost is None else outlook.cost.cache_bytes,
+        "evaluations": outlook.evaluations,
+        "flops": None if cost is None else sum(cost.flops),
+        "cache_bytes": None if cost is None else cost.cache_bytes,
         "flop_ratio": outlook.flop_ratio,
         "expected_speedup": outlook.speedup,
         "steps": [
             {
-                "index": s.index,
-                "t": s.t,
-                "t_next": s.t_next,
-                "active": s.active,
-                "dense": s.dense,
-                "why": outlook.why(s),
-                "unconditional": planned.unconditional[s.index],
-                "flops": None if flops is None else flops[s.index],
+                "index": entry.index,
+                "t": entry.step.t,
+                "t_next": entry.step.t_next,
+                "tokens": entry.tokens,
+                "active": entry.step.active,
+                "dense": entry.step.dense,
+                "why": entry.why,
+                "unconditional": entry.unconditional,
+                "flops": entry.flops,
             }
-            for s in planned.steps
+            for entry in outlook.entries
         ],
     }
 
 
-def _runs(outlook: Outlook) -> Iterator[list[Step]]:
+def _runs(outlook: Outlook) -> Iterator[list[Entry]]:
     """The lines of the table: single steps; in a long plan, equal consecutive ones together."""
-    steps = outlook.plan.steps
-    if len(steps) <= LONG:
-        yield from ([step] for step in steps)
+    entries = outlook.entries
+    if len(entries) <= LONG:
+        yield from ([entry] for entry in entries)
         return
-    both = outlook.plan.unconditional
-    for _, run in groupby(steps, key=lambda step: (step.active, outlook.why(step), both[step.index])):
+    for _, run in groupby(entries, key=lambda entry: (entry.step.active, entry.why, entry.unconditional)):
         yield list(run)
 
 
 def _print(outlook: Outlook) -> None:
-    planned, flops = outlook.plan, outlook.flops
     table = Table(header_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for name in ("step", "t", "tokens", "computed", "why", *(["FLOPs"] if flops else [])):
+    for name in ("step", "t", "tokens", "computed", "why", *(["FLOPs"] if outlook.cost else [])):
         table.add_column(name, justify="left" if name in ("computed", "why") else "right", no_wrap=True)
     for run in _runs(outlook):
-        first, last = run[0], run[-1]
-        share, style = first.active / planned.tokens, "yellow" if first.dense else "cyan"
-        block = "█" if planned.unconditional[first.index] else "▀"
+        (first, last), step = (run[0], run[-1]), run[0].step
+        share, style = step.active / outlook.plan.tokens, "yellow" if step.dense else "cyan"
+        block = "█" if first.unconditional else "▀"
         bar = f"[{style}]{block * max(1, round(BAR * share)):<{BAR}}[/] {share:6.1%}"
-        index, t = (f"{first.index}", f"{first.t:.3f}")
+        index, t = (f"{first.index}", f"{step.t:.3f}")
         if last is not first:
-            index, t = f"{index}-{last.index}", f"{t}-{last.t:.3f}"
-        why = f"[{style}]{f'dense: {outlook.why(first)}' if first.dense else 'RAS'}[/]"
-        table.add_row(index, t, str(first.active), bar, why, *([quantity(flops[first.index])] if flops else []))
+            index, t = f"{index}-{last.index}", f"{t}-{last.step.t:.3f}"
+        why = f"[{style}]{f'dense: {first.why}' if step.dense else 'RAS'}[/]"
+        table.add_row(index, t, str(step.active), bar, why, *([] if first.flops is None else [quantity(first.flops)]))
     console.print(table)
     console.print()
     for line in _summary(outlook):
@@ -180,6 +201,9 @@ def _summary(outlook: Outlook) -> Iterator[str]:
     planned = outlook.plan
     dense = sum(step.dense for step in planned.steps)
     sparse, calls = len(planned.steps) - dense, len(planned.evaluations)
+    if outlook.coarse is not None:
+        first = outlook.coarse
+        yield f"coarse   {len(first.steps)} dense steps over {first.tokens} tokens, then larger with noise"
     yield f"steps    {dense} dense and {sparse} RAS steps over {planned.tokens} tokens, {calls} evaluations"
     if outlook.weighted:
         yield f"weights  every step has its own, in place of those of {outlook.solver}"

@@ -1,0 +1,90 @@
+"""A run that begins with a smaller picture, and what it goes on from at the full size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from flagdit.engine.errors import RequestError
+from flagdit.engine.layout import FloatArray, TokenLayout
+from flagdit.engine.plan import Plan, make_plan
+from flagdit.engine.ras import DENSE
+from flagdit.engine.times import RUN, Span
+from flagdit.engine.upsample import upsample
+
+MAX_FACTOR = 16
+
+
+@dataclass(frozen=True)
+class Coarse:
+    """Dense steps of ab2 at a smaller size, whose picture the run at the full size goes on from.
+
+    factor: of width and height, 2 to 16; 1 turns off what a preset has.
+    steps: how many, or the times they lie between, from 0 (noise) to `end`.
+    shift: time shift of a number of steps; None is the run's.
+    until: the time, above 0 and below 1, that the enlarged picture is brought to with noise: the run at the full size
+        starts there.
+    end: the time that the coarse steps end at, 1 (data) or before: the picture is then estimated by x + (1 - t) v.
+    """
+
+    factor: int = 2
+    steps: int | tuple[float, ...] = 10
+    shift: float | None = 2.0
+    until: float = 0.4
+    end: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Raises RequestError if the factor or `until` is out of bounds; of steps and shift the plan knows."""
+        if isinstance(self.factor, bool) or self.factor not in range(1, MAX_FACTOR + 1):
+            raise RequestError(f"the factor of coarse is {self.factor}; allowed are 2 to {MAX_FACTOR}, and 1 for none")
+        if not 0 < self.until < 1:
+            raise RequestError(f"coarse is until {self.until}; allowed are times above 0 (noise) and below 1 (data)")
+        if not 0 < self.end <= 1:
+            raise RequestError(f"the end of coarse is {self.end}; allowed are times above 0 (noise) to 1 (data)")
+
+    @property
+    def count(self) -> int:
+        """The number of coarse steps."""
+        return int(self.steps) if isinstance(self.steps, int | np.integer) else len(self.steps) - 1
+
+    def plan(self, tokens: int, pinned: int = 0, shift: float = 1.0) -> Plan:
+        """Its steps over so many tokens of the smaller size; `shift` is the run's."""
+        own = shift if self.shift is None else self.shift
+        return make_plan(DENSE, self.steps, tokens, pinned, own, "ab2", span=(0.0, self.end))
+
+
+def full_span(coarse: Coarse | None) -> Span:
+    """The times of the steps at the full size."""
+    return RUN if coarse is None else (coarse.until, 1.0)
+
+
+def coarse_layout(layout: TokenLayout, factor: int) -> TokenLayout:
+    """The layout of a picture that is smaller by the factor. Raises RequestError if that does not tile."""
+    cell = factor * layout.patch
+    if layout.width % cell or layout.height % cell:
+        fits = [f for f in range(2, MAX_FACTOR + 1) if not (layout.columns % f or layout.rows % f)]
+        allowed = f"allowed for this size: {', '.join(map(str, fits))}" if fits else "no factor divides this size"
+        near = "x".join(str(max(cell, round(n / cell) * cell)) for n in (layout.width, layout.height))
+        raise RequestError(
+            f"size {layout.width}x{layout.height} over {factor} is not made of {layout.patch}x{layout.patch} patches; "
+            f"{allowed}; the nearest size is {near}"
+        )
+    return TokenLayout(layout.height // factor, layout.width // factor, layout.patch, layout.channels)
+
+
+def coarse_noise(noise: FloatArray, factor: int) -> FloatArray:
+    """Standard normal noise (B, C, H/f, W/f) of the same picture: block means of noise (B, C, H, W), times f.
+
+    A value is the sum of f squared independent ones over f, so its variance is 1. Summed in one order in any batch.
+    """
+    out = np.zeros_like(noise[:, :, ::factor, ::factor])
+    for row in range(factor):
+        for column in range(factor):
+            out += noise[:, :, row::factor, column::factor]
+    return out / np.float32(factor)
+
+
+def go_on_from(picture: FloatArray, noise: FloatArray, coarse: Coarse) -> FloatArray:
+    """What the run at the full size starts from, (B, C, H, W): the enlarged picture, on its way from the noise."""
+    return np.float32(coarse.until) * upsample(picture, coarse.factor) + np.float32(1 - coarse.until) * noise
