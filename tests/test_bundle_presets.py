@@ -52,12 +52,12 @@ def test_a_bundle_keeps_its_presets(flagdit, calibrated: Path, tmp_path: Path) -
     spec = Bundle.load("two").model
     assert [preset.name for preset in spec.presets] == ["sharp", "fast"] and spec.presets[0] == SPEC
     found = presets_of(spec)
-    assert list(found) == [*PRESETS, "sharp"]
+    assert set(found) == {*PRESETS, "sharp"}
     assert found["sharp"] == found["fast"] == SHARP and found["quality"] == PRESETS["quality"]
     code, out, _ = flagdit("inspect", "two")
-    lines = [line.split() for line in out.splitlines()]
-    assert code == 0 and ["preset", "size", "steps", "cost", "PSNR", "dB", "held", "out", "dense"] in lines
-    assert ["sharp", "32x32", "5", "0.125", "31.25", "-", "29.50"] in lines
+    lines = [" ".join(line.split()) for line in out.splitlines()]
+    assert code == 0 and "preset size steps cost chosen others dense" in lines
+    assert any(line.startswith("sharp 32x32 5") and line.endswith("0.125 31.2 dB - 29.5 dB") for line in lines), lines
     assert ["fast", "32x32", "5", "0.125", "-", "-", "-"] in lines
     code, out, _ = flagdit("plan", "--bundle", "two", "--preset", "sharp")
     whys = [line.split("dense: ")[1].split()[0] if "dense: " in line else "RAS" for line in out.splitlines()[1:6]]
