@@ -52,7 +52,7 @@ def export(
     max_text_tokens: Annotated[int, typer.Option(min=2, help="Longest prompt, in tokens.")] = 128,
     examples: Annotated[
         Path | None,
-        typer.Option(help="A text file of prompts that the model was made for, one a line; 24 let a bundle be calibrated."),
+        typer.Option(help="A text file of prompts that the model was made for, one a line; calibration takes 24."),
     ] = None,
     text_int8: Annotated[bool, typer.Option(help="Store the text encoder's matrices as int8.")] = False,
     licence: Annotated[

@@ -182,7 +182,7 @@ def test_refuses(flagdit, bundle: Path, tmp_path: Path, options: tuple[str, ...]
 
 def test_a_journal_of_something_else_is_passed_over(pipeline: Pipeline, tmp_path: Path) -> None:
     calibration = plans.Calibration(pipeline, PROMPTS, None, 4.0, tmp_path)
-    known = {"steps": 0, "preset": {}}
+    known = {"effort": 0, "preset": {}}
     (tmp_path / "journal.json").write_text(json.dumps({"about": ["other"], "done": {"draft": known}}))
     assert calibration._journal() == {}
     (tmp_path / "journal.json").write_text("{")

@@ -12,7 +12,6 @@ COLOURS = {
     "dense": "#9a9a9a",
     "ab2": "#4c4c4c",
     "paper": "#e08a3c",
-    "corrected": "#4a8fd0",
     "uncalibrated": "#9fd4b8",
     "flagdit": "#1f9e89",
 }

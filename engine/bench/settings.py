@@ -13,18 +13,17 @@ STEPS = 30
 FEWER = (4, 6, 8, 10, 12, 14, 17, 20, 24)
 RATIOS = (0.75, 0.5, 0.25, 0.125)
 OURS = (
-    (12, 5, 0.5, 0.3, True),
-    (16, 6, 0.5, 0.25, True),
-    (20, 8, 0.6, 0.3, True),
-    (24, 8, 0.4, 0.15, True),
+    (12, 5, 0.5, 0.3, 4.0),
+    (16, 6, 0.5, 0.25, 3.0),
+    (20, 8, 0.6, 0.3, 3.0),
+    (24, 8, 0.4, 0.15, 3.0),
 )
-"""Steps, dense ones at the start, ratio after them and ratio at the end, whether the last step is dense again."""
+"""Steps, dense ones at the start, ratio after them and before the last, which is dense again, and the shift."""
 
 FAMILIES = {
     "dense": "dense, fewer Euler steps on their best grid",
     "ab2": "dense, fewer ab2 steps on their best grid",
     "paper": "RAS as published",
-    "corrected": "RAS, its faults corrected",
     "uncalibrated": "RAS with flagdit's options, not calibrated",
     "flagdit": "flagdit's presets",
 }
@@ -61,10 +60,9 @@ def settings(
             name = f"dense {n}" if solver == "euler" else f"dense {n}, {solver}"
             out.append(Setting(name, family, dense(n, solver, shifts.get((solver, n)))))
     for r in ratios:
-        out.append(Setting(f"paper {r:g}", "paper", Preset(STEPS, "euler", RasConfig(ratio=r, mode="paper"))))
-    for r in ratios:
-        out.append(Setting(f"corrected {r:g}", "corrected", Preset(STEPS, "euler", RasConfig(ratio=r, metric="std"))))
-    for n, warmup, first, last, end in OURS:
-        name = f"{n} steps, {warmup}{'+1' * end} dense, {first:g}:{last:g}"
-        out.append(Setting(name, "uncalibrated", Preset(n, "ab2", falling(warmup, first, last, end))))
+        published = Preset(STEPS, "euler", RasConfig(ratio=r, mode="paper"), shifts.get(("euler", STEPS)))
+        out.append(Setting(f"paper {r:g}", "paper", published))
+    for n, warmup, first, last, shift in OURS:
+        name = f"{n} steps, {warmup}+1 dense, {first:g}:{last:g}"
+        out.append(Setting(name, "uncalibrated", Preset(n, "ab2", falling(warmup, first, last), shift)))
     return [*out, *(Setting(name, "flagdit", preset) for name, preset in presets.items())]

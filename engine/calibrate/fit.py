@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from flagdit.engine.bench.measure import psnr
 from flagdit.engine.calibrate.space import NUMBERS, Numbers, bounded
@@ -18,10 +19,12 @@ from flagdit.engine.layout import FloatArray
 Paint = Callable[[Numbers], FloatArray]
 """Pictures (B, C, H, W) that a plan with these numbers makes."""
 
-TRIES = ((1e-3, 1.0), (1e-3, 2.0), (1e-1, 1.0), (1e-1, 3.0), (1.0, 2.0))
+TRIES = ((1e-3, 1.0), (1e-3, 3.0), (1e-1, 1.0), (1e-1, 4.0))
 """Damping of the normal equations, and how far to go along their solution."""
+REUSED = 3
+"""Steps that are made with derivatives of an earlier one, brought up to date by what the steps did."""
 ENOUGH = 0.02
-"""A step that gains less, in dB, is the last."""
+"""A step that gains less, in dB, is the last of its derivatives."""
 
 
 @dataclass(frozen=True)
@@ -38,38 +41,64 @@ def mean_psnr(pictures: FloatArray, exact: FloatArray) -> float:
 
 
 def fit(
-    start: Numbers, paint: Paint, exact: FloatArray, steps: int, progress: Callable[[], None] = lambda: None
+    start: Numbers, paint: Paint, exact: FloatArray, rounds: int, progress: Callable[[], None] = lambda: None
 ) -> Fit:
-    """The best numbers found from `start` in at most so many Gauss-Newton steps; `progress` is called after each."""
-    numbers = bounded(start)
-    pictures = paint(numbers)
-    best = mean_psnr(pictures, exact)
-    for _ in range(steps):
-        tried = [bounded(numbers + far * way) for way, far in _ways(numbers, pictures, paint, exact)]
-        made = [paint(candidate) for candidate in tried]
-        scores = [mean_psnr(candidate, exact) for candidate in made]
+    """The best numbers found from `start`, with derivatives taken in at most so many rounds.
+
+    `progress` is called after each round.
+    """
+    at = _Place(bounded(start), paint, exact)
+    for _ in range(rounds):
+        before, jacobian = at.psnr, at.derivatives()
+        for _ in range(1 + REUSED):
+            there = at.best_step(jacobian)
+            gain = there.psnr - at.psnr
+            if gain > 0:
+                jacobian = _updated(jacobian, at, there)
+                at = there
+            if gain < ENOUGH:
+                break
         progress()
-        top = int(np.argmax(scores))
-        gain = scores[top] - best
-        if gain > 0:
-            numbers, pictures, best = tried[top], made[top], scores[top]
-        if gain < ENOUGH:
+        if at.psnr - before < ENOUGH:
             break
-    return Fit(numbers, best)
+    return Fit(at.numbers, at.psnr)
 
 
-def _ways(numbers: Numbers, pictures: FloatArray, paint: Paint, exact: FloatArray) -> list[tuple[Numbers, float]]:
-    """Directions to go, and how far, from the derivatives of what is seen of the pictures."""
-    seen, aim = np.clip(pictures, -1, 1), np.clip(exact, -1, 1)
-    scale = 1 / np.sqrt(np.maximum(np.square(seen - aim).mean((1, 2, 3), keepdims=True), 1e-8))
-    missing = ((seen - aim) * scale).ravel().astype(np.float64)
-    rows = []
-    for index, number in enumerate(NUMBERS[: len(numbers)]):
-        moved = numbers.copy()
-        moved[index] += number.move if numbers[index] + number.move <= number.most else -number.move
-        change = (np.clip(paint(moved), -1, 1) - seen) * scale
-        rows.append(change.ravel().astype(np.float64) / (moved[index] - numbers[index]))
-    jacobian = np.nan_to_num(np.stack(rows))
-    normal, right = jacobian @ jacobian.T, jacobian @ missing
-    diagonal = np.diag(np.maximum(np.diag(normal), 1e-9))
-    return [(-np.linalg.solve(normal + damping * diagonal, right), far) for damping, far in TRIES]
+class _Place:
+    """Numbers, what is seen of their pictures, and where to go from there."""
+
+    def __init__(self, numbers: Numbers, paint: Paint, exact: FloatArray) -> None:
+        self.numbers, self._paint, self._exact = numbers, paint, exact
+        pictures = paint(numbers)
+        self.psnr = mean_psnr(pictures, exact)
+        self.seen = np.nan_to_num(np.clip(pictures, -1, 1).astype(np.float64))
+
+    def derivatives(self) -> npt.NDArray[np.float64]:
+        """(numbers, values of all pictures), by moving one number after another."""
+        rows = []
+        for index, number in enumerate(NUMBERS[: len(self.numbers)]):
+            moved = self.numbers.copy()
+            moved[index] += number.move if moved[index] + number.move <= number.most else -number.move
+            seen = np.nan_to_num(np.clip(self._paint(moved), -1, 1))
+            rows.append((seen - self.seen).ravel() / (moved[index] - self.numbers[index]))
+        return np.stack(rows)
+
+    def best_step(self, jacobian: npt.NDArray[np.float64]) -> _Place:
+        """Of several steps along the Gauss-Newton directions, where the best of them leads."""
+        aim = np.clip(self._exact, -1, 1)
+        error = np.maximum(np.square(self.seen - aim).mean((1, 2, 3), keepdims=True), 1e-8)
+        scale = np.broadcast_to(1 / np.sqrt(error), self.seen.shape).ravel()
+        weighed, missing = jacobian * scale, (self.seen - aim).ravel() * scale
+        normal, right = weighed @ weighed.T, weighed @ missing
+        diagonal = np.diag(np.maximum(np.diag(normal), 1e-9))
+        ways = [(-np.linalg.solve(normal + damping * diagonal, right), far) for damping, far in TRIES]
+        places = [_Place(bounded(self.numbers + far * way), self._paint, self._exact) for way, far in ways]
+        return max(places, key=lambda place: place.psnr)
+
+
+def _updated(jacobian: npt.NDArray[np.float64], at: _Place, to: _Place) -> npt.NDArray[np.float64]:
+    """Derivatives that agree with what a step did (Broyden 1965)."""
+    step = to.numbers - at.numbers
+    off = (to.seen - at.seen).ravel() - step @ jacobian
+    out: npt.NDArray[np.float64] = jacobian + np.outer(step, off) / max(float(step @ step), 1e-12)
+    return out

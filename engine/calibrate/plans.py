@@ -72,19 +72,19 @@ class Calibration:
         about = [pipeline.spec.weights.sha256, pipeline.precision, list(prompts), size, guidance]
         self._about = json.loads(json.dumps(about))
 
-    def plan(self, budget: float, steps: int) -> PresetSpec:
-        """The best plan of a budget, fitted in at most so many steps; from the journal if it is there."""
+    def plan(self, budget: float, effort: int) -> PresetSpec:
+        """The best plan of a budget, from the journal if it is there."""
         known = self._journal().get(name_of(budget))
-        if known is not None and known["steps"] == steps:
+        if known is not None and known["effort"] == effort:
             return PresetSpec.model_validate(known["preset"])
         best = None
-        for doing, found in search(budget, self._cost_of, self.chosen, steps):
+        for doing, found in search(budget, self._cost_of, self.chosen, effort):
             self._progress(f"{name_of(budget)}: {doing}")
             best = found
         assert best is not None  # the last thing that a search says
         self._progress(f"{name_of(budget)}: checking on other prompts")
         preset = self._checked(budget, best.preset, best.psnr)
-        self._remember(name_of(budget), {"steps": steps, "preset": preset.model_dump(mode="json")})
+        self._remember(name_of(budget), {"effort": effort, "preset": preset.model_dump(mode="json")})
         return preset
 
     def _cost_of(self, shape: Shape) -> float:

@@ -27,8 +27,10 @@ LEAST_SHARE, MOST_SHARE = 0.125, 0.8
 """Of the patches, on average, that a region-adaptive step computes."""
 SLACK = 0.005
 """A budget of .13 is that of four dense steps, which cost .133."""
-SECOND_ROUND = 4
-"""Candidates that are compared on all prompts."""
+FIRST_ROUND, SECOND_ROUND = 4, 4
+"""Prompts that all candidates are tried on, and candidates that are then compared on all prompts."""
+BOTH_BELOW = 0.25
+"""Cost below which dense steps are fitted whether they won or not."""
 
 
 @dataclass(frozen=True)
@@ -82,11 +84,13 @@ def _filled(steps: int, warmup: int, last: bool, budget: float, cost_of: Callabl
 
 
 def search(
-    budget: float, cost_of: Callable[[Shape], float], painter: Painter, steps: int
+    budget: float, cost_of: Callable[[Shape], float], painter: Painter, effort: int
 ) -> Iterator[tuple[str, Candidate | None]]:
-    """The best plan found for a budget: says what it is doing, and at the end (None before it) the winner."""
-    tried = []
-    few = painter.first(4)
+    """The best plan found for a budget: says what it is doing, and at the end (None before it) the winner.
+
+    effort: rounds of fitting at a cost of .33; cheaper plans, which gain more by it, get as many more.
+    """
+    tried, few = [], painter.first(FIRST_ROUND)
     for shape in shapes(budget, cost_of):
         yield f"trying {shape}", None
         for shift in SHIFTS:
@@ -98,7 +102,22 @@ def search(
         yield f"{candidate.shape} on all prompts", None
         pictures = painter(candidate.preset)
         best.append(Candidate(candidate.shape, candidate.numbers, mean_psnr(pictures, painter.exact)))
+    rounds, fitted = round(effort * max(1.0, 0.33 / budget)), []
+    for candidate in _finalists(tried, best, budget):
+        yield f"fitting {candidate.shape}", None
+        fitted.append(_fitted(candidate, painter, rounds))
+    yield "done", max(fitted, key=lambda c: c.psnr)
+
+
+def _finalists(tried: list[Candidate], best: list[Candidate], budget: float) -> list[Candidate]:
+    """The winner; and for small budgets, where fitting decides more than the shape does, dense steps as well."""
     top = max(best, key=lambda c: c.psnr)
-    yield f"fitting {top.shape}", None
-    fitted = fit(top.numbers, lambda numbers: painter(preset_of(top.shape, numbers)), painter.exact, steps)
-    yield "done", Candidate(top.shape, fitted.numbers, fitted.psnr)
+    if top.shape.dense or budget > BOTH_BELOW:
+        return [top]
+    return [top, max((c for c in tried if c.shape.dense), key=lambda c: c.psnr)]
+
+
+def _fitted(candidate: Candidate, painter: Painter, rounds: int) -> Candidate:
+    shape = candidate.shape
+    found = fit(candidate.numbers, lambda numbers: painter(preset_of(shape, numbers)), painter.exact, rounds)
+    return Candidate(shape, found.numbers, found.psnr)

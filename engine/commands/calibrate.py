@@ -34,7 +34,9 @@ def calibrate(
     ] = ",".join(f"{cost:g}" for cost in NAMES),
     size: Annotated[str | None, typer.Option(help="WxH in pixels; the model's own by default.")] = None,
     guidance: Annotated[float, typer.Option(help="Guidance scale that the plans are found at.")] = 4.0,
-    effort: Annotated[int, typer.Option(min=0, max=50, help="Most steps of fitting a plan's numbers.")] = 4,
+    effort: Annotated[
+        int, typer.Option(min=0, max=50, help="Rounds of fitting; 0 chooses shapes and shifts alone.")
+    ] = 2,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; all cores by default.")] = None,
     precision: PrecisionOption = None,
 ) -> None:
