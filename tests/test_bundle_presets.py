@@ -58,7 +58,7 @@ def test_a_bundle_keeps_its_presets(flagdit, calibrated: Path, tmp_path: Path) -
     lines = [" ".join(line.split()) for line in out.splitlines()]
     assert code == 0 and "preset size steps cost chosen others dense" in lines
     assert any(line.startswith("sharp 32x32 5") and line.endswith("0.125 31.2 dB - 29.5 dB") for line in lines), lines
-    assert ["fast", "32x32", "5", "0.125", "-", "-", "-"] in lines
+    assert any(line.startswith("fast 32x32 5") and line.endswith("0.125 - - -") for line in lines), lines
     code, out, _ = flagdit("plan", "--bundle", "two", "--preset", "sharp")
     whys = [line.split("dense: ")[1].split()[0] if "dense: " in line else "RAS" for line in out.splitlines()[1:6]]
     assert code == 0 and whys == ["warm-up", "warm-up", "RAS", "planned", "RAS"]
@@ -68,7 +68,7 @@ def test_a_bundle_keeps_its_presets(flagdit, calibrated: Path, tmp_path: Path) -
     assert code == 0, err
     assert [step["t"] for step in json.loads((tmp_path / "r.json").read_text())["steps"]] == list(TIMES[:-1])
     code, _, err = flagdit("generate", "a red apple", "--bundle", "two", "--preset", "best")
-    assert code == 2 and "preset is 'best'; allowed are quality, balanced, fast, sharp" in err
+    assert code == 2 and "preset is 'best'; allowed are sharp, fast, quality, balanced" in err
 
 
 def test_a_pipeline_samples_as_its_bundle_says(flagdit, calibrated: Path) -> None:  # type: ignore[no-untyped-def]
