@@ -19,6 +19,7 @@ from flagdit.engine.manifest import Preset
 from flagdit.engine.pipeline import Pipeline
 from flagdit.engine.result import check_paints
 
+BUDGETS = ",".join(f"{cost:g}" for cost in NAMES)
 FOLDER = ".calibration"
 """Beside the manifest, while it lasts: what is done already."""
 
@@ -31,7 +32,7 @@ def calibrate(
     ] = None,
     budget: Annotated[
         str, typer.Option(metavar="COST,...", help="Costs to find plans for, in FLOPs over those of 30 dense steps.")
-    ] = ",".join(f"{cost:g}" for cost in NAMES),
+    ] = BUDGETS,
     size: Annotated[str | None, typer.Option(help="WxH in pixels; the model's own by default.")] = None,
     guidance: Annotated[float, typer.Option(help="Guidance scale that the plans are found at.")] = 4.0,
     effort: Annotated[
