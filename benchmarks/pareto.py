@@ -28,13 +28,13 @@ from emoji_quality.training import load_classifier
 from flagdit.engine import Pipeline
 from flagdit.engine.bench import ExactPictures, Row, best_shifts, measure, settings
 from flagdit.engine.bench.plot import pareto
-from flagdit.engine.bench.settings import FEWER
+from flagdit.engine.bench.settings import FEWER, dense_runs
 from flagdit.engine.commands.common import check_writable, parse_size
 from flagdit.engine.layout import FloatArray
 from quality import DATA, SCENES, check_canvas, facts, read_icons
 from scenes import Scene
 
-TRIED = 12
+TRIED = 8
 """Of the prompts, those that the best grids of dense steps are found by."""
 
 
@@ -96,7 +96,7 @@ def main(
     count = 0
     texts = [scene.caption() for scene in scenes]
     exactly = ExactPictures(pipeline, canvas, 4.0, keep)
-    grids = dict(track(best_shifts(pipeline, texts[:TRIED], exactly, FEWER), "grids", 2 * (1 + len(FEWER))))
+    grids = dict(track(best_shifts(pipeline, texts[:TRIED], exactly, FEWER), "grids", len(dense_runs(FEWER))))
     batches = measure(pipeline, settings(pipeline.presets(canvas), grids), texts, batch, exactly, measures)
     for done in track(batches, "painting", total=-(-prompts // batch), transient=True):
         rows, count = done, min(count + batch, len(texts))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 
 from flagdit.engine.bench.exact import ExactPictures
 from flagdit.engine.bench.measure import paint, psnr
-from flagdit.engine.bench.settings import STEPS, dense
+from flagdit.engine.bench.settings import dense, dense_runs
 from flagdit.engine.pipeline import Pipeline
 from flagdit.engine.ras import Solver
 
@@ -15,23 +16,34 @@ SHIFTS = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.5)
 
 
 def best_shifts(
-    pipeline: Pipeline,
-    prompts: Sequence[str],
-    exactly: ExactPictures,
-    counts: Sequence[int],
-    solvers: Sequence[Solver] = ("euler", "ab2"),
-    first: int = 0,
+    pipeline: Pipeline, prompts: Sequence[str], exactly: ExactPictures, steps: Sequence[int]
 ) -> Iterator[tuple[tuple[Solver, int], float]]:
-    """For each solver and number of steps, the shift whose pictures come nearest to the exact ones on average.
+    """For each of `dense_runs(steps)`, the shift whose pictures come nearest to the exact ones on average.
 
-    first: the seed of the first prompt; the exact pictures have the same size and guidance scale.
+    The first prompt has seed 0; the exact pictures have the same size and guidance scale.
     """
-    exact = exactly(prompts, first)
-    for solver in solvers:
-        for count in (STEPS, *counts):
-            near = {}
-            for shift in SHIFTS:
-                how = dense(count, solver, shift)
-                made = paint(pipeline, how, prompts, first, exactly.size, exactly.guidance)
-                near[shift] = float(psnr(made.latents, exact).mean())
-            yield (solver, count), max(near, key=lambda shift: near[shift])
+    exact, place = exactly(prompts, 0), len(SHIFTS) // 2
+    for solver, count in dense_runs(steps):
+
+        def near(place: int, solver: Solver = solver, count: int = count) -> float:
+            how = dense(count, solver, SHIFTS[place])
+            made = paint(pipeline, how, prompts, 0, exactly.size, exactly.guidance)
+            return float(psnr(made.latents, exact).mean())
+
+        place = climb(near, place, len(SHIFTS))
+        yield (solver, count), SHIFTS[place]
+
+
+def climb(height: Callable[[int], float], start: int, places: int) -> int:
+    """The top of a hill, from one of its places 0, 1, ...: asks each place once at most."""
+    known: dict[int, float] = {}
+
+    def at(place: int) -> float:
+        if place not in known:
+            known[place] = height(place) if 0 <= place < places else -math.inf
+        return known[place]
+
+    here = start
+    while (best := max((here, here - 1, here + 1), key=at)) != here:
+        here = best
+    return here

@@ -20,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from flagdit.engine.bench import FAMILIES, ExactPictures, Row, Setting, best_shifts, check, measure, settings
 from flagdit.engine.bench.plot import pareto
-from flagdit.engine.bench.settings import FEWER, STEPS, Grids
+from flagdit.engine.bench.settings import FEWER, Grids, dense_runs
 from flagdit.engine.bundle import staged
 from flagdit.engine.commands.common import (
     PrecisionOption,
@@ -138,8 +138,7 @@ def _measure(
 ) -> tuple[list[Row], dict[tuple[Solver, int], float]]:
     """The rows, and the shifts of the dense ones."""
     counts = QUICK if quick else FEWER
-    solvers: tuple[Solver, ...] = ("euler", "ab2")
-    grids = {(solver, n): 1.0 if shift is None else shift for solver in solvers for n in (STEPS, *counts)}
+    grids: dict[tuple[Solver, int], float] = dict.fromkeys(dense_runs(counts), 1.0 if shift is None else shift)
     check(pipeline, chosen(grids), texts, batch, exactly)
     columns = (
         TextColumn("{task.description}"),
