@@ -23,8 +23,13 @@ from flagdit.engine import Pipeline
 from flagdit.engine.bench import Row, measure, settings
 
 STORED = Path(__file__).parent / "results" / "guard.json"
-NAMES = ("dense 30", "paper 0.25", "quality", "balanced", "fast")
-PROMPTS = ("a red apple on a white background", "a car on a green background")
+NAMES = ("dense 30", "paper 0.25", "draft", "fast", "balanced", "quality", "best")
+PROMPTS = (
+    "a red apple on a white background",
+    "a car on a green background",
+    "a panda on a pink background",
+    "a sunflower on a blue background",
+)
 
 
 @dataclass(frozen=True)
