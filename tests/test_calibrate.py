@@ -36,6 +36,13 @@ def test_what_it_begins_with_is_ab2_on_a_shifted_grid(shape: Shape) -> None:
             assert mine.bend == pytest.approx(known.bend)
 
 
+def test_a_slope_of_0_is_euler() -> None:
+    shape = Shape(6, 6)
+    fitted, own = plan_of(preset_of(shape, start(shape, 3.0, 0.0))), plan_of(plain(shape, 3.0, "euler"))
+    assert [(e.t, e.bend) for e in fitted.evaluations] == pytest.approx([(e.t, 0) for e in own.evaluations])
+    assert [e.dt for e in fitted.evaluations] == pytest.approx([e.dt for e in own.evaluations])
+
+
 @given(
     steps=st.integers(1, 40),
     warmup=st.integers(1, 40),

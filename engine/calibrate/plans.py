@@ -19,6 +19,7 @@ from flagdit.engine.errors import RequestError
 from flagdit.engine.manifest import Preset as PresetSpec
 from flagdit.engine.pipeline import Pipeline
 from flagdit.engine.presets import Preset
+from flagdit.engine.ras import Solver
 
 NAMES = {0.13: "draft", 0.2: "fast", 0.33: "balanced", 0.47: "quality", 0.65: "best"}
 """Of the usual budgets."""
@@ -26,6 +27,8 @@ PROMPTS = 12
 """Most prompts that plans are chosen by, and most that they are checked on."""
 LEAST = 4
 """Prompts that there have to be: half of them choose, half of them check."""
+SOLVERS: tuple[Solver, ...] = ("ab2", "euler")
+"""Of the plain dense steps that a plan is compared with."""
 HELD_OUT_SEED = 1000
 """Of the first prompt that plans are checked on."""
 
@@ -93,7 +96,7 @@ class Calibration:
     def _checked(self, budget: float, how: Preset, psnr: float) -> PresetSpec:
         """The plan with what it does on other prompts; plain dense steps in its place if those are better there."""
         count = max(math.ceil(STEPS * cost(self.pipeline.spec, how, self.size) - STEPS * SLACK), 1)
-        rivals = [plain(Shape(count, count), shift) for shift in SHIFTS]
+        rivals = [plain(Shape(count, count), shift, solver) for shift in SHIFTS for solver in SOLVERS]
         near = [mean_psnr(self.held(rival), self.held.exact) for rival in rivals]
         dense, mine = max(near), mean_psnr(self.held(how), self.held.exact)
         if dense > mine:
@@ -104,13 +107,14 @@ class Calibration:
 
     def _spec(self, budget: float, how: Preset, figures: dict[str, float]) -> PresetSpec:
         ratios, forecast = how.ras.ratios(how.count), how.ras.forecast_kv
+        weights = how.weights if how.solver == "ab2" else ((1.0, 0.0, 0.0),) * how.count  # a preset's solver is ab2
         assert isinstance(how.steps, tuple) and isinstance(forecast, float | int)
         return PresetSpec.model_validate(
             {
                 "name": name_of(budget),
                 "size": self.size or self.pipeline.spec.latent.size,
                 "times": [round(t, 6) for t in how.steps],
-                "weights": [[round(value, 4) for value in w] for w in how.weights],
+                "weights": [[round(value, 4) for value in w] for w in weights],
                 "ratios": [ratios] * how.count if isinstance(ratios, float | int) else ratios,
                 "forecast_kv": [round(float(forecast), 3)] * how.count if forecast else [],
                 "cost": round(cost(self.pipeline.spec, how, self.size), 4),

@@ -5,7 +5,6 @@ Dense plans take part like any other, so region-adaptive steps are used only whe
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -19,8 +18,10 @@ from flagdit.engine.manifest import ModelSpec
 from flagdit.engine.plan import make_plan
 from flagdit.engine.presets import Preset
 
-SHIFTS = (2.5, 4.0)
-"""Of the grids that shapes begin to compete with."""
+STARTS = ((2.5, 0.5), (4.0, 0.5))
+"""Shifts of the times that shapes begin to compete with, and weights of their slopes: those of ab2."""
+EULER = ((4.0, 0.0), (6.0, 0.0))
+"""More of them for small budgets, where the best plain steps may be Euler's: a slope says little of a long step."""
 LONGER, DENSE_SHARES = (1.2, 1.45, 1.75), (0.35, 0.5)
 """Steps of a region-adaptive plan, over those of a dense one of its cost; dense ones at its start, of its cost."""
 LEAST_SHARE, MOST_SHARE = 0.125, 0.8
@@ -29,8 +30,8 @@ SLACK = 0.005
 """A budget of .13 is that of four dense steps, which cost .133."""
 FIRST_ROUND, SECOND_ROUND = 4, 4
 """Prompts that all candidates are tried on, and candidates that are then compared on all prompts."""
-BOTH_BELOW = 0.25
-"""Cost below which dense steps are fitted whether they won or not."""
+SMALL = 0.25
+"""Budgets for which dense steps are fitted whether they won or not."""
 
 
 @dataclass(frozen=True)
@@ -93,9 +94,8 @@ def search(
     tried, few = [], painter.first(FIRST_ROUND)
     for shape in shapes(budget, cost_of):
         yield f"trying {shape}", None
-        for shift in SHIFTS:
-            numbers = start(shape)
-            numbers[0] = math.log(shift)
+        for shift, slope in STARTS + EULER * (budget <= SMALL):
+            numbers = start(shape, shift, slope)
             tried.append(Candidate(shape, numbers, mean_psnr(few(preset_of(shape, numbers)), few.exact)))
     best = []
     for candidate in sorted(tried, key=lambda c: -c.psnr)[:SECOND_ROUND]:
@@ -112,7 +112,7 @@ def search(
 def _finalists(tried: list[Candidate], best: list[Candidate], budget: float) -> list[Candidate]:
     """The winner; and for small budgets, where fitting decides more than the shape does, dense steps as well."""
     top = max(best, key=lambda c: c.psnr)
-    if top.shape.dense or budget > BOTH_BELOW:
+    if top.shape.dense or budget > SMALL:
         return [top]
     return [top, max((c for c in tried if c.shape.dense), key=lambda c: c.psnr)]
 

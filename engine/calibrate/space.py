@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from flagdit.cpp_ext import flow_times
 from flagdit.engine.presets import Preset, Weights
-from flagdit.engine.ras import RasConfig
+from flagdit.engine.ras import RasConfig, Solver
 
 Numbers = npt.NDArray[np.float64]
 
@@ -83,9 +83,12 @@ def count(shape: Shape) -> int:
     return len(NUMBERS) - shape.dense
 
 
-def start(shape: Shape) -> Numbers:
-    """ab2 on a shifted grid, its last step Euler's."""
-    return np.array([number.start for number in NUMBERS[: count(shape)]])
+def start(shape: Shape, shift: float = 4.0, slope: float = 0.5) -> Numbers:
+    """ab2 on a shifted grid, its last step Euler's; with a slope of 0, Euler."""
+    numbers = np.array([number.start for number in NUMBERS[: count(shape)]])
+    numbers[0] = np.log(shift)
+    numbers[2 + len(VELOCITY) : 2 + len(VELOCITY) + len(SLOPE)] = slope
+    return numbers
 
 
 def bounded(numbers: Numbers) -> Numbers:
@@ -125,7 +128,7 @@ def preset_of(shape: Shape, numbers: Numbers) -> Preset:
     return Preset(times(shape.steps, log_shift, power), "ab2", regions, None, weights(shape.steps, said))
 
 
-def plain(shape: Shape, shift: float) -> Preset:
-    """The same shape with nothing fitted: ab2 on a shifted grid."""
+def plain(shape: Shape, shift: float, solver: Solver = "ab2") -> Preset:
+    """The same shape with nothing fitted, on a shifted grid."""
     regions = RasConfig(ratio=1.0 if shape.dense else list(shape.ratios), warmup=shape.warmup, resets=())
-    return Preset(tuple(flow_times(shape.steps, shift)), "ab2", regions)
+    return Preset(tuple(flow_times(shape.steps, shift)), solver, regions)
