@@ -38,7 +38,7 @@ part() { # name seconds command...
 }
 
 check() {
-  local tests=(tests/test_{advance,dilate,graphs,history,noise,regions,repartition,select,solvers}.py)
+  local tests=(tests/test_{advance,dilate,forecast,graphs,history,noise,regions,repartition,select,solvers}.py)
   local pytest=("$python" -m pytest -q --noconftest -p no:cacheprovider)
   part tests 150 "${pytest[@]}" --junitxml="$out/gpu-tests.xml" "${tests[@]}"
   local tool some="cuda and (tables or replay or large or unguided or inverse or dilate or formula)"
