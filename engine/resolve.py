@@ -61,13 +61,13 @@ def resolve(options: Options, presets: Mapping[str, Preset] = PRESETS, shift: fl
     if options.coarse is not None and options.coarse.factor == 1 and base.coarse is None:
         options = replace(options, coarse=None)
     if options.leave_the_plan:
-        return replace(base, ras=replace(base.ras, **options.changes), shift=_shift(base.shift, shift))
+        return _used(options, replace(base, ras=replace(base.ras, **options.changes), shift=_shift(base.shift, shift)))
     coarse = _coarse(options, base)
     steps = _steps(options, base, _shift(options.shift, base.shift, shift))
     ras = options.ras or (DENSE if options.dense else _regions(options, base, Preset(steps, "ab2", DENSE).count))
     ras = replace(ras, **options.changes)
     solver = options.solver or (default_solver(ras) if options.ras else base.solver)
-    return Preset(steps, solver, ras, _shift(options.shift, base.shift, shift), coarse=coarse)
+    return _used(options, Preset(steps, solver, ras, _shift(options.shift, base.shift, shift), coarse=coarse))
 
 
 def _paper(options: Options) -> bool:
@@ -89,6 +89,18 @@ def _check(options: Options) -> None:
         raise RequestError("paper mode and coarse contradict each other; give one of them")
     if _paper(options) and options.preset is not None:
         raise RequestError("paper mode and a preset contradict each other; give one of them")
+
+
+def _used(options: Options, how: Preset) -> Preset:
+    """The preset. Raises RequestError if nothing is left out in it, and options say what to do with that."""
+    idle = [name for name in ("error_budget", "forecast_kv") if options.changes.get(name)]
+    ratios = how.ras.ratios(how.count)
+    dense = how.ras.mode != "paper" and (ratios == 1 or (isinstance(ratios, list) and set(ratios) == {1}))
+    if idle and dense and not how.ras.skip_every:
+        raise RequestError(
+            f"{idle[0]} is of steps that leave patches out, and here all are dense; give a ratio, or another preset"
+        )
+    return how
 
 
 def _coarse(options: Options, base: Preset) -> Coarse | None:

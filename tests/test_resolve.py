@@ -204,6 +204,17 @@ def test_steps_may_come_from_numpy() -> None:
     assert said(steps=np.array([0, 0.5, 1])).steps == (0.0, 0.5, 1.0)
 
 
+@pytest.mark.parametrize("name", ["error_budget", "forecast_kv"])
+@pytest.mark.parametrize("more", [{}, {"steps": 12}, {"preset": "sharp", "ratio": (1.0, None)}])
+def test_options_of_cached_patches_need_some(name: str, more: dict[str, Any]) -> None:
+    """Not only with --dense: a preset may be dense too, and would not say that it passes them over."""
+    options = {"preset": "fast", "changes": {name: 0.1}, **more}
+    with pytest.raises(RequestError, match=f"^{name} is of steps that leave patches out, and here all are dense; give"):
+        resolve(Options(**options), ALL)
+    resolve(Options(**options | {"ratio": (0.5, None)}), ALL)
+    resolve(Options(**options | {"changes": {name: 0.0}}), ALL)
+
+
 def test_options_that_do_nothing_contradict_nothing() -> None:
     off = {"error_budget": 0.0, "forecast_kv": 0.0}
     assert resolve(Options(dense=True, changes=off)).ras == DENSE
