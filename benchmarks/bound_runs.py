@@ -88,6 +88,7 @@ class BoundRun(Run):
     def __iter__(self) -> Iterator[Preview]:
         generator = np.random.default_rng(self._chance)
         for preview in super().__iter__():
-            if self._chance is not None and self._state is not None:
-                self._state.score[...] = generator.random(self._state.score.shape)
+            state = self.legs[-1].state
+            if self._chance is not None and state is not None:
+                state.score[...] = generator.random(state.score.shape)
             yield preview

@@ -36,7 +36,8 @@ class Coarse:
 
     def __post_init__(self) -> None:
         """Raises RequestError if the factor or `until` is out of bounds; of steps and shift the plan knows."""
-        if isinstance(self.factor, bool) or self.factor not in range(1, MAX_FACTOR + 1):
+        whole = isinstance(self.factor, int | np.integer) and not isinstance(self.factor, bool)
+        if not whole or not 1 <= self.factor <= MAX_FACTOR:
             raise RequestError(f"the factor of coarse is {self.factor}; allowed are 2 to {MAX_FACTOR}, and 1 for none")
         if not 0 < self.until < 1:
             raise RequestError(f"coarse is until {self.until}; allowed are times above 0 (noise) and below 1 (data)")

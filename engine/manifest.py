@@ -6,6 +6,8 @@ A bundle's manifest is the model's specification, a digest of every file, and th
 from __future__ import annotations
 
 import re
+from collections import Counter
+from itertools import pairwise
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -107,6 +109,18 @@ class Layers(Spec):
     ffn: Annotated[int, Field(ge=1)]
 
 
+def _in_order(times: tuple[float, ...]) -> tuple[float, ...]:
+    for before, after in pairwise(times):
+        if not before < after:
+            raise ValueError(f"the times are not in order: {after:g} is after {before:g}")
+    return times
+
+
+Time = Annotated[float, Field(ge=0, le=1)]
+Times = Annotated[tuple[Time, ...], Field(min_length=2, max_length=1001), AfterValidator(_in_order)]
+Weight = Annotated[float, Field(ge=-100, le=100)]
+
+
 class CoarseSteps(Spec):
     """Dense steps of ab2 that a plan begins with, at the size over `factor`: between times from 0 to 1 or before.
 
@@ -114,7 +128,13 @@ class CoarseSteps(Spec):
     """
 
     factor: Annotated[int, Field(ge=2, le=16)]
-    times: Annotated[tuple[Annotated[float, Field(ge=0, le=1)], ...], Field(min_length=2, max_length=1001)]
+    times: Times
+
+    @model_validator(mode="after")
+    def _begins_at_noise(self) -> CoarseSteps:
+        if self.times[0] != 0:
+            raise ValueError(f"the times begin at {self.times[0]:g}; allowed is 0")
+        return self
 
 
 class Preset(Spec):
@@ -129,12 +149,12 @@ class Preset(Spec):
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,31}$")]
     size: Size
-    times: Annotated[tuple[float, ...], Field(min_length=2, max_length=1001)]
-    weights: tuple[tuple[float, float, float], ...]
+    times: Times
+    weights: tuple[tuple[Weight, Weight, Weight], ...]
     ratios: tuple[Annotated[float, Field(gt=0, le=1)], ...]
     forecast_kv: tuple[Annotated[float, Field(ge=0, le=1)], ...] = ()
     coarse: CoarseSteps | None = None
-    cost: float
+    cost: Annotated[float, Field(gt=0)]
     psnr: dict[Literal["chosen", "held_out", "dense"], float] = {}
 
     @model_validator(mode="after")
@@ -145,6 +165,10 @@ class Preset(Spec):
                 raise ValueError(f"{name} are {len(getattr(self, name))}, and there are {steps} steps")
         if (self.coarse is None) != (self.times[0] == 0):
             raise ValueError(f"the times begin at {self.times[0]:g}; allowed is 0, or above it after coarse steps")
+        if self.times[-1] != 1:
+            raise ValueError(f"the times end at {self.times[-1]:g}; allowed is 1")
+        if self.ratios[0] != 1:
+            raise ValueError(f"the first ratio is {self.ratios[0]:g}; allowed is 1: nothing is cached yet")
         return self
 
 
@@ -152,6 +176,13 @@ class Text(Spec):
     width: Annotated[int, Field(ge=1)]
     max_tokens: Annotated[int, Field(ge=2, le=4096)]
     tokenizer: FileName
+
+
+def _unlike(presets: tuple[Preset, ...]) -> tuple[Preset, ...]:
+    for (name, size), count in Counter((preset.name, preset.size) for preset in presets).items():
+        if count > 1:
+            raise ValueError(f"{name!r} for {size[0]}x{size[1]} is there twice or more; allowed is once")
+    return presets
 
 
 class ModelSpec(Spec):
@@ -169,7 +200,7 @@ class ModelSpec(Spec):
     flow: Flow
     layers: Layers
     text: Text | None
-    presets: tuple[Preset, ...] = ()
+    presets: Annotated[tuple[Preset, ...], AfterValidator(_unlike)] = ()
     examples: Annotated[tuple[Annotated[str, Field(min_length=1, max_length=2000)], ...], Field(max_length=1000)] = ()
     graphs: Graphs
     licences: dict[str, str]

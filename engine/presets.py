@@ -12,6 +12,7 @@ from types import MappingProxyType
 
 from flagdit.engine.coarse import Coarse
 from flagdit.engine.errors import RequestError
+from flagdit.engine.layout import TokenLayout
 from flagdit.engine.manifest import ModelSpec
 from flagdit.engine.manifest import Preset as PresetSpec
 from flagdit.engine.ras import DENSE, RasConfig, Solver
@@ -93,11 +94,12 @@ def presets_of(spec: ModelSpec, size: tuple[int, int] | None = None) -> dict[str
     """All presets of a model: flagdit's, or in their place its own of the same names, cheapest first.
 
     Of a name that was calibrated for several sizes, that for the size nearest to `size` (width, height), by area.
+    Raises RequestError for a size that cannot be.
     """
-    width, height = size or spec.latent.size
+    layout = TokenLayout.of(spec, size)
 
     def distance(preset: PresetSpec) -> float:
-        return abs(math.log(preset.size[0] * preset.size[1] / (width * height)))
+        return abs(math.log(preset.size[0] * preset.size[1] / (layout.width * layout.height)))
 
     own: dict[str, PresetSpec] = {}
     for preset in sorted(spec.presets, key=distance, reverse=True):

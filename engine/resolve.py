@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+import numpy as np
+
 from flagdit.engine.coarse import Coarse
 from flagdit.engine.errors import RequestError
 from flagdit.engine.presets import DEFAULT, PRESETS, Preset, default_solver, find
 from flagdit.engine.ras import DENSE, RasConfig, Solver
-from flagdit.engine.times import unshifted
+from flagdit.engine.times import checked_count, checked_shift, unshifted
 
 PAPER = Preset(30, "euler", RasConfig(mode="paper"))
 """What paper mode begins with: no preset has anything to say of it."""
@@ -51,20 +53,21 @@ class Options:
 def resolve(options: Options, presets: Mapping[str, Preset] = PRESETS, shift: float = 1.0) -> Preset:
     """How a run is sampled, with nothing left open; `shift` is the model's own.
 
-    Raises RequestError if options contradict each other or name no preset; bounds are the plan's to check.
+    Raises RequestError if options contradict each other, name no preset, or say a number of steps, or a shift that it
+    has to count with, that is out of bounds; all other bounds are the plan's to check.
     """
     _check(options)
     base = PAPER if _paper(options) else find(options.preset or DEFAULT, presets)
     if options.coarse is not None and options.coarse.factor == 1 and base.coarse is None:
         options = replace(options, coarse=None)
     if options.leave_the_plan:
-        return replace(base, ras=replace(base.ras, **options.changes), shift=_shift(base.shift, shift))
+        return _used(options, replace(base, ras=replace(base.ras, **options.changes), shift=_shift(base.shift, shift)))
     coarse = _coarse(options, base)
     steps = _steps(options, base, _shift(options.shift, base.shift, shift))
     ras = options.ras or (DENSE if options.dense else _regions(options, base, Preset(steps, "ab2", DENSE).count))
     ras = replace(ras, **options.changes)
     solver = options.solver or (default_solver(ras) if options.ras else base.solver)
-    return Preset(steps, solver, ras, _shift(options.shift, base.shift, shift), coarse=coarse)
+    return _used(options, Preset(steps, solver, ras, _shift(options.shift, base.shift, shift), coarse=coarse))
 
 
 def _paper(options: Options) -> bool:
@@ -80,12 +83,24 @@ def _check(options: Options) -> None:
     for name in own + ["dense"] * options.dense + ["paper mode"] * (options.mode == "paper"):
         if options.ras is not None:
             raise RequestError(f"ras and {name} contradict each other: all of ras is taken; give one of them")
-    if options.shift is not None and options.steps is not None and not isinstance(options.steps, int):
+    if options.shift is not None and isinstance(options.steps, Sequence | np.ndarray):
         raise RequestError("shift and times contradict each other: times are taken as they are; give one of them")
     if options.coarse is not None and options.coarse.factor > 1 and _paper(options):
         raise RequestError("paper mode and coarse contradict each other; give one of them")
     if _paper(options) and options.preset is not None:
         raise RequestError("paper mode and a preset contradict each other; give one of them")
+
+
+def _used(options: Options, how: Preset) -> Preset:
+    """The preset. Raises RequestError if nothing is left out in it, and options say what to do with that."""
+    idle = [name for name in ("error_budget", "forecast_kv") if options.changes.get(name)]
+    ratios = how.ras.ratios(how.count)
+    dense = how.ras.mode != "paper" and (ratios == 1 or (isinstance(ratios, list) and set(ratios) == {1}))
+    if idle and dense and not how.ras.skip_every:
+        raise RequestError(
+            f"{idle[0]} is of steps that leave patches out, and here all are dense; give a ratio, or another preset"
+        )
+    return how
 
 
 def _coarse(options: Options, base: Preset) -> Coarse | None:
@@ -101,13 +116,14 @@ def _steps(options: Options, base: Preset, shift: float) -> int | tuple[float, .
         return _after(options.coarse.until, base, shift)
     if options.steps is None:
         return base.steps if options.shift is None and options.coarse is None else base.count
-    return options.steps if isinstance(options.steps, int) else tuple(float(t) for t in options.steps)
+    count = checked_count(options.steps)
+    return tuple(float(t) for t in options.steps) if isinstance(options.steps, Sequence | np.ndarray) else count
 
 
 def _after(start: float, base: Preset, shift: float) -> int:
     """How many steps a preset has after a time."""
     if isinstance(base.steps, int):
-        return max(1, round(base.steps * (1 - unshifted(start, shift))))
+        return max(1, round(base.steps * (1 - unshifted(start, checked_shift(shift)))))
     return max(1, sum(t >= start for t in base.steps[:-1]))
 
 
@@ -143,12 +159,17 @@ def with_ratio(ras: RasConfig, ratio: float, ratio_end: float | None, steps: int
 
 def resized(ras: RasConfig, steps: int, count: int) -> RasConfig:
     """Regions that were planned for `steps` steps, in a run of `count`: as large a part of it is dense at its start."""
+    middles = [(i + 0.5) / count * steps - 0.5 for i in range(count)]
+    places = [min(max(round(middle), 0), steps - 1) for middle in middles]
+    if not isinstance(ras.forecast_kv, float | int):
+        shares = list(ras.forecast_kv)
+        ras = replace(ras, forecast_kv=[shares[place] for place in (*places[:-1], steps - 1)])
     if isinstance(ras.ratio, float | int):
         warmup = ras.warmup if ras.ratio == 1 else max(1, round(ras.warmup * count / steps))
         return replace(ras, warmup=warmup)
     ratios = list(ras.ratio)
-    middles = [(i + 0.5) / count * steps - 0.5 for i in range(count)]
-    stretched = [ratios[min(max(round(place), 0), steps - 1)] for place in middles]
-    stretched[0], stretched[-1] = 1.0, ratios[-1]
+    stretched = [ratios[place] for place in places]
+    stretched[-1] = ratios[-1]
+    stretched[0] = 1.0  # nothing is cached yet, in a single step too
     warmup = next((i for i, ratio in enumerate(stretched) if ratio < 1), count)
     return replace(ras, ratio=stretched, warmup=warmup)

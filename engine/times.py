@@ -26,11 +26,8 @@ def times_of(steps: int | Sequence[float], shift: float, span: Span = RUN) -> li
     Raises RequestError if there are too few or too many, if the shift is out of bounds, or if they do not have the ends
     of the span.
     """
-    count = steps if isinstance(steps, int | np.integer) else max(len(steps) - 1, 0)
-    if not 1 <= count <= MAX_STEPS:
-        raise RequestError(f"steps is {count}; allowed are 1 to {MAX_STEPS}")
-    if not 0.1 <= shift <= 100:
-        raise RequestError(f"shift is {shift}; allowed are 0.1 to 100")
+    checked_count(steps)
+    checked_shift(shift)
     if isinstance(steps, int | np.integer):
         return flow_times(int(steps), shift) if span == RUN else _cut(span, int(steps), shift)
     times = [float(t) for t in steps]
@@ -39,6 +36,23 @@ def times_of(steps: int | Sequence[float], shift: float, span: Span = RUN) -> li
         end = "1 (data)" if span[1] == 1 else f"{span[1]:g}"
         raise RequestError(f"the times run from {times[0]:g} to {times[-1]:g}; allowed is {start} to {end}")
     return times
+
+
+def checked_count(steps: int | Sequence[float]) -> int:
+    """How many steps there are, by number or by times. Raises RequestError if there are too few or too many."""
+    if not isinstance(steps, int | np.integer | Sequence | np.ndarray) or isinstance(steps, str | bool):
+        raise RequestError(f"steps is {steps!r}; allowed are 1 to {MAX_STEPS}, or the times that they lie between")
+    count = int(steps) if isinstance(steps, int | np.integer) else max(len(steps) - 1, 0)
+    if not 1 <= count <= MAX_STEPS:
+        raise RequestError(f"steps is {count}; allowed are 1 to {MAX_STEPS}")
+    return count
+
+
+def checked_shift(shift: float) -> float:
+    """The shift. Raises RequestError if it is out of bounds."""
+    if not 0.1 <= shift <= 100:
+        raise RequestError(f"shift is {shift}; allowed are 0.1 to 100")
+    return shift
 
 
 def _cut(span: Span, steps: int, shift: float) -> list[float]:

@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 from presets import SHARP, SPEC, TIMES
 
-from flagdit.engine import PRESETS, Bundle, BundleError, Pipeline, make_plan
-from flagdit.engine.bundle import MANIFEST, MODEL
-from flagdit.engine.manifest import Preset
+from flagdit.engine import PRESETS, Bundle, BundleError, Coarse, Pipeline, RequestError, make_plan
+from flagdit.engine.bundle import DEMO, MANIFEST, MODEL, read_spec
+from flagdit.engine.coarse import full_span
+from flagdit.engine.manifest import Manifest, ModelSpec, Preset
 from flagdit.engine.presets import of_spec, presets_of
+from flagdit.engine.resolve import Options, resolve
 
 
 def test_a_preset_of_a_manifest() -> None:
@@ -26,6 +28,10 @@ def test_a_preset_of_a_manifest() -> None:
     full = of_spec(SPEC.model_copy(update={"ratios": (1.0,) * 5, "forecast_kv": (), "weights": ()}))
     assert (full.ras.ratio, full.ras.warmup, full.ras.forecast_kv, full.weights) == (1.0, 5, 0.0, ())
     assert Preset.model_validate_json(SPEC.model_dump_json()) == SPEC
+
+
+COARSE: dict[str, Any] = {"factor": 2, "times": [0, 0.5, 1]}
+LATE = [0.05, *TIMES[1:]]
 
 
 def preset_json(**changes: Any) -> dict[str, Any]:
@@ -85,6 +91,22 @@ def test_a_bundle_without_presets_lists_none(flagdit, bundle_dir: Path) -> None:
     assert code == 0 and "preset" not in out
 
 
+@pytest.mark.parametrize("size", [(0, 32), (-32, 32), (33, 32)])
+def test_presets_of_a_size_that_cannot_be(calibrated: Path, size: tuple[int, int]) -> None:
+    with pytest.raises(RequestError, match=r"is not made of 4x4 patches"):
+        presets_of(read_spec(calibrated / MODEL, ModelSpec), size)
+
+
+@pytest.mark.parametrize("changes", [{"steps": 1}, {"steps": 20}, {"shift": 2.0}, {"coarse": Coarse(2)}])
+def test_options_change_each_preset_of_the_demo(changes: dict[str, Any]) -> None:
+    spec = read_spec(DEMO / MANIFEST, Manifest).model
+    presets = presets_of(spec)
+    for name in presets:
+        how = resolve(Options(preset=name, **changes), presets, spec.flow.shift)
+        plan = make_plan(how.ras, how.steps, 264, 8, how.shift or spec.flow.shift, span=full_span(how.coarse))
+        assert plan.steps[0].dense and not how.weights
+
+
 @pytest.mark.parametrize(
     ("changes", "place", "message"),
     [
@@ -93,6 +115,24 @@ def test_a_bundle_without_presets_lists_none(flagdit, bundle_dir: Path) -> None:
         ({"forecast_kv": [0.5] * 6}, "presets.0", "forecast_kv are 6, and there are 5 steps"),
         ({"ratios": [1, 1, 0.5, 1, 1.5]}, "presets.0.ratios.4", "less than or equal to 1"),
         ({"times": [0]}, "presets.0.times", "at least 2"),
+        ({"times": [0, 0.1, 0.2, 0.2, 0.6, 1]}, "presets.0.times", "the times are not in order: 0.2 is after 0.2"),
+        ({"times": [0, 0.1, 0.5, 0.35, 0.6, 1]}, "presets.0.times", "the times are not in order: 0.35 is after 0.5"),
+        ({"times": [0, 0.1, 0.2, 0.35, 0.6, 0.9]}, "presets.0", "the times end at 0.9; allowed is 1"),
+        ({"times": [0, 0.1, 0.2, 0.35, 0.6, float("nan")]}, "presets.0.times.5", "finite number"),
+        ({"ratios": [0.5, 1, 0.5, 1, 0.25]}, "presets.0", "the first ratio is 0.5; allowed is 1"),
+        ({"weights": [[1, 0, 0]] * 4 + [[1, 0, 101]]}, "presets.0.weights.4.2", "less than or equal to 100"),
+        ({"cost": 0}, "presets.0.cost", "greater than 0"),
+        ({"times": [2, 3, 4, 5, 6, 1], "coarse": COARSE}, "presets.0.times.0", "less than or equal to 1"),
+        (
+            {"times": LATE, "coarse": {**COARSE, "times": [0.1, 1]}},
+            "presets.0.coarse",
+            "the times begin at 0.1; allowed",
+        ),
+        (
+            {"times": LATE, "coarse": {**COARSE, "times": [0, 0]}},
+            "presets.0.coarse.times",
+            "not in order: 0 is after 0",
+        ),
         ({"name": "Sharp!"}, "presets.0.name", "match pattern"),
         ({"psnr": {"seen": 30}}, "presets.0.psnr.seen", "'chosen', 'held_out' or 'dense'"),
         ({"solver": "ab2"}, "presets.0.solver", "not permitted"),
@@ -109,3 +149,13 @@ def test_a_preset_that_does_not_fit_is_refused(  # type: ignore[no-untyped-def]
         Bundle.load(directory)
     assert f"model.{place}" in str(error.value) and message in str(error.value)
     assert flagdit("inspect", directory)[0] == 2
+
+
+def test_a_preset_that_is_there_twice_is_refused(bundle_dir: Path, tmp_path: Path) -> None:
+    """Or the last of them would be taken, and nobody told."""
+    directory = Path(shutil.copytree(bundle_dir, tmp_path / "bundle"))
+    manifest = json.loads((directory / MANIFEST).read_text())
+    manifest["model"]["presets"] = [preset_json(), preset_json(size=[64, 32]), preset_json(cost=0.2)]
+    (directory / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(BundleError, match=r"model.presets: .*'sharp' for 32x32 is there twice or more"):
+        Bundle.load(directory)

@@ -10,12 +10,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from presets import SPEC
 
-from flagdit.engine import Bundle, Pipeline
+from flagdit.engine import Bundle, OutputError, Pipeline
 from flagdit.engine.calibrate import fit as fitting
 from flagdit.engine.calibrate import merged, plans, split
 from flagdit.engine.calibrate.search import SLACK, cost, shapes
 from flagdit.engine.calibrate.space import NUMBERS, Shape, bounded, plain, preset_of, start
+from flagdit.engine.commands import calibrate as calibrating
+from flagdit.engine.manifest import Preset as PresetSpec
 from flagdit.engine.plan import Plan, make_plan
 from flagdit.engine.presets import Preset, of_spec
 
@@ -188,10 +191,59 @@ def test_refuses(flagdit, bundle: Path, tmp_path: Path, options: tuple[str, ...]
     assert (bundle / "manifest.json").read_bytes() == before and not (bundle / ".calibration").exists()
 
 
-def test_a_journal_of_something_else_is_passed_over(pipeline: Pipeline, tmp_path: Path) -> None:
+def test_a_journal_that_says_nothing_is_passed_over(pipeline: Pipeline, tmp_path: Path) -> None:
+    """Cut short, of another calibration, or of another version."""
     calibration = plans.Calibration(pipeline, PROMPTS, None, 4.0, tmp_path)
-    known = {"effort": 0, "preset": {}}
-    (tmp_path / "journal.json").write_text(json.dumps({"about": ["other"], "done": {"draft": known}}))
-    assert calibration._journal() == {}
-    (tmp_path / "journal.json").write_text("{")
-    assert calibration._journal() == {}
+    (folder,) = tmp_path.iterdir()
+    preset, about = json.loads(SPEC.model_dump_json()), calibration._about
+    kept = {"about": about, "done": {"draft": {"effort": 0, "preset": preset}}}
+
+    def known(content: str) -> PresetSpec | None:
+        (folder / "journal.json").write_text(content)
+        return calibration._known("draft", 0)
+
+    assert known(json.dumps(kept)) == SPEC and calibration._known("draft", 1) is None
+    assert known("{") is None
+    assert known(json.dumps({**kept, "about": ["other"]})) is None
+    for done in ({"preset": preset}, {"effort": 0, "preset": {**preset, "noise": "numpy"}}, {"effort": 0}, 3, None):
+        assert known(json.dumps({**kept, "done": {"draft": done}})) is None
+
+
+def test_each_calibration_keeps_its_own(pipeline: Pipeline, tmp_path: Path) -> None:
+    """One that ends takes nothing of another that goes on beside it, or was stopped."""
+    one = plans.Calibration(pipeline, PROMPTS, None, 4.0, tmp_path / "kept")
+    one._remember("draft", {"effort": 0, "preset": json.loads(SPEC.model_dump_json())})
+    other = plans.Calibration(pipeline, PROMPTS, (48, 16), 4.0, tmp_path / "kept")
+    other._remember("fast", {"effort": 0, "preset": {}})
+    other.forget()
+    assert one._known("draft", 0) == SPEC and other._known("fast", 0) is None
+    one.forget()
+    assert not (tmp_path / "kept").exists()
+
+
+def test_presets_go_into_the_manifest_as_it_is_by_then(bundle: Path) -> None:
+    """What others wrote meanwhile stays, and another model gets none of them."""
+    before = Bundle.load(bundle)
+    calibrating.write_presets(before, [SPEC.model_copy(update={"name": "meanwhile"})])
+    calibrating.write_presets(before, [SPEC])
+    assert [preset.name for preset in Bundle.load(bundle).model.presets] == ["meanwhile", "sharp"]
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    manifest["model"]["weights"]["sha256"] = "0" * 64
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(OutputError, match="holds another model by now than the presets are of; calibrate it anew"):
+        calibrating.write_presets(before, [SPEC])
+
+
+def test_a_bundle_that_cannot_be_written_is_refused_first(  # type: ignore[no-untyped-def]
+    flagdit, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not after the hours that a calibration may take; the folder of an earlier one may be there."""
+
+    def touch(path: Path, **_: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    (bundle / ".calibration").mkdir()
+    monkeypatch.setattr(Path, "touch", touch)
+    monkeypatch.setattr(plans, "Painter", None)
+    code, _, err = flagdit("calibrate", bundle, "--prompts", "prompts.txt", "--budget", ".1", "--effort", 0)
+    assert code == 2 and "cannot be written (Permission denied)" in err and "a copy of the bundle" in err

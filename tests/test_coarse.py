@@ -232,6 +232,7 @@ def test_bad_requests_are_refused(pipeline: Pipeline, case: str) -> None:
     [
         ({"factor": 0}, "the factor of coarse is 0; allowed are 2 to 16, and 1 for none"),
         ({"factor": 1.5}, "the factor of coarse is 1.5"),
+        ({"factor": 2.0}, "the factor of coarse is 2.0"),
         ({"factor": True}, "the factor of coarse is True"),
         ({"until": 0.0}, "coarse is until 0.0; allowed are times above 0 (noise) and below 1 (data)"),
         ({"until": 1.0}, "coarse is until 1.0"),

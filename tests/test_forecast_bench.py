@@ -42,8 +42,9 @@ class Probe:
 
     def dense(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Of the latents of the run, of one sample, in the order of its slots, and the conditions of a call."""
-        assert self.run is not None and self.run._state is not None
-        state = self.run._state
+        assert self.run is not None
+        state = self.run.legs[-1].state
+        assert state is not None
         rows = inputs["tokens"].shape[1]
         rope = [x[:, None].repeat(rows, 1) for x in rope_rows(state.spec, state.token[:, 0])]
         special = (state.token[:, :1] + 1) % (state.layout.columns + 1) == 0  # each closes a row of the picture

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from presets import SHARP
 
-from flagdit.engine import DENSE, PRESETS, Preset, RasConfig, RequestError, make_plan
+from flagdit.engine import DENSE, PRESETS, Coarse, Preset, RasConfig, RequestError, make_plan
+from flagdit.engine.coarse import full_span
 from flagdit.engine.presets import DEFAULT, falling
 from flagdit.engine.resolve import Options, resized, resolve, with_ratio
 
@@ -122,6 +124,19 @@ def test_another_number_of_steps_has_as_large_a_dense_start(warmup: int, rest: i
     assert resized(kinds[1], steps, steps) == kinds[1]
 
 
+@given(count=st.integers(1, 40))
+def test_what_each_step_forecasts_is_stretched_with_its_ratio(count: int) -> None:
+    """A single step, where nothing is cached yet, is dense."""
+    changed = said(steps=count)
+    plan = make_plan(changed.ras, count, 64)
+    assert plan.steps[0].dense
+    known = {1.0: 0.0, 0.5: 0.5, 0.25: 0.4}
+    assert all(share == known[step.active / 64] for step, share in zip(plan.steps, plan.damping, strict=True))
+    assert count < 3 or 0.4 in plan.damping
+    full = replace(SHARP, ras=RasConfig(ratio=1.0, forecast_kv=[0.5] * 5))
+    make_plan(resolve(Options(preset="full", steps=count), {"full": full}).ras, count, 64)
+
+
 def test_dense_and_paper_runs_have_no_start_to_stretch() -> None:
     assert resolve(Options(preset="fast", steps=50), {"fast": Preset(10, "ab2", DENSE)}).ras == DENSE
     assert resolve(Options(mode="paper", steps=60)).ras == RasConfig(mode="paper")
@@ -159,6 +174,45 @@ def test_contradictions_are_refused(message: str) -> None:
     with pytest.raises(RequestError) as error:
         resolve(CONTRADICTIONS[message])
     assert str(error.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"steps": 0}, "steps is 0; allowed are 1 to 1000"),
+        ({"steps": -3}, "steps is -3; allowed"),
+        ({"steps": 10**12}, "steps is 1000000000000; allowed"),  # before a list of as many is made
+        ({"steps": ()}, "steps is 0; allowed"),
+        ({"steps": 2.5}, "steps is 2.5; allowed are 1 to 1000, or the times that they lie between"),
+        ({"steps": True}, "steps is True; allowed"),
+        *(({"shift": shift}, f"shift is {shift}; allowed") for shift in (float("nan"), float("inf"), 0.0, -1.5)),
+    ],
+)
+@pytest.mark.parametrize("coarse", [None, Coarse(2)])
+@pytest.mark.parametrize("name", ["sharp", "quality"])
+def test_steps_and_shifts_out_of_bounds_are_refused(
+    name: str, coarse: Coarse | None, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(RequestError) as error:
+        how = resolve(Options(preset=name, coarse=coarse, **options), ALL)
+        make_plan(how.ras, how.steps, 64, 0, 1.0 if how.shift is None else how.shift, span=full_span(how.coarse))
+    assert str(error.value).startswith(message)
+
+
+def test_steps_may_come_from_numpy() -> None:
+    assert said(steps=np.int64(4)) == said(steps=4) == said(steps=np.int64(4), shift=2.0)
+    assert said(steps=np.array([0, 0.5, 1])).steps == (0.0, 0.5, 1.0)
+
+
+@pytest.mark.parametrize("name", ["error_budget", "forecast_kv"])
+@pytest.mark.parametrize("more", [{}, {"steps": 12}, {"preset": "sharp", "ratio": (1.0, None)}])
+def test_options_of_cached_patches_need_some(name: str, more: dict[str, Any]) -> None:
+    """Not only with --dense: a preset may be dense too, and would not say that it passes them over."""
+    options = {"preset": "fast", "changes": {name: 0.1}, **more}
+    with pytest.raises(RequestError, match=f"^{name} is of steps that leave patches out, and here all are dense; give"):
+        resolve(Options(**options), ALL)
+    resolve(Options(**options | {"ratio": (0.5, None)}), ALL)
+    resolve(Options(**options | {"changes": {name: 0.0}}), ALL)
 
 
 def test_options_that_do_nothing_contradict_nothing() -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
+import shutil
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from importlib.metadata import version
 from pathlib import Path
 
 from flagdit.engine.bench.exact import ExactPictures
@@ -17,6 +21,7 @@ from flagdit.engine.calibrate.search import SLACK, cost, search
 from flagdit.engine.calibrate.space import Shape, plain, preset_of, start
 from flagdit.engine.errors import RequestError
 from flagdit.engine.manifest import Preset as PresetSpec
+from flagdit.engine.noise import NOISE
 from flagdit.engine.pipeline import Pipeline
 from flagdit.engine.presets import Preset
 from flagdit.engine.ras import Solver
@@ -47,7 +52,11 @@ def name_of(budget: float) -> str:
 
 
 class Calibration:
-    """All that is the same for every budget. Its folder keeps what is done, for when it is stopped and begun again."""
+    """All that is the same for every budget.
+
+    A folder keeps what is done, for when it is stopped and begun again. Each calibration has one of its own in there,
+    so those of several sizes may take turns or run at once.
+    """
 
     def __init__(
         self,
@@ -63,8 +72,19 @@ class Calibration:
         Raises RequestError for a size that cannot be or for too few prompts, OutputError for such a folder.
         """
         chosen, held = split(prompts)
-        self.pipeline, self.size, self._folder, self._progress = pipeline, size, folder, progress
-        exactly = ExactPictures(pipeline, size, guidance, folder)
+        about = [
+            version("flagdit"),
+            NOISE,
+            pipeline.spec.weights.sha256,
+            pipeline.precision,
+            list(prompts),
+            size,
+            guidance,
+        ]
+        self._about = json.loads(json.dumps(about))
+        self._folder = folder / hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
+        self.pipeline, self.size, self._progress = pipeline, size, progress
+        exactly = ExactPictures(pipeline, size, guidance, self._folder)
 
         def making() -> None:
             progress("making converged pictures")
@@ -72,14 +92,12 @@ class Calibration:
         making()
         self.chosen = Painter.of(exactly, pipeline, chosen, 0, making)
         self.held = Painter.of(exactly, pipeline, held, HELD_OUT_SEED, making)
-        about = [pipeline.spec.weights.sha256, pipeline.precision, list(prompts), size, guidance]
-        self._about = json.loads(json.dumps(about))
 
     def plan(self, budget: float, effort: int) -> PresetSpec:
         """The best plan of a budget, from the journal if it is there."""
-        known = self._journal().get(name_of(budget))
-        if known is not None and known["effort"] == effort:
-            return PresetSpec.model_validate(known["preset"])
+        known = self._known(name_of(budget), effort)
+        if known is not None:
+            return known
         best = None
         for doing, found in search(budget, self._cost_of, self.chosen, effort):
             self._progress(f"{name_of(budget)}: {doing}")
@@ -126,6 +144,14 @@ class Calibration:
     def _path(self) -> Path:
         return self._folder / "journal.json"
 
+    def _known(self, name: str, effort: int) -> PresetSpec | None:
+        """What the journal has of a budget, unless it is of another effort or cannot be read."""
+        try:
+            done = self._journal()[name]
+            return PresetSpec.model_validate(done["preset"]) if done["effort"] == effort else None
+        except (KeyError, TypeError, ValueError):
+            return None
+
     def _journal(self) -> dict[str, dict[str, object]]:
         """What is done of exactly this calibration."""
         try:
@@ -138,6 +164,12 @@ class Calibration:
         content = {"about": self._about, "done": self._journal() | {name: done}}
         with staged(self._path) as part:
             part.write_text(json.dumps(content))
+
+    def forget(self) -> None:
+        """Remove what is kept of it, once it is written where it belongs."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+        with suppress(OSError):  # another calibration's is there still
+            self._folder.parent.rmdir()
 
 
 def merged(present: Sequence[PresetSpec], new: Sequence[PresetSpec]) -> tuple[PresetSpec, ...]:

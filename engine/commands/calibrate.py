@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from flagdit.engine.bundle import Bundle, write_manifest
+from flagdit.engine.bundle import MANIFEST, Bundle, read_spec, write_manifest
 from flagdit.engine.calibrate import NAMES, Calibration, merged, split
-from flagdit.engine.commands.common import PrecisionOption, console, load, messages, parse_size, read_prompts, say
+from flagdit.engine.commands.common import (
+    PrecisionOption,
+    check_writable,
+    console,
+    load,
+    messages,
+    parse_size,
+    read_prompts,
+    say,
+)
 from flagdit.engine.commands.tables import preset_table
-from flagdit.engine.errors import RequestError
+from flagdit.engine.errors import OutputError, RequestError
 from flagdit.engine.layout import TokenLayout
-from flagdit.engine.manifest import Preset
+from flagdit.engine.manifest import Manifest, Preset
 from flagdit.engine.pipeline import Pipeline
 from flagdit.engine.result import check_paints
 
@@ -61,10 +69,10 @@ def calibrate(
     split(texts)
     for text in texts:
         pipeline.stages.text.check(text)
-    folder = pipeline.bundle.directory / FOLDER
-    found = _find(pipeline, texts, dimensions, guidance, folder, budgets, effort)
+    _check_writable(pipeline.bundle)
+    calibration, found = _find(pipeline, texts, dimensions, guidance, budgets, effort)
     write_presets(pipeline.bundle, found)
-    shutil.rmtree(folder, ignore_errors=True)
+    calibration.forget()
     console.print(preset_table(found))
     say(f"wrote {len(found)} presets into {bundle}; next: flagdit generate PROMPT --bundle {bundle} --preset NAME")
 
@@ -85,10 +93,9 @@ def _find(
     texts: list[str],
     size: tuple[int, int] | None,
     guidance: float,
-    folder: Path,
     budgets: list[float],
     effort: int,
-) -> list[Preset]:
+) -> tuple[Calibration, list[Preset]]:
     columns = (BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
     with Progress(*columns, console=messages, transient=True, disable=not messages.is_terminal) as progress:
         task = progress.add_task("", total=len(budgets))
@@ -96,17 +103,30 @@ def _find(
         def doing(what: str) -> None:
             progress.update(task, description=what)
 
-        calibration, found = Calibration(pipeline, texts, size, guidance, folder, doing), []
+        folder, found = pipeline.bundle.directory / FOLDER, []
+        calibration = Calibration(pipeline, texts, size, guidance, folder, doing)
         for budget in budgets:
             found.append(calibration.plan(budget, effort))
             progress.advance(task)
             if not messages.is_terminal:
                 say(f"{found[-1].name}: {found[-1].psnr['held_out']} dB at a cost of {found[-1].cost}")
-    return found
+    return calibration, found
+
+
+def _check_writable(bundle: Bundle) -> None:
+    try:
+        check_writable(bundle.directory / MANIFEST, (".json",))
+    except OutputError as error:
+        raise OutputError(f"{error}, such as that of a copy of the bundle, which can be calibrated") from None
 
 
 def write_presets(bundle: Bundle, found: list[Preset]) -> None:
-    """Put presets into a bundle's manifest, in place of those of the same names and sizes. Raises OutputError."""
-    presets = merged(bundle.model.presets, found)
-    model = bundle.model.model_copy(update={"presets": presets})
-    write_manifest(bundle.directory, bundle.manifest.model_copy(update={"model": model}))
+    """Put presets into a bundle's manifest as it is by now, in place of those of the same names and sizes.
+
+    Raises OutputError if it cannot be written, or is no longer of the same model.
+    """
+    manifest = read_spec(bundle.directory / MANIFEST, Manifest)
+    if manifest.model.weights.sha256 != bundle.model.weights.sha256:
+        raise OutputError(f"{bundle.directory}: holds another model by now than the presets are of; calibrate it anew")
+    model = manifest.model.model_copy(update={"presets": merged(manifest.model.presets, found)})
+    write_manifest(bundle.directory, manifest.model_copy(update={"model": model}))
