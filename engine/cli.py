@@ -1,4 +1,4 @@
-"""The command line: `flagdit generate | export | build | inspect | plan | bench`."""
+"""The command line: `flagdit generate | export | build | inspect | plan | bench | calibrate`."""
 
 from __future__ import annotations
 

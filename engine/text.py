@@ -26,9 +26,13 @@ class TextEncoder:
         self._tokenizer.no_padding()
 
     def check(self, prompt: str) -> None:
-        """Raise RequestError unless there is a prompt and it is short enough."""
+        """Raise RequestError unless there is a prompt, it is text, and it is short enough."""
         if not prompt.strip():
             raise RequestError("the prompt is empty; say what the picture should show")
+        try:
+            prompt.encode()
+        except UnicodeEncodeError:  # lone surrogates: what Python makes of arguments that are no UTF-8
+            raise RequestError(f"the prompt {prompt!a} is no Unicode text; write it in UTF-8") from None
         count = len(self._tokenizer.encode(prompt).ids)
         if count > self._max_tokens:
             raise RequestError(f"the prompt has {count} tokens; allowed are {self._max_tokens}, please shorten it")

@@ -26,7 +26,7 @@ def read_examples(path: Path | None) -> tuple[str, ...]:
     if path is None:
         return ()
     try:
-        return tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+        return tuple(line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip())
     except (OSError, UnicodeDecodeError) as error:
         raise ExportError(f"{path}: cannot be read as UTF-8 text ({error})") from None
 

@@ -18,9 +18,11 @@ from flagdit.engine.calibrate import merged, plans, split
 from flagdit.engine.calibrate.search import SLACK, cost, shapes
 from flagdit.engine.calibrate.space import NUMBERS, Shape, bounded, plain, preset_of, start
 from flagdit.engine.commands import calibrate as calibrating
+from flagdit.engine.commands.common import read_prompts
 from flagdit.engine.manifest import Preset as PresetSpec
 from flagdit.engine.plan import Plan, make_plan
 from flagdit.engine.presets import Preset, of_spec
+from flagdit.export.cli import read_examples
 
 PROMPTS = ["a red apple", "a book", "a house", "a red book", "a blue house", "an apple"]
 
@@ -113,6 +115,13 @@ def test_prompts_are_split() -> None:
     chosen, held = split([str(i) for i in range(30)])
     assert len(chosen) == len(held) == 12 and not set(chosen) & set(held)
     assert split("abcde") == (["a", "b"], ["c", "d", "e"])
+
+
+def test_prompts_of_an_editor_that_marks_utf_8(tmp_path: Path) -> None:
+    """Its mark is no part of the first of them."""
+    (tmp_path / "prompts.txt").write_bytes(b"\xef\xbb\xbfa red apple\r\n\r\na book\r\n")
+    assert read_prompts(tmp_path / "prompts.txt") == ["a red apple", "a book"]
+    assert read_examples(tmp_path / "prompts.txt") == ("a red apple", "a book")
 
 
 @pytest.fixture

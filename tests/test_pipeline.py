@@ -236,6 +236,7 @@ def test_a_binding_keeps_its_memory_alive(pipeline: Pipeline) -> None:
 
 BAD = {
     "empty prompt": ({"prompt": "  "}, "the prompt is empty"),
+    "no text": ({"prompt": "a \udcff book"}, r"the prompt 'a \udcff book' is no Unicode text; write it in UTF-8"),
     "no prompt": ({}, "give either one prompt or a list"),
     "long prompt": ({"prompt": "a " * 12}, "has 14 tokens; allowed are 12"),
     "size": ({"prompt": "a", "size": (33, 32)}, "33x32 is not made of 4x4 patches; the nearest is 32x32"),

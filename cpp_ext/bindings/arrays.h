@@ -34,6 +34,7 @@ Mode to_mode(const std::string& op, const std::string& name);
 void register_plan(nb::module_& m);
 void register_solver(nb::module_& m);
 void register_ops(nb::module_& m);
+void register_slots(nb::module_& m);
 void register_noise(nb::module_& m);
 void register_forecast(nb::module_& m);
 

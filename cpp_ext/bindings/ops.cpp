@@ -6,14 +6,12 @@
 #include <functional>
 #include <optional>
 #include <stdexcept>
-#include <utility>
 #include <vector>
 
 #include "arrays.h"
 #include "flagdit/advance.h"
 #include "flagdit/dilate.h"
 #include "flagdit/graph.h"
-#include "flagdit/repartition.h"
 #include "flagdit/select.h"
 #include "flagdit/tick.h"
 
@@ -143,49 +141,6 @@ void run_graph(GraphCache& self, uint64_t key, uintptr_t stream,
   self.run(key, to_stream(stream), record);
 }
 
-// The core's SlotBuffers does not own its arrays; Python expects that they stay alive.
-struct OwnedSlotBuffers {
-  std::vector<Array> arrays;
-  SlotBuffers buffers;
-};
-
-// The last `recomputed` of the arrays need not survive in the head.
-SlotBuffers view_slots(const std::vector<Array>& arrays, int64_t samples, size_t recomputed) {
-  if (arrays.empty()) {
-    throw std::invalid_argument("SlotBuffers: arrays: got none, allowed 1 or more");
-  }
-  std::vector<SlotBuffer> buffers;
-  const SlotView first = to_slots("SlotBuffers: array 0", arrays.front());
-  for (size_t i = 0; i < arrays.size(); ++i) {
-    const std::string name = "SlotBuffers: array " + std::to_string(i);
-    const SlotView view = to_slots(name, arrays[i]);
-    if (view.slots != first.slots || view.device != first.device) {
-      throw std::invalid_argument(name + ": got " + std::to_string(view.slots) + " slots on " +
-                                  to_string(view.device) + ", allowed " +
-                                  std::to_string(first.slots) + " on " + to_string(first.device) +
-                                  ", as array 0");
-    }
-    buffers.push_back(view.buffer);
-    buffers.back().recomputed = i >= arrays.size() - recomputed;
-  }
-  return SlotBuffers(std::move(buffers), first.slots, samples, first.device);
-}
-
-void swap_arrays(const OwnedSlotBuffers& self, const ConstArray& swaps, const ConstArray& counts,
-                 uintptr_t stream) {
-  const Tensor pairs = to_tensor("swap: swaps", swaps);
-  const Tensor lengths = to_tensor("swap: counts", counts);
-  nb::gil_scoped_release release;
-  self.buffers.swap(pairs, lengths, to_stream(stream));
-}
-
-void init_slots(OwnedSlotBuffers* self, std::vector<Array> arrays, int64_t samples,
-                const std::vector<Array>& recomputed) {
-  arrays.insert(arrays.end(), recomputed.begin(), recomputed.end());
-  SlotBuffers buffers = view_slots(arrays, samples, recomputed.size());
-  new (self) OwnedSlotBuffers{std::move(arrays), std::move(buffers)};
-}
-
 // The signatures say Array (arrays.py) where nanobind would say NumPy's untyped NDArray.
 constexpr const char* kAdvance =
     "def advance(output: Array, guidance: Array, velocity: Array, latent: Array, tokens: Array, "
@@ -204,11 +159,6 @@ constexpr const char* kSelect =
     "counts: Array, keys: Array, mode: str = 'corrected', row: Array | None = None, "
     "stream: int = 0) -> None";
 constexpr const char* kTick = "def tick(row: Array, stream: int = 0) -> None";
-constexpr const char* kInit =
-    "def __init__(self, arrays: Sequence[Array], samples: int, recomputed: Sequence[Array] = ()) "
-    "-> None";
-constexpr const char* kSwap =
-    "def swap(self, swaps: Array, counts: Array, stream: int = 0) -> None";
 
 }  // namespace
 
@@ -240,15 +190,6 @@ void register_ops(nb::module_& m) {
       .def("run", &run_graph, "key"_a, "stream"_a, "record"_a,
            "Do on the stream what record() enqueues on it, which is called if the key is new.")
       .def("__len__", &GraphCache::size);
-  nb::class_<OwnedSlotBuffers>(
-      m, "SlotBuffers",
-      "The per-slot arrays (N, rows, ...) of one run; keeps them alive. recomputed: "
-      "more of them, whose head the engine writes next.")
-      .def("__init__", &init_slots, nb::sig(kInit), "arrays"_a, "samples"_a,
-           "recomputed"_a = std::vector<Array>())
-      .def("swap", &swap_arrays, nb::sig(kSwap), "swaps"_a, "counts"_a, "stream"_a = 0,
-           "Exchange the rows of swapped slots in every array, in place; in a recomputed one, copy "
-           "those of the first slot of a pair, in the head, to the second, in the tail.");
 }
 
 }  // namespace flagdit::python

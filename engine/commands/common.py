@@ -169,7 +169,7 @@ def read_prompts(path: Path) -> list[str]:
     if not path.is_file():
         raise RequestError(f"{path}: there is no such file; give a text file with one prompt a line")
     try:
-        texts = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        texts = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise RequestError(f"{path}: cannot be read as UTF-8 text ({error})") from None
     if not texts:
