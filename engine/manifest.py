@@ -144,7 +144,7 @@ class Preset(Spec):
     computes. forecast_kv: see RasConfig, of each step. coarse: what comes before the first of the times, which is
     then above 0. cost: FLOPs over those of 30 dense steps. psnr: dB to the
     converged picture, over the prompts that it was chosen by, and over others ("held_out"); "dense" is that of plain
-    dense steps at no less cost, of ab2 or Euler on their best grid, over the same others.
+    dense steps of that cost, of ab2 or Euler on their best grid, over the same others.
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,31}$")]

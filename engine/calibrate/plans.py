@@ -113,15 +113,24 @@ class Calibration:
 
     def _checked(self, budget: float, how: Preset, psnr: float) -> PresetSpec:
         """The plan with what it does on other prompts; plain dense steps in its place if those are better there."""
-        count = max(math.ceil(STEPS * cost(self.pipeline.spec, how, self.size) - STEPS * SLACK), 1)
-        rivals = [plain(Shape(count, count), shift, solver) for shift in SHIFTS for solver in SOLVERS]
-        near = [mean_psnr(self.held(rival), self.held.exact) for rival in rivals]
-        dense, mine = max(near), mean_psnr(self.held(how), self.held.exact)
-        if dense > mine:
-            how = rivals[near.index(dense)]
-            psnr, mine = mean_psnr(self.chosen(how), self.chosen.exact), dense
+        work = STEPS * cost(self.pipeline.spec, how, self.size)
+        fewer, fewer_psnr = self._rival(max(math.floor(work + STEPS * SLACK), 1))
+        dense, mine = fewer_psnr, mean_psnr(self.held(how), self.held.exact)
+        if fewer_psnr > mine:
+            how, mine = fewer, fewer_psnr
+            psnr = mean_psnr(self.chosen(how), self.chosen.exact)
+        elif work > fewer.count:  # between two numbers of steps, what lies between what they do
+            _, more_psnr = self._rival(fewer.count + 1)
+            dense += (work - fewer.count) * (more_psnr - fewer_psnr)
         figures = {"chosen": round(psnr, 2), "held_out": round(mine, 2), "dense": round(dense, 2)}
         return self._spec(budget, how, figures)
+
+    def _rival(self, count: int) -> tuple[Preset, float]:
+        """The best of so many plain dense steps on the prompts that check, and its PSNR there."""
+        rivals = [plain(Shape(count, count), shift, solver) for shift in SHIFTS for solver in SOLVERS]
+        near = [mean_psnr(self.held(rival), self.held.exact) for rival in rivals]
+        best = max(range(len(rivals)), key=lambda index: near[index])
+        return rivals[best], near[best]
 
     def _spec(self, budget: float, how: Preset, figures: dict[str, float]) -> PresetSpec:
         ratios, forecast = how.ras.ratios(how.count), how.ras.forecast_kv

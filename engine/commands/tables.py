@@ -13,7 +13,7 @@ def preset_table(presets: Sequence[Preset]) -> Table:
     """Presets of a bundle: what they compute, and the PSNR (dB) that they were measured to have.
 
     "chosen" is over the prompts that they were chosen by, "others" over other ones, "dense" that of plain dense steps
-    of no less work on their best grid, over the same others.
+    of that cost on their best grid, over the same others.
     """
     table = Table(header_style="bold", box=None)
     for name in ("preset", "size", "steps", "cost", "chosen", "others", "dense"):
