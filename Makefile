@@ -10,8 +10,9 @@ SOURCES := $(shell find cpp_ext -name '*.cpp' -o -name '*.h' -o -name '*.cu') CM
 
 demo: $(VENV)/.runtime
 	@mkdir -p out
-	$(BIN)/flagdit generate "$(PROMPT)" -o out/ras.png --map out/ras-map.png --report out/ras.json
-	$(BIN)/flagdit generate "$(PROMPT)" -o out/dense.png --dense --report out/dense.json
+	$(BIN)/flagdit generate "$(PROMPT)" --preset quality -o out/ras.png --map out/ras-map.png \
+	  --report out/ras.json
+	$(BIN)/flagdit generate "$(PROMPT)" --preset quality --dense -o out/dense.png --report out/dense.json
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest

@@ -88,8 +88,8 @@ def test_dense_run_is_torchs(demo: Pipeline, precision: Precision, least: float)
 def test_ras_keeps_the_picture_better_than_fewer_steps(demo: Pipeline) -> None:
     """Closer to the converged picture than dense steps of the same solver on the same grid, for no less work."""
     prompts, seeds = list(PAINTED), list(range(len(PAINTED)))
-    how = demo.presets()["balanced"]
-    ras = demo(prompts=prompts, seeds=seeds, preset="balanced")
+    how = demo.presets()["quality"]
+    ras = demo(prompts=prompts, seeds=seeds, preset="quality")
     fewer = math.ceil(ras.report.flop_ratio * how.count)
     assert fewer < how.count
     dense = demo(prompts=prompts, seeds=seeds, steps=fewer, solver=how.solver, shift=how.shift, ras=DENSE)

@@ -80,7 +80,7 @@ def generate(
 ) -> None:
     """Generate a picture from a sentence.
 
-    [dim]flagdit generate "a red apple on a blue background" -o apple.png --map map.png[/]
+    [dim]flagdit generate "a red apple on a blue background" --preset quality -o apple.png --map map.png[/]
 
     A preset says how: when its steps are, and what part of the picture each of them recomputes. Options change one
     thing of it each: --steps or --times, --ratio, --dense (everything in every step), --mode paper (as published).
