@@ -34,7 +34,7 @@ from flagdit.engine.layout import FloatArray
 from quality import DATA, SCENES, check_canvas, facts, read_icons
 from scenes import Scene
 
-TRIED = 6
+TRIED = 8
 """Of the prompts, those that the best grids of dense steps are found by."""
 
 
