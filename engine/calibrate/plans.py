@@ -114,23 +114,26 @@ class Calibration:
     def _checked(self, budget: float, how: Preset, psnr: float) -> PresetSpec:
         """The plan with what it does on other prompts; plain dense steps in its place if those are better there."""
         work = STEPS * cost(self.pipeline.spec, how, self.size)
-        fewer, fewer_psnr = self._rival(max(math.floor(work + STEPS * SLACK), 1))
-        dense, mine = fewer_psnr, mean_psnr(self.held(how), self.held.exact)
-        if fewer_psnr > mine:
-            how, mine = fewer, fewer_psnr
-            psnr = mean_psnr(self.chosen(how), self.chosen.exact)
-        elif work > fewer.count:  # between two numbers of steps, what lies between what they do
-            _, more_psnr = self._rival(fewer.count + 1)
-            dense += (work - fewer.count) * (more_psnr - fewer_psnr)
+        count = max(math.floor(work + STEPS * SLACK), 1)
+        dense, mine = self._rival(count), mean_psnr(self.held(how), self.held.exact)
+        if dense > mine:
+            how, psnr, mine = self._plain(count)
+        elif work > count:  # between two numbers of steps, what lies between what they do
+            dense += (work - count) * (self._rival(count + 1) - dense)
         figures = {"chosen": round(psnr, 2), "held_out": round(mine, 2), "dense": round(dense, 2)}
         return self._spec(budget, how, figures)
 
-    def _rival(self, count: int) -> tuple[Preset, float]:
-        """The best of so many plain dense steps on the prompts that check, and its PSNR there."""
-        rivals = [plain(Shape(count, count), shift, solver) for shift in SHIFTS for solver in SOLVERS]
-        near = [mean_psnr(self.held(rival), self.held.exact) for rival in rivals]
-        best = max(range(len(rivals)), key=lambda index: near[index])
-        return rivals[best], near[best]
+    def _rival(self, count: int) -> float:
+        """The PSNR of the best of so many plain dense steps on the prompts that check."""
+        return max(mean_psnr(self.held(rival), self.held.exact) for rival in _rivals(count))
+
+    def _plain(self, count: int) -> tuple[Preset, float, float]:
+        """So many plain dense steps, the best over all prompts, and their PSNR over both halves of them."""
+        near = [
+            (rival, mean_psnr(self.chosen(rival), self.chosen.exact), mean_psnr(self.held(rival), self.held.exact))
+            for rival in _rivals(count)
+        ]
+        return max(near, key=lambda found: found[1] + found[2])
 
     def _spec(self, budget: float, how: Preset, figures: dict[str, float]) -> PresetSpec:
         ratios, forecast = how.ras.ratios(how.count), how.ras.forecast_kv
@@ -179,6 +182,11 @@ class Calibration:
         shutil.rmtree(self._folder, ignore_errors=True)
         with suppress(OSError):  # another calibration's is there still
             self._folder.parent.rmdir()
+
+
+def _rivals(count: int) -> list[Preset]:
+    """So many plain dense steps, on several grids, of both solvers."""
+    return [plain(Shape(count, count), shift, solver) for shift in SHIFTS for solver in SOLVERS]
 
 
 def merged(present: Sequence[PresetSpec], new: Sequence[PresetSpec]) -> tuple[PresetSpec, ...]:
