@@ -8,7 +8,7 @@ import numpy as np
 import typer
 
 from icons import Icons, build_icons, load_icons
-from scenes import STYLES, Background, Scene, boxes, paint_background, random_scene
+from scenes import MIX, STYLES, Background, Scene, boxes, paint_background, random_scene
 
 PROMPTS = (Path(__file__).parent / "prompts.txt").read_text().splitlines()
 """The fixed prompts of the sample sheets."""
@@ -33,10 +33,12 @@ class EmojiData:
     """Draws random pictures; all icons lie in memory.
 
     rest: how often an icon that is not in common.txt is drawn, against one that is; 0 leaves them out.
+    mix: shares of scenes of one object, one in a corner, and two; held-out ones are always of the usual mix.
     """
 
-    def __init__(self, folder: Path, rest: float = 0.0) -> None:
+    def __init__(self, folder: Path, rest: float = 0.0, mix: tuple[float, float, float] = MIX) -> None:
         self.icons: Icons = load_icons(folder)
+        self.mix = mix
         self.index = {name: i for i, name in enumerate(self.icons.names)}
         weights = np.array([1 if name in COMMON else rest for name in self.icons.names])
         self.names = [name for name, weight in zip(self.icons.names, weights, strict=True) if weight]
@@ -45,8 +47,9 @@ class EmojiData:
     def scenes(self, count: int, canvas: Canvas, rng: np.random.Generator, held_out: bool = False) -> list[Scene]:
         """Random scenes that fit a canvas; those kept for testing, or none of them."""
         scenes: list[Scene] = []
+        mix = MIX if held_out else self.mix
         while len(scenes) < count:
-            scene = random_scene(self.names, self.weights, canvas, rng)
+            scene = random_scene(self.names, self.weights, canvas, rng, mix)
             if scene.held_out is held_out:
                 scenes.append(scene)
         return scenes

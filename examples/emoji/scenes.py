@@ -25,6 +25,8 @@ BESIDE = ("left of", "right of")
 UPRIGHT = ("above", "below")
 CORNERS = ("top left corner", "top right corner", "bottom left corner", "bottom right corner")
 
+MIX = (0.4, 0.2, 0.4)
+"""How often scenes are of one object, one in a corner, and two; of what is measured, too."""
 HELD_OUT = 32
 """One in so many pairs of object(s) and said background is never trained on."""
 
@@ -90,10 +92,18 @@ def random_background(rng: np.random.Generator) -> Background:
     return Background(str(top), str(bottom), blended=bool(rng.random() < 0.5))
 
 
-def random_scene(names: Sequence[str], weights: np.ndarray, canvas: tuple[int, int], rng: np.random.Generator) -> Scene:
-    """A scene that fits a canvas of (width, height); weights (len(names),) sum to 1."""
+def random_scene(
+    names: Sequence[str],
+    weights: np.ndarray,
+    canvas: tuple[int, int],
+    rng: np.random.Generator,
+    mix: tuple[float, float, float] = MIX,
+) -> Scene:
+    """A scene that fits a canvas of (width, height); weights (len(names),) and the mix sum to 1."""
     width, height = canvas
-    kind = rng.choice(["one", "corner", "two"], p=[0.4, 0.2, 0.4] if width == height else [0.5, 0, 0.5])
+    one, corner, two = mix
+    shares = list(mix) if width == height else [one + corner / 2, 0, two + corner / 2]
+    kind = rng.choice(["one", "corner", "two"], p=shares)
     count = 2 if kind == "two" else 1
     objects = tuple(str(n) for n in rng.choice(names, count, replace=False, p=weights))
     place = None

@@ -1,13 +1,11 @@
-"""Train a small Flag-DiT that paints emoji, by the clock: first at 64 pixels, then at 128.
+"""Train a small Flag-DiT that paints emoji, by the clock: first at 64 pixels, then at 128, or both in turn.
 
 `python examples/emoji/train.py` resumes where it stopped; the average of the weights in the run
 folder (model.safetensors, config.json) is what `flagdit export` reads.
 """
 
 import json
-import math
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +14,12 @@ import typer
 from rich.console import Console
 from torch import Tensor
 
-from data import PROMPTS, Batch, Canvas, EmojiData
+from data import PROMPTS, Batch, EmojiData
 from flagdit.export import FlagDiT, FlagDiTConfig, load_checkpoint
 from flagdit.export import block as flagdit_block
 from sampling import contact_sheet, sample
+from scenes import MIX
+from stages import SHAPE_SHARES, Resolution, Stage
 from state import TrainState
 from words import TextEncoder
 
@@ -36,57 +36,12 @@ CONFIG = FlagDiTConfig(
 CAPTION_DROPOUT = 0.1
 CLIP = 1.0
 AVERAGE = 0.998
-WARM_UP = 200  # steps
+SMALL_SHARE = 0.25
+"""Share of the steps at 64 pixels in the minutes at 128."""
 HELD_OUT = 128
 """Held-out pictures that the loss is taken over now and then."""
 SHEET = 1.5
 """Pictures of a sample sheet, over those of a training step: both get fewer as they get larger."""
-
-SHAPES = ((2, 2), (3, 1.5), (1.5, 3))
-"""Width and height of the canvases, in halves of a stage's resolution: 1:1, 2:1 and 1:2."""
-SHAPE_SHARES = (0.8, 0.1, 0.1)
-
-
-@dataclass(frozen=True)
-class Resolution:
-    """Pictures of one size, in several shapes, and how many of them a step has.
-
-    `noise` shifts the log-normal times towards noise: larger pictures need more of it.
-    """
-
-    pixels: int
-    batch: int
-    noise: float
-
-    @property
-    def canvases(self) -> list[Canvas]:
-        """The shapes at this resolution."""
-        return [(int(w * self.pixels / 2), int(h * self.pixels / 2)) for w, h in SHAPES]
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One part of the training: its size of pictures, how long, and the learning rate's peak and end.
-
-    A step in `1 / again` is of pictures of an earlier stage's size, so that they are not forgotten.
-    """
-
-    resolution: Resolution
-    minutes: float
-    peak: float
-    end: float
-    earlier: Resolution | None = None
-    again: int = 4
-
-    def draw(self, rng: np.random.Generator) -> Resolution:
-        """The size of a step's pictures."""
-        return self.earlier if self.earlier and rng.integers(self.again) == 0 else self.resolution
-
-    def learning_rate(self, done: float, step: int) -> float:
-        """Constant, then a cosine over the last half; `done` is the part of the stage behind us."""
-        phase = max(0.0, min(1.0, 2 * done - 1))
-        rate = self.end + (self.peak - self.end) * (1 + math.cos(math.pi * phase)) / 2
-        return rate * min(1.0, (step + 1) / WARM_UP)
 
 
 def plain_attention(q: Tensor, k: Tensor, v: Tensor, scale: float, bias: Tensor | None = None) -> Tensor:
@@ -101,6 +56,12 @@ def plain_attention(q: Tensor, k: Tensor, v: Tensor, scale: float, bias: Tensor 
     return out.permute(2, 0, 1, 3).flatten(2)
 
 
+def times(count: int, noise_shift: float, generator: torch.Generator) -> Tensor:
+    """Log-normal times (count,), one in each of as many equally likely parts: batches differ less by their times."""
+    parts = (torch.arange(count) + torch.rand(count, generator=generator)) / count
+    return torch.sigmoid(torch.special.ndtri(parts.clamp(1e-6, 1 - 1e-6)) - noise_shift)
+
+
 class FlowLoss:
     """Mean squared error of the velocity: x_t = t x1 + (1 - t) x0, target x1 - x0."""
 
@@ -111,7 +72,7 @@ class FlowLoss:
         """The loss of one batch; noise and times come from the generator (on the CPU, for every device)."""
         x1 = torch.from_numpy(batch.images)
         x0 = torch.randn(x1.shape, generator=generator)
-        t = torch.sigmoid(torch.randn(len(x1), generator=generator) - noise_shift)
+        t = times(len(x1), noise_shift, generator)
         x1, x0, t = (a.to(self.device) for a in (x1, x0, t))
         mix = t[:, None, None, None]
         text, mask = self.encoder(batch.texts)
@@ -145,7 +106,7 @@ class Trainer:
         rng = np.random.default_rng([self.seed, number])
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
         size = stage.draw(rng)
-        canvas = size.canvases[rng.choice(len(SHAPES), p=SHAPE_SHARES)]
+        canvas = size.canvases[rng.choice(len(size.canvases), p=SHAPE_SHARES)]
         batch = self.data.draw(size.batch, canvas, CAPTION_DROPOUT, rng)
         for group in state.optimizer.param_groups:
             group["lr"] = stage.learning_rate(done, number) * group["rate"]
@@ -215,7 +176,10 @@ def main(
     run: Path = typer.Option(Path("runs/emoji"), help="Where weights, log and sheets go."),
     small: float = typer.Option(60, help="Minutes at 64 pixels."),
     large: float = typer.Option(0, help="Minutes at 128 pixels."),
+    large_share: float = typer.Option(0, min=0, max=1, help="Share of the steps at 128 pixels in the minutes at 64."),
+    peak: float = typer.Option(8e-4, help="Learning rate at 64 pixels; half of it at 128."),
     batch: int = typer.Option(16, help="Pictures a step at 64 pixels; a quarter of them at 128."),
+    mix: tuple[float, float, float] = typer.Option(MIX, help="Shares of one object, one in a corner, two."),
     rest: float = typer.Option(0, help="How often an icon that is not in common.txt is drawn, against one that is."),
     start: Path = typer.Option(None, help="Weights to begin with: a run folder or a bundle."),
     every: float = typer.Option(240, help="Seconds between checkpoints with a sample sheet."),
@@ -228,10 +192,10 @@ def main(
     run.mkdir(parents=True, exist_ok=True)
     at_64, at_128 = Resolution(64, batch, noise=0.5), Resolution(128, max(1, batch // 4), noise=1.0)
     stages = [
-        Stage(at_64, small, peak=8e-4, end=2e-5),
-        Stage(at_128, large, peak=4e-4, end=2e-5, earlier=at_64),
+        Stage(at_64, small, peak, peak / 400, at_128, large_share),
+        Stage(at_128, large, peak / 2, peak / 400, at_64, SMALL_SHARE),
     ]
-    trainer = Trainer(EmojiData(data, rest), run, seed, compiled, start)
+    trainer = Trainer(EmojiData(data, rest, mix), run, seed, compiled, start)
     for index in range(trainer.state.progress.stage, len(stages)):
         if stages[index].minutes > 0:
             trainer.train(index, stages[index], every)
