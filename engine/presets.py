@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from flagdit.engine.coarse import Coarse
+from flagdit.engine.coarse import Coarse, full_span
 from flagdit.engine.errors import RequestError
 from flagdit.engine.layout import TokenLayout
 from flagdit.engine.manifest import ModelSpec
 from flagdit.engine.manifest import Preset as PresetSpec
+from flagdit.engine.plan import Plan, make_plan
 from flagdit.engine.ras import DENSE, RasConfig, Solver
 
 Weights = tuple[float, float, float]
@@ -49,6 +50,12 @@ class Preset:
         """Evaluations of the velocity that it plans, coarse ones too."""
         coarse = 0 if self.coarse is None else self.coarse.count
         return coarse + self.count * (2 if self.solver in ("midpoint", "heun") else 1)
+
+    def plan(self, tokens: int, pinned: int = 0) -> Plan:
+        """Its steps over so many tokens of the full size (make_plan); with no shift of its own, even ones."""
+        shift = 1.0 if self.shift is None else self.shift
+        span = full_span(self.coarse)
+        return make_plan(self.ras, self.steps, tokens, pinned, shift, self.solver, self.weights, span)
 
 
 def falling(

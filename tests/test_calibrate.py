@@ -20,7 +20,7 @@ from flagdit.engine.calibrate.space import NUMBERS, Shape, bounded, plain, prese
 from flagdit.engine.commands import calibrate as calibrating
 from flagdit.engine.commands.common import read_prompts
 from flagdit.engine.manifest import Preset as PresetSpec
-from flagdit.engine.plan import Plan, make_plan
+from flagdit.engine.plan import Plan
 from flagdit.engine.presets import Preset, of_spec
 from flagdit.export.cli import read_examples
 
@@ -28,7 +28,7 @@ PROMPTS = ["a red apple", "a book", "a house", "a red book", "a blue house", "an
 
 
 def plan_of(how: Preset) -> Plan:
-    return make_plan(how.ras, how.steps, 72, 8, how.shift or 1.0, how.solver, how.weights)
+    return how.plan(72, 8)
 
 
 @pytest.mark.parametrize("shape", [Shape(1, 1), Shape(2, 2), Shape(9, 9), Shape(12, 4, 0.5, 0.25)], ids=str)

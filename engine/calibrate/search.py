@@ -6,7 +6,7 @@ Dense plans take part like any other, so region-adaptive steps are used only whe
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from flagdit.engine.bench.settings import STEPS
 from flagdit.engine.calibrate.fit import fit, mean_psnr
@@ -15,7 +15,6 @@ from flagdit.engine.calibrate.space import Numbers, Shape, preset_of, start
 from flagdit.engine.cost import price
 from flagdit.engine.layout import TokenLayout
 from flagdit.engine.manifest import ModelSpec
-from flagdit.engine.plan import make_plan
 from flagdit.engine.presets import Preset
 
 STARTS = ((2.5, 0.5), (4.0, 0.5))
@@ -51,8 +50,7 @@ class Candidate:
 def cost(spec: ModelSpec, how: Preset, size: tuple[int, int] | None = None) -> float:
     """FLOPs of a plan over those of 30 dense steps."""
     layout = TokenLayout.of(spec, size)
-    plan = make_plan(how.ras, how.steps, layout.tokens, layout.pinned, 1.0, how.solver, how.weights)
-    priced = price(spec, plan)
+    priced = price(spec, how.plan(layout.tokens, layout.pinned))
     return sum(priced.flops) / (STEPS * priced.dense_flops)
 
 
@@ -95,18 +93,21 @@ def search(
     for shape in shapes(budget, cost_of):
         yield f"trying {shape}", None
         for shift, slope in STARTS + EULER * (budget <= SMALL):
-            numbers = start(shape, shift, slope)
-            tried.append(Candidate(shape, numbers, mean_psnr(few(preset_of(shape, numbers)), few.exact)))
+            tried.append(_compared(Candidate(shape, start(shape, shift, slope)), few))
     best = []
     for candidate in sorted(tried, key=lambda c: -c.psnr)[:SECOND_ROUND]:
         yield f"{candidate.shape} on all prompts", None
-        pictures = painter(candidate.preset)
-        best.append(Candidate(candidate.shape, candidate.numbers, mean_psnr(pictures, painter.exact)))
+        best.append(_compared(candidate, painter))
     rounds, fitted = round(effort * max(1.0, 0.33 / budget)), []
     for candidate in _finalists(tried, best, budget):
         yield f"fitting {candidate.shape}", None
         fitted.append(_fitted(candidate, painter, rounds))
     yield "done", max(fitted, key=lambda c: c.psnr)
+
+
+def _compared(candidate: Candidate, painter: Painter) -> Candidate:
+    """The candidate with the PSNR that it has over the painter's prompts."""
+    return replace(candidate, psnr=mean_psnr(painter(candidate.preset), painter.exact))
 
 
 def _finalists(tried: list[Candidate], best: list[Candidate], budget: float) -> list[Candidate]:

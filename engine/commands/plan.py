@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 
 from flagdit.engine.bundle import Bundle
-from flagdit.engine.coarse import coarse_layout, full_span
+from flagdit.engine.coarse import coarse_layout
 from flagdit.engine.commands.coarse import CoarseOption
 from flagdit.engine.commands.common import (
     MODE_HELP,
@@ -35,7 +35,6 @@ from flagdit.engine.cost import price
 from flagdit.engine.errors import RequestError
 from flagdit.engine.layout import MAX_TOKENS, TokenLayout
 from flagdit.engine.manifest import ModelSpec
-from flagdit.engine.plan import Plan, make_plan
 from flagdit.engine.presets import Preset, presets_of
 from flagdit.engine.resolve import resolve
 
@@ -107,7 +106,7 @@ def plan(
 
 
 def _priced(how: Preset, spec: ModelSpec, layout: TokenLayout) -> Outlook:
-    planned, coarse = _planned(how, layout.tokens, layout.pinned), None
+    planned, coarse = how.plan(layout.tokens, layout.pinned), None
     cost = price(spec, planned)
     if how.coarse is not None:
         smaller = coarse_layout(layout, how.coarse.factor)
@@ -126,12 +125,7 @@ def _counted(how: Preset, tokens: int) -> Outlook:
                 f"{tokens} tokens are no picture of {how.coarse.factor} times the size; try --bundle demo"
             )
         coarse = how.coarse.plan(smaller, shift=how.shift or 1.0)
-    return Outlook(_planned(how, tokens), how.ras, how.solver, None, bool(how.weights), coarse)
-
-
-def _planned(how: Preset, tokens: int, pinned: int = 0) -> Plan:
-    span, shift = full_span(how.coarse), 1.0 if how.shift is None else how.shift
-    return make_plan(how.ras, how.steps, tokens, pinned, shift, how.solver, how.weights, span)
+    return Outlook(how.plan(tokens), how.ras, how.solver, None, bool(how.weights), coarse)
 
 
 def _as_dict(outlook: Outlook) -> dict[str, object]:
