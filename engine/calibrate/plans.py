@@ -115,24 +115,23 @@ class Calibration:
         """The plan with what it does on other prompts; plain dense steps in its place if those are better there."""
         work = STEPS * cost(self.pipeline.spec, how, self.size)
         count = max(math.floor(work + STEPS * SLACK), 1)
-        dense, mine = self._rival(count), mean_psnr(self.held(how), self.held.exact)
+        rivals, mine = self._rivals(count), mean_psnr(self.held(how), self.held.exact)
+        dense = max(near for _, near in rivals)
         if dense > mine:
-            how, psnr, mine = self._plain(count)
+            how, psnr, mine = self._best_of_all(rivals)
         elif work > count:  # between two numbers of steps, what lies between what they do
-            dense += (work - count) * (self._rival(count + 1) - dense)
+            dense += (work - count) * (max(near for _, near in self._rivals(count + 1)) - dense)
         figures = {"chosen": round(psnr, 2), "held_out": round(mine, 2), "dense": round(dense, 2)}
         return self._spec(budget, how, figures)
 
-    def _rival(self, count: int) -> float:
-        """The PSNR of the best of so many plain dense steps on the prompts that check."""
-        return max(mean_psnr(self.held(rival), self.held.exact) for rival in _rivals(count))
+    def _rivals(self, count: int) -> list[tuple[Preset, float]]:
+        """So many plain dense steps on several grids, of both solvers, and their PSNR on the prompts that check."""
+        plans = [plain(Shape(count, count), shift, solver) for shift in SHIFTS for solver in SOLVERS]
+        return [(rival, mean_psnr(self.held(rival), self.held.exact)) for rival in plans]
 
-    def _plain(self, count: int) -> tuple[Preset, float, float]:
-        """So many plain dense steps, the best over all prompts, and their PSNR over both halves of them."""
-        near = [
-            (rival, mean_psnr(self.chosen(rival), self.chosen.exact), mean_psnr(self.held(rival), self.held.exact))
-            for rival in _rivals(count)
-        ]
+    def _best_of_all(self, rivals: list[tuple[Preset, float]]) -> tuple[Preset, float, float]:
+        """Of rivals, the best over all prompts, and its PSNR over those that choose and those that check."""
+        near = [(rival, mean_psnr(self.chosen(rival), self.chosen.exact), held) for rival, held in rivals]
         return max(near, key=lambda found: found[1] + found[2])
 
     def _spec(self, budget: float, how: Preset, figures: dict[str, float]) -> PresetSpec:
@@ -182,11 +181,6 @@ class Calibration:
         shutil.rmtree(self._folder, ignore_errors=True)
         with suppress(OSError):  # another calibration's is there still
             self._folder.parent.rmdir()
-
-
-def _rivals(count: int) -> list[Preset]:
-    """So many plain dense steps, on several grids, of both solvers."""
-    return [plain(Shape(count, count), shift, solver) for shift in SHIFTS for solver in SOLVERS]
 
 
 def merged(present: Sequence[PresetSpec], new: Sequence[PresetSpec]) -> tuple[PresetSpec, ...]:
