@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, cast
@@ -22,6 +23,7 @@ from rich.table import Table
 
 from flagdit.engine import PRESETS, Pipeline
 from flagdit.engine.bench.exact import ExactPictures
+from flagdit.engine.bench.measure import paint, psnr
 from flagdit.engine.commands.common import check_writable, parse_size
 from flagdit.engine.cpu import Precision
 from flagdit.engine.layout import FloatArray
@@ -29,10 +31,10 @@ from flagdit.engine.presets import Preset, falling
 
 PROMPTS = Path(__file__).parents[1] / "examples" / "emoji" / "prompts.txt"
 SHARES = (0.0, 0.3, 0.5, 0.7, 1.0)
-PLANS: dict[str, tuple[Preset, float | None]] = {  # with a time shift, or the model's own
-    "20 steps, 8 dense, .6 to .3": (Preset(20, "ab2", falling(8, 0.6, 0.3)), 3.0),
-    "24 steps, 8 dense, .4 to .15": (Preset(24, "ab2", falling(8, 0.4, 0.15)), 3.0),
-    **{f"preset {name}": (preset, None) for name, preset in PRESETS.items()},
+PLANS = {
+    "20 steps, 8 dense, .6 to .3": Preset(20, "ab2", falling(8, 0.6, 0.3), 3.0),
+    "24 steps, 8 dense, .4 to .15": Preset(24, "ab2", falling(8, 0.4, 0.15), 3.0),
+    **{f"preset {name}": preset for name, preset in PRESETS.items()},
 }
 
 
@@ -49,23 +51,24 @@ class Measured:
     cache_bytes: int = 0
 
 
-def psnr(latents: FloatArray, exact: FloatArray) -> list[float]:
-    """dB of every picture (B, C, H, W); pixels are -1 to 1."""
-    error = np.square(np.clip(latents, -1, 1) - np.clip(exact, -1, 1), dtype=np.float64).mean((1, 2, 3))
-    return cast(list[float], (10 * np.log10(4 / error)).tolist())
-
-
-def paint(pipeline: Pipeline, row: Measured, prompts: list[str], seed: int, exact: FloatArray) -> None:
+def record(pipeline: Pipeline, row: Measured, prompts: list[str], seed: int, exact: FloatArray) -> None:
     """One batch of a row."""
-    how, shift = PLANS[row.plan]
-    seeds, size = range(seed, seed + len(prompts)), (exact.shape[3], exact.shape[2])
-    ras, start = replace(how.ras, forecast_kv=row.forecast_kv), time.process_time()
-    result = pipeline(prompts=prompts, seeds=seeds, steps=how.steps, solver=how.solver, size=size, shift=shift, ras=ras)
+    plan = PLANS[row.plan]
+    how, size = replace(plan, ras=replace(plan.ras, forecast_kv=row.forecast_kv)), (exact.shape[3], exact.shape[2])
+    start = time.process_time()
+    result = paint(pipeline, how, prompts, seed, size)
     row.cpu.append(time.process_time() - start)
     seconds = result.report.seconds
     row.host.append(seconds["host"] / (seconds["host"] + seconds["denoise"]))
-    row.psnr += psnr(result.latents, exact)
+    row.psnr += psnr(result.latents, exact).tolist()
     row.cost, row.cache_bytes = result.report.flop_ratio, result.report.cache_bytes
+
+
+def gained(psnr: Sequence[float], base: Sequence[float]) -> str:
+    """dB over the base, on average and ± its standard error; of the same prompts in turn."""
+    gain = np.subtract(psnr, base)
+    error = gain.std(ddof=1) / len(gain) ** 0.5 if len(gain) > 1 else 0.0
+    return f"{gain.mean():+.2f} ± {error:.2f}"
 
 
 def show(rows: list[Measured]) -> None:
@@ -73,10 +76,8 @@ def show(rows: list[Measured]) -> None:
     table = Table("plan", "share", "cost", "PSNR", "gain", "time", "host", "caches", header_style="bold", box=None)
     for row in rows:
         base = next(r for r in rows if r.plan == row.plan)
-        gain = np.subtract(row.psnr, base.psnr)
-        error = gain.std(ddof=1) / len(gain) ** 0.5 if len(gain) > 1 else 0.0
         ratio = float(np.median(np.divide(row.cpu, base.cpu)))
-        quality = f"{np.mean(row.psnr):.2f}", f"{gain.mean():+.2f} ± {error:.2f}"
+        quality = f"{np.mean(row.psnr):.2f}", gained(row.psnr, base.psnr)
         times = f"{ratio:.3f}", f"{np.median(row.host):.1%}", f"{row.cache_bytes / 2**20:.1f} MiB"
         table.add_row(row.plan, f"{row.forecast_kv:g}", f"{row.cost:.3f}", *quality, *times)
     Console(width=120).print(table)
@@ -103,7 +104,7 @@ def main(
         some = texts[at : at + batch]
         pictures = exact(some, at)
         for row in rows:
-            paint(pipeline, row, some, at, pictures)
+            record(pipeline, row, some, at, pictures)
     show(rows)
     if json_path is not None:
         about = {"prompts": len(texts), "batch": batch, "precision": pipeline.stages.denoise.precision}

@@ -32,6 +32,7 @@ from flagdit.engine.cpu import Precision
 from flagdit.engine.layout import FloatArray
 from flagdit.engine.presets import Preset, falling
 from flagdit.engine.request import Request
+from forecast import gained
 
 PLANS = {
     "20 steps, 8 dense, .6 to .3": Preset(20, "ab2", falling(8, 0.6, 0.3), 3.0),
@@ -113,12 +114,9 @@ def show(rows: list[Row]) -> None:
     table = Table("plan", "regions", "keys", "steps", "shift", "work", "PSNR", "gain", header_style="bold", box=None)
     for row in rows:
         base = next(r for r in rows if r.plan == row.plan)
-        gain = np.subtract(row.psnr, base.psnr)
-        error = gain.std(ddof=1) / len(gain) ** 0.5 if len(gain) > 1 else 0.0
         how = str(row.how.count), f"{row.how.shift:g}", f"{row.work:.1f}"
-        table.add_row(
-            row.plan, row.regions, row.keys, *how, f"{np.mean(row.psnr):.2f}", f"{gain.mean():+.2f} ± {error:.2f}"
-        )
+        near = f"{np.mean(row.psnr):.2f}", gained(row.psnr, base.psnr)
+        table.add_row(row.plan, row.regions, row.keys, *how, *near)
     Console(width=120).print(table)
 
 
