@@ -4,7 +4,7 @@
     python benchmarks/gpu_denoise.py graphs --json denoise.json  # on the GPU; --device cpu tries all of it without one
 
 In turn, each written to the file when it is there, until the seconds are over: `values`, the demo's velocities in every
-precision beside fp32 on the CPU; `runs`, 20 steps captured and eager; `steps`, engine calls at four ratios; `torch`,
+precision beside fp32 on the CPU; `runs`, 20 steps captured and eager; `steps`, engine calls at four ratios; `dense_torch`,
 the same module there, dense. Times are medians, by CUDA's events.
 """
 
@@ -22,7 +22,7 @@ import typer
 
 import gpu_run
 import gpu_steps
-from gpu_device import Cpu, Cuda, Device, ort
+from gpu_device import Cpu, Cuda, Device, Graph, ort
 from gpu_models import MODELS, PRECISIONS, random_weights
 from gpu_torch import Torch
 from gpu_values import Demo, compare
@@ -83,7 +83,7 @@ def versions(device: str) -> dict[str, Any]:
     try:
         import torch
 
-        out["torch"] = torch.__version__
+        out["torch"] = str(torch.__version__)
         out["gpu"] = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     except ImportError:
         out["torch"] = None
@@ -112,16 +112,17 @@ def of_the_demo(report: Report, graphs: Path, device: Device, quick: bool) -> No
 def of_engines(report: Report, graphs: Path, device: Device, quick: bool) -> None:
     """Steps of models with random weights."""
     for name, precision, sides in ENGINES:
-        directory = graphs / name
-        if not directory.is_dir() or (device.name == "cpu" and precision != "float32"):
+        if not (graphs / name).is_dir() or (device.name == "cpu" and precision != "float32"):
             continue
+        loaded: list[Graph] = []
         for side in (8,) if quick else sides:
 
-            def steps(directory: Path = directory, name: str = name, precision: str = precision, side: int = side) -> Any:
-                if not (directory / "weights.safetensors").exists():
-                    random_weights(directory)
-                path, repeats = directory / f"denoise.{precision}.onnx", 2 if quick else 15
-                return gpu_steps.engine(device, path, MODELS[name], side, repeats)
+            def steps(name: str = name, precision: str = precision, side: int = side, loaded: Any = loaded) -> Any:
+                if not (graphs / name / "weights.safetensors").exists():
+                    random_weights(graphs / name)
+                if not loaded:
+                    loaded.append(device.load(graphs / name / f"denoise.{precision}.onnx"))
+                return gpu_steps.engine(device, loaded[0], MODELS[name], side, 2 if quick else 15)
 
             report.add("steps", {"model": name, "precision": precision}, steps)
 
@@ -140,7 +141,7 @@ def of_torch(report: Report, device: str, quick: bool) -> None:
                             made[0].compile()
                     return made[0].measure(side, 2 if quick else 15)
 
-                report.add("torch", {"model": name, "precision": "bfloat16", "kind": kind, "patches": side**2}, dense)
+                report.add("dense_torch", {"model": name, "precision": "bfloat16", "kind": kind, "patches": side**2}, dense)
 
 
 def main(

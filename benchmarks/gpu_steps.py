@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,20 +24,18 @@ class Steps:
         self.device, self.patches, self.pinned = device, side**2, side
         self.tokens = n = self.patches + self.pinned
         rng = np.random.default_rng(0)
-        self.blocks: dict[tuple[tuple[int, ...], str], Buffer] = {}
         sizes: dict[str, int] = {"A": n, "M": n, "R": ROWS, "T": TEXT}
-        self.inputs, self.caches = {}, {}
+        self.inputs: dict[str, Buffer] = {}
+        self.caches: dict[str, Buffer] = {}
         for name, (dtype, axes) in graph.inputs.items():
             shape = tuple(sizes[a] if isinstance(a, str) else a for a in axes)
-            array = np.asarray(rng.random(shape[-1:]) * 0.2 - 0.1, np.float32)
-            if "_tail" not in name:
-                array = rng.standard_normal(shape).astype(np.float32) * 0.1
-            if name in ("attention_scale", "text_bias"):
-                array = np.full(shape, 0.125 if name == "attention_scale" else 0, np.float32)
             if "_tail" in name:
                 self.caches[name] = device.empty(shape, dtype)
-            else:
-                self.inputs[name] = put(device, array, dtype)
+                continue
+            array = rng.standard_normal(shape).astype(np.float32) * 0.1
+            if name in ("attention_scale", "text_bias"):
+                array = np.full(shape, 0.125 if name == "attention_scale" else 0, np.float32)
+            self.inputs[name] = put(device, array, dtype)
         self.velocity = device.empty((n, ROWS, graph.inputs["tokens"][1][2]))
         self.calls = {self.pinned + round(r * self.patches): r for r in RATIOS}
         self.bound = {active: self._bind(graph, active) for active in self.calls}
@@ -77,17 +73,13 @@ def measure(steps: Steps, config: FlagDiTConfig, repeats: int) -> Iterator[dict[
         yield cell
 
 
-def engine(device: Device, path: Path, config: FlagDiTConfig, side: int, repeats: int) -> dict[str, Any]:
+def engine(device: Device, graph: Graph, config: FlagDiTConfig, side: int, repeats: int) -> dict[str, Any]:
     """All cells of one graph at one size."""
-    start = time.perf_counter()
-    graph = device.load(path)
-    loaded = time.perf_counter() - start
     steps = Steps(device, graph, side)
     cells = list(measure(steps, config, repeats))
     return {
         "patches": steps.patches,
         "tokens": steps.tokens,
-        "load_seconds": loaded,
         "finite": steps.finite(),
         "cells": cells,
     }
