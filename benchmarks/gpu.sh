@@ -49,7 +49,7 @@ part() { # name seconds command...
 
 check() {
   local tests=(tests/test_{advance,dilate,forecast,graphs,history,noise,regions,repartition,select,solvers}.py)
-  local pytest=("$python" -m pytest -q --noconftest -p no:cacheprovider)
+  local pytest=("$python" -m pytest -q --noconftest -p no:cacheprovider -W default)
   part tests 150 "${pytest[@]}" --junitxml="$out/gpu-tests.xml" "${tests[@]}"
   part randn 30 "$python" benchmarks/gpu_randn.py --json "$out/gpu-randn.json"
   local tool some="cuda and (tables or replay or large or unguided or inverse or dilate or formula)"

@@ -1,6 +1,6 @@
 """Whether the noise of a seed is what torch draws on CUDA: docs/contract.md says near 1e-6, and at most 5e-4.
 
-    python benchmarks/gpu_randn.py --json randn.json
+python benchmarks/gpu_randn.py --json randn.json
 """
 
 from __future__ import annotations
@@ -44,7 +44,9 @@ def compare(seed: int, shape: tuple[int, ...], device: str) -> dict[str, Any]:
 
 
 def main(
-    device: Annotated[str, typer.Option(help="cuda; cpu only tries the script, torch draws other values there.")] = "cuda",
+    device: Annotated[
+        str, typer.Option(help="cuda; cpu only tries the script, torch draws other values there.")
+    ] = "cuda",
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the results here.")] = None,
 ) -> None:
     """Compare noises."""

@@ -248,7 +248,9 @@ def _kinds(
     return times
 
 
-def runs(demo: Demo, device: Device, precision: str, side: int, repeats: int, reference: Array | None) -> dict[str, Any]:
+def runs(
+    demo: Demo, device: Device, precision: str, side: int, repeats: int, reference: Array | None
+) -> dict[str, Any]:
     """A run of 20 steps at ratio .25 with 64 or 128 pixels a side."""
     run = DeviceRun(demo, device, demo.graph(device, precision), side, RasConfig(ratio=0.25), 20)
     return {"precision": precision, "side": side, **measure(run, repeats, reference)}
@@ -259,4 +261,3 @@ def reference(demo: Demo, device: Device, side: int) -> Array:
     run = DeviceRun(demo, device, demo.graph(device, "float32"), side, RasConfig(ratio=0.25), 20)
     run.run(run.whole)
     return run.latent()
-

@@ -43,7 +43,16 @@ class Torch:
         tail = [(random(0, ROWS, c.kv_heads, c.head_dim),) * 2 for _ in range(c.n_layers)]
         scale = self.torch.full((1,), c.head_dim**-0.5, device=self.device, dtype=self.torch.bfloat16)
         rows = (random(ROWS, c.n_layers, 6, c.dim), random(ROWS, 2, c.dim), random(ROWS, 1, 1, TEXT) * 0)
-        return (random(n, ROWS, c.in_channels * c.patch_size**2), special, angles.cos(), angles.sin(), scale, *rows, text, tail)
+        return (
+            random(n, ROWS, c.in_channels * c.patch_size**2),
+            special,
+            angles.cos(),
+            angles.sin(),
+            scale,
+            *rows,
+            text,
+            tail,
+        )
 
     def compile(self) -> None:
         """Compile the block: all layers share what was compiled once."""
