@@ -4,8 +4,8 @@
     python benchmarks/gpu_denoise.py graphs --json denoise.json  # on the GPU; --device cpu tries all of it without one
 
 In turn, each written to the file when it is there, until the seconds are over: `values`, the demo's velocities in every
-precision beside fp32 on the CPU; `runs`, 20 steps captured and eager; `steps`, engine calls at four ratios; `dense_torch`,
-the same module there, dense. Times are medians, by CUDA's events.
+precision beside fp32 on the CPU; `runs`, 20 steps captured and eager; `steps`, engine calls at four ratios;
+`dense_torch`, the same module there, dense. Times are medians, by CUDA's events.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Annotated, Any
 
 import typer
 
-import gpu_run
+import gpu_run_times
 import gpu_steps
 from gpu_device import Cpu, Cuda, Device, Graph, ort
 from gpu_models import MODELS, PRECISIONS, random_weights
@@ -106,8 +106,8 @@ def of_the_demo(report: Report, graphs: Path, device: Device, quick: bool) -> No
 
         def run(precision: str = precision, side: int = side) -> dict[str, Any]:
             if side not in references:
-                references[side] = None if side > 64 else gpu_run.reference(demo, Cpu(), side)
-            return gpu_run.runs(demo, device, precision, side, 1 if quick else 9, references[side])
+                references[side] = None if side > 64 else gpu_run_times.reference(demo, Cpu(), side)
+            return gpu_run_times.runs(demo, device, precision, side, 1 if quick else 9, references[side])
 
         report.add("runs", {}, run)
 

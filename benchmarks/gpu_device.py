@@ -36,7 +36,7 @@ ORT_TYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(b
 
 
 def host_dtype(dtype: str) -> npt.DTypeLike:
-    return HOST.get(dtype, np.dtype(dtype) if dtype not in HOST else np.uint16)
+    return HOST.get(dtype, dtype)
 
 
 def to_float(array: Numbers, dtype: str) -> npt.NDArray[np.float32]:
@@ -140,7 +140,7 @@ class Cpu:
     name, stream = "cpu", 0
 
     def __init__(self, threads: int = 0) -> None:
-        self._threads, self._kept = threads, []  # type: ignore[var-annotated]
+        self._threads = threads
 
     def empty(self, shape: tuple[int, ...], dtype: str = "float32") -> Buffer:
         array = np.zeros(shape, host_dtype(dtype))
@@ -172,13 +172,14 @@ class Cpu:
 class Cuda:
     """The first GPU: a stream of ours that ONNX Runtime computes on without ever waiting for it."""
 
+    name = "cuda"
+
     def __init__(self) -> None:
         self._cudart = ctypes.CDLL("libcudart.so.13")
         self._call("cudaSetDevice", 0)
         stream = ctypes.c_void_p()
         self._call("cudaStreamCreateWithFlags", ctypes.byref(stream), 1)  # non-blocking
         self.stream = int(stream.value or 0)
-        self.name = "cuda"
         self._options = ort.RunOptions()
         self._options.add_run_config_entry("disable_synchronize_execution_providers", "1")
 
@@ -201,8 +202,7 @@ class Cuda:
 
     def _copy(self, target: int, source: int, size: int, kind: int) -> None:
         self.synchronise()
-        where = (ctypes.c_void_p(target), ctypes.c_void_p(source), ctypes.c_size_t(size))
-        self._call("cudaMemcpy", *where, kind)
+        self._call("cudaMemcpy", ctypes.c_void_p(target), ctypes.c_void_p(source), ctypes.c_size_t(size), kind)
         self.synchronise()
 
     def write(self, buffer: Buffer, array: Numbers) -> None:

@@ -1,4 +1,4 @@
-"""Graphs for gpu_denoise.py: the demo's and some with random weights, in fp32, fp16 and bf16, as the compiler makes them.
+"""Graphs for gpu_denoise.py, in fp32, fp16 and bf16 as the compiler makes them: the demo's, some with random weights.
 
     python benchmarks/gpu_graphs.py DIR     # needs flagdit[export]; no GPU
 

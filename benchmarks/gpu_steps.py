@@ -1,4 +1,4 @@
-"""Part of gpu_denoise.py: engine calls with random weights at several ratios, plain and captured, and torch's beside them."""
+"""Part of gpu_denoise.py: engine calls with random weights at several ratios, plain and captured."""
 
 from __future__ import annotations
 
