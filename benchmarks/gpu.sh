@@ -7,8 +7,8 @@
 # Parts: configure build device tests randn memcheck racecheck kernels steps denoise; all by default. Without configure
 # and build, what they left in build/gpu is used. Needs nvcc, and a torch with CUDA to hold the arrays. ORT_SITE: a
 # folder to import onnxruntime-gpu from, if it is not installed; GRAPHS: what gpu_graphs.py wrote, for denoise.
-# A part that fails or is not possible is written down and the rest goes on; the exit status is 1 if any failed. Not
-# run on a GPU yet (docs/gpu-status.md).
+# A part that fails or is not possible is written down and the rest goes on; the exit status is 1 if any failed.
+# docs/gpu-status.md has what it found.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 out=${1:-out}
