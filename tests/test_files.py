@@ -1,4 +1,4 @@
-"""Files written whole or not at all: by two at once, over planted links, on a full disk, after writers that were killed."""
+"""Files written whole or not at all: by two at once, over planted links, on a full disk, after killed writers."""
 
 from __future__ import annotations
 

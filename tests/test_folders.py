@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from test_files import end_of, error_of, on_a_small_disk, python
+from test_files import KILLED, end_of, error_of, on_a_small_disk, python
 
 from flagdit.files import OutputError, check_folder, locked, whole_folder
 from flagdit.files.lock import LOCK
@@ -172,6 +172,12 @@ def test_killed_it_is_empty_for_the_next(tmp_path: Path, moment: int, before: st
     assert end_of(FILL, path, moment) == -9
     fill(path, "again")
     assert content(path) == {name: text + "again" for name, text in FILES.items()}
+
+
+def test_a_check_that_was_killed_leaves_an_empty_folder(tmp_path: Path) -> None:
+    assert end_of(KILLED, tmp_path) == -9
+    fill(tmp_path)
+    assert content(tmp_path) == FILES
 
 
 def test_killed_after_its_last_move_it_is_whole(tmp_path: Path) -> None:
