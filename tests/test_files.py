@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from flagdit.files import OutputError, check_file, sweep, write_all, write_file
+from flagdit.files import OutputError, check_file, sweep, write_file
 from flagdit.files import file as filing
 from flagdit.files import part as parts
 
@@ -230,16 +230,6 @@ def test_finished_work_is_kept_under_another_name(tmp_path: Path) -> None:
     found = re.fullmatch(r".*a\.png: cannot be replaced \(.*\); what it was to be is kept as (.*)", str(error.value))
     assert found and Path(found[1]).read_bytes() == b"picture" and Path(found[1]).suffix == ".png"
     assert len(list(tmp_path.iterdir())) == 2
-
-
-def test_one_that_fails_takes_no_other_with_it(tmp_path: Path) -> None:
-    """All that can be written is, and the error says which."""
-    paths = [tmp_path / "no" / "a.png", tmp_path / "b.png", tmp_path / "c.json"]
-    with pytest.raises(OutputError) as error:
-        write_all({path: lambda path=path: write_file(path, b"") for path in paths})  # type: ignore[misc]
-    assert "a.png: cannot be written (No such file or directory)" in str(error.value)
-    assert str(error.value).endswith(f"; {paths[1]}, {paths[2]} is written")
-    assert all(path.exists() for path in paths[1:])
 
 
 def test_it_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from flagdit.engine import Bundle, BundleError
 from flagdit.engine.builder import build_bundle
 from flagdit.engine.commands import generate as generating
 from flagdit.export import ExportOptions, FlagDiT, export_model, exporter
-from flagdit.files import OutputError
+from flagdit.files import OutputError, write_all, write_file
 
 PROMPT = "a red apple"
 Flagdit = Callable[..., tuple[int, str, str]]
@@ -74,6 +74,16 @@ def test_a_leftover_blocks_nothing(flagdit: Flagdit, bundle_dir: Path, tmp_path:
     code, _, err = flagdit("generate", PROMPT, "--bundle", bundle_dir, "--steps", 2)
     assert code == 0, err
     assert (tmp_path / "out.png").is_file() and not (tmp_path / "mine").exists()
+
+
+def test_one_that_fails_takes_no_other_with_it(tmp_path: Path) -> None:
+    """All that can be written is, and the error says which."""
+    paths = [tmp_path / "no" / "a.png", tmp_path / "b.png", tmp_path / "c.json"]
+    with pytest.raises(OutputError) as error:
+        write_all({path: lambda path=path: write_file(path, b"") for path in paths})  # type: ignore[misc]
+    assert "a.png: cannot be written (No such file or directory)" in str(error.value)
+    assert str(error.value).endswith(f"; {paths[1]}, {paths[2]} is written")
+    assert all(path.exists() for path in paths[1:])
 
 
 def test_a_map_that_cannot_be_written_does_not_take_the_rest_with_it(
