@@ -62,7 +62,7 @@ class Pipeline:
         seeds: Sequence[int] | None = None,
         steps: int | Sequence[float] | None = None,
         size: tuple[int, int] | None = None,
-        guidance: float = 4.0,
+        guidance: float | None = None,
         shift: float | None = None,
         solver: Solver | None = None,
         ntk: Ntk = None,
@@ -75,7 +75,7 @@ class Pipeline:
         """Generate a picture of `prompt`, or one of each of `prompts`.
 
         seeds: one per prompt, 0 to 2^64 - 1, by default seed, seed + 1, ... size: (width, height), by default the
-        model's own.
+        model's own. guidance: the scale of classifier-free guidance, by default what suits the model; 1 is none.
         preset: "quality", "balanced" (the default), "fast", or another that the bundle was calibrated for
         (`presets`): what the next four are where they are not given.
         steps: how many, or the times they lie between, from 0 (noise) to 1 (data). shift: time shift of a number of
@@ -93,7 +93,8 @@ class Pipeline:
         first = checked_seed(seed)
         numbers = list(seeds) if seeds is not None else [first + i for i in range(len(texts))]
         how = self.resolve(Options(preset, steps, shift, solver, ras, coarse=coarse), size)
-        run = self.start(Request.of(how, texts, numbers, size, guidance, ntk, proportional))
+        scale = self.spec.guidance.chosen(guidance)
+        run = self.start(Request.of(how, texts, numbers, size, scale, ntk, proportional))
         for preview in run:
             if on_step is not None:
                 on_step(preview)

@@ -46,6 +46,7 @@ def export(
         str, typer.Option(help="Stored matrices: float32, float16, bfloat16, or int8 for CPUs.")
     ] = "float16",
     shift: Annotated[float, typer.Option(help="Time shift of sampling; 4 for Lumina-T2I.")] = 1.0,
+    guidance: Annotated[float, typer.Option(min=0, max=100, help="Guidance scale that suits the model.")] = 4.0,
     text_encoder: Annotated[
         Path | None, typer.Option(help="Hugging Face directory of the text encoder, to put into the model.")
     ] = None,
@@ -74,6 +75,7 @@ def export(
             size=parse_size(size),
             dtype=dtype,
             shift=shift,
+            guidance=guidance,
             text_encoder=text_encoder,
             max_text_tokens=max_text_tokens,
             text_int8=text_int8,

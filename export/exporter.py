@@ -40,6 +40,7 @@ class ExportOptions:
     text_encoder: Path | None = None
     max_text_tokens: int = 128
     shift: float = 1.0  # time shift of sampling (4 for Lumina-T2I at 1024 pixels)
+    guidance: float = 4.0  # guidance scale that suits the model
     text_int8: bool = False
     examples: tuple[str, ...] = ()  # prompts that the model was made for
     licences: dict[str, str] = field(default_factory=dict)
@@ -162,7 +163,7 @@ def specification(
         "tokens": {"patch_size": c.patch_size, "order": "channel,ph,pw", "special": ["nextline"]},
         "rope": {"kind": "1d", "theta": c.rope_theta, "head_dim": c.head_dim},
         # Lumina guides the first three channels only; time runs from noise (0) to data (1).
-        "guidance": {"channels": [0, 1, 2], "rows": ["cond", "uncond"]},
+        "guidance": {"channels": [0, 1, 2], "rows": ["cond", "uncond"], "scale": options.guidance},
         "flow": {"time": "noise-to-data", "velocity": "data-minus-noise", "shift": options.shift},
         "layers": {"count": c.n_layers, "width": c.dim, "heads": c.n_heads, "kv_heads": c.kv_heads, "ffn": c.ffn_dim},
         "text": text,

@@ -22,6 +22,7 @@ from flagdit.engine.bench import FAMILIES, ExactPictures, Row, Setting, best_shi
 from flagdit.engine.bench.plot import pareto
 from flagdit.engine.bench.settings import FEWER, Grids, dense_runs
 from flagdit.engine.commands.common import (
+    GuidanceOption,
     PrecisionOption,
     ShiftOption,
     TimesOption,
@@ -65,7 +66,7 @@ def bench(
     first: Annotated[int | None, typer.Option(min=1, help="Only so many of them.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Only a few settings.")] = False,
     size: Annotated[str | None, typer.Option(help="WxH in pixels; the model's own by default.")] = None,
-    guidance: Annotated[float, typer.Option(help="Guidance scale.")] = 4.0,
+    guidance: GuidanceOption = None,
     batch: Annotated[int, typer.Option(min=1, help="Pictures at a time.")] = 4,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
     precision: PrecisionOption = None,
@@ -101,7 +102,7 @@ def bench(
     check_bundle_stays(pipeline.bundle, outputs)
     check_paints(pipeline.spec)
     own = None if times is None else Setting("dense, own times", "ab2", Preset(parse_times(times), "ab2", DENSE))
-    exactly = ExactPictures(pipeline, dimensions, guidance, keep)
+    exactly = ExactPictures(pipeline, dimensions, pipeline.spec.guidance.chosen(guidance), keep)
     chosen = partial(_settings, pipeline, dimensions, quick, own)
     rows, grids = _measure(pipeline, chosen, exactly, texts, batch, shift, quick)
     _print(rows)

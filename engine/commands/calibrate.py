@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from flagdit.engine.bundle import MANIFEST, Bundle, read_spec, write_manifest
 from flagdit.engine.calibrate import NAMES, Calibration, merged, split
 from flagdit.engine.commands.common import (
+    GuidanceOption,
     PrecisionOption,
     check_writable,
     console,
@@ -47,7 +48,7 @@ def calibrate(
         str, typer.Option(metavar="COST,...", help="Costs to find plans for, in FLOPs over those of 30 dense steps.")
     ] = BUDGETS,
     size: Annotated[str | None, typer.Option(help="WxH in pixels; the model's own by default.")] = None,
-    guidance: Annotated[float, typer.Option(help="Guidance scale that the plans are found at.")] = 4.0,
+    guidance: GuidanceOption = None,
     effort: Annotated[
         int, typer.Option(min=0, max=50, help="Rounds of fitting; 0 chooses shapes and shifts alone.")
     ] = 2,
@@ -76,7 +77,7 @@ def calibrate(
         pipeline.stages.text.check(text)
     _check_writable(pipeline.bundle)
     check_apart({"the manifest": pipeline.bundle.path(MANIFEST)}, {"--prompts": prompts})
-    found = _find(pipeline, texts, dimensions, guidance, budgets, effort)
+    found = _find(pipeline, texts, dimensions, pipeline.spec.guidance.chosen(guidance), budgets, effort)
     console.print(preset_table(found))
     say(f"wrote {len(found)} presets into {bundle}; next: flagdit generate PROMPT --bundle {bundle} --preset NAME")
 

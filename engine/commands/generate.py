@@ -20,6 +20,7 @@ from flagdit.engine.commands.common import (
     BudgetOption,
     ForecastKvOption,
     GuidanceEveryOption,
+    GuidanceOption,
     GuidanceWarmupOption,
     Mode,
     PrecisionOption,
@@ -57,7 +58,7 @@ def generate(
     solver: SolverOption = None,
     size: Annotated[str | None, typer.Option(help="WxH in pixels; the model's own by default.")] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same picture; 0 to 2^64 - 1.")] = 0,
-    guidance: Annotated[float, typer.Option(help="How strictly to follow the prompt; 1 turns guidance off.")] = 4.0,
+    guidance: GuidanceOption = None,
     ratio: RatioOption = None,
     error_budget: BudgetOption = 0.0,
     forecast_kv: ForecastKvOption = None,
@@ -98,7 +99,8 @@ def generate(
     check_paints(pipeline.spec)
     dimensions = parse_size(size)
     how = pipeline.resolve(said, dimensions)
-    request = Request.of(how, [prompt], [seed], dimensions, guidance, parse_ntk(ntk), proportional)
+    scale = pipeline.spec.guidance.chosen(guidance)
+    request = Request.of(how, [prompt], [seed], dimensions, scale, parse_ntk(ntk), proportional)
     animated = map is not None and map.suffix.lower() in animation.FORMATS
     result, previews = _run(pipeline, request, animated)
     writes = {output: partial(save_picture, result.image, output, result)}
