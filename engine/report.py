@@ -66,6 +66,7 @@ class Report(BaseModel):
     backend: str
     precision: str
     prompt: str | list[str]
+    negative: str
     seed: int | list[int]
     size: tuple[int, int]
     guidance: float

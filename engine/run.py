@@ -46,6 +46,8 @@ class Run:
         spec = stages.spec
         for prompt in request.prompts:
             stages.text.check(prompt)
+        if request.negative:
+            stages.text.check(request.negative, "negative prompt")
         self.request, self.legs = request, legs_of(spec, request)
         self._stages, self._spec = stages, spec
         self._cached = np.dtype(stages.denoise.dtype("key_tail.0"))
@@ -96,7 +98,7 @@ class Run:
         for timed in leg.run(self._stages.denoise, conditions, modulations, self._guidance()):
             self._timed.append((leg, timed))
             self._ages.append(self._grown(state))
-            yield Preview(timed, total, state, len(self._timed) - 1, self.layout.width // leg.layout.width)
+            yield Preview.of(timed, total, len(self._timed) - 1, state, self.layout.width // leg.layout.width)
 
     def _begin(self, leg: Leg) -> RegionState:
         """The state of a leg: at noise, or at what the coarse one has left, which is freed first."""
@@ -129,7 +131,8 @@ class Run:
     def _conditions(self) -> tuple[dict[str, Array], dict[str, Array]]:
         """What denoise needs besides the tokens: constant over the run, and one row per evaluation of all legs."""
         start = time.perf_counter()
-        prompts = self.request.prompts + [""] * len(self.request.prompts) * (self.request.branches - 1)
+        request = self.request
+        prompts = request.prompts + [request.negative] * len(request.prompts) * (request.branches - 1)
         features = {prompt: self._stages.text.features(prompt) for prompt in dict.fromkeys(prompts)}
         encoded = time.perf_counter()
         times = np.array([evaluation.t for leg in self.legs for evaluation in leg.plan.evaluations], np.float32)
@@ -172,6 +175,7 @@ class Run:
             backend=self._stages.denoise.backend,
             precision=self._stages.denoise.precision,
             prompt=request.prompts[0] if single else request.prompts,
+            negative=request.negative,
             seed=seeds[0] if single else seeds,
             size=(self.layout.width, self.layout.height),
             guidance=request.guidance,
