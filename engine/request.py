@@ -99,7 +99,7 @@ def drawn_seed() -> int:
 
 
 def checked_prompts(prompts: Sequence[str]) -> list[str]:
-    """The prompts as a list. Raises RequestError for one text, whose letters would be a prompt each, and for no text."""
+    """The prompts as a list. Raises RequestError for one text, whose letters would be prompts, and for no text."""
     if not isinstance(prompts, Iterable):
         raise RequestError(f"prompts is of type {type(prompts).__name__}; allowed is a list of texts")
     if isinstance(prompts, str | bytes):

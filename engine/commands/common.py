@@ -5,19 +5,16 @@ from __future__ import annotations
 import re
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, cast
 
 import typer
 from rich.console import Console
 
-from flagdit.engine.commands.coarse import parse_coarse
 from flagdit.engine.cpu import Precision
 from flagdit.engine.errors import OutputError, RequestError
 from flagdit.engine.layout import Ntk
 from flagdit.engine.pipeline import Pipeline
 from flagdit.engine.presets import DEFAULT, PRESETS
-from flagdit.engine.ras import Solver
-from flagdit.engine.resolve import Options
 
 console = Console()
 messages = Console(stderr=True)
@@ -118,44 +115,6 @@ SolverOption = Annotated[
         show_default="ab2; in paper mode euler",
     ),
 ]
-
-
-def sampling(
-    preset: str | None,
-    steps: int | None,
-    solver: str | None,
-    ratio: str | None,
-    mode: Mode,
-    schedule: str | None,
-    shift: float | None = None,
-    times: str | None = None,
-    dense: bool = False,
-    error_budget: float = 0.0,
-    guidance_every: int = 1,
-    guidance_warmup: int | None = None,
-    forecast_kv: float | None = None,
-    coarse: str | None = None,
-) -> Options:
-    """What the options of a command say; what none says is the preset's."""
-    if steps is not None and times is not None:
-        raise RequestError(f"--steps {steps} and --times contradict each other; give one of them")
-    changes: dict[str, Any] = {"error_budget": error_budget} if error_budget else {}
-    if guidance_every != 1 or guidance_warmup is not None:
-        changes |= {"guidance_every": guidance_every, "guidance_warmup": guidance_warmup}
-    if forecast_kv is not None:
-        changes["forecast_kv"] = forecast_kv
-    return Options(
-        preset=preset,
-        steps=steps if times is None else parse_times(times),
-        shift=shift,
-        solver=cast(Solver | None, solver),  # the plan refuses a name that is none
-        dense=dense,
-        mode="paper" if mode is Mode.paper else "corrected",
-        ratio=None if ratio is None else parse_ratio(ratio),
-        schedule=None if schedule is None else parse_schedule(schedule),
-        changes=changes,
-        coarse=None if coarse is None else parse_coarse(coarse),
-    )
 
 
 def load(bundle: str, threads: int | None, precision: str | None) -> Pipeline:

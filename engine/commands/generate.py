@@ -34,9 +34,10 @@ from flagdit.engine.commands.common import (
     messages,
     parse_ntk,
     parse_size,
-    sampling,
     say,
 )
+from flagdit.engine.commands.ras import RasOption
+from flagdit.engine.commands.sampling import sampling
 from flagdit.engine.pipeline import Pipeline
 from flagdit.engine.request import Request
 from flagdit.engine.result import Result, check_paints
@@ -63,6 +64,7 @@ def generate(
     guidance_every: GuidanceEveryOption = 1,
     guidance_warmup: GuidanceWarmupOption = None,
     coarse: CoarseOption = None,
+    ras: RasOption = None,
     dense: Annotated[bool, typer.Option("--dense", help="Recompute everything in every step.")] = False,
     mode: Annotated[Mode, typer.Option(help=MODE_HELP)] = Mode.corrected,
     schedule: Annotated[str | None, typer.Option(help=SCHEDULE_HELP)] = None,
@@ -88,7 +90,7 @@ def generate(
     check_writable(output, tuple(picture.FORMATS))
     check_writable(report, (".json",))
     check_writable(map, MAPS)
-    more = (guidance_every, guidance_warmup, forecast_kv, coarse)
+    more = (guidance_every, guidance_warmup, forecast_kv, coarse, ras)
     said = sampling(preset, steps, solver, ratio, mode, schedule, shift, times, dense, error_budget, *more)
     pipeline = load(bundle, threads, precision)
     check_paints(pipeline.spec)
