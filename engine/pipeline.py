@@ -39,7 +39,7 @@ class Pipeline:
         text = TextEncoder(session(spec.graphs.text_encoder), tokenizer, spec.text.max_tokens)
         denoise = session(spec.graphs.denoise) if engine is None else session(engine, cast(Precision, engine.precision))
         condition = OnnxSession(bundle.path(spec.graphs.condition.file), threads=1)  # its sums depend on their number
-        self.stages = Stages(spec, text, condition, denoise)
+        self.stages = Stages(spec, text, condition, denoise, bundle.name)
 
     @classmethod
     def load(
@@ -95,8 +95,9 @@ class Pipeline:
         texts = checked_prompts([] if prompts is None else prompts) if prompt is None else [prompt]
         first = drawn_seed() if isinstance(seed, str) and seed == "random" else checked_seed(seed)
         numbers = list(seeds) if seeds is not None else [first + i for i in range(len(texts))]
-        how = self.resolve(Options(preset, steps, shift, solver, ras, coarse=coarse), size)
-        run = self.start(Request.of(how, texts, numbers, size, guidance, ntk, proportional, negative))
+        said = Options(preset, steps, shift, solver, ras, coarse=coarse)
+        how = self.resolve(said, size)
+        run = self.start(Request.of(how, texts, numbers, size, guidance, ntk, proportional, negative, said))
         for preview in run:
             if on_step is not None:
                 on_step(preview)

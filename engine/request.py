@@ -13,6 +13,7 @@ from flagdit.engine.errors import RequestError
 from flagdit.engine.layout import Ntk
 from flagdit.engine.presets import Preset
 from flagdit.engine.ras import RasConfig, Solver
+from flagdit.engine.resolve import Options
 
 MAX_NTK = 10_000
 
@@ -28,6 +29,7 @@ class Request:
     coarse: what begins at a smaller size; the steps are then those at the full one, from the time `coarse.until`.
     ntk, proportional: for sizes the model was not trained at, see layout.ntk_factor and layout.base_tokens.
     negative: the prompt of the unconditional branch, of all pictures: what guidance leads away from.
+    options: what was said of how to sample; steps, shift, ras, solver, weights and coarse are what came of it.
     """
 
     prompts: list[str]
@@ -43,6 +45,7 @@ class Request:
     weights: Sequence[tuple[float, float, float]] = ()
     coarse: Coarse | None = None
     negative: str = ""
+    options: Options | None = None
 
     def __post_init__(self) -> None:
         if not checked_prompts(self.prompts):
@@ -72,11 +75,12 @@ class Request:
         ntk: Ntk = None,
         proportional: bool = False,
         negative: str = "",
+        options: Options | None = None,
     ) -> Request:
-        """A request that is sampled as `how` says (resolve.py)."""
+        """A request that is sampled as `how` says, which came of `options` (resolve.py)."""
         shift = 1.0 if how.shift is None else how.shift
-        options = (how.ras, how.solver, ntk, proportional, how.weights, how.coarse, negative)
-        return cls(prompts, seeds, how.steps, size, guidance, shift, *options)
+        more = (how.ras, how.solver, ntk, proportional, how.weights, how.coarse, negative, options)
+        return cls(prompts, seeds, how.steps, size, guidance, shift, *more)
 
     @property
     def branches(self) -> int:

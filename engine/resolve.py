@@ -50,6 +50,11 @@ class Options:
     coarse: Coarse | None = None
 
     @property
+    def begins_with(self) -> str | None:
+        """The preset that all that is not said is from; paper mode has none."""
+        return None if _paper(self) or self.changes.get("mode") == "paper" else self.preset or DEFAULT
+
+    @property
     def leave_the_plan(self) -> bool:
         """Whether steps and regions are the preset's, so that what was calibrated for them still holds."""
         said = (self.steps, self.shift, self.solver, self.ras, self.ratio, self.schedule, self.coarse)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from flagdit.engine import maps, picture
+from flagdit.engine import maps, metadata, picture
 from flagdit.engine.errors import BackendError
 from flagdit.engine.layout import FloatArray, TokenLayout
 from flagdit.engine.manifest import ModelSpec
@@ -17,6 +18,7 @@ from flagdit.engine.regions import RegionState
 from flagdit.engine.report import Report
 from flagdit.engine.sampler import StepTime
 from flagdit.engine.upsample import upsample
+from flagdit.files import check_file
 
 
 def check_paints(spec: ModelSpec) -> None:
@@ -81,6 +83,12 @@ class Result:
     def image(self) -> Image.Image:
         """The first picture."""
         return self.images[0]
+
+    def save(self, path: Path | str, index: int = 0) -> None:
+        """Write a picture as PNG, JPEG or WebP, with how it was made (`flagdit inspect`). Raises OutputError."""
+        path = Path(path)
+        check_file(path, tuple(picture.FORMATS))
+        picture.save(self.images[index], path, **metadata.options_of(self.report.alone(index), path))
 
     def map(self, index: int = 0) -> Image.Image:
         """A picture, how often each of its regions was recomputed, and their ages after each step."""

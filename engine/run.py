@@ -21,7 +21,7 @@ from flagdit.engine.manifest import ModelSpec
 from flagdit.engine.noise import latent_noise
 from flagdit.engine.plan import Plan
 from flagdit.engine.regions import RegionState
-from flagdit.engine.report import Report, StepReport
+from flagdit.engine.report import Report, StepReport, plain
 from flagdit.engine.request import Request
 from flagdit.engine.result import Preview, Result
 from flagdit.engine.sampler import StepTime
@@ -37,6 +37,7 @@ class Stages:
     text: TextEncoder
     condition: OnnxSession
     denoise: OnnxSession
+    bundle: str = ""
 
 
 class Run:
@@ -172,6 +173,8 @@ class Run:
         seeds, single = [int(seed) for seed in request.seeds], len(request.prompts) == 1
         return Report(
             model=self._spec.name,
+            digest=self._spec.weights.sha256,
+            bundle=self._stages.bundle,
             backend=self._stages.denoise.backend,
             precision=self._stages.denoise.precision,
             prompt=request.prompts[0] if single else request.prompts,
@@ -180,12 +183,17 @@ class Run:
             size=(self.layout.width, self.layout.height),
             guidance=request.guidance,
             ntk=full.ntk,
+            ntk_option=request.ntk,
             proportional=request.proportional,
+            preset=None if request.options is None else request.options.begins_with,
+            options=None if request.options is None else plain(asdict(request.options)),
             shift=request.shift,
-            ras=asdict(replace(ras, metric=ras.ranking)),
+            times=[*(step.t for step in full.plan.steps), full.plan.steps[-1].t_next],
+            ras=plain(asdict(replace(ras, metric=ras.ranking))),
             solver=request.solver,
             weights=[tuple(w) for w in request.weights],
-            coarse=None if request.coarse is None else asdict(request.coarse),
+            coarse=None if request.coarse is None else plain(asdict(request.coarse)),
+            pictures=len(request.prompts),
             evaluations=sum(step.evaluations for step in steps),
             tokens=full.plan.tokens,
             pinned=full.plan.pinned,

@@ -127,13 +127,14 @@ def load(bundle: str, threads: int | None, precision: str | None) -> Pipeline:
 
 
 def read_prompts(path: Path) -> list[str]:
-    """The prompts of a text file, one a line. Raises RequestError if there are none."""
+    """The prompts of a text file, one a line; # begins a comment. Raises RequestError if none is left."""
     if not path.is_file():
         raise RequestError(f"{path}: there is no such file; give a text file with one prompt a line")
     try:
-        texts = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise RequestError(f"{path}: cannot be read as UTF-8 text ({error})") from None
+    texts = [line for line in lines if line and not line.startswith("#")]
     if not texts:
         raise RequestError(f"{path}: holds no prompt; give one a line")
     return texts
