@@ -37,7 +37,7 @@ from flagdit.engine.commands.common import (
     say,
 )
 from flagdit.engine.commands.names import Names
-from flagdit.engine.commands.progress import working
+from flagdit.engine.commands.progress import redraws, working
 from flagdit.engine.commands.ras import RasOption
 from flagdit.engine.commands.sampling import sampling
 from flagdit.engine.errors import RequestError
@@ -54,9 +54,7 @@ MAX_PICTURES = 10_000
 def generate(
     prompts: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="PROMPT...", help="What the picture should show; a picture for each.", show_default=False
-        ),
+        typer.Argument(metavar="PROMPT", help="What the picture should show; a picture for each.", show_default=False),
     ] = None,
     bundle: Annotated[str, typer.Option(help="A bundle directory, or the demo that comes with flagdit.")] = "demo",
     output: Annotated[
@@ -186,6 +184,9 @@ def _paint(pipeline: Pipeline, requests: Sequence[Request], names: Names) -> Non
 
 
 def _begin(pipeline: Pipeline, requests: Sequence[Request], names: Names) -> None:
+    """Say it in a log, where no bar does."""
+    if redraws():
+        return
     run = pipeline.start(requests[0])
     what = names.next["-o"] if len(requests) == 1 else f"{len(requests)} pictures from {names.next['-o']} on"
     say(f"{what}: {len(run.planned)} steps of {run.layout.width}x{run.layout.height}, seed {requests[0].seeds[0]}")
@@ -225,6 +226,6 @@ def _summary(result: Result, output: Path, replaced: bool) -> None:
     calls = "" if report.evaluations == len(report.steps) else f", {report.evaluations} evaluations"
     before = "; it took the place of a file of that name" if replaced else ""
     say(
-        f"{output}  {report.size[0]}x{report.size[1]}, seed {report.seed}, {len(report.steps)} steps ({full} dense"
-        f"{calls}) in {report.seconds['total']:.2f} s on {report.backend}, {report.precision}; {share}{before}"
+        f"{output}  {report.size[0]}x{report.size[1]}, {len(report.steps)} steps ({full} dense{calls}) in "
+        f"{report.seconds['total']:.2f} s on {report.backend}, {report.precision}, seed {report.seed}; {share}{before}"
     )
