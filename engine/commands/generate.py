@@ -50,25 +50,40 @@ MAPS = (".png", ".jpg", ".jpeg", *animation.FORMATS)
 MAX_PICTURES = 10_000
 """Of one command."""
 
+PromptsArgument = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="PROMPT", help="What the picture should show; a picture for each.", show_default=False),
+]
+OutputOption = Annotated[
+    Path,
+    typer.Option(
+        "-o",
+        "--output",
+        help="The picture to write, PNG, JPEG or WebP. Several are numbered, and never replace another: "
+        "out-0001.png and so on; where the name has %04d; or in a folder, if it is one.",
+    ),
+]
+FileOption = Annotated[
+    Path | None, typer.Option("--prompts", help="A text file, one prompt a line, # before a comment.")
+]
+SeedOption = Annotated[
+    str, typer.Option(metavar="N|random", help="The same seed gives the same picture; 0 to 2^64 - 1.")
+]
+ProportionalOption = Annotated[
+    bool, typer.Option(help="For sizes beyond training: a softmax that sharpens with the number of tokens.")
+]
+ReportOption = Annotated[Path | None, typer.Option(help="Write what was planned and measured, as JSON.")]
+MapOption = Annotated[
+    Path | None,
+    typer.Option(help="Draw what was recomputed when: a picture, or an animation if it ends in .gif or .webp."),
+]
+
 
 def generate(
-    prompts: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="PROMPT", help="What the picture should show; a picture for each.", show_default=False),
-    ] = None,
+    prompts: PromptsArgument = None,
     bundle: Annotated[str, typer.Option(help="A bundle directory, or the demo that comes with flagdit.")] = "demo",
-    output: Annotated[
-        Path,
-        typer.Option(
-            "-o",
-            "--output",
-            help="The picture to write, PNG, JPEG or WebP. Several are numbered, and never replace another: "
-            "out-0001.png and so on; where the name has %04d; or in a folder, if it is one.",
-        ),
-    ] = Path("out.png"),
-    file: Annotated[
-        Path | None, typer.Option("--prompts", help="A text file, one prompt a line, # before a comment.")
-    ] = None,
+    output: OutputOption = Path("out.png"),
+    file: FileOption = None,
     count: Annotated[int, typer.Option(help="Pictures of each prompt, of the seeds that follow each other.")] = 1,
     negative: Annotated[str, typer.Option(metavar="TEXT", help="What the picture should not show.")] = "",
     preset: PresetOption = None,
@@ -77,9 +92,7 @@ def generate(
     times: TimesOption = None,
     solver: SolverOption = None,
     size: Annotated[str | None, typer.Option(help="WxH in pixels; the model's own by default.")] = None,
-    seed: Annotated[
-        str, typer.Option(metavar="N|random", help="The same seed gives the same picture; 0 to 2^64 - 1.")
-    ] = "0",
+    seed: SeedOption = "0",
     guidance: Annotated[float, typer.Option(help="How strictly to follow the prompt; 1 turns guidance off.")] = 4.0,
     ratio: RatioOption = None,
     error_budget: BudgetOption = 0.0,
@@ -92,16 +105,11 @@ def generate(
     mode: Annotated[Mode, typer.Option(help=MODE_HELP)] = Mode.corrected,
     schedule: Annotated[str | None, typer.Option(help=SCHEDULE_HELP)] = None,
     ntk: Annotated[str, typer.Option(metavar="auto|FACTOR|off", help=NTK_HELP)] = "off",
-    proportional: Annotated[
-        bool, typer.Option(help="For sizes beyond training: a softmax that sharpens with the number of tokens.")
-    ] = False,
+    proportional: ProportionalOption = False,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; all cores by default.")] = None,
     precision: PrecisionOption = None,
-    report: Annotated[Path | None, typer.Option(help="Write what was planned and measured, as JSON.")] = None,
-    map: Annotated[
-        Path | None,
-        typer.Option(help="Draw what was recomputed when: a picture, or an animation if it ends in .gif or .webp."),
-    ] = None,
+    report: ReportOption = None,
+    map: MapOption = None,
 ) -> None:
     """Generate pictures from sentences.
 
