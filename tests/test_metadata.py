@@ -15,7 +15,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from flagdit.engine import Coarse, Pipeline, RasConfig, RequestError, metadata
-from flagdit.engine.commands.again import command, said, shell, visible
+from flagdit.engine.commands.again import command, said, shell
 from flagdit.engine.report import About
 from flagdit.engine.request import Request
 
@@ -248,4 +248,3 @@ def test_options_that_are_none_are_refused(pipeline: Pipeline) -> None:
     for options in ({"steps": "many"}, {"coarse": {"factor": 99}}, {"ras": {"forecast": 7}}):
         with pytest.raises(RequestError, match="the options of the picture are none"):
             said(about.model_copy(update={"options": options}))
-    assert visible("a\tb") == "a\\tb"
