@@ -22,11 +22,12 @@ def parse_size(text: str) -> tuple[int, int]:
 
 
 def read_examples(path: Path | None) -> tuple[str, ...]:
-    """The prompts of a text file. Raises ExportError if it cannot be read."""
+    """The prompts of a text file, one a line; # begins a comment. Raises ExportError if it cannot be read."""
     if path is None:
         return ()
     try:
-        return tuple(line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip())
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+        return tuple(line for line in lines if line and not line.startswith("#"))
     except (OSError, UnicodeDecodeError) as error:
         raise ExportError(f"{path}: cannot be read as UTF-8 text ({error})") from None
 
