@@ -207,3 +207,9 @@ def test_help_teaches(flagdit, command: str) -> None:  # type: ignore[no-untyped
 def test_version(flagdit) -> None:  # type: ignore[no-untyped-def]
     code, out, _ = flagdit("--version")
     assert code == 0 and out.startswith("flagdit ")
+
+
+def test_a_bundle_here_is_not_taken_for_the_demo(flagdit, bundle_dir: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    shutil.copytree(bundle_dir, tmp_path / "demo")
+    assert "./demo" in flagdit("inspect", "demo")[2]
+    assert "./demo" not in flagdit("inspect", "./demo")[2]

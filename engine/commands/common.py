@@ -131,8 +131,15 @@ SolverOption = Annotated[
 
 def load(bundle: str, threads: int | None, precision: str | None) -> Pipeline:
     """The pipeline of a bundle, which knows the precisions that there are."""
+    say_which(bundle)
     with messages.status("loading the bundle"):
         return Pipeline.load(bundle, threads=threads, precision=cast(Precision | None, precision))
+
+
+def say_which(bundle: str) -> None:
+    """The demo is meant by its name wherever one is; a bundle of that name here has to be said otherwise."""
+    if bundle == "demo" and (Path(bundle) / MANIFEST).is_file():
+        say("demo is the bundle that comes with flagdit; for the one in this folder say ./demo")
 
 
 def read_prompts(path: Path) -> list[str]:

@@ -13,7 +13,7 @@ from rich.text import Text
 from flagdit.engine import metadata, picture
 from flagdit.engine.bundle import Bundle
 from flagdit.engine.commands.again import command, shell, visible
-from flagdit.engine.commands.common import console
+from flagdit.engine.commands.common import console, say_which
 from flagdit.engine.commands.ras import format_value
 from flagdit.engine.commands.tables import preset_table
 from flagdit.engine.errors import RequestError
@@ -39,6 +39,7 @@ def inspect(
     if Path(bundle).suffix.lower() in picture.FORMATS and not Path(bundle).is_dir():
         _picture(Path(bundle), as_json)
         return
+    say_which(bundle)
     loaded = Bundle.load(bundle)
     if as_json:
         typer.echo(loaded.manifest.model_dump_json(indent=1))

@@ -28,6 +28,7 @@ from flagdit.engine.commands.common import (
     TimesOption,
     console,
     parse_size,
+    say_which,
 )
 from flagdit.engine.commands.outlook import Entry, Outlook
 from flagdit.engine.commands.ras import RasOption
@@ -96,6 +97,7 @@ def plan(
         ras=ras,
     )
     if bundle is not None:
+        say_which(bundle)
         spec = Bundle.load(bundle).model
         dimensions = parse_size(size)
         how = resolve(said, presets_of(spec, dimensions), spec.flow.shift)
