@@ -135,21 +135,22 @@ def test_large_gates_of_a_feed_forward_do_not_overflow() -> None:
 def test_what_does_not_fit_is_refused() -> None:
     w = dict(zip("ws", weights(32, 64, 1), strict=True))
     linear = Operator("Linear", ["x", "w", "s"], w, gate=0)
-    with pytest.raises(Exception, match=r"flagdit\.Linear: x must be \(A, R, the weights' inputs\)"):
+    with pytest.raises(Exception, match=r"flagdit\.Linear: x: got shape \(4, 1, 60\), allowed \(A, R, .*, 64\)"):
         linear((4, 1, 32), x=random((4, 1, 60)))
     x, y = random((4, 2, 64)), random((4, 2, 32))
     gated = Operator("Linear", ["x", "w", "s", "y", "g"], w, gate=2)
     for gates, message in (
-        ((2, 2, 32), "there are fewer vectors"),
-        ((3, 3, 32), r"\(R, ..., N\) or \(N\)"),
-        ((), r"or \(N\)"),
+        ((2, 2, 32), r"gate: got 2, allowed 0\.\.1"),
+        ((3, 3, 32), r"gates: got shape \(3, 3, 32\), allowed \(R, ..., N\) or \(N\), here R = 2 and N = 32"),
+        ((2, 0, 32), "gates: got shape .*, allowed a vector or more"),
+        ((), r"gates: got shape \(\), allowed .* or \(N\)"),
     ):
         with pytest.raises(Exception, match=message):
             gated((4, 2, 32), x=x, y=y, g=random(gates))
     three = {f"{name}{i}": part for i in range(3) for name, part in w.items()}
-    with pytest.raises(Exception, match="an even head size must divide the outputs"):
+    with pytest.raises(Exception, match="size: got 5, allowed an even divisor of the outputs of wq, 32"):
         Operator("Project", ["x", None, None, *three], three, **PLAIN, size=5, norm_epsilon=0.0)
-    with pytest.raises(Exception, match="weights must be initializers"):
+    with pytest.raises(Exception, match="scales: got what the graph computes, allowed an initializer"):
         Operator("Linear", ["x", "w", "s"], {"w": w["w"]}, gate=0)
 
 

@@ -25,6 +25,9 @@ void check_times(const std::vector<double>& times) {
              "strictly increasing times");
     }
   }
+  for (double time : {times.front(), times.back()}) {
+    if (!std::isfinite(time)) refuse("plan_steps: times", std::to_string(time), "finite times");
+  }
 }
 
 void check_counts(const PlanOptions& options, int64_t steps) {
