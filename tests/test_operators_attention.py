@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import pytest
+from operator_numpy import attend
 from operator_session import Array, Operator, bf16, near, passes_without_tiles, random, wide
 
 from flagdit.cpp_ext import has_amx
@@ -25,17 +26,6 @@ CASES = {  # A, M, R, H, G, d
     "several blocks of keys": (300, 600, 1, 2, 1, 64),
     "exactly a block": (32, 96, 1, 1, 1, 64),
 }
-
-
-def attend(q: Array, scale: float, k: Array, v: Array, bias: Array | None) -> npt.NDArray[np.float64]:
-    groups = q.shape[2] // k.shape[2]
-    k, v = k.repeat(groups, 2), v.repeat(groups, 2)
-    scores = np.einsum("arhd,nrhd->rhan", q.astype(np.float64), k) * scale
-    scores = scores if bias is None else scores + bias[:, None, None]
-    weight = np.exp(scores - scores.max(-1, keepdims=True))
-    weight /= weight.sum(-1, keepdims=True)
-    out: npt.NDArray[np.float64] = np.einsum("rhan,nrhd->arhd", weight, v)
-    return out.reshape(*q.shape[:2], -1)
 
 
 NO_TEXT = {"text_scale": 1.0}

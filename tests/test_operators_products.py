@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import pytest
+from operator_numpy import int8_product, modulated
 from operator_session import Array, Operator, near, passes_without_tiles, random
 
 from flagdit.cpp_ext import has_amx
@@ -22,22 +23,8 @@ def weights(outputs: int, inputs: int, seed: int) -> tuple[npt.NDArray[np.int8],
     return levels, rng.uniform(1e-3, 1e-2, (outputs, 1)).astype(np.float32)
 
 
-def int8_product(x: Array, w: tuple[npt.NDArray[np.int8], Array]) -> Array:
-    """x (..., K) in 127 levels to each side, one scale a token; exact sums."""
-    largest = np.maximum(np.abs(x).max(-1, keepdims=True), np.float32(1e-30))
-    levels = np.rint(x * (np.float32(127) / largest)).astype(np.int32)
-    return (levels @ w[0].T.astype(np.int32)).astype(np.float32) * (largest / np.float32(127) * w[1][:, 0])
-
-
 SHAPES = {"small": (7, 2, 100, 50), "tiles": (64, 1, 128, 64), "many": (150, 2, 256, 96), "one": (1, 1, 64, 32)}
 PLAIN = {"epsilon": 0.0, "scale": 0, "shift": 0}  # without a modulation
-
-
-def modulated(x: Array, norm: Array, scale: Array, shift: Array) -> Array:
-    """RMSNorm with an epsilon of 1e-5, modulated."""
-    rms = np.sqrt(np.square(x).mean(-1, keepdims=True) + np.float32(1e-5))
-    out: Array = x / rms * norm * (1 + scale) + shift
-    return out
 
 
 @pytest.mark.parametrize("threads", [1, 2])
