@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 
@@ -31,7 +32,13 @@ def wrapping(rng: random.Random, width: int) -> int:
 
 
 def reshaped(rng: random.Random, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """A shape near this one, or far from it."""
+    """A shape near this one, or far from it, of not many values."""
+    new = _reshaped(rng, shape)
+    huge = math.prod(new) > 10**5 or math.prod(max(size, 1) for size in new) > 2**56  # NumPy allows no more
+    return shape if huge else new
+
+
+def _reshaped(rng: random.Random, shape: tuple[int, ...]) -> tuple[int, ...]:
     axes = list(shape)
     kind = rng.randrange(7)
     if kind == 0:
