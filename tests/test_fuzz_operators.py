@@ -1,8 +1,8 @@
-"""The CPU operators in ONNX Runtime with any inputs and attributes: refused in words, or right. A bundle's graph may come
-from anyone. `make sanitize` runs it under ASan and UBSan, with more cases.
+"""The CPU operators in ONNX Runtime with any inputs and attributes: refused in words, or right. A bundle's graph may
+come from anyone. `make sanitize` runs it under ASan and UBSan, with more cases.
 
-A case is a call that fits, changed in up to three places. What must be refused, and what comes out otherwise, operator_numpy
-says in Python's integers, which do not wrap.
+A case is a call that fits, changed in up to three places. operator_numpy says what must be refused, and what comes out
+otherwise, in Python's integers, which do not wrap.
 """
 
 from __future__ import annotations

@@ -129,7 +129,7 @@ def test_what_does_not_fit_is_refused() -> None:
     for gates, message in (
         ((2, 2, 32), r"gate: got 2, allowed 0\.\.1"),
         ((3, 3, 32), r"gates: got shape \(3, 3, 32\), allowed \(R, ..., N\) or \(N\), here R = 2 and N = 32"),
-        ((2, 0, 32), "gates: got shape .*, allowed a vector or more"),
+        ((2, 0, 32), r"gates: got shape .*, allowed a vector or more"),
         ((), r"gates: got shape \(\), allowed .* or \(N\)"),
     ):
         with pytest.raises(Exception, match=message):
