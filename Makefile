@@ -39,7 +39,7 @@ sanitize: $(VENV)/.dev
 	  -DPython_EXECUTABLE=$(CURDIR)/$(BIN)/python -DFLAGDIT_PYTHON_OUTPUT_DIR=$(CURDIR)/build/sanitize/flagdit/cpp_ext
 	$(BIN)/cmake --build build/sanitize --target _ext
 	LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libubsan.so)" \
-	  ASAN_OPTIONS=detect_leaks=0 FLAGDIT_FUZZ=$(FUZZ) PYTHONPATH=build/sanitize $(BIN)/python -m pytest -q --noconftest $(CORE_TESTS)
+	  ASAN_OPTIONS=detect_leaks=0 FLAGDIT_FUZZ=$(FUZZ) PYTHONPATH=build/sanitize $(BIN)/python -m pytest -q --noconftest --capture=sys $(CORE_TESTS)
 
 clean:
 	rm -rf build dist out *.egg-info cpp_ext/_ext*.so $(VENV)

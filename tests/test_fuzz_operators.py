@@ -122,6 +122,8 @@ def made(op: str, rng: random.Random) -> Case:
     case = Case(op, {name: values(rng, name, shape) for name, shape in shapes.items()}, {**ATTRIBUTES[op]})
     if "size" in case.attributes:
         case.attributes["size"] = d
+    if op == "Project" and shapes["wq"][0] == 0:  # which any size divides
+        numbers(rng, case, "size", shapes)
     for group in OPTIONAL:
         if rng.random() < 0.3:
             case.inputs.update(dict.fromkeys(group & set(case.inputs)))
