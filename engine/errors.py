@@ -5,6 +5,7 @@ FlagditError
 ├── BundleError          the bundle is missing, damaged or of another version
 ├── BuildError           an engine cannot be built
 ├── BackendError         a backend is not installed, or cannot run here
+├── NumberError          a run came to values that are no numbers
 └── OutputError          a result cannot be written
 """
 
@@ -27,6 +28,10 @@ class BuildError(FlagditError):
 
 class BackendError(FlagditError):
     """A backend is not installed, or cannot run on this machine."""
+
+
+class NumberError(FlagditError):
+    """A run came to NaNs or infinities: the message names the step and the engine, and there is no picture."""
 
 
 class OutputError(FlagditError):

@@ -15,6 +15,7 @@ from flagdit.engine.coarse import coarse_noise, go_on_from
 from flagdit.engine.conditions import make_conditions
 from flagdit.engine.cost import Cost
 from flagdit.engine.errors import RequestError
+from flagdit.engine.finite import check_finite
 from flagdit.engine.layout import FloatArray, TokenLayout
 from flagdit.engine.leg import Leg, legs_of
 from flagdit.engine.manifest import ModelSpec
@@ -81,7 +82,7 @@ class Run:
             )
 
     def __iter__(self) -> Iterator[Preview]:
-        """Encode the text, then yield after every step."""
+        """Encode the text, then yield after every step. Raises NumberError when values are no numbers any more."""
         conditions, modulations = self._conditions()
         self._seconds["allocate"], self._timed, self._ages = 0.0, [], []
         entry = 0
@@ -95,8 +96,16 @@ class Run:
         state, total = self._begin(leg), len(self.planned)
         for timed in leg.run(self._stages.denoise, conditions, modulations, self._guidance()):
             self._timed.append((leg, timed))
+            self._check_finite(state, total)
             self._ages.append(self._grown(state))
             yield Preview(timed, total, state, len(self._timed) - 1, self.layout.width // leg.layout.width)
+
+    def _check_finite(self, state: RegionState, total: int) -> None:
+        """Refuse to go on from latents that are no numbers: in every step, since that takes microseconds."""
+        timed, denoise = self._timed[-1][1], self._stages.denoise
+        (latents,) = state.patches(state.latent)  # a [nextline] token has none
+        when = f"after step {len(self._timed)} of {total} (time {timed.step.t_next:.3g})"
+        check_finite({"the latent": latents}, when, f"denoise on {denoise.backend}", denoise.precision)
 
     def _begin(self, leg: Leg) -> RegionState:
         """The state of a leg: at noise, or at what the coarse one has left, which is freed first."""
@@ -134,12 +143,18 @@ class Run:
         encoded = time.perf_counter()
         times = np.array([evaluation.t for leg in self.legs for evaluation in leg.plan.evaluations], np.float32)
         graph = self._spec.graphs.condition
+        check_finite({f"the text {prompt[:40]!r}": x for prompt, x in features.items()}, *self._maker("text_encoder"))
         made = make_conditions(self._stages.condition, graph.outputs, times, prompts, features)
+        check_finite(made, *self._maker("condition"))
         outputs = {name: as_dtype(x, self._stages.denoise.dtype(name)) for name, x in made.items()}
         self._text_tokens = max(len(text) for text in features.values())
         self._seconds = {"text_encoder": encoded - start, "condition": time.perf_counter() - encoded}
         modulations = {name: outputs.pop(name) for name in ("modulation", "final_modulation")}
         return outputs, modulations
+
+    def _maker(self, graph: str) -> tuple[str, str, str]:
+        """What check_finite says of a graph that runs before the first step, in fp32."""
+        return "before the first step", f"{graph} on {self._stages.denoise.backend}", "float32"
 
     def _noise(self) -> FloatArray:
         """Noise (B, C, H, W) of the picture: each sample's depends on its own seed only."""
