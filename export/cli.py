@@ -46,7 +46,9 @@ def _say(console: Console, text: str) -> None:
 def _inferred(config: FlagDiTConfig) -> str:
     """What a checkpoint without a configuration was taken for."""
     seen = f"{config.n_layers} layers of {config.dim}, {config.n_heads} heads, {config.in_channels} channels"
-    return f"its tensors say {seen}; RoPE's theta {config.rope_theta:g} and epsilon {config.norm_eps:g} are Lumina-T2I's"
+    return (
+        f"its tensors say {seen}; RoPE's theta {config.rope_theta:g} and epsilon {config.norm_eps:g} are Lumina-T2I's"
+    )
 
 
 def export(

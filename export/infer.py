@@ -28,7 +28,9 @@ def infer_config(shapes: Shapes, patch_size: int | None) -> FlagDiTConfig:
     RoPE's theta and the epsilon of the norms, which cannot be seen either, are taken to be those of Lumina-T2I.
     Raises CheckpointError if it is no Flag-DiT, or if the patch size is missing or cannot be.
     """
-    missing = [name for name, axes in {**dict.fromkeys(MATRICES, 2), GATE: 1}.items() if len(shapes.get(name, ())) != axes]
+    missing = [
+        name for name, axes in {**dict.fromkeys(MATRICES, 2), GATE: 1}.items() if len(shapes.get(name, ())) != axes
+    ]
     if missing:
         raise CheckpointError(f"not a Flag-DiT checkpoint: it has no {', '.join(missing)} of the right rank")
     dim, patch_values = shapes["x_embedder.weight"]

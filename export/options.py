@@ -58,13 +58,17 @@ def check_alone(directory: Path, options: ExportOptions) -> None:
     if not options.name.strip():
         raise ExportError("the name is empty; say what the model is called in reports, for instance --name emoji")
     if not all(1 <= n <= MAX_SIZE for n in options.size):
-        raise ExportError(f"size {'x'.join(map(str, options.size))} is out of bounds; allowed are 1 to {MAX_SIZE} a side")
+        raise ExportError(
+            f"size {'x'.join(map(str, options.size))} is out of bounds; allowed are 1 to {MAX_SIZE} a side"
+        )
     if not 0.1 <= options.shift <= 100:
         raise ExportError(f"shift is {options.shift}; allowed are 0.1 to 100, 1 is none")
     if not 2 <= options.max_text_tokens <= MAX_TEXT_TOKENS:
         raise ExportError(f"max_text_tokens is {options.max_text_tokens}; allowed are 2 to {MAX_TEXT_TOKENS}")
     if options.text_int8 and options.text_encoder is None:
-        raise ExportError("text_int8 is of a text encoder, and there is none; give --text-encoder DIRECTORY, or leave it out")
+        raise ExportError(
+            "text_int8 is of a text encoder, and there is none; give --text-encoder DIRECTORY, or leave it out"
+        )
     _check_words(options)
 
 

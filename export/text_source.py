@@ -11,7 +11,9 @@ from flagdit.export.errors import ExportError
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack")
-LATE_POSITIONS = frozenset({"camembert", "data2vec-text", "longformer", "mpnet", "roberta", "xlm-roberta", "xlm-roberta-xl"})
+LATE_POSITIONS = frozenset(
+    {"camembert", "data2vec-text", "longformer", "mpnet", "roberta", "xlm-roberta", "xlm-roberta-xl"}
+)
 """Models whose first token has the position after that of padding, so that they take fewer tokens than positions."""
 
 
@@ -21,7 +23,9 @@ def check_text_encoder(source: Path, width: int, max_tokens: int, examples: Sequ
     max_tokens: of the longest prompt, for which the encoder must have positions. examples: prompts that have to fit.
     """
     if not source.is_dir():
-        raise ExportError(f"{source}: there is no such directory; give that of the text encoder, with its tokenizer.json")
+        raise ExportError(
+            f"{source}: there is no such directory; give that of the text encoder, with its tokenizer.json"
+        )
     for name in ("tokenizer.json", "config.json"):
         if not (source / name).is_file():
             raise ExportError(f"{source}: has no {name}, so it is no text encoder directory")
@@ -85,7 +89,7 @@ def _check_weights(source: Path) -> None:
         raise ExportError(f"{source}: holds no {WEIGHTS}; fetch the encoder again")
     raise ExportError(
         f"{source}: holds {', '.join(pickled[:3])} and no {WEIGHTS}; pickles can run code and are not read. Fetch "
-        f"{WEIGHTS}, or where you trust the file: python -c \"from transformers import AutoModel as A; "
+        f'{WEIGHTS}, or where you trust the file: python -c "from transformers import AutoModel as A; '
         f"A.from_pretrained('{source}').save_pretrained('{source}')\""
     )
 
@@ -101,9 +105,13 @@ def _check_tokenizer(path: Path, vocabulary: int | None, max_tokens: int, exampl
     tokenizer.no_padding()
     last = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
     if vocabulary is not None and last >= vocabulary:
-        raise ExportError(f"{path}: has a token {last}, and the encoder knows 0 to {vocabulary - 1}; give its own tokenizer")
+        raise ExportError(
+            f"{path}: has a token {last}, and the encoder knows 0 to {vocabulary - 1}; give its own tokenizer"
+        )
     if not tokenizer.encode("").ids:
-        raise ExportError(f"{path}: makes no token of an empty prompt, which guidance needs; it lacks its special tokens")
+        raise ExportError(
+            f"{path}: makes no token of an empty prompt, which guidance needs; it lacks its special tokens"
+        )
     for number, text in enumerate(examples, 1):
         count = len(tokenizer.encode(text).ids)
         if count > max_tokens:

@@ -114,7 +114,11 @@ ENCODERS: dict[str, tuple[Callable[[Path], object], tuple[object, ...], str]] = 
     "not a model": (edit(model_type="cake"), (), "config.json is not of a text encoder"),
     "width": (edit(hidden_size=24), (), "features are 24 wide, and the checkpoint takes 16"),
     "encoder and decoder": (lambda s: T5Config(d_model=16).save_pretrained(s), (), "a t5 is no encoder with one"),
-    "positions": (lambda _: None, ("--max-text-tokens", 513), "the text encoder has 512 positions; allowed are 2 to 512"),
+    "positions": (
+        lambda _: None,
+        ("--max-text-tokens", 513),
+        "the text encoder has 512 positions; allowed are 2 to 512",
+    ),
     "vocabulary": (another_vocabulary, (), "has a token 19, and the encoder knows 0 to 18"),
     "empty prompt": (without_special_tokens, (), "makes no token of an empty prompt, which guidance needs"),
     "no tokens": (lambda s: (s / "tokenizer.json").write_text("{}"), (), "tokenizer.json: not a tokenizer"),
@@ -173,7 +177,9 @@ def test_without_a_configuration_the_patch_size_is_not_guessed(tmp_path: Path, s
     assert opened == Checkpoint(path, replace(TINY, n_kv_heads=4, multiple_of=opened.config.ffn_dim), inferred=True)
 
 
-def test_the_command_says_what_it_took_a_checkpoint_for(flagdit, tmp_path: Path, state: dict[str, torch.Tensor]) -> None:  # type: ignore[no-untyped-def]
+def test_the_command_says_what_it_took_a_checkpoint_for(
+    flagdit, tmp_path: Path, state: dict[str, torch.Tensor]
+) -> None:  # type: ignore[no-untyped-def]
     save_file(state, tmp_path / "model.safetensors")
     code, _, err = flagdit("export", "model.safetensors", "-o", "model", "--patch-size", 4)
     assert code == 0 and "3 layers of 48, 4 heads, 3 channels; RoPE's theta 10000" in err
