@@ -6,12 +6,12 @@ FlagditError
 ├── BuildError           an engine cannot be built
 ├── BackendError         a backend is not installed, or cannot run here
 ├── NumberError          a run came to values that are no numbers
-└── OutputError          a result cannot be written
+└── OutputError          a result cannot be written; of flagdit.files, as the base is
 """
 
+from flagdit.files.errors import FlagditError, OutputError
 
-class FlagditError(Exception):
-    """Base of all errors that a user can mend."""
+__all__ = ["BackendError", "BuildError", "BundleError", "FlagditError", "NumberError", "OutputError", "RequestError"]
 
 
 class RequestError(FlagditError, ValueError):
@@ -32,7 +32,3 @@ class BackendError(FlagditError):
 
 class NumberError(FlagditError):
     """A run came to NaNs or infinities: the message names the step and the engine, and there is no picture."""
-
-
-class OutputError(FlagditError):
-    """A result cannot be written where it was asked for."""

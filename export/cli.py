@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from flagdit.export.errors import ExportError
+from flagdit.export.errors import ExportError, FlagditError
 
 if TYPE_CHECKING:
     from flagdit.export.config import FlagDiTConfig
@@ -106,6 +106,6 @@ def export(
             export_model(opened, output, options, lambda part: status.update(f"exporting {part}"))
     except ModuleNotFoundError as missing:
         _fail(console, f"{missing.name} is not installed; flagdit export needs: pip install 'flagdit[export]'")
-    except ExportError as error:
+    except FlagditError as error:
         _fail(console, str(error))
     _say(console, f"wrote {output}; next: flagdit build {output} -o BUNDLE")

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import asdict
 from importlib.metadata import version
@@ -17,15 +15,16 @@ from typing import Any
 
 import onnx_ir as ir
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from flagdit.export import graphs, onnx_graph
 from flagdit.export.checkpoint import Checkpoint
-from flagdit.export.errors import ExportError
 from flagdit.export.flag_dit import FlagDiT
-from flagdit.export.options import ExportOptions, check
+from flagdit.export.options import MODEL, ExportOptions, check
 from flagdit.export.storage import check_stored, store
 from flagdit.export.text_encoder import export_text_encoder
+from flagdit.files import whole_folder
 
 SCHEMA_VERSION = 1
 EXAMPLE = {"A": 6, "M": 4, "R": 4, "T": 5, "S": 3}  # sizes to trace with: all differ from 0 and 1, which specialise
@@ -37,35 +36,29 @@ def export_model(
     options: ExportOptions,
     progress: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Write the model directory, or nothing: it is made beside `directory` and renamed when it is whole.
+    """Write the model directory, or nothing: its files are made in a folder of their own in there, and move when whole.
 
-    Raises ExportError if `directory` is not empty or cannot be written, if an option is out of bounds or does not go
-    with the model or the text encoder (before a weight is read), or if a weight is no number in the type to store.
+    Raises OutputError if `directory` is not empty, is written by another process or cannot be written; ExportError if
+    an option is out of bounds or does not go with the model or the text encoder (before a weight is read), or if a
+    weight is no number in the type to store.
     """
     check(directory, options, source.config)
-    try:
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
-    except OSError as error:
-        raise ExportError(f"{directory}: cannot be written ({error.strerror}); choose another directory") from None
-    try:
+    with whole_folder(directory, MODEL) as folder:
         if isinstance(source, Checkpoint):
             progress("weights")
             source = source.load()
-        _write(source, staging, options, progress)
-        staging.chmod(0o755)
-        staging.replace(directory)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        _write(source, folder, options, progress)
 
 
 def _write(model: FlagDiT, directory: Path, options: ExportOptions, progress: Callable[[str], None]) -> None:
     progress("weights")
-    path = directory / "weights.safetensors"
-    state = model.state_dict()
+    path, state = directory / "weights.safetensors", model.state_dict()
     stored = store(state, options.dtype)
     check_stored(state, stored, options.dtype)
-    save_file(stored, path)
+    try:
+        save_file(stored, path)
+    except SafetensorError as error:  # what it makes of a full disk
+        raise OSError(str(error)) from None
     path.chmod(0o644)  # safetensors makes it private
     weights = onnx_graph.WeightsFile.open(path)
     described = {}
@@ -80,7 +73,7 @@ def _write(model: FlagDiT, directory: Path, options: ExportOptions, progress: Ca
         text = export_text_encoder(options.text_encoder, directory, options.max_text_tokens, options.text_int8)
         described["text_encoder"] = {"file": "text_encoder.onnx", **describe(ir.load(directory / "text_encoder.onnx"))}
     spec = specification(model, options, described, text, path)
-    (directory / "model.json").write_text(json.dumps(spec, indent=2) + "\n")
+    (directory / MODEL).write_text(json.dumps(spec, indent=2) + "\n")
 
 
 def trace_condition(model: FlagDiT) -> ir.Model:

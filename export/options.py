@@ -9,7 +9,9 @@ from flagdit.export.config import FlagDiTConfig
 from flagdit.export.errors import ExportError
 from flagdit.export.storage import STORAGE
 from flagdit.export.text_source import check_text_encoder
+from flagdit.files import check_folder
 
+MODEL = "model.json"
 MAX_SIZE = 65_536
 MAX_TOKENS = 131_072  # the longest sequence of the Lumina-T2X paper
 MAX_TEXT_TOKENS = 4096
@@ -32,7 +34,7 @@ class ExportOptions:
 
 
 def check(directory: Path, options: ExportOptions, config: FlagDiTConfig) -> None:
-    """Raise ExportError for what cannot be exported, by the options and by what the headers of its inputs say.
+    """Raise ExportError or OutputError for what cannot be exported, by the options and by what the headers of its inputs say.
 
     Of the text encoder no weight is read, and of the checkpoint, whose configuration this is, nothing.
     """
@@ -50,9 +52,8 @@ def check(directory: Path, options: ExportOptions, config: FlagDiTConfig) -> Non
 
 
 def check_alone(directory: Path, options: ExportOptions) -> None:
-    """Raise ExportError for an option that no checkpoint could make right."""
-    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-        raise ExportError(f"{directory}: exists already; remove it or choose another directory with -o")
+    """Raise ExportError for an option that no checkpoint could make right, OutputError for such a directory."""
+    check_folder(directory, MODEL)
     if options.dtype not in STORAGE:
         raise ExportError(f"dtype {options.dtype!r} is not one of {', '.join(STORAGE)}")
     if not options.name.strip():
