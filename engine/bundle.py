@@ -28,6 +28,11 @@ class Bundle:
         self.directory, self.manifest = directory, manifest
 
     @property
+    def name(self) -> str:
+        """What a user calls it: "demo", or the name of its folder, without those above it."""
+        return "demo" if self.directory == DEMO else self.directory.resolve().name
+
+    @property
     def model(self) -> ModelSpec:
         return self.manifest.model
 

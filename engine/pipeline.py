@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 from flagdit.engine.bundle import Bundle
 from flagdit.engine.coarse import Coarse
@@ -14,7 +14,7 @@ from flagdit.engine.layout import Ntk
 from flagdit.engine.manifest import Engine, Graph
 from flagdit.engine.presets import Preset, presets_of
 from flagdit.engine.ras import RasConfig, Solver
-from flagdit.engine.request import Request, checked_seed
+from flagdit.engine.request import Request, checked_prompts, checked_seed, drawn_seed
 from flagdit.engine.resolve import Options, resolve
 from flagdit.engine.result import Preview, Result
 from flagdit.engine.run import Run, Stages
@@ -39,7 +39,7 @@ class Pipeline:
         text = TextEncoder(session(spec.graphs.text_encoder), tokenizer, spec.text.max_tokens)
         denoise = session(spec.graphs.denoise) if engine is None else session(engine, cast(Precision, engine.precision))
         condition = OnnxSession(bundle.path(spec.graphs.condition.file), threads=1)  # its sums depend on their number
-        self.stages = Stages(spec, text, condition, denoise)
+        self.stages = Stages(spec, text, condition, denoise, bundle.name)
 
     @classmethod
     def load(
@@ -58,7 +58,8 @@ class Pipeline:
         prompt: str | None = None,
         *,
         prompts: Sequence[str] | None = None,
-        seed: int = 0,
+        negative: str = "",
+        seed: int | Literal["random"] = 0,
         seeds: Sequence[int] | None = None,
         steps: int | Sequence[float] | None = None,
         size: tuple[int, int] | None = None,
@@ -74,8 +75,10 @@ class Pipeline:
     ) -> Result:
         """Generate a picture of `prompt`, or one of each of `prompts`.
 
-        seeds: one per prompt, 0 to 2^64 - 1, by default seed, seed + 1, ... size: (width, height), by default the
-        model's own.
+        negative: the prompt of the unconditional branch, what guidance leads away from; "" is what models are trained
+        with.
+        seeds: one per prompt, 0 to 2^64 - 1, by default seed, seed + 1, ...; a "random" seed is drawn anew, and the
+        report says it. size: (width, height), by default the model's own.
         preset: "quality", "balanced" (the default), "fast", or another that the bundle was calibrated for
         (`presets`): what the next four are where they are not given.
         steps: how many, or the times they lie between, from 0 (noise) to 1 (data). shift: time shift of a number of
@@ -89,11 +92,12 @@ class Pipeline:
         """
         if (prompt is None) == (prompts is None):
             raise RequestError("give either one prompt or a list of prompts")
-        texts = [prompt] if prompt is not None else list(prompts or [])
-        first = checked_seed(seed)
+        texts = checked_prompts([] if prompts is None else prompts) if prompt is None else [prompt]
+        first = drawn_seed() if isinstance(seed, str) and seed == "random" else checked_seed(seed)
         numbers = list(seeds) if seeds is not None else [first + i for i in range(len(texts))]
-        how = self.resolve(Options(preset, steps, shift, solver, ras, coarse=coarse), size)
-        run = self.start(Request.of(how, texts, numbers, size, guidance, ntk, proportional))
+        said = Options(preset, steps, shift, solver, ras, coarse=coarse)
+        how = self.resolve(said, size)
+        run = self.start(Request.of(how, texts, numbers, size, guidance, ntk, proportional, negative, said))
         for preview in run:
             if on_step is not None:
                 on_step(preview)

@@ -27,7 +27,7 @@ class RasConfig:
         compares them row by row.
     ratio: share of the patches recomputed in a RAS step, in (0, 1], or one value per step; 1 is dense sampling.
     ratio_end: the ratio falls (or grows) from `ratio` after the warm-up to this at the last step, in a line of at most
-        LEVELS levels.
+        8 levels (LEVELS).
     skip_step, skip_every: a linear schedule: this many patches more are left out every so many steps, and about the
         ratio's share in the middle of the run; 0 and 0 keep the ratio. The paper's example is 256 and 4 of 4096.
     warmup: dense steps at the start.

@@ -22,7 +22,7 @@ from flagdit.engine.manifest import ModelSpec
 from flagdit.engine.noise import latent_noise
 from flagdit.engine.plan import Plan
 from flagdit.engine.regions import RegionState
-from flagdit.engine.report import Report, StepReport
+from flagdit.engine.report import Report, StepReport, plain
 from flagdit.engine.request import Request
 from flagdit.engine.result import Preview, Result
 from flagdit.engine.sampler import StepTime
@@ -38,6 +38,7 @@ class Stages:
     text: TextEncoder
     condition: OnnxSession
     denoise: OnnxSession
+    bundle: str = ""
 
 
 class Run:
@@ -47,6 +48,8 @@ class Run:
         spec = stages.spec
         for prompt in request.prompts:
             stages.text.check(prompt)
+        if request.negative:
+            stages.text.check(request.negative, "negative prompt")
         self.request, self.legs = request, legs_of(spec, request)
         self._stages, self._spec = stages, spec
         self._cached = np.dtype(stages.denoise.dtype("key_tail.0"))
@@ -98,7 +101,7 @@ class Run:
             self._timed.append((leg, timed))
             self._check_finite(state, total)
             self._ages.append(self._grown(state))
-            yield Preview(timed, total, state, len(self._timed) - 1, self.layout.width // leg.layout.width)
+            yield Preview.of(timed, total, len(self._timed) - 1, state, self.layout.width // leg.layout.width)
 
     def _check_finite(self, state: RegionState, total: int) -> None:
         """Refuse to go on from latents that are no numbers: in every step, since that takes microseconds."""
@@ -138,7 +141,8 @@ class Run:
     def _conditions(self) -> tuple[dict[str, Array], dict[str, Array]]:
         """What denoise needs besides the tokens: constant over the run, and one row per evaluation of all legs."""
         start = time.perf_counter()
-        prompts = self.request.prompts + [""] * len(self.request.prompts) * (self.request.branches - 1)
+        request = self.request
+        prompts = request.prompts + [request.negative] * len(request.prompts) * (request.branches - 1)
         features = {prompt: self._stages.text.features(prompt) for prompt in dict.fromkeys(prompts)}
         encoded = time.perf_counter()
         times = np.array([evaluation.t for leg in self.legs for evaluation in leg.plan.evaluations], np.float32)
@@ -184,19 +188,27 @@ class Run:
         seeds, single = [int(seed) for seed in request.seeds], len(request.prompts) == 1
         return Report(
             model=self._spec.name,
+            digest=self._spec.weights.sha256,
+            bundle=self._stages.bundle,
             backend=self._stages.denoise.backend,
             precision=self._stages.denoise.precision,
             prompt=request.prompts[0] if single else request.prompts,
+            negative=request.negative,
             seed=seeds[0] if single else seeds,
             size=(self.layout.width, self.layout.height),
             guidance=request.guidance,
             ntk=full.ntk,
+            ntk_option=request.ntk,
             proportional=request.proportional,
+            preset=None if request.options is None else request.options.begins_with,
+            options=None if request.options is None else plain(asdict(request.options)),
             shift=request.shift,
-            ras=asdict(replace(ras, metric=ras.ranking)),
+            times=[*(step.t for step in full.plan.steps), full.plan.steps[-1].t_next],
+            ras=plain(asdict(replace(ras, metric=ras.ranking))),
             solver=request.solver,
             weights=[tuple(w) for w in request.weights],
-            coarse=None if request.coarse is None else asdict(request.coarse),
+            coarse=None if request.coarse is None else plain(asdict(request.coarse)),
+            pictures=len(request.prompts),
             evaluations=sum(step.evaluations for step in steps),
             tokens=full.plan.tokens,
             pinned=full.plan.pinned,

@@ -25,17 +25,17 @@ class TextEncoder:
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
 
-    def check(self, prompt: str) -> None:
-        """Raise RequestError unless there is a prompt, it is text, and it is short enough."""
+    def check(self, prompt: str, name: str = "prompt") -> None:
+        """Raise RequestError unless there is a prompt, it is text, and it is short enough; `name` says which it is."""
         if not prompt.strip():
-            raise RequestError("the prompt is empty; say what the picture should show")
+            raise RequestError(f"the {name} is empty; say what the picture should show")
         try:
             prompt.encode()
         except UnicodeEncodeError:  # lone surrogates: what Python makes of arguments that are no UTF-8
-            raise RequestError(f"the prompt {prompt!a} is no Unicode text; write it in UTF-8") from None
+            raise RequestError(f"the {name} {prompt!a} is no Unicode text; write it in UTF-8") from None
         count = len(self._tokenizer.encode(prompt).ids)
         if count > self._max_tokens:
-            raise RequestError(f"the prompt has {count} tokens; allowed are {self._max_tokens}, please shorten it")
+            raise RequestError(f"the {name} has {count} tokens; allowed are {self._max_tokens}, please shorten it")
 
     def encode(self, prompts: list[str]) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
         """Features (R, T, Y), zeros behind each text, and mask (R, T) of R prompts; "" is the unconditional text."""

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from flagdit.engine.bench import FAMILIES, ExactPictures, Row, Setting, best_shifts, check, measure, settings
 from flagdit.engine.bench.plot import pareto
@@ -29,12 +28,12 @@ from flagdit.engine.commands.common import (
     check_writable,
     console,
     load,
-    messages,
     parse_size,
     parse_times,
     read_prompts,
     say,
 )
+from flagdit.engine.commands.progress import working
 from flagdit.engine.errors import BackendError
 from flagdit.engine.pipeline import Pipeline
 from flagdit.engine.presets import Preset
@@ -61,7 +60,9 @@ TRIED = 8
 
 def bench(
     bundle: Annotated[str, typer.Argument(help="A bundle directory, or the demo that comes with flagdit.")] = "demo",
-    prompts: Annotated[Path | None, typer.Option(help="A text file, one prompt a line; eight by default.")] = None,
+    prompts: Annotated[
+        Path | None, typer.Option(help="A text file, one prompt a line, # before a comment; eight by default.")
+    ] = None,
     first: Annotated[int | None, typer.Option(min=1, help="Only so many of them.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Only a few settings.")] = False,
     size: Annotated[str | None, typer.Option(help="WxH in pixels; the model's own by default.")] = None,
@@ -143,24 +144,16 @@ def _measure(
     counts = QUICK if quick else FEWER
     grids: dict[tuple[Solver, int], float] = dict.fromkeys(dense_runs(counts), 1.0 if shift is None else shift)
     check(pipeline, chosen(grids), texts, batch, exactly)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    rows: list[Row] = []
-    with Progress(*columns, console=messages, transient=True, disable=not messages.is_terminal) as progress:
-        task = progress.add_task("best grids of dense steps", total=len(grids), visible=shift is None)
-        if shift is None:
+    if shift is None:
+        with working("best grids of dense steps", len(grids), remaining=True) as work:
             for key, best in best_shifts(pipeline, texts[:TRIED], exactly, counts):
                 grids[key] = best
-                progress.advance(task)
-        task = progress.add_task("painting", total=-(-len(texts) // batch))
+                work.advance()
+    rows: list[Row] = []
+    with working("batches of prompts", -(-len(texts) // batch), remaining=True) as work:
         for done in measure(pipeline, chosen(grids), texts, batch, exactly):
             rows = done
-            progress.advance(task)
+            work.advance()
     return rows, grids
 
 

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
 from flagdit.engine.builder import build_bundle
 from flagdit.engine.commands.common import messages, parse_size, say
+from flagdit.engine.commands.progress import Log, redraws
 from flagdit.engine.compiler import (
     CPU_PRECISIONS,
     BuildOptions,
@@ -120,13 +121,17 @@ def _with_engines(model: str, output: Path, target: Target, options: BuildOption
     if target is Target.tensorrt_rtx:
         check_architectures(options)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=messages, transient=True, disable=not messages.is_terminal) as bars:
+    with Progress(*columns, console=messages, transient=True, disable=not redraws()) as bars:
         tasks: dict[str, TaskID] = {}
+        logs: dict[str, Log] = {}
 
         def progress(graph: str, fraction: float) -> None:
             if graph not in tasks:
                 tasks[graph] = bars.add_task(f"{graph} for {target.value}", total=1.0)
+                logs[graph] = Log(f"{graph} for {target.value}, percent", 100)
             bars.update(tasks[graph], completed=fraction)
+            if not redraws():
+                logs[graph].reach(round(100 * fraction))
 
         def build_engines(model_dir: Path, spec: ModelSpec, directory: Path) -> list[Engine]:
             built = BUILDERS[target](model_dir, spec, directory, options, progress)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from flagdit.engine.bundle import MANIFEST, Bundle, read_spec, write_manifest
 from flagdit.engine.calibrate import NAMES, Calibration, merged, split
@@ -17,11 +16,11 @@ from flagdit.engine.commands.common import (
     check_writable,
     console,
     load,
-    messages,
     parse_size,
     read_prompts,
     say,
 )
+from flagdit.engine.commands.progress import redraws, working
 from flagdit.engine.commands.tables import preset_table
 from flagdit.engine.errors import OutputError, RequestError
 from flagdit.engine.layout import TokenLayout
@@ -41,7 +40,10 @@ def calibrate(
     bundle: Annotated[str, typer.Argument(help="A bundle directory, or demo.")],
     prompts: Annotated[
         Path | None,
-        typer.Option(help="A text file, one prompt a line: 24 are enough.", show_default="the bundle's examples"),
+        typer.Option(
+            help="A text file, one prompt a line, # before a comment: 24 are enough.",
+            show_default="the bundle's examples",
+        ),
     ] = None,
     budget: Annotated[
         str, typer.Option(metavar="COST,...", help="Costs to find plans for, in FLOPs over those of 30 dense steps.")
@@ -101,23 +103,19 @@ def _find(
     effort: int,
 ) -> list[Preset]:
     """The plans, written into the bundle; what was kept on the way is gone then."""
-    columns = (BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
-    with Progress(*columns, console=messages, transient=True, disable=not messages.is_terminal) as progress:
-        task = progress.add_task("", total=len(budgets))
-
-        def doing(what: str) -> None:
-            progress.update(task, description=what)
-
-        folder, found = pipeline.bundle.directory / FOLDER, []
-        with Calibration(pipeline, texts, size, guidance, folder, doing) as calibration:
-            for budget in budgets:
-                with _kept():
-                    found.append(calibration.plan(budget, effort))
-                progress.advance(task)
-                if not messages.is_terminal:
-                    say(f"{found[-1].name}: {found[-1].psnr['held_out']} dB at a cost of {found[-1].cost}")
-            write_presets(pipeline.bundle, found)
-            calibration.forget()
+    folder, found = pipeline.bundle.directory / FOLDER, list[Preset]()
+    with (
+        working("budgets", len(budgets)) as work,
+        Calibration(pipeline, texts, size, guidance, folder, work.now) as calibration,
+    ):
+        for budget in budgets:
+            with _kept():
+                found.append(calibration.plan(budget, effort))
+            work.advance()
+            if not redraws():
+                say(f"{found[-1].name}: {found[-1].psnr['held_out']} dB at a cost of {found[-1].cost}")
+        write_presets(pipeline.bundle, found)
+        calibration.forget()
     return found
 
 

@@ -6,20 +6,17 @@ import re
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, cast
 
 import typer
 from rich.console import Console
 
 from flagdit.engine.bundle import MANIFEST, Bundle
-from flagdit.engine.commands.coarse import parse_coarse
 from flagdit.engine.cpu import Precision
 from flagdit.engine.errors import RequestError
 from flagdit.engine.layout import Ntk
 from flagdit.engine.pipeline import Pipeline
 from flagdit.engine.presets import DEFAULT, PRESETS
-from flagdit.engine.ras import Solver
-from flagdit.engine.resolve import Options
 from flagdit.files import check_apart, check_file
 
 console = Console()
@@ -123,44 +120,6 @@ SolverOption = Annotated[
 ]
 
 
-def sampling(
-    preset: str | None,
-    steps: int | None,
-    solver: str | None,
-    ratio: str | None,
-    mode: Mode,
-    schedule: str | None,
-    shift: float | None = None,
-    times: str | None = None,
-    dense: bool = False,
-    error_budget: float = 0.0,
-    guidance_every: int = 1,
-    guidance_warmup: int | None = None,
-    forecast_kv: float | None = None,
-    coarse: str | None = None,
-) -> Options:
-    """What the options of a command say; what none says is the preset's."""
-    if steps is not None and times is not None:
-        raise RequestError(f"--steps {steps} and --times contradict each other; give one of them")
-    changes: dict[str, Any] = {"error_budget": error_budget} if error_budget else {}
-    if guidance_every != 1 or guidance_warmup is not None:
-        changes |= {"guidance_every": guidance_every, "guidance_warmup": guidance_warmup}
-    if forecast_kv is not None:
-        changes["forecast_kv"] = forecast_kv
-    return Options(
-        preset=preset,
-        steps=steps if times is None else parse_times(times),
-        shift=shift,
-        solver=cast(Solver | None, solver),  # the plan refuses a name that is none
-        dense=dense,
-        mode="paper" if mode is Mode.paper else "corrected",
-        ratio=None if ratio is None else parse_ratio(ratio),
-        schedule=None if schedule is None else parse_schedule(schedule),
-        changes=changes,
-        coarse=None if coarse is None else parse_coarse(coarse),
-    )
-
-
 def load(bundle: str, threads: int | None, precision: str | None) -> Pipeline:
     """The pipeline of a bundle, which knows the precisions that there are."""
     with messages.status("loading the bundle"):
@@ -168,13 +127,14 @@ def load(bundle: str, threads: int | None, precision: str | None) -> Pipeline:
 
 
 def read_prompts(path: Path) -> list[str]:
-    """The prompts of a text file, one a line. Raises RequestError if there are none."""
+    """The prompts of a text file, one a line; # begins a comment. Raises RequestError if none is left."""
     if not path.is_file():
         raise RequestError(f"{path}: there is no such file; give a text file with one prompt a line")
     try:
-        texts = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise RequestError(f"{path}: cannot be read as UTF-8 text ({error})") from None
+    texts = [line for line in lines if line and not line.startswith("#")]
     if not texts:
         raise RequestError(f"{path}: holds no prompt; give one a line")
     return texts

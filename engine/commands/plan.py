@@ -28,9 +28,10 @@ from flagdit.engine.commands.common import (
     TimesOption,
     console,
     parse_size,
-    sampling,
 )
 from flagdit.engine.commands.outlook import Entry, Outlook
+from flagdit.engine.commands.ras import RasOption
+from flagdit.engine.commands.sampling import sampling
 from flagdit.engine.cost import price
 from flagdit.engine.errors import RequestError
 from flagdit.engine.layout import MAX_TOKENS, TokenLayout
@@ -57,6 +58,7 @@ def plan(
     guidance_every: GuidanceEveryOption = 1,
     guidance_warmup: GuidanceWarmupOption = None,
     coarse: CoarseOption = None,
+    ras: RasOption = None,
     bundle: Annotated[
         str | None, typer.Option(help="Take tokens and costs from this bundle, or from the demo.")
     ] = None,
@@ -91,6 +93,7 @@ def plan(
         guidance_warmup=guidance_warmup,
         forecast_kv=forecast_kv,
         coarse=coarse,
+        ras=ras,
     )
     if bundle is not None:
         spec = Bundle.load(bundle).model
