@@ -42,7 +42,7 @@ def build_bundle(source: Path | str, output: Path, build_engines: EngineBuilder 
             files={path.name: digest(path) for path in sorted(staging.iterdir())},
             engines=tuple(engines),
         )
-        (staging / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
+        (staging / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
         staging.chmod(0o755)
         staging.replace(output)
     finally:

@@ -81,7 +81,7 @@ def read_spec(path: Path, kind: type[S]) -> S:
 def write_manifest(directory: Path, manifest: Manifest) -> None:
     """Write a bundle's manifest, whole or not at all. Raises OutputError."""
     with staged(directory / MANIFEST) as part:
-        part.write_text(manifest.model_dump_json(indent=1) + "\n")
+        part.write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
 
 def check_file(path: Path, expected: File) -> None:

@@ -104,7 +104,7 @@ def generate(
         save_picture(result.map(), map, result)
     if report is not None:
         with staged(report) as part:
-            part.write_text(result.report.model_dump_json(indent=1) + "\n")
+            part.write_text(result.report.model_dump_json(indent=1) + "\n", encoding="utf-8")
     _summary(result, output)
 
 
