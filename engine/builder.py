@@ -36,7 +36,7 @@ def build_bundle(source: Path | str, output: Path, build_engines: EngineBuilder 
             files={path.name: digest(path) for path in sorted(folder.iterdir())},
             engines=tuple(engines),
         )
-        (folder / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
+        (folder / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
     return manifest
 
 

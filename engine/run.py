@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -18,6 +17,7 @@ from flagdit.engine.errors import RequestError
 from flagdit.engine.finite import check_finite
 from flagdit.engine.layout import FloatArray, TokenLayout
 from flagdit.engine.leg import Leg, legs_of
+from flagdit.engine.machine import memory_bytes
 from flagdit.engine.manifest import ModelSpec
 from flagdit.engine.noise import latent_noise
 from flagdit.engine.plan import Plan
@@ -77,8 +77,8 @@ class Run:
     def _check_memory(self) -> None:
         """Refuse a run whose caches cannot fit before anything is allocated."""
         needed = max(leg.price(value_bytes=self._cached.itemsize).cache_bytes for leg in self.legs)
-        present = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        if needed > present:
+        present = memory_bytes()
+        if present is not None and needed > present:
             raise RequestError(
                 f"the caches need {needed / 2**30:.1f} GiB and this machine has {present / 2**30:.1f} GiB; "
                 "ask for a smaller size or fewer pictures at a time"

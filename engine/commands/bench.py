@@ -6,7 +6,6 @@ import importlib.util
 import json
 import os
 import platform
-import resource
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
@@ -35,6 +34,7 @@ from flagdit.engine.commands.common import (
 )
 from flagdit.engine.commands.progress import working
 from flagdit.engine.errors import BackendError
+from flagdit.engine.machine import peak_bytes
 from flagdit.engine.pipeline import Pipeline
 from flagdit.engine.presets import Preset
 from flagdit.engine.ras import DENSE, Solver
@@ -184,5 +184,5 @@ def _facts(pipeline: Pipeline, prompts: int, size: tuple[int, int], threads: int
         "prompts": prompts,
         "batch": batch,
         "size": size,
-        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "peak_memory_bytes": peak_bytes(),
     }
