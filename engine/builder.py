@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
-from flagdit.engine.bundle import MANIFEST, MODEL, Bundle, digest, read_spec
+from flagdit.engine import regular
+from flagdit.engine.bundle import MANIFEST, MODEL, Bundle, graph_files, model_files, read_spec
 from flagdit.engine.errors import BundleError, OutputError
-from flagdit.engine.manifest import SCHEMA_VERSION, Engine, Manifest, ModelSpec
+from flagdit.engine.manifest import SCHEMA_VERSION, Engine, File, Manifest, ModelSpec
+from flagdit.engine.onnx_file import MAX_GRAPH_BYTES, check_external, external_tensors
 
 EngineBuilder = Callable[[Path, ModelSpec, Path], list[Engine]]
 """Builds the engines of a model directory into another directory, and describes them."""
@@ -23,7 +25,7 @@ def build_bundle(source: Path | str, output: Path, build_engines: EngineBuilder 
     the bundle runs in ONNX Runtime. Raises BundleError if `source` is damaged or neither of both, OutputError if
     `output` exists or cannot be written, BuildError if an engine cannot be built.
     """
-    model_dir, spec = read_source(source)
+    model_dir, spec, digests = read_source(source)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise OutputError(f"{output}: exists already; remove it or choose another directory with -o")
     try:
@@ -32,14 +34,13 @@ def build_bundle(source: Path | str, output: Path, build_engines: EngineBuilder 
     except OSError as error:
         raise OutputError(f"{output}: cannot be written ({error.strerror}); choose another directory") from None
     try:
-        for name in model_files(spec):
-            shutil.copyfile(model_dir / name, staging / name)
-        engines = build_engines(model_dir, spec, staging) if build_engines else []
+        copy_model(model_dir, spec, digests, staging)
+        engines = build_engines(staging, spec, staging) if build_engines else []  # what was checked, and none else
         manifest = Manifest(
             schema_version=SCHEMA_VERSION,
             flagdit=version("flagdit"),
             model=spec,
-            files={path.name: digest(path) for path in sorted(staging.iterdir())},
+            files={path.name: regular.digest(path) for path in sorted(staging.iterdir())},
             engines=tuple(engines),
         )
         (staging / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
@@ -50,12 +51,12 @@ def build_bundle(source: Path | str, output: Path, build_engines: EngineBuilder 
     return manifest
 
 
-def read_source(source: Path | str) -> tuple[Path, ModelSpec]:
-    """The directory with a model's files, and its specification."""
+def read_source(source: Path | str) -> tuple[Path, ModelSpec, Mapping[str, File] | None]:
+    """The directory with a model's files, its specification and, of a bundle, what the files should be."""
     if str(source) == "demo" or (Path(source) / MANIFEST).is_file():
-        bundle = Bundle.load(source)
-        return bundle.directory, bundle.model
-    return Path(source), read_model(Path(source))
+        bundle = Bundle.open(source)
+        return bundle.directory, bundle.model, bundle.manifest.files
+    return Path(source), read_model(Path(source)), None
 
 
 def read_model(directory: Path) -> ModelSpec:
@@ -66,13 +67,22 @@ def read_model(directory: Path) -> ModelSpec:
     missing = [name for name in model_files(spec) if not (directory / name).is_file()]
     if missing:
         raise BundleError(f"{directory}: {', '.join(missing)} missing; export the model again")
-    if digest(directory / spec.weights.file).sha256 != spec.weights.sha256:
-        raise BundleError(f"{directory}: {spec.weights.file} is not what was exported; export the model again")
     return spec
 
 
-def model_files(spec: ModelSpec) -> list[str]:
-    """Names of the files that a model consists of, besides model.json."""
-    graphs = (spec.graphs.condition, spec.graphs.denoise, spec.graphs.text_encoder, spec.graphs.decode)
-    names = [spec.weights.file, *(graph.file for graph in graphs if graph is not None)]
-    return names if spec.text is None else [*names, spec.text.tokenizer]
+def copy_model(directory: Path, spec: ModelSpec, digests: Mapping[str, File] | None, target: Path) -> None:
+    """Copy a model's files, and check the copies. Raises BundleError.
+
+    digests: of a bundle's files. Without them a file may be no link, or it would bring into the bundle whatever the
+    link leads to.
+    """
+    copied = {name: regular.copy(directory / name, target / name, digests is not None) for name in model_files(spec)}
+    if digests is not None:
+        for name, file in copied.items():
+            regular.check_same(directory / name, file, digests[name])
+    if copied[spec.weights.file].sha256 != spec.weights.sha256:
+        raise BundleError(f"{directory}: {spec.weights.file} is not what was exported; export the model again")
+    sizes = {name: file.bytes for name, file in copied.items()}
+    for name in graph_files(spec):
+        content = regular.verified(target / name, copied[name], MAX_GRAPH_BYTES)
+        check_external(name, external_tensors(name, content), sizes)

@@ -8,9 +8,14 @@ FlagditError
 └── OutputError          a result cannot be written
 """
 
+from flagdit.engine.printable import printable
+
 
 class FlagditError(Exception):
-    """Base of all errors that a user can mend."""
+    """Base of all errors that a user can mend. What names and files bring into its message is escaped."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__(), keep="\n")
 
 
 class RequestError(FlagditError, ValueError):

@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
 from flagdit.export.errors import ExportError
 
@@ -31,8 +31,13 @@ def read_examples(path: Path | None) -> tuple[str, ...]:
         raise ExportError(f"{path}: cannot be read as UTF-8 text ({error})") from None
 
 
+def _literal(text: str) -> Text:
+    """Names as they are: no markup, and an escape for what would move the cursor (as flagdit.engine.printable)."""
+    return Text("".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text))
+
+
 def _fail(console: Console, message: str) -> NoReturn:
-    console.print(f"[bold red]error:[/] {escape(message)}", highlight=False, soft_wrap=True)
+    console.print(Text("error:", "bold red"), _literal(message), soft_wrap=True)
     raise typer.Exit(2) from None
 
 
@@ -88,5 +93,4 @@ def export(
         _fail(console, f"{missing.name} is not installed; flagdit export needs: pip install 'flagdit[export]'")
     except ExportError as error:
         _fail(console, str(error))
-    text = f"wrote {output}; next: flagdit build {output} -o BUNDLE"
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    console.print(_literal(f"wrote {output}; next: flagdit build {output} -o BUNDLE"), soft_wrap=True)

@@ -8,25 +8,18 @@ from pathlib import Path
 from typing import Annotated, Any, cast
 
 import typer
-from rich.console import Console
 
 from flagdit.engine.commands.coarse import parse_coarse
-from flagdit.engine.cpu import Precision
+from flagdit.engine.commands.terminal import console as console
+from flagdit.engine.commands.terminal import messages as messages
+from flagdit.engine.commands.terminal import say as say
+from flagdit.engine.cpu import Precision, unused
 from flagdit.engine.errors import OutputError, RequestError
 from flagdit.engine.layout import Ntk
 from flagdit.engine.pipeline import Pipeline
 from flagdit.engine.presets import DEFAULT, PRESETS
 from flagdit.engine.ras import Solver
 from flagdit.engine.resolve import Options
-
-console = Console()
-messages = Console(stderr=True)
-
-
-def say(text: str) -> None:
-    """Print one line to standard error as it is: no markup, so that a path may hold brackets, and no wrapping."""
-    messages.print(text, markup=False, highlight=False, soft_wrap=True)
-
 
 MODE_HELP = "How regions are chosen: corrected forgets none; paper does what the published code does (docs/ras.md)."
 SCHEDULE_HELP = "PATCHES/STEPS: recompute so many patches fewer every so many steps, such as 256/4; static by default."
@@ -161,7 +154,10 @@ def sampling(
 def load(bundle: str, threads: int | None, precision: str | None) -> Pipeline:
     """The pipeline of a bundle, which knows the precisions that there are."""
     with messages.status("loading the bundle"):
-        return Pipeline.load(bundle, threads=threads, precision=cast(Precision | None, precision))
+        pipeline = Pipeline.load(bundle, threads=threads, precision=cast(Precision | None, precision))
+    for line in unused(engine for engine in pipeline.bundle.manifest.engines if engine.target != "onnxruntime"):
+        say(f"{line}; denoise runs in {pipeline.precision} on the CPU")
+    return pipeline
 
 
 def read_prompts(path: Path) -> list[str]:
