@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
-from flagdit.engine.bundle import MANIFEST, MODEL, Bundle, digest, read_spec
+from flagdit.engine import regular
+from flagdit.engine.bundle import MANIFEST, MODEL, Bundle, graph_files, model_files, read_spec
 from flagdit.engine.errors import BundleError
-from flagdit.engine.manifest import SCHEMA_VERSION, Engine, Manifest, ModelSpec
+from flagdit.engine.manifest import SCHEMA_VERSION, Engine, File, Manifest, ModelSpec
+from flagdit.engine.onnx_file import MAX_GRAPH_BYTES, check_external, external_tensors
 from flagdit.files import check_folder, whole_folder
 
 EngineBuilder = Callable[[Path, ModelSpec, Path], list[Engine]]
@@ -24,38 +25,27 @@ def build_bundle(source: Path | str, output: Path, build_engines: EngineBuilder 
     `output` holds anything, is written by another process or cannot be written, BuildError if there is no engine.
     """
     check_folder(output, MANIFEST)
-    model_dir, spec = read_source(source)
+    model_dir, spec, digests = read_source(source)
     with whole_folder(output, MANIFEST) as folder:
-        for name in model_files(spec):
-            copy(model_dir / name, folder / name)
-        engines = build_engines(model_dir, spec, folder) if build_engines else []
+        copy_model(model_dir, spec, digests, folder)
+        engines = build_engines(folder, spec, folder) if build_engines else []  # what was checked, and none else
         manifest = Manifest(
             schema_version=SCHEMA_VERSION,
             flagdit=version("flagdit"),
             model=spec,
-            files={path.name: digest(path) for path in sorted(folder.iterdir())},
+            files={path.name: regular.digest(path) for path in sorted(folder.iterdir())},
             engines=tuple(engines),
         )
         (folder / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
     return manifest
 
 
-def copy(source: Path, target: Path) -> None:
-    """Copy a file. Raises BundleError if it cannot be read, OSError if it cannot be written."""
-    try:
-        file = source.open("rb")
-    except OSError as error:
-        raise BundleError(f"{source}: cannot be read ({error.strerror})") from None
-    with file, target.open("wb") as copied:
-        shutil.copyfileobj(file, copied, 1 << 20)
-
-
-def read_source(source: Path | str) -> tuple[Path, ModelSpec]:
-    """The directory with a model's files, and its specification."""
+def read_source(source: Path | str) -> tuple[Path, ModelSpec, Mapping[str, File] | None]:
+    """The directory with a model's files, its specification and, of a bundle, what the files should be."""
     if str(source) == "demo" or (Path(source) / MANIFEST).is_file():
-        bundle = Bundle.load(source)
-        return bundle.directory, bundle.model
-    return Path(source), read_model(Path(source))
+        bundle = Bundle.open(source)
+        return bundle.directory, bundle.model, bundle.manifest.files
+    return Path(source), read_model(Path(source)), None
 
 
 def read_model(directory: Path) -> ModelSpec:
@@ -66,13 +56,22 @@ def read_model(directory: Path) -> ModelSpec:
     missing = [name for name in model_files(spec) if not (directory / name).is_file()]
     if missing:
         raise BundleError(f"{directory}: {', '.join(missing)} missing; export the model again")
-    if digest(directory / spec.weights.file).sha256 != spec.weights.sha256:
-        raise BundleError(f"{directory}: {spec.weights.file} is not what was exported; export the model again")
     return spec
 
 
-def model_files(spec: ModelSpec) -> list[str]:
-    """Names of the files that a model consists of, besides model.json."""
-    graphs = (spec.graphs.condition, spec.graphs.denoise, spec.graphs.text_encoder, spec.graphs.decode)
-    names = [spec.weights.file, *(graph.file for graph in graphs if graph is not None)]
-    return names if spec.text is None else [*names, spec.text.tokenizer]
+def copy_model(directory: Path, spec: ModelSpec, digests: Mapping[str, File] | None, target: Path) -> None:
+    """Copy a model's files, and check the copies. Raises BundleError.
+
+    digests: of a bundle's files. Without them a file may be no link, or it would bring into the bundle whatever the
+    link leads to.
+    """
+    copied = {name: regular.copy(directory / name, target / name, digests is not None) for name in model_files(spec)}
+    if digests is not None:
+        for name, file in copied.items():
+            regular.check_same(directory / name, file, digests[name])
+    if copied[spec.weights.file].sha256 != spec.weights.sha256:
+        raise BundleError(f"{directory}: {spec.weights.file} is not what was exported; export the model again")
+    sizes = {name: file.bytes for name, file in copied.items()}
+    for name in graph_files(spec):
+        content = regular.verified(target / name, copied[name], MAX_GRAPH_BYTES)
+        check_external(name, external_tensors(name, content), sizes)

@@ -7,10 +7,9 @@ from importlib.metadata import entry_points, version
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from flagdit.engine.commands import bench, build, calibrate, generate, inspect, plan
-from flagdit.engine.commands.common import messages
+from flagdit.engine.commands.terminal import complain
 from flagdit.engine.errors import FlagditError
 
 app = typer.Typer(
@@ -49,5 +48,5 @@ def main() -> None:
     try:
         app()
     except FlagditError as error:
-        messages.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        complain(error)
         sys.exit(2)

@@ -124,8 +124,8 @@ def read_config(path: Path) -> FlagDiTConfig:
         return FlagDiTConfig(**{k: v for k, v in values.items() if k in fields})
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise CheckpointError(
-            f"{path}: not a Flag-DiT configuration ({error}); mend it, or move the weights to a directory without it and "
-            "give --patch-size"
+            f"{path}: not a Flag-DiT configuration ({error}); mend it, or move the weights to a directory without it "
+            "and give --patch-size"
         ) from None
 
 

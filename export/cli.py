@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
 from flagdit.export.errors import ExportError, FlagditError
+from flagdit.files.printable import printable
 
 if TYPE_CHECKING:
     from flagdit.export.config import FlagDiTConfig
@@ -34,13 +35,18 @@ def read_examples(path: Path | None) -> tuple[str, ...]:
         raise ExportError(f"{path}: cannot be read as UTF-8 text ({error})") from None
 
 
+def _literal(text: str) -> Text:
+    """Names as they are: no markup, and an escape for what would move the cursor."""
+    return Text(printable(text, keep="\n"))
+
+
 def _fail(console: Console, message: str) -> NoReturn:
-    console.print(f"[bold red]error:[/] {escape(message)}", highlight=False, soft_wrap=True)
+    console.print(Text("error:", "bold red"), _literal(message), soft_wrap=True)
     raise typer.Exit(2) from None
 
 
 def _say(console: Console, text: str) -> None:
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    console.print(_literal(text), soft_wrap=True)
 
 
 def _inferred(config: FlagDiTConfig) -> str:

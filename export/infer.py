@@ -38,8 +38,8 @@ def infer_config(shapes: Shapes, patch_size: int | None) -> FlagDiTConfig:
     out = shapes["final_layer.linear.weight"][0]
     if out not in (patch_values, 2 * patch_values):
         raise CheckpointError(
-            f"not a Flag-DiT checkpoint: final_layer.linear makes {out} values of a patch of {patch_values}; allowed are "
-            "as many, and twice as many (learn_sigma)"
+            f"not a Flag-DiT checkpoint: final_layer.linear makes {out} values of a patch of {patch_values}; allowed "
+            "are as many, and twice as many (learn_sigma)"
         )
     size = _checked_patch(patch_values, patch_size)
     numbers = [int(found[1]) for found in map(re.compile(r"layers\.(\d+)\.").match, shapes) if found]

@@ -34,7 +34,7 @@ class ExportOptions:
 
 
 def check(directory: Path, options: ExportOptions, config: FlagDiTConfig) -> None:
-    """Raise ExportError or OutputError for what cannot be exported, by the options and by what the headers of its inputs say.
+    """Raise ExportError or OutputError for what cannot be exported, by the options and the headers of the inputs.
 
     Of the text encoder no weight is read, and of the checkpoint, whose configuration this is, nothing.
     """

@@ -53,8 +53,8 @@ def check_stored(state: Mapping[str, Tensor], stored: Mapping[str, Tensor], dtyp
                 d for d in STORAGE if d in ("bfloat16", "float32") and torch.finfo(STORAGE[d]).max > most
             )
             raise ExportError(
-                f"{name} has values up to {most:.6g}, and {kind}, which --dtype {dtype} stores it in, ends at {end:.6g}; "
-                f"export with --dtype {wider}"
+                f"{name} has values up to {most:.6g}, and {kind}, which --dtype {dtype} stores it in, ends at {end:.6g}"
+                f"; export with --dtype {wider}"
             )
 
 

@@ -116,6 +116,6 @@ def _check_tokenizer(path: Path, vocabulary: int | None, max_tokens: int, exampl
         count = len(tokenizer.encode(text).ids)
         if count > max_tokens:
             raise ExportError(
-                f"example {number} has {count} tokens; allowed are {max_tokens} (--max-text-tokens), please shorten it: "
-                f"{text[:60]!r}"
+                f"example {number} has {count} tokens; allowed are {max_tokens} (--max-text-tokens), please shorten "
+                f"it: {text[:60]!r}"
             )

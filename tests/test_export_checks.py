@@ -1,4 +1,4 @@
-"""What `flagdit export` refuses, and when: by options and headers, before a weight is read; by weights, before a graph."""
+"""What `flagdit export` refuses, and when: by options and headers before a weight is read, by weights before a graph."""
 
 from __future__ import annotations
 
@@ -254,7 +254,7 @@ def test_a_checkpoint_with_nans_is_damaged(tmp_path: Path) -> None:
 
 
 def test_a_second_encoder_of_the_right_width_is_taken(checkpoint: Path, tmp_path: Path) -> None:
-    """The checks refuse nothing that works: the directory of another encoder, from a checkpoint that was only opened."""
+    """The checks refuse nothing that works: another encoder, and a checkpoint that was only opened."""
     source = write_text_encoder(tmp_path / "text", width=16)
     options = ExportOptions(size=(32, 32), dtype="float32", text_encoder=source, max_text_tokens=512)
     export_model(open_checkpoint(checkpoint), tmp_path / "model", options)

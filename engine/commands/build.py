@@ -25,6 +25,7 @@ from flagdit.engine.compiler import (
     check_architectures,
 )
 from flagdit.engine.compiler.build import Precision as GpuPrecision
+from flagdit.engine.cpu import unused
 from flagdit.engine.errors import BuildError
 from flagdit.engine.manifest import Engine, Manifest, ModelSpec
 
@@ -149,5 +150,7 @@ def _describe(built: BuiltEngine) -> None:
 
 
 def _summary(manifest: Manifest, output: Path) -> None:
+    for line in unused(engine for engine in manifest.engines if engine.target != "onnxruntime"):
+        say(f"{line}; they are for programs that load them by themselves")
     size = sum(file.bytes for file in manifest.files.values()) / 2**20
     say(f"wrote {output} ({size:.1f} MiB); next: flagdit generate PROMPT --bundle {output}")

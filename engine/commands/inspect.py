@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,6 +17,7 @@ from flagdit.engine.commands.again import command, shell, visible
 from flagdit.engine.commands.common import console
 from flagdit.engine.commands.ras import format_value
 from flagdit.engine.commands.tables import preset_table
+from flagdit.engine.cpu import obstacle, unused
 from flagdit.engine.errors import RequestError
 from flagdit.engine.manifest import Graph, Manifest
 from flagdit.engine.ras import RasConfig
@@ -41,7 +43,7 @@ def inspect(
         return
     loaded = Bundle.load(bundle)
     if as_json:
-        typer.echo(loaded.manifest.model_dump_json(indent=1))
+        typer.echo(json.dumps(loaded.manifest.model_dump(mode="json"), indent=1))  # all but ASCII escaped
         return
     _model(loaded.manifest)
     _presets(loaded.manifest)
@@ -49,6 +51,8 @@ def inspect(
     _engines(loaded.manifest)
     total = sum(file.bytes for file in loaded.manifest.files.values())
     console.print(f"{len(loaded.manifest.files)} files, {total / 2**20:.1f} MiB, all intact", highlight=False)
+    for line in unused(loaded.manifest.engines):
+        console.print(line, highlight=False, soft_wrap=True)
 
 
 def _model(manifest: Manifest) -> None:
@@ -65,7 +69,7 @@ def _model(manifest: Manifest) -> None:
     }
     table = Table(show_header=False, box=None)
     for name, value in rows.items():
-        table.add_row(f"[bold]{name}[/]", value)
+        table.add_row(Text(name, "bold"), value)
     console.print(table)
 
 
@@ -89,10 +93,12 @@ def _engines(manifest: Manifest) -> None:
     if not manifest.engines:
         console.print("no engines: every graph runs in ONNX Runtime", highlight=False)
         return
-    table = Table("engine", "target", "version", "architectures", "precision", header_style="bold", box=None)
+    columns = ("engine", "target", "version", "architectures", "precision", "runs here")
+    table = Table(*columns, header_style="bold", box=None)
     for engine in manifest.engines:
         architectures = " ".join(f"sm_{a}" for a in engine.architectures)
-        table.add_row(engine.file, engine.target, engine.version, architectures, engine.precision)
+        runs = "no" if obstacle(engine) else "yes"
+        table.add_row(engine.file, engine.target, engine.version, architectures, engine.precision, runs)
     console.print(table)
 
 
