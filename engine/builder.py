@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from importlib.metadata import version
 from pathlib import Path
 
 from flagdit.engine import regular
@@ -11,6 +10,7 @@ from flagdit.engine.bundle import MANIFEST, MODEL, Bundle, graph_files, model_fi
 from flagdit.engine.errors import BundleError
 from flagdit.engine.manifest import SCHEMA_VERSION, Engine, File, Manifest, ModelSpec
 from flagdit.engine.onnx_file import MAX_GRAPH_BYTES, check_external, external_tensors
+from flagdit.engine.version import version_of
 from flagdit.files import check_folder, whole_folder
 
 EngineBuilder = Callable[[Path, ModelSpec, Path], list[Engine]]
@@ -31,7 +31,7 @@ def build_bundle(source: Path | str, output: Path, build_engines: EngineBuilder 
         engines = build_engines(folder, spec, folder) if build_engines else []  # what was checked, and none else
         manifest = Manifest(
             schema_version=SCHEMA_VERSION,
-            flagdit=version("flagdit"),
+            flagdit=version_of("flagdit"),
             model=spec,
             files={path.name: regular.digest(path) for path in sorted(folder.iterdir())},
             engines=tuple(engines),

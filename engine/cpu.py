@@ -26,6 +26,8 @@ NEEDS = {
 INT8_FLAGS = frozenset({"avx_vnni", "avx512_vnni", "amx_int8", "asimddp"})
 """Linux's names of instructions that sum products of int8 into int32: on x86 and on ARM."""
 
+MAX_THREADS = 1024
+
 CPUINFO = Path("/proc/cpuinfo")
 
 
@@ -53,6 +55,13 @@ def has_int8(cpuinfo: str) -> bool:
 def suits(precision: Precision) -> bool:
     """Whether this CPU is made for an engine of that kind."""
     return {"float32": True, "int8": multiplies_int8(), "int8-bf16": has_amx()}[precision]
+
+
+def checked_threads(threads: int | None) -> int | None:
+    """The number of threads; None is all cores. Raises BackendError if it is out of bounds."""
+    if threads is not None and not 1 <= threads <= MAX_THREADS:
+        raise BackendError(f"threads is {threads}; allowed are 1 to {MAX_THREADS}, and all cores if left out")
+    return threads
 
 
 def obstacle(engine: Engine) -> str | None:

@@ -12,9 +12,10 @@ from flagdit.engine.bundle import Bundle
 from flagdit.engine.coarse import Coarse
 from flagdit.engine.contract import check_borders
 from flagdit.engine.cpu import Precision, available, choose
-from flagdit.engine.errors import BackendError, RequestError
+from flagdit.engine.errors import RequestError
 from flagdit.engine.layout import Ntk
 from flagdit.engine.manifest import Engine, Graph
+from flagdit.engine.preflight import Preflight
 from flagdit.engine.presets import Preset, presets_of
 from flagdit.engine.ras import RasConfig, Solver
 from flagdit.engine.request import Request, checked_prompts, checked_seed, drawn_seed
@@ -23,7 +24,6 @@ from flagdit.engine.result import Preview, Result
 from flagdit.engine.run import Run, Stages
 from flagdit.engine.session import OnnxSession
 from flagdit.engine.text import TextEncoder
-from flagdit.engine.tokenizer import MAX_BYTES, BundleTokenizer
 
 
 class Pipeline:
@@ -31,16 +31,24 @@ class Pipeline:
 
     def __init__(self, bundle: Bundle, threads: int | None = None, precision: Precision | None = None) -> None:
         """See `load`, which takes the path of a bundle."""
-        spec, engine = bundle.model, choose(bundle.manifest, precision)
-        if spec.text is None or spec.graphs.text_encoder is None:
-            raise BackendError("the bundle has no text encoder; export the model with --text-encoder")
+        self._load(Preflight(bundle, threads, precision))
+
+    @classmethod
+    def of(cls, ready: Preflight) -> Pipeline:
+        """Load a bundle of which the manifest and the tokenizer are read. Raises BundleError."""
+        pipeline = cls.__new__(cls)
+        pipeline._load(ready)
+        return pipeline
+
+    def _load(self, ready: Preflight) -> None:
+        bundle, spec, threads = ready.bundle, ready.spec, ready.threads
+        assert spec.text is not None and spec.graphs.text_encoder is not None  # Preflight has seen them
         self.bundle, self.spec, self._threads = bundle, spec, threads
         weights: dict[str, bytes] = {}  # read once for all graphs; afterwards the sessions have what they need
         encoder = _session(bundle, spec.graphs.text_encoder, {}, threads)
-        tokenizer = BundleTokenizer(spec.text.tokenizer, bundle.read(spec.text.tokenizer, MAX_BYTES))
-        text = TextEncoder(encoder, tokenizer, spec.text.max_tokens)
+        text = TextEncoder(encoder, ready.tokenizer, spec.text.max_tokens)
         condition = _session(bundle, spec.graphs.condition, weights, 1)  # its sums depend on the number of threads
-        self.stages = Stages(spec, text, condition, _denoise(bundle, engine, weights, threads), bundle.name)
+        self.stages = Stages(spec, text, condition, _denoise(bundle, ready.engine, weights, threads), bundle.name)
 
     @classmethod
     def load(
@@ -133,6 +141,10 @@ class Pipeline:
         other, engine = copy(self), choose(self.bundle.manifest, precision)
         other.stages = replace(self.stages, denoise=_denoise(self.bundle, engine, {}, self._threads))
         return other
+
+    def check(self, request: Request) -> None:
+        """Raise RequestError for what `start` would refuse."""
+        self.start(request)
 
     def start(self, request: Request) -> Run:
         """A run to iterate over, one Preview a step."""

@@ -10,14 +10,14 @@ from functools import reduce
 import numpy as np
 import numpy.typing as npt
 
+from flagdit.engine.admission import admit
 from flagdit.engine.coarse import coarse_noise, go_on_from
 from flagdit.engine.conditions import make_conditions
 from flagdit.engine.cost import Cost
 from flagdit.engine.errors import RequestError
 from flagdit.engine.finite import check_finite
 from flagdit.engine.layout import FloatArray, TokenLayout
-from flagdit.engine.leg import Leg, legs_of
-from flagdit.engine.machine import memory_bytes
+from flagdit.engine.leg import Leg
 from flagdit.engine.manifest import ModelSpec
 from flagdit.engine.noise import latent_noise
 from flagdit.engine.plan import Plan
@@ -46,14 +46,9 @@ class Run:
 
     def __init__(self, stages: Stages, request: Request) -> None:
         spec = stages.spec
-        for prompt in request.prompts:
-            stages.text.check(prompt)
-        if request.negative:
-            stages.text.check(request.negative, "negative prompt")
-        self.request, self.legs = request, legs_of(spec, request)
-        self._stages, self._spec = stages, spec
         self._cached = np.dtype(stages.denoise.dtype("key_tail.0"))
-        self._check_memory()
+        self.request, self.legs = request, admit(spec, stages.text, request, self._cached.itemsize)
+        self._stages, self._spec = stages, spec
         self._seconds: dict[str, float] = {}
         self._timed: list[tuple[Leg, StepTime]] = []
         self._ages: list[npt.NDArray[np.int16]] = []  # (B, rows, columns) a step
@@ -73,16 +68,6 @@ class Run:
     def planned(self) -> list[int]:
         """Evaluations of each step of all legs."""
         return [count for leg in self.legs for count in leg.planned]
-
-    def _check_memory(self) -> None:
-        """Refuse a run whose caches cannot fit before anything is allocated."""
-        needed = max(leg.price(value_bytes=self._cached.itemsize).cache_bytes for leg in self.legs)
-        present = memory_bytes()
-        if present is not None and needed > present:
-            raise RequestError(
-                f"the caches need {needed / 2**30:.1f} GiB and this machine has {present / 2**30:.1f} GiB; "
-                "ask for a smaller size or fewer pictures at a time"
-            )
 
     def __iter__(self) -> Iterator[Preview]:
         """Encode the text, then yield after every step. Raises NumberError when values are no numbers any more."""

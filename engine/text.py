@@ -14,12 +14,12 @@ CHARACTERS = 16
 """Of a token, at most; a prompt of more is refused before it is cut into tokens."""
 
 
-class TextEncoder:
-    """Tokenizer and encoder of one bundle."""
+class Prompts:
+    """Which prompts a bundle takes: its tokenizer says that, without the encoder."""
 
-    def __init__(self, session: OnnxSession, tokenizer: BundleTokenizer, max_tokens: int) -> None:
+    def __init__(self, tokenizer: BundleTokenizer, max_tokens: int) -> None:
         """Raises BundleError if the tokenizer makes more of an empty text than the encoder takes."""
-        self._session, self._tokenizer, self._max_tokens = session, tokenizer, max_tokens
+        self._tokenizer, self._max_tokens = tokenizer, max_tokens
         if (count := len(tokenizer.encode(""))) > max_tokens:
             raise BundleError(f"the tokenizer makes {count} tokens of an empty text; the model takes {max_tokens}")
 
@@ -37,6 +37,15 @@ class TextEncoder:
         count = len(self._tokenizer.encode(prompt))
         if count > self._max_tokens:
             raise RequestError(f"the {name} has {count} tokens; allowed are {self._max_tokens}, please shorten it")
+
+
+class TextEncoder(Prompts):
+    """Tokenizer and encoder of one bundle."""
+
+    def __init__(self, session: OnnxSession, tokenizer: BundleTokenizer, max_tokens: int) -> None:
+        """Raises as Prompts does."""
+        super().__init__(tokenizer, max_tokens)
+        self._session = session
 
     def encode(self, prompts: list[str]) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
         """Features (R, T, Y), zeros behind each text, and mask (R, T) of R prompts; "" is the unconditional text."""

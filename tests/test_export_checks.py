@@ -1,4 +1,4 @@
-"""What `flagdit export` refuses, and when: by options and headers before a weight is read, by weights before a graph."""
+"""What `flagdit export` refuses: by options and headers before a weight is read, by weights before a graph is made."""
 
 from __future__ import annotations
 

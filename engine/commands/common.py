@@ -18,6 +18,7 @@ from flagdit.engine.cpu import Precision, unused
 from flagdit.engine.errors import RequestError
 from flagdit.engine.layout import Ntk
 from flagdit.engine.pipeline import Pipeline
+from flagdit.engine.preflight import Preflight
 from flagdit.engine.presets import DEFAULT, PRESETS
 from flagdit.files import check_apart, check_file
 
@@ -113,10 +114,15 @@ SolverOption = Annotated[
 ]
 
 
-def load(bundle: str, threads: int | None, precision: str | None) -> Pipeline:
-    """The pipeline of a bundle, which knows the precisions that there are."""
+def opened(bundle: str, threads: int | None, precision: str | None) -> Preflight:
+    """A bundle that is not loaded yet, but knows what can be asked for, and the precisions that there are."""
+    return Preflight(Bundle.open(bundle), threads, cast(Precision | None, precision))
+
+
+def load(ready: Preflight) -> Pipeline:
+    """The pipeline of a bundle; of large ones that takes minutes."""
     with messages.status("loading the bundle"):
-        pipeline = Pipeline.load(bundle, threads=threads, precision=cast(Precision | None, precision))
+        pipeline = Pipeline.of(ready)
     for line in unused(engine for engine in pipeline.bundle.manifest.engines if engine.target != "onnxruntime"):
         say(f"{line}; denoise runs in {pipeline.precision} on the CPU")
     return pipeline

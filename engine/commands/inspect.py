@@ -16,7 +16,7 @@ from flagdit.engine.bundle import Bundle
 from flagdit.engine.commands.again import command, shell, visible
 from flagdit.engine.commands.common import console
 from flagdit.engine.commands.ras import format_value
-from flagdit.engine.commands.tables import preset_table
+from flagdit.engine.commands.tables import preset_table, show
 from flagdit.engine.cpu import obstacle, unused
 from flagdit.engine.errors import RequestError
 from flagdit.engine.manifest import Graph, Manifest
@@ -70,14 +70,14 @@ def _model(manifest: Manifest) -> None:
     table = Table(show_header=False, box=None)
     for name, value in rows.items():
         table.add_row(Text(name, "bold"), value)
-    console.print(table)
+    show(table)
 
 
 def _presets(manifest: Manifest) -> None:
     """Those that the bundle was calibrated for; flagdit's own are the same for all models."""
     if not manifest.model.presets:
         return
-    console.print(preset_table(manifest.model.presets))
+    show(preset_table(manifest.model.presets))
 
 
 def _graphs(manifest: Manifest) -> None:
@@ -86,7 +86,7 @@ def _graphs(manifest: Manifest) -> None:
         graph: Graph | None = getattr(manifest.model.graphs, name)
         if graph is not None:
             table.add_row(name, graph.file, str(len(graph.inputs)), str(len(graph.outputs)))
-    console.print(table)
+    show(table)
 
 
 def _engines(manifest: Manifest) -> None:
@@ -99,7 +99,7 @@ def _engines(manifest: Manifest) -> None:
         architectures = " ".join(f"sm_{a}" for a in engine.architectures)
         runs = "no" if obstacle(engine) else "yes"
         table.add_row(engine.file, engine.target, engine.version, architectures, engine.precision, runs)
-    console.print(table)
+    show(table)
 
 
 def _picture(path: Path, as_json: bool) -> None:

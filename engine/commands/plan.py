@@ -33,6 +33,7 @@ from flagdit.engine.commands.common import (
 from flagdit.engine.commands.outlook import Entry, Outlook
 from flagdit.engine.commands.ras import RasOption
 from flagdit.engine.commands.sampling import sampling
+from flagdit.engine.commands.tables import show
 from flagdit.engine.cost import price
 from flagdit.engine.errors import RequestError
 from flagdit.engine.layout import MAX_TOKENS, TokenLayout
@@ -96,9 +97,9 @@ def plan(
         coarse=coarse,
         ras=ras,
     )
+    dimensions = parse_size(size)
     if bundle is not None:
-        spec = Bundle.load(bundle).model
-        dimensions = parse_size(size)
+        spec = Bundle.open(bundle).model
         how = resolve(said, presets_of(spec, dimensions), spec.flow.shift)
         outlook = _priced(how, spec, TokenLayout.of(spec, dimensions))
     else:
@@ -189,7 +190,7 @@ def _print(outlook: Outlook) -> None:
             index, t = f"{index}-{last.index}", f"{t}-{last.step.t:.3f}"
         why = Text(f"dense: {first.why}" if step.dense else "RAS", style)
         table.add_row(index, t, str(step.active), bar, why, *([] if first.flops is None else [quantity(first.flops)]))
-    console.print(table)
+    show(table)
     console.print()
     for line in _summary(outlook):
         console.print(line, highlight=False, soft_wrap=True)
