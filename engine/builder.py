@@ -10,24 +10,35 @@ from flagdit.engine.bundle import MANIFEST, MODEL, Bundle, graph_files, model_fi
 from flagdit.engine.errors import BundleError
 from flagdit.engine.manifest import SCHEMA_VERSION, Engine, File, Manifest, ModelSpec
 from flagdit.engine.onnx_file import MAX_GRAPH_BYTES, check_external, external_tensors
+from flagdit.engine.trial import try_text
 from flagdit.engine.version import version_of
+from flagdit.engine.weights import check_weights
 from flagdit.files import check_folder, whole_folder
 
 EngineBuilder = Callable[[Path, ModelSpec, Path], list[Engine]]
 """Builds the engines of a model directory into another directory, and describes them."""
 
 
-def build_bundle(source: Path | str, output: Path, build_engines: EngineBuilder | None = None) -> Manifest:
+def build_bundle(
+    source: Path | str,
+    output: Path,
+    build_engines: EngineBuilder | None = None,
+    check: Callable[[ModelSpec], None] = lambda _: None,
+) -> Manifest:
     """Write a bundle, or nothing: its files are made in a folder of their own in `output`, and move when all are whole.
 
     source: a model directory, or another bundle (or "demo"), whose engines are left behind. Without `build_engines`
-    the bundle runs in ONNX Runtime. Raises BundleError if `source` is damaged or neither of both, OutputError if
-    `output` holds anything, is written by another process or cannot be written, BuildError if there is no engine.
+    the bundle runs in ONNX Runtime. check: refuses what cannot be built, before anything is copied. Raises BundleError if `source` is damaged or neither of both, OutputError if
+    `output` holds anything, is written by another process or cannot be written, BuildError if there is no engine,
+    if a weight is no number, or if the text encoder fails at the longest prompt.
     """
     check_folder(output, MANIFEST)
     model_dir, spec, digests = read_source(source)
+    check(spec)
     with whole_folder(output, MANIFEST) as folder:
         copy_model(model_dir, spec, digests, folder)
+        check_weights(folder / spec.weights.file)
+        try_text(folder, spec)
         engines = build_engines(folder, spec, folder) if build_engines else []  # what was checked, and none else
         manifest = Manifest(
             schema_version=SCHEMA_VERSION,

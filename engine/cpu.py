@@ -57,9 +57,9 @@ def suits(precision: Precision) -> bool:
     return {"float32": True, "int8": multiplies_int8(), "int8-bf16": has_amx()}[precision]
 
 
-def checked_threads(threads: int | None) -> int | None:
-    """The number of threads; None is all cores. Raises BackendError if it is out of bounds."""
-    if threads is not None and not 1 <= threads <= MAX_THREADS:
+def checked_threads(threads: int) -> int:
+    """The number of threads. Raises BackendError if it is out of bounds."""
+    if not 1 <= threads <= MAX_THREADS:
         raise BackendError(f"threads is {threads}; allowed are 1 to {MAX_THREADS}, and all cores if left out")
     return threads
 

@@ -27,7 +27,7 @@ class Preflight:
         tokenizer that is none, BackendError if the bundle has no text encoder.
         """
         self.bundle, self.spec = bundle, bundle.model
-        self.threads, self.precision = checked_threads(threads), precision
+        self.threads, self.precision = None if threads is None else checked_threads(threads), precision
         self.engine = choose(bundle.manifest, precision)
         text = self.spec.text
         if text is None or self.spec.graphs.text_encoder is None:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from flagdit.cpp_ext import OPERATORS
-from flagdit.engine.cpu import Precision
+from flagdit.engine.cpu import Precision, checked_threads
 from flagdit.engine.errors import BackendError, BundleError, FlagditError
 from flagdit.engine.onnx_file import check_external, external_tensors
 
@@ -155,9 +155,7 @@ def _options(threads: int | None, precision: Precision) -> ort.SessionOptions:
     options.add_session_config_entry("session.load_model_format", "ONNX")
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", NOWHERE)
     if threads is not None:
-        if threads < 1:
-            raise BackendError(f"threads is {threads}; at least 1 is needed")
-        options.intra_op_num_threads = threads
+        options.intra_op_num_threads = checked_threads(threads)
     if precision == "int8-bf16":
         try:
             options.register_custom_ops_library(OPERATORS)

@@ -93,7 +93,7 @@ def _engines(manifest: Manifest) -> None:
     if not manifest.engines:
         console.print("no engines: every graph runs in ONNX Runtime", highlight=False)
         return
-    columns = ("engine", "target", "version", "architectures", "precision", "runs here")
+    columns = ("engine", "target", "version", "architectures", "precision", "here")
     table = Table(*columns, header_style="bold", box=None)
     for engine in manifest.engines:
         architectures = " ".join(f"sm_{a}" for a in engine.architectures)
