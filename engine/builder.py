@@ -28,9 +28,11 @@ def build_bundle(
     """Write a bundle, or nothing: its files are made in a folder of their own in `output`, and move when all are whole.
 
     source: a model directory, or another bundle (or "demo"), whose engines are left behind. Without `build_engines`
-    the bundle runs in ONNX Runtime. check: refuses what cannot be built, before anything is copied. Raises BundleError if `source` is damaged or neither of both, OutputError if
-    `output` holds anything, is written by another process or cannot be written, BuildError if there is no engine,
-    if a weight is no number, or if the text encoder fails at the longest prompt.
+    the bundle runs in ONNX Runtime. check: refuses what cannot be built, before anything is copied.
+
+    Raises BundleError if `source` is damaged or neither of both, OutputError if `output` holds anything, is written by
+    another process or cannot be written, BuildError if there is no engine, if a weight is no number, or if the text
+    encoder fails at the longest prompt.
     """
     check_folder(output, MANIFEST)
     model_dir, spec, digests = read_source(source)

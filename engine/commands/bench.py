@@ -191,13 +191,17 @@ def _print(rows: list[Row]) -> None:
     wide = max(len(row.name) for row in rows)
     console.print(f"{'':{wide}}   cost time eff. host    PSNR dB  SSIM    MiB", style="bold", soft_wrap=True)
     for family, members in groupby(rows, key=lambda row: row.family):
-        console.print(FAMILIES[family], highlight=False)
+        console.print(FAMILIES[family], highlight=False, soft_wrap=True)
         for row in members:
             line = f"  {row.name:{wide}} {row.cost:4.2f} {row.time:4.2f} {row.efficiency:4.2f} {row.host:4.0%}"
             quality = f"{row.psnr:4.1f} ± {row.psnr_error:3.1f} {row.ssim:5.3f}"
             console.print(f"{line} {quality} {row.cache_bytes / 2**20:6.1f}", soft_wrap=True, markup=False)
-    console.print("cost: FLOPs, time: CPU seconds, both over those of 30 dense Euler steps", highlight=False)
-    console.print("eff.: speedup of engine calls over 1 / cost; host: time between; MiB: caches", highlight=False)
+    console.print(
+        "cost: FLOPs, time: CPU seconds, both over those of 30 dense Euler steps", highlight=False, soft_wrap=True
+    )
+    console.print(
+        "eff.: speedup of engine calls over 1 / cost; host: time between; MiB: caches", highlight=False, soft_wrap=True
+    )
 
 
 def _facts(pipeline: Pipeline, prompts: int, size: tuple[int, int], threads: int, batch: int) -> dict[str, object]:
