@@ -89,7 +89,7 @@ class Run:
             yield Preview.of(timed, total, len(self._timed) - 1, state, self.layout.width // leg.layout.width)
 
     def _check_finite(self, state: RegionState, total: int) -> None:
-        """Refuse to go on from latents that are no numbers: in every step, since that takes microseconds."""
+        """Refuse to go on from latents that are no numbers: in every step, since that takes some microseconds."""
         timed, denoise = self._timed[-1][1], self._stages.denoise
         (latents,) = state.patches(state.latent)  # a [nextline] token has none
         when = f"after step {len(self._timed)} of {total} (time {timed.step.t_next:.3g})"

@@ -14,11 +14,11 @@ from typing import Self
 from flagdit.engine.bench.exact import ExactPictures
 from flagdit.engine.bench.grids import SHIFTS
 from flagdit.engine.bench.settings import STEPS
-from flagdit.engine.calibrate.fit import mean_psnr
+from flagdit.engine.calibrate.fit import NOWHERE, mean_psnr
 from flagdit.engine.calibrate.painter import BATCH, Painter
 from flagdit.engine.calibrate.search import SLACK, cost, search
 from flagdit.engine.calibrate.space import Shape, plain, preset_of, start
-from flagdit.engine.errors import OutputError, RequestError
+from flagdit.engine.errors import NumberError, OutputError, RequestError
 from flagdit.engine.manifest import Preset as PresetSpec
 from flagdit.engine.noise import NOISE
 from flagdit.engine.pipeline import Pipeline
@@ -132,6 +132,11 @@ class Calibration:
             self._progress(f"{name_of(budget)}: {doing}")
             best = found
         assert best is not None  # the last thing that a search says
+        if best.psnr == NOWHERE:
+            raise NumberError(
+                f"every plan that was tried in {self.pipeline.precision} ended in values that are not finite; "
+                "calibrate with --precision float32, or export the model again with --dtype float32 or bfloat16"
+            )
         self._progress(f"{name_of(budget)}: checking on other prompts")
         preset = self._checked(budget, best.preset, best.psnr)
         self._remember(name_of(budget), {"effort": effort, "preset": preset.model_dump(mode="json")})
