@@ -45,7 +45,7 @@ from flagdit.engine.layout import TokenLayout, attention_scale
 from flagdit.engine.manifest import ModelSpec
 from flagdit.engine.noise import latent_noise
 from flagdit.engine.regions import RegionState
-from flagdit.engine.session import Array, OnnxSession, empty
+from flagdit.engine.session import Array, GraphFile, OnnxSession, empty
 from flagdit.export import ExportOptions, FlagDiT, FlagDiTConfig, export_model
 from flagdit.files import write_file
 
@@ -255,7 +255,7 @@ def main(
     check_writable(plot_path, (".png", ".svg"))
     wanted = "float32" if device == "cuda" else precision  # the others are graphs for a CPU
     with engine(model, bundle, cast(Precision | None, wanted)) as (spec, graph, computed):
-        session = CudaSession(graph) if device == "cuda" else OnnxSession(graph, threads, computed)
+        session = CudaSession(graph) if device == "cuda" else OnnxSession(GraphFile.beside(graph), threads, computed)
     sides = sides or [16, 32]
     results = [cell for side in sides for cell in cells(session, spec, side, rows, text, repeats)]
     show(results)

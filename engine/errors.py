@@ -5,12 +5,13 @@ FlagditError
 ├── BundleError          the bundle is missing, damaged or of another version
 ├── BuildError           an engine cannot be built
 ├── BackendError         a backend is not installed, or cannot run here
+├── NumberError          a run came to values that are no numbers
 └── OutputError          a result cannot be written; of flagdit.files, as the base is
 """
 
 from flagdit.files.errors import FlagditError, OutputError
 
-__all__ = ["BackendError", "BuildError", "BundleError", "FlagditError", "OutputError", "RequestError"]
+__all__ = ["BackendError", "BuildError", "BundleError", "FlagditError", "NumberError", "OutputError", "RequestError"]
 
 
 class RequestError(FlagditError, ValueError):
@@ -27,3 +28,7 @@ class BuildError(FlagditError):
 
 class BackendError(FlagditError):
     """A backend is not installed, or cannot run on this machine."""
+
+
+class NumberError(FlagditError):
+    """A run came to NaNs or infinities: the message names the step and the engine, and there is no picture."""

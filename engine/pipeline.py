@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, cast
 
 from flagdit.engine.bundle import Bundle
 from flagdit.engine.coarse import Coarse
+from flagdit.engine.contract import check_borders
 from flagdit.engine.cpu import Precision, available, choose
-from flagdit.engine.errors import BackendError, RequestError
+from flagdit.engine.errors import RequestError
 from flagdit.engine.layout import Ntk
 from flagdit.engine.manifest import Engine, Graph
+from flagdit.engine.preflight import Preflight
 from flagdit.engine.presets import Preset, presets_of
 from flagdit.engine.ras import RasConfig, Solver
 from flagdit.engine.request import Request, checked_prompts, checked_seed, drawn_seed
@@ -27,19 +31,24 @@ class Pipeline:
 
     def __init__(self, bundle: Bundle, threads: int | None = None, precision: Precision | None = None) -> None:
         """See `load`, which takes the path of a bundle."""
-        spec, engine = bundle.model, choose(bundle.manifest, precision)
-        if spec.text is None or spec.graphs.text_encoder is None:
-            raise BackendError("the bundle has no text encoder; export the model with --text-encoder")
+        self._load(Preflight(bundle, threads, precision))
+
+    @classmethod
+    def of(cls, ready: Preflight) -> Pipeline:
+        """Load a bundle of which the manifest and the tokenizer are read. Raises BundleError."""
+        pipeline = cls.__new__(cls)
+        pipeline._load(ready)
+        return pipeline
+
+    def _load(self, ready: Preflight) -> None:
+        bundle, spec, threads = ready.bundle, ready.spec, ready.threads
+        assert spec.text is not None and spec.graphs.text_encoder is not None  # Preflight has seen them
         self.bundle, self.spec, self._threads = bundle, spec, threads
-
-        def session(graph: Graph | Engine, precision: Precision = "float32") -> OnnxSession:
-            return OnnxSession(bundle.path(graph.file), threads, precision)
-
-        tokenizer = bundle.path(spec.text.tokenizer)
-        text = TextEncoder(session(spec.graphs.text_encoder), tokenizer, spec.text.max_tokens)
-        denoise = session(spec.graphs.denoise) if engine is None else session(engine, cast(Precision, engine.precision))
-        condition = OnnxSession(bundle.path(spec.graphs.condition.file), threads=1)  # its sums depend on their number
-        self.stages = Stages(spec, text, condition, denoise, bundle.name)
+        weights: dict[str, bytes] = {}  # read once for all graphs; afterwards the sessions have what they need
+        encoder = _session(bundle, spec.graphs.text_encoder, {}, threads)
+        text = TextEncoder(encoder, ready.tokenizer, spec.text.max_tokens)
+        condition = _session(bundle, spec.graphs.condition, weights, 1)  # its sums depend on the number of threads
+        self.stages = Stages(spec, text, condition, _denoise(bundle, ready.engine, weights, threads), bundle.name)
 
     @classmethod
     def load(
@@ -48,10 +57,11 @@ class Pipeline:
         """Load a bundle directory, or the "demo".
 
         precision: "float32", or "int8" or "int8-bf16" if the bundle has such an engine; by default the fastest that is
-        there and that the CPU is made for (docs/cpu.md). Raises BundleError if the bundle is missing or damaged,
+        there and that the CPU is made for (docs/cpu.md). Every byte that is used is checked, and then held in memory:
+        what becomes of the files later changes nothing. Raises BundleError if the bundle is missing or damaged,
         BackendError if the precision is not to be had.
         """
-        return cls(Bundle.load(bundle), threads, precision)
+        return cls(Bundle.open(bundle), threads, precision)
 
     def __call__(
         self,
@@ -122,9 +132,41 @@ class Pipeline:
         return tuple(available(self.bundle.manifest))
 
     def at(self, precision: Precision) -> Pipeline:
-        """The same bundle with another engine. Raises BackendError if that is not to be had."""
-        return self if precision == self.precision else Pipeline(self.bundle, self._threads, precision)
+        """The same bundle with another engine; all else is shared with this one.
+
+        Raises BackendError if that is not to be had, BundleError if its files are not those of the bundle any more.
+        """
+        if precision == self.precision:
+            return self
+        other, engine = copy(self), choose(self.bundle.manifest, precision)
+        other.stages = replace(self.stages, denoise=_denoise(self.bundle, engine, {}, self._threads))
+        return other
+
+    def check(self, request: Request) -> None:
+        """Raise RequestError for what `start` would refuse."""
+        self.start(request)
 
     def start(self, request: Request) -> Run:
         """A run to iterate over, one Preview a step."""
         return Run(self.stages, request)
+
+
+def _session(
+    bundle: Bundle,
+    graph: Graph | Engine,
+    weights: dict[str, bytes],
+    threads: int | None,
+    precision: Precision = "float32",
+) -> OnnxSession:
+    """A graph of the bundle that has the inputs and outputs which the manifest says; see Bundle.graph for `weights`."""
+    session = OnnxSession(bundle.graph(graph.file, weights), threads, precision)
+    check_borders(graph.file, graph.inputs, session.inputs)
+    check_borders(graph.file, graph.outputs, session.outputs)
+    return session
+
+
+def _denoise(bundle: Bundle, engine: Engine | None, weights: dict[str, bytes], threads: int | None) -> OnnxSession:
+    """engine: None is the model's own graph."""
+    if engine is None:
+        return _session(bundle, bundle.model.graphs.denoise, weights, threads)
+    return _session(bundle, engine, weights, threads, cast(Precision, engine.precision))

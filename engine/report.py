@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ from pydantic import BaseModel, Field
 
 from flagdit.engine.layout import Ntk, TokenLayout
 from flagdit.engine.sampler import StepTime
+from flagdit.engine.version import version_of
 
 
 class StepReport(BaseModel):
@@ -60,7 +60,7 @@ class About(BaseModel):
     ntk: what multiplied theta, 1 if nothing did; ntk_option: how it was asked for. pictures: that were made together.
     """
 
-    version: str = Field(default_factory=lambda: version("flagdit"))
+    version: str = Field(default_factory=lambda: version_of("flagdit"))
     model: str
     digest: str
     bundle: str

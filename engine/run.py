@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -11,12 +10,14 @@ from functools import reduce
 import numpy as np
 import numpy.typing as npt
 
+from flagdit.engine.admission import admit
 from flagdit.engine.coarse import coarse_noise, go_on_from
 from flagdit.engine.conditions import make_conditions
 from flagdit.engine.cost import Cost
 from flagdit.engine.errors import RequestError
+from flagdit.engine.finite import check_finite
 from flagdit.engine.layout import FloatArray, TokenLayout
-from flagdit.engine.leg import Leg, legs_of
+from flagdit.engine.leg import Leg
 from flagdit.engine.manifest import ModelSpec
 from flagdit.engine.noise import latent_noise
 from flagdit.engine.plan import Plan
@@ -45,14 +46,9 @@ class Run:
 
     def __init__(self, stages: Stages, request: Request) -> None:
         spec = stages.spec
-        for prompt in request.prompts:
-            stages.text.check(prompt)
-        if request.negative:
-            stages.text.check(request.negative, "negative prompt")
-        self.request, self.legs = request, legs_of(spec, request)
-        self._stages, self._spec = stages, spec
         self._cached = np.dtype(stages.denoise.dtype("key_tail.0"))
-        self._check_memory()
+        self.request, self.legs = request, admit(spec, stages.text, request, self._cached.itemsize)
+        self._stages, self._spec = stages, spec
         self._seconds: dict[str, float] = {}
         self._timed: list[tuple[Leg, StepTime]] = []
         self._ages: list[npt.NDArray[np.int16]] = []  # (B, rows, columns) a step
@@ -73,18 +69,8 @@ class Run:
         """Evaluations of each step of all legs."""
         return [count for leg in self.legs for count in leg.planned]
 
-    def _check_memory(self) -> None:
-        """Refuse a run whose caches cannot fit before anything is allocated."""
-        needed = max(leg.price(value_bytes=self._cached.itemsize).cache_bytes for leg in self.legs)
-        present = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        if needed > present:
-            raise RequestError(
-                f"the caches need {needed / 2**30:.1f} GiB and this machine has {present / 2**30:.1f} GiB; "
-                "ask for a smaller size or fewer pictures at a time"
-            )
-
     def __iter__(self) -> Iterator[Preview]:
-        """Encode the text, then yield after every step."""
+        """Encode the text, then yield after every step. Raises NumberError when values are no numbers any more."""
         conditions, modulations = self._conditions()
         self._seconds["allocate"], self._timed, self._ages = 0.0, [], []
         entry = 0
@@ -98,8 +84,16 @@ class Run:
         state, total = self._begin(leg), len(self.planned)
         for timed in leg.run(self._stages.denoise, conditions, modulations, self._guidance()):
             self._timed.append((leg, timed))
+            self._check_finite(state, total)
             self._ages.append(self._grown(state))
             yield Preview.of(timed, total, len(self._timed) - 1, state, self.layout.width // leg.layout.width)
+
+    def _check_finite(self, state: RegionState, total: int) -> None:
+        """Refuse to go on from latents that are no numbers: in every step, since that takes some microseconds."""
+        timed, denoise = self._timed[-1][1], self._stages.denoise
+        (latents,) = state.patches(state.latent)  # a [nextline] token has none
+        when = f"after step {len(self._timed)} of {total} (time {timed.step.t_next:.3g})"
+        check_finite({"the latent": latents}, when, f"denoise on {denoise.backend}", denoise.precision)
 
     def _begin(self, leg: Leg) -> RegionState:
         """The state of a leg: at noise, or at what the coarse one has left, which is freed first."""
@@ -138,12 +132,18 @@ class Run:
         encoded = time.perf_counter()
         times = np.array([evaluation.t for leg in self.legs for evaluation in leg.plan.evaluations], np.float32)
         graph = self._spec.graphs.condition
+        check_finite({f"the text {prompt[:40]!r}": x for prompt, x in features.items()}, *self._maker("text_encoder"))
         made = make_conditions(self._stages.condition, graph.outputs, times, prompts, features)
+        check_finite(made, *self._maker("condition"))
         outputs = {name: as_dtype(x, self._stages.denoise.dtype(name)) for name, x in made.items()}
         self._text_tokens = max(len(text) for text in features.values())
         self._seconds = {"text_encoder": encoded - start, "condition": time.perf_counter() - encoded}
         modulations = {name: outputs.pop(name) for name in ("modulation", "final_modulation")}
         return outputs, modulations
+
+    def _maker(self, graph: str) -> tuple[str, str, str]:
+        """What check_finite says of a graph that runs before the first step, in fp32."""
+        return "before the first step", f"{graph} on {self._stages.denoise.backend}", "float32"
 
     def _noise(self) -> FloatArray:
         """Noise (B, C, H, W) of the picture: each sample's depends on its own seed only."""

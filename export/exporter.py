@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,58 +19,44 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from flagdit.export import graphs, onnx_graph
-from flagdit.export.errors import ExportError
+from flagdit.export.checkpoint import Checkpoint
 from flagdit.export.flag_dit import FlagDiT
-from flagdit.export.storage import STORAGE, store
+from flagdit.export.options import MODEL, ExportOptions, check
+from flagdit.export.storage import check_stored, store
 from flagdit.export.text_encoder import export_text_encoder
-from flagdit.files import check_folder, whole_folder
+from flagdit.files import whole_folder
 
 SCHEMA_VERSION = 1
-MODEL = "model.json"
 EXAMPLE = {"A": 6, "M": 4, "R": 4, "T": 5, "S": 3}  # sizes to trace with: all differ from 0 and 1, which specialise
 
 
-@dataclass(frozen=True)
-class ExportOptions:
-    """What the checkpoint does not say."""
-
-    name: str = "flag-dit"
-    size: tuple[int, int] = (64, 64)  # width, height of latents that the model was trained at
-    dtype: str = "float16"  # of the stored matrices; the graphs compute in fp32
-    text_encoder: Path | None = None
-    max_text_tokens: int = 128
-    shift: float = 1.0  # time shift of sampling (4 for Lumina-T2I at 1024 pixels)
-    guidance: float = 4.0  # guidance scale that suits the model
-    text_int8: bool = False
-    examples: tuple[str, ...] = ()  # prompts that the model was made for
-    licences: dict[str, str] = field(default_factory=dict)
-
-
 def export_model(
-    model: FlagDiT, directory: Path, options: ExportOptions, progress: Callable[[str], None] = lambda _: None
+    source: FlagDiT | Checkpoint,
+    directory: Path,
+    options: ExportOptions,
+    progress: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Write the model directory, or nothing: its files are made in a folder of their own in there, and move when whole.
 
-    Raises OutputError if `directory` is not empty, is written by another process or cannot be written, ExportError if
-    an option is unknown.
+    Raises OutputError if `directory` is not empty, is written by another process or cannot be written; ExportError if
+    an option is out of bounds or does not go with the model or the text encoder (before a weight is read), or if a
+    weight is no number in the type to store.
     """
-    check(directory, options)
+    check(directory, options, source.config)
     with whole_folder(directory, MODEL) as folder:
-        _write(model, folder, options, progress)
-
-
-def check(directory: Path, options: ExportOptions) -> None:
-    """Everything that can be refused before minutes of work. Raises OutputError and ExportError."""
-    check_folder(directory, MODEL)
-    if options.dtype not in STORAGE:
-        raise ExportError(f"dtype {options.dtype!r} is not one of {', '.join(STORAGE)}")
+        if isinstance(source, Checkpoint):
+            progress("weights")
+            source = source.load()
+        _write(source, folder, options, progress)
 
 
 def _write(model: FlagDiT, directory: Path, options: ExportOptions, progress: Callable[[str], None]) -> None:
     progress("weights")
-    path = directory / "weights.safetensors"
+    path, state = directory / "weights.safetensors", model.state_dict()
+    stored = store(state, options.dtype)
+    check_stored(state, stored, options.dtype)
     try:
-        save_file(store(model.state_dict(), options.dtype), path)
+        save_file(stored, path)
     except SafetensorError as error:  # what it makes of a full disk
         raise OSError(str(error)) from None
     path.chmod(0o644)  # safetensors makes it private

@@ -7,11 +7,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from flagdit.files.printable import printable
+
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class FlagditError(Exception):
-    """Base of all errors that a user can mend."""
+    """Base of all errors that a user can mend. What names and files bring into its message is escaped."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__(), keep="\n")
 
 
 class OutputError(FlagditError):

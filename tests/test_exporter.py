@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 from tiny import TINY, random_flag_dit
 
 from flagdit.export import CheckpointError, ExportError, ExportOptions, FlagDiT, export_model, load_checkpoint
-from flagdit.export.checkpoint import infer_config
 from flagdit.export.graphs import kv_names
+from flagdit.export.infer import infer_config
 from flagdit.export.layers import rope_table
 from flagdit.files import OutputError
 

@@ -25,6 +25,15 @@ EXACT, EXACT_SHIFT = 100, 3.0
 """Dense steps of second order in fp32, and their time shift."""
 
 
+def check_kept(folder: Path | None) -> None:
+    """Make the folder that pictures are to be kept in. Raises OutputError if that cannot be."""
+    if folder is not None:
+        with refusals(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            sweep(folder)
+            probe(folder)
+
+
 class ExactPictures:
     """Makes them with a bundle's fp32 graph, all with the same size and guidance scale."""
 
@@ -39,11 +48,7 @@ class ExactPictures:
         layout = TokenLayout.of(pipeline.spec, size)
         self._shape = layout.channels, layout.height, layout.width
         self._reference: Pipeline | None = None  # a graph takes memory: it is loaded when there is something to do
-        if folder is not None:
-            with refusals(folder):
-                folder.mkdir(parents=True, exist_ok=True)
-                sweep(folder)
-                probe(folder)
+        check_kept(folder)
 
     def __call__(self, prompts: Sequence[str], first: int) -> FloatArray:
         """Latents (B, C, H, W) of prompts, the first of which has the seed `first`."""
@@ -85,7 +90,8 @@ class ExactPictures:
             picture = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError):  # cut short, or no array: made anew
             return None
-        return np.array(picture) if picture.shape == self._shape and picture.dtype == np.float32 else None
+        good = picture.shape == self._shape and picture.dtype == np.float32 and np.isfinite(picture).all()
+        return np.array(picture) if good else None
 
     def _write(self, prompt: str, seed: int, picture: FloatArray) -> None:
         path = self._path(prompt, seed)

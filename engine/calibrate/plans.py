@@ -8,23 +8,25 @@ import math
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
-from importlib.metadata import version
 from pathlib import Path
 from typing import Self
 
 from flagdit.engine.bench.exact import ExactPictures
 from flagdit.engine.bench.grids import SHIFTS
 from flagdit.engine.bench.settings import STEPS
-from flagdit.engine.calibrate.fit import mean_psnr
-from flagdit.engine.calibrate.painter import Painter
+from flagdit.engine.calibrate.fit import NOWHERE, mean_psnr
+from flagdit.engine.calibrate.painter import BATCH, Painter
 from flagdit.engine.calibrate.search import SLACK, cost, search
 from flagdit.engine.calibrate.space import Shape, plain, preset_of, start
-from flagdit.engine.errors import OutputError, RequestError
+from flagdit.engine.errors import NumberError, OutputError, RequestError
 from flagdit.engine.manifest import Preset as PresetSpec
 from flagdit.engine.noise import NOISE
 from flagdit.engine.pipeline import Pipeline
-from flagdit.engine.presets import Preset
-from flagdit.engine.ras import Solver
+from flagdit.engine.preflight import Preflight
+from flagdit.engine.presets import Preset, falling
+from flagdit.engine.ras import DENSE, Solver
+from flagdit.engine.request import Request
+from flagdit.engine.version import version_of
 from flagdit.files import locked, write_file
 
 NAMES = {0.13: "draft", 0.2: "fast", 0.33: "balanced", 0.47: "quality", 0.65: "best"}
@@ -45,6 +47,16 @@ def split(prompts: Sequence[str]) -> tuple[list[str], list[str]]:
         raise RequestError(f"there are {len(prompts)} prompts; give at least {LEAST}, and better {2 * PROMPTS}")
     half = min(len(prompts) // 2, PROMPTS)
     return list(prompts[:half]), list(prompts[half : half + min(len(prompts) - half, PROMPTS)])
+
+
+def check_requests(ready: Preflight, prompts: Sequence[str], size: tuple[int, int] | None, guidance: float) -> None:
+    """Raise RequestError for what a calibration would be refused for after hours: a prompt, the size, the memory."""
+    split(prompts)
+    for first in range(0, len(prompts), BATCH):
+        texts = list(prompts[first : first + BATCH])
+        about = (texts, list(range(len(texts))), size, guidance)
+        ready.check(Request.of(Preset(STEPS, "ab2", falling(8, 0.6, 0.3)), *about))  # keeps most of all that are tried
+        ready.check(Request.of(Preset(STEPS, "ab2", DENSE), *about), value_bytes=4)  # converged pictures are of fp32
 
 
 def name_of(budget: float) -> str:
@@ -75,7 +87,7 @@ class Calibration:
         """
         chosen, held = split(prompts)
         about = [
-            version("flagdit"),
+            version_of("flagdit"),
             NOISE,
             pipeline.spec.weights.sha256,
             pipeline.precision,
@@ -120,6 +132,11 @@ class Calibration:
             self._progress(f"{name_of(budget)}: {doing}")
             best = found
         assert best is not None  # the last thing that a search says
+        if best.psnr == NOWHERE:
+            raise NumberError(
+                f"every plan that was tried in {self.pipeline.precision} ended in values that are not finite; "
+                "calibrate with --precision float32, or export the model again with --dtype float32 or bfloat16"
+            )
         self._progress(f"{name_of(budget)}: checking on other prompts")
         preset = self._checked(budget, best.preset, best.psnr)
         self._remember(name_of(budget), {"effort": effort, "preset": preset.model_dump(mode="json")})

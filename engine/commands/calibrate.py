@@ -10,21 +10,20 @@ from typing import Annotated
 import typer
 
 from flagdit.engine.bundle import MANIFEST, Bundle, read_spec, write_manifest
-from flagdit.engine.calibrate import NAMES, Calibration, merged, split
+from flagdit.engine.calibrate import NAMES, Calibration, check_requests, merged, name_of
 from flagdit.engine.commands.common import (
     GuidanceOption,
     PrecisionOption,
     check_writable,
-    console,
     load,
+    opened,
     parse_size,
     read_prompts,
     say,
 )
 from flagdit.engine.commands.progress import redraws, working
-from flagdit.engine.commands.tables import preset_table
+from flagdit.engine.commands.tables import preset_table, show
 from flagdit.engine.errors import OutputError, RequestError
-from flagdit.engine.layout import TokenLayout
 from flagdit.engine.manifest import Manifest, Preset
 from flagdit.engine.pipeline import Pipeline
 from flagdit.engine.result import check_paints
@@ -68,19 +67,18 @@ def calibrate(
     on prompts that had no part in it. Stopped, it goes on where it was when it is called again.
     """
     budgets, dimensions = parse_budgets(budget), parse_size(size)
-    pipeline = load(bundle, threads, precision)
-    check_paints(pipeline.spec)
-    TokenLayout.of(pipeline.spec, dimensions)
-    texts = list(pipeline.spec.examples) if prompts is None else read_prompts(prompts)
+    texts = None if prompts is None else read_prompts(prompts)
+    ready = opened(bundle, threads, precision)
+    check_paints(ready.spec)
+    texts = list(ready.spec.examples) if texts is None else texts
     if not texts:
         raise RequestError("the bundle has no examples; give prompts of its kind with --prompts FILE, one a line")
-    split(texts)
-    for text in texts:
-        pipeline.stages.text.check(text)
-    _check_writable(pipeline.bundle)
-    check_apart({"the manifest": pipeline.bundle.path(MANIFEST)}, {"--prompts": prompts})
-    found = _find(pipeline, texts, dimensions, pipeline.spec.guidance.chosen(guidance), budgets, effort)
-    console.print(preset_table(found))
+    scale = ready.spec.guidance.chosen(guidance)
+    check_requests(ready, texts, dimensions, scale)
+    _check_writable(ready.bundle)
+    check_apart({"the manifest": ready.bundle.path(MANIFEST)}, {"--prompts": prompts})
+    found = _find(load(ready), texts, dimensions, scale, budgets, effort)
+    show(preset_table(found))
     say(f"wrote {len(found)} presets into {bundle}; next: flagdit generate PROMPT --bundle {bundle} --preset NAME")
 
 
@@ -92,6 +90,8 @@ def parse_budgets(text: str) -> list[float]:
         raise RequestError(f"budget {text!r} is not a list of costs; for instance .13,.33") from None
     if not all(0.03 <= budget <= 2 for budget in budgets):
         raise RequestError(f"budget is {text}; allowed are .03 (one dense step of 30) to 2")
+    if len({name_of(budget) for budget in budgets}) < len(budgets):
+        raise RequestError(f"budget is {text}; two of the costs are too near each other to have names of their own")
     return budgets
 
 

@@ -9,24 +9,18 @@ from pathlib import Path
 from typing import Annotated, cast
 
 import typer
-from rich.console import Console
 
 from flagdit.engine.bundle import MANIFEST, Bundle
-from flagdit.engine.cpu import Precision
+from flagdit.engine.commands.terminal import console as console
+from flagdit.engine.commands.terminal import messages as messages
+from flagdit.engine.commands.terminal import say as say
+from flagdit.engine.cpu import Precision, unused
 from flagdit.engine.errors import RequestError
 from flagdit.engine.layout import Ntk
 from flagdit.engine.pipeline import Pipeline
+from flagdit.engine.preflight import Preflight
 from flagdit.engine.presets import DEFAULT, PRESETS
 from flagdit.files import check_apart, check_file
-
-console = Console()
-messages = Console(stderr=True)
-
-
-def say(text: str) -> None:
-    """Print one line to standard error as it is: no markup, so that a path may hold brackets, and no wrapping."""
-    messages.print(text, markup=False, highlight=False, soft_wrap=True)
-
 
 MODE_HELP = "How regions are chosen: corrected forgets none; paper does what the published code does (docs/ras.md)."
 SCHEDULE_HELP = "PATCHES/STEPS: recompute so many patches fewer every so many steps, such as 256/4; static by default."
@@ -129,11 +123,19 @@ SolverOption = Annotated[
 ]
 
 
-def load(bundle: str, threads: int | None, precision: str | None) -> Pipeline:
-    """The pipeline of a bundle, which knows the precisions that there are."""
+def opened(bundle: str, threads: int | None, precision: str | None) -> Preflight:
+    """A bundle that is not loaded yet, but knows what can be asked for, and the precisions that there are."""
     say_which(bundle)
+    return Preflight(Bundle.open(bundle), threads, cast(Precision | None, precision))
+
+
+def load(ready: Preflight) -> Pipeline:
+    """The pipeline of a bundle; of large ones that takes minutes."""
     with messages.status("loading the bundle"):
-        return Pipeline.load(bundle, threads=threads, precision=cast(Precision | None, precision))
+        pipeline = Pipeline.of(ready)
+    for line in unused(engine for engine in pipeline.bundle.manifest.engines if engine.target != "onnxruntime"):
+        say(f"{line}; denoise runs in {pipeline.precision} on the CPU")
+    return pipeline
 
 
 def say_which(bundle: str) -> None:

@@ -32,6 +32,7 @@ from flagdit.engine.commands.common import (
     check_bundle_stays,
     check_writable,
     load,
+    opened,
     parse_ntk,
     parse_size,
     read_prompts,
@@ -131,14 +132,16 @@ def generate(
     check_apart(names.next, {"--prompts": file})
     more = (guidance_every, guidance_warmup, forecast_kv, coarse, ras)
     said = sampling(preset, steps, solver, ratio, mode, schedule, shift, times, dense, error_budget, *more)
-    pipeline = load(bundle, threads, precision)
-    check_bundle_stays(pipeline.bundle, names.next)
-    check_paints(pipeline.spec)
-    dimensions = parse_size(size)
-    how = pipeline.resolve(said, dimensions)
-    scale = pipeline.spec.guidance.chosen(guidance)
-    common = (dimensions, scale, parse_ntk(ntk), proportional, negative, said)
-    _paint(pipeline, [Request.of(how, [text], [first + i], *common) for text in texts for i in range(count)], names)
+    dimensions, factor = parse_size(size), parse_ntk(ntk)
+    ready = opened(bundle, threads, precision)
+    check_bundle_stays(ready.bundle, names.next)
+    check_paints(ready.spec)
+    how, scale = ready.resolve(said, dimensions), ready.spec.guidance.chosen(guidance)
+    common = (dimensions, scale, factor, proportional, negative, said)
+    requests = [Request.of(how, [text], [first + i], *common) for text in texts for i in range(count)]
+    for request in {request.prompts[0]: request for request in requests}.values():
+        ready.check(request)  # refused now, not after an hour
+    _paint(load(ready), requests, names)
 
 
 def parse_seed(text: str) -> int:
@@ -176,8 +179,6 @@ def _names(output: Path, map: Path | None, report: Path | None, several: bool) -
 
 def _paint(pipeline: Pipeline, requests: Sequence[Request], names: Names) -> None:
     """One picture after the other, so that each is what it is alone; written when it is done."""
-    for request in {request.prompts[0]: request for request in requests}.values():
-        pipeline.start(request)  # refused now, not after an hour
     done = 0
     _begin(pipeline, requests, names)
     try:

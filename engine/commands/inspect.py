@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,7 +16,8 @@ from flagdit.engine.bundle import Bundle
 from flagdit.engine.commands.again import command, shell, visible
 from flagdit.engine.commands.common import console, say_which
 from flagdit.engine.commands.ras import format_value
-from flagdit.engine.commands.tables import preset_table
+from flagdit.engine.commands.tables import preset_table, show
+from flagdit.engine.cpu import obstacle, unused
 from flagdit.engine.errors import RequestError
 from flagdit.engine.manifest import Graph, Manifest
 from flagdit.engine.ras import RasConfig
@@ -42,7 +44,7 @@ def inspect(
     say_which(bundle)
     loaded = Bundle.load(bundle)
     if as_json:
-        typer.echo(loaded.manifest.model_dump_json(indent=1))
+        typer.echo(json.dumps(loaded.manifest.model_dump(mode="json"), indent=1))  # all but ASCII escaped
         return
     _model(loaded.manifest)
     _presets(loaded.manifest)
@@ -50,6 +52,8 @@ def inspect(
     _engines(loaded.manifest)
     total = sum(file.bytes for file in loaded.manifest.files.values())
     console.print(f"{len(loaded.manifest.files)} files, {total / 2**20:.1f} MiB, all intact", highlight=False)
+    for line in unused(loaded.manifest.engines):
+        console.print(line, highlight=False, soft_wrap=True)
 
 
 def _model(manifest: Manifest) -> None:
@@ -66,15 +70,15 @@ def _model(manifest: Manifest) -> None:
     }
     table = Table(show_header=False, box=None)
     for name, value in rows.items():
-        table.add_row(f"[bold]{name}[/]", value)
-    console.print(table)
+        table.add_row(Text(name, "bold"), value)
+    show(table)
 
 
 def _presets(manifest: Manifest) -> None:
     """Those that the bundle was calibrated for; flagdit's own are the same for all models."""
     if not manifest.model.presets:
         return
-    console.print(preset_table(manifest.model.presets))
+    show(preset_table(manifest.model.presets))
 
 
 def _graphs(manifest: Manifest) -> None:
@@ -83,18 +87,20 @@ def _graphs(manifest: Manifest) -> None:
         graph: Graph | None = getattr(manifest.model.graphs, name)
         if graph is not None:
             table.add_row(name, graph.file, str(len(graph.inputs)), str(len(graph.outputs)))
-    console.print(table)
+    show(table)
 
 
 def _engines(manifest: Manifest) -> None:
     if not manifest.engines:
         console.print("no engines: every graph runs in ONNX Runtime", highlight=False)
         return
-    table = Table("engine", "target", "version", "architectures", "precision", header_style="bold", box=None)
+    columns = ("engine", "target", "version", "architectures", "precision", "here")
+    table = Table(*columns, header_style="bold", box=None)
     for engine in manifest.engines:
         architectures = " ".join(f"sm_{a}" for a in engine.architectures)
-        table.add_row(engine.file, engine.target, engine.version, architectures, engine.precision)
-    console.print(table)
+        runs = "no" if obstacle(engine) else "yes"
+        table.add_row(engine.file, engine.target, engine.version, architectures, engine.precision, runs)
+    show(table)
 
 
 def _picture(path: Path, as_json: bool) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from flagdit.engine.bundle import Bundle
 from flagdit.engine.coarse import coarse_layout
@@ -33,6 +34,7 @@ from flagdit.engine.commands.common import (
 from flagdit.engine.commands.outlook import Entry, Outlook
 from flagdit.engine.commands.ras import RasOption
 from flagdit.engine.commands.sampling import sampling
+from flagdit.engine.commands.tables import show
 from flagdit.engine.cost import price
 from flagdit.engine.errors import RequestError
 from flagdit.engine.layout import MAX_TOKENS, TokenLayout
@@ -96,10 +98,10 @@ def plan(
         coarse=coarse,
         ras=ras,
     )
+    dimensions = parse_size(size)
     if bundle is not None:
         say_which(bundle)
-        spec = Bundle.load(bundle).model
-        dimensions = parse_size(size)
+        spec = Bundle.open(bundle).model
         how = resolve(said, presets_of(spec, dimensions), spec.flow.shift)
         outlook = _priced(how, spec, TokenLayout.of(spec, dimensions))
     else:
@@ -184,13 +186,13 @@ def _print(outlook: Outlook) -> None:
         (first, last), step = (run[0], run[-1]), run[0].step
         share, style = step.active / outlook.plan.tokens, "yellow" if step.dense else "cyan"
         block = "█" if first.unconditional else "▀"
-        bar = f"[{style}]{block * max(1, round(BAR * share)):<{BAR}}[/] {share:6.1%}"
+        bar = Text.assemble((f"{block * max(1, round(BAR * share)):<{BAR}}", style), f" {share:6.1%}")
         index, t = (f"{first.index}", f"{step.t:.3f}")
         if last is not first:
             index, t = f"{index}-{last.index}", f"{t}-{last.step.t:.3f}"
-        why = f"[{style}]{f'dense: {first.why}' if step.dense else 'RAS'}[/]"
+        why = Text(f"dense: {first.why}" if step.dense else "RAS", style)
         table.add_row(index, t, str(step.active), bar, why, *([] if first.flops is None else [quantity(first.flops)]))
-    console.print(table)
+    show(table)
     console.print()
     for line in _summary(outlook):
         console.print(line, highlight=False, soft_wrap=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +19,7 @@ from flagdit.engine.compiler.int8_weights import fold_int8
 from flagdit.engine.compiler.layers import LayerReport, read_layers
 from flagdit.engine.compiler.precision import import_ir, to_half
 from flagdit.engine.errors import BackendError, BuildError
+from flagdit.engine.machine import peak_bytes
 from flagdit.engine.manifest import Profile, Spec, Tensor
 from flagdit.files.errors import refusals
 
@@ -178,13 +178,3 @@ def describe(values: Any) -> tuple[Tensor, ...]:
         Tensor(name=v.name, dtype=v.dtype.numpy().name, shape=[d if isinstance(d, int) else str(d) for d in v.shape])
         for v in values
     )
-
-
-def peak_bytes() -> int | None:
-    """Most memory that this process has held, None where the system does not say (Windows)."""
-    if sys.platform == "win32":
-        return None
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak

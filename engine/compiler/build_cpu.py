@@ -34,12 +34,18 @@ def build_cpu(
 
     Raises BackendError if onnx_ir is not installed, BuildError if the model's weights are not stored as int8.
     """
+    check_int8(spec)
+    return [_build(model_dir, spec, output, precision) for precision in precisions]
+
+
+def check_int8(spec: ModelSpec) -> None:
+    """Raise BuildError unless the model's weights are stored as int8, BackendError unless onnx_ir is installed."""
     if spec.weights.dtype != "int8":
         raise BuildError(
             f"the weights of {spec.name} are stored as {spec.weights.dtype}; "
             "for int8 export them so: flagdit export CHECKPOINT -o MODEL --dtype int8"
         )
-    return [_build(model_dir, spec, output, precision) for precision in precisions]
+    import_ir()
 
 
 def _build(model_dir: Path, spec: ModelSpec, output: Path, precision: CpuPrecision) -> Engine:
