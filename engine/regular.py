@@ -29,9 +29,10 @@ def opened(path: Path, follow: bool = True) -> Iterator[BinaryIO]:
         if not follow and path.is_symlink():
             raise BundleError(f"{path}: is a link, whose target is not copied; put the file itself there") from None
         raise BundleError(f"{path}: cannot be read ({error.strerror})") from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise BundleError(f"{path}: is no regular file; only such are read")
     with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise BundleError(f"{path}: is no regular file; only such are read")
         yield file
 
 
