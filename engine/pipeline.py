@@ -21,7 +21,7 @@ from flagdit.engine.request import Request, checked_seed
 from flagdit.engine.resolve import Options, resolve
 from flagdit.engine.result import Preview, Result
 from flagdit.engine.run import Run, Stages
-from flagdit.engine.session import OnnxSession
+from flagdit.engine.session import Bytes, OnnxSession
 from flagdit.engine.text import TextEncoder
 from flagdit.engine.tokenizer import MAX_BYTES, BundleTokenizer
 
@@ -35,9 +35,9 @@ class Pipeline:
         if spec.text is None or spec.graphs.text_encoder is None:
             raise BackendError("the bundle has no text encoder; export the model with --text-encoder")
         self.bundle, self.spec, self._threads = bundle, spec, threads
-        weights: dict[str, bytes] = {}  # read once for all graphs; afterwards the sessions have what they need
+        weights: dict[str, Bytes] = {}  # read once for all graphs; afterwards the sessions have what they need
         encoder = _session(bundle, spec.graphs.text_encoder, {}, threads)
-        tokenizer = BundleTokenizer(spec.text.tokenizer, bundle.read(spec.text.tokenizer, MAX_BYTES))
+        tokenizer = BundleTokenizer(spec.text.tokenizer, bundle.read(spec.text.tokenizer, MAX_BYTES).tobytes())
         text = TextEncoder(encoder, tokenizer, spec.text.max_tokens)
         condition = _session(bundle, spec.graphs.condition, weights, 1)  # its sums depend on the number of threads
         self.stages = Stages(spec, text, condition, _denoise(bundle, engine, weights, threads))
@@ -138,7 +138,7 @@ class Pipeline:
 def _session(
     bundle: Bundle,
     graph: Graph | Engine,
-    weights: dict[str, bytes],
+    weights: dict[str, Bytes],
     threads: int | None,
     precision: Precision = "float32",
 ) -> OnnxSession:
@@ -149,7 +149,7 @@ def _session(
     return session
 
 
-def _denoise(bundle: Bundle, engine: Engine | None, weights: dict[str, bytes], threads: int | None) -> OnnxSession:
+def _denoise(bundle: Bundle, engine: Engine | None, weights: dict[str, Bytes], threads: int | None) -> OnnxSession:
     """engine: None is the model's own graph."""
     if engine is None:
         return _session(bundle, bundle.model.graphs.denoise, weights, threads)

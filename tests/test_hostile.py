@@ -21,7 +21,29 @@ GRAPHS = ("denoise.onnx", "condition.onnx", "text_encoder.onnx")
 Change = Callable[[Path], object]
 
 VALUES: tuple[Any, ...] = (
-    *(None, True, -1, 0, 1, 2, 3, 63, 65536, 2**31, 2**63, 1e308, -0.5, 0.5, 1e-9, "", "A", "x" * 3000, [], {}, [1, "R"]),
+    *(
+        None,
+        True,
+        -1,
+        0,
+        1,
+        2,
+        3,
+        63,
+        65536,
+        2**31,
+        2**63,
+        1e308,
+        -0.5,
+        0.5,
+        1e-9,
+        "",
+        "A",
+        "x" * 3000,
+        [],
+        {},
+        [1, "R"],
+    ),
     *("\x1b]0;pwned\x07", "a\nb", "../x", "/etc/passwd", "[bold]", "\u202egpj", "\ud800", "denoise.onnx", "float16"),
 )
 MUTATIONS = 120
@@ -160,7 +182,10 @@ FAULTS: dict[str, tuple[Change, str]] = {
     "layers": (set_in(*LAYERS, "count", to=2), "graphs.condition.outputs: 'text_key.2' is none of them"),
     "more layers": (set_in(*LAYERS, "count", to=4), "graphs.condition.outputs: 'text_key.3' is missing"),
     "width": (set_in(*LAYERS, "width", to=96), "layers.width is 96, which is not 4 heads of 12"),
-    "kv heads": (set_in(*LAYERS, "kv_heads", to=2), "text_key.0 is (R, 4, T, 12); by the sizes of the model it is (R, 2"),
+    "kv heads": (
+        set_in(*LAYERS, "kv_heads", to=2),
+        "text_key.0 is (R, 4, T, 12); by the sizes of the model it is (R, 2",
+    ),
     "heads that do not share": (set_in(*LAYERS, "kv_heads", to=3), "which 3 kv heads do not share evenly"),
     "width without end": (set_in(*LAYERS, "ffn", to=10**400), "model.layers.ffn: Input should be less than"),
     "patches": (set_in("model", "tokens", "patch_size", to=8), "tokens is (A, R, 48); by the sizes of the model it is"),
