@@ -115,11 +115,15 @@ def _held(path: Path, file: BufferedReader, size: int) -> memoryview:
     """
     try:
         content = memoryview(mmap.mmap(-1, max(size, 1)))[:size]
-        if file.readinto(content) == size and not file.read(1):
-            return content
     except (MemoryError, OSError) as error:
         raise BackendError(f"{path}: there is no memory for its {size} bytes ({error})") from None
-    raise BundleError(f"{path}: changed while it was read; try again")
+    try:
+        whole = file.readinto(content) == size and not file.read(1)
+    except OSError as error:
+        raise BundleError(f"{path}: cannot be read ({error.strerror})") from None
+    if not whole:
+        raise BundleError(f"{path}: changed while it was read; try again")
+    return content
 
 
 def _read(path: Path, file: BufferedReader, size: int) -> bytes:
