@@ -22,7 +22,7 @@ from flagdit.engine.request import Request, checked_prompts, checked_seed, drawn
 from flagdit.engine.resolve import Options, resolve
 from flagdit.engine.result import Preview, Result
 from flagdit.engine.run import Run, Stages
-from flagdit.engine.session import OnnxSession
+from flagdit.engine.session import Bytes, OnnxSession
 from flagdit.engine.text import TextEncoder
 
 
@@ -44,7 +44,7 @@ class Pipeline:
         bundle, spec, threads = ready.bundle, ready.spec, ready.threads
         assert spec.text is not None and spec.graphs.text_encoder is not None  # Preflight has seen them
         self.bundle, self.spec, self._threads = bundle, spec, threads
-        weights: dict[str, bytes] = {}  # read once for all graphs; afterwards the sessions have what they need
+        weights: dict[str, Bytes] = {}  # read once for all graphs; afterwards the sessions have what they need
         encoder = _session(bundle, spec.graphs.text_encoder, {}, threads)
         text = TextEncoder(encoder, ready.tokenizer, spec.text.max_tokens)
         condition = _session(bundle, spec.graphs.condition, weights, 1)  # its sums depend on the number of threads
@@ -154,7 +154,7 @@ class Pipeline:
 def _session(
     bundle: Bundle,
     graph: Graph | Engine,
-    weights: dict[str, bytes],
+    weights: dict[str, Bytes],
     threads: int | None,
     precision: Precision = "float32",
 ) -> OnnxSession:
@@ -165,7 +165,7 @@ def _session(
     return session
 
 
-def _denoise(bundle: Bundle, engine: Engine | None, weights: dict[str, bytes], threads: int | None) -> OnnxSession:
+def _denoise(bundle: Bundle, engine: Engine | None, weights: dict[str, Bytes], threads: int | None) -> OnnxSession:
     """engine: None is the model's own graph."""
     if engine is None:
         return _session(bundle, bundle.model.graphs.denoise, weights, threads)

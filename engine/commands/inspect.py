@@ -94,11 +94,10 @@ def _engines(manifest: Manifest) -> None:
     if not manifest.engines:
         console.print("no engines: every graph runs in ONNX Runtime", highlight=False)
         return
-    columns = ("engine", "target", "version", "architectures", "precision", "here")
+    columns = ("engine", "target", "version", "sm", "precision", "here")
     table = Table(*columns, header_style="bold", box=None)
     for engine in manifest.engines:
-        architectures = " ".join(f"sm_{a}" for a in engine.architectures)
-        runs = "no" if obstacle(engine) else "yes"
+        architectures, runs = " ".join(map(str, engine.architectures)), "no" if obstacle(engine) else "yes"
         table.add_row(engine.file, engine.target, engine.version, architectures, engine.precision, runs)
     show(table)
 
