@@ -178,7 +178,7 @@ class Run:
             ntk=full.ntk,
             proportional=request.proportional,
             shift=request.shift,
-            ras=asdict(replace(ras, metric=ras.ranking)),
+            ras=asdict(replace(ras, ratio=ras.share, metric=ras.ranking)),
             solver=request.solver,
             weights=[tuple(w) for w in request.weights],
             coarse=None if request.coarse is None else asdict(request.coarse),

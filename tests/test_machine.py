@@ -23,8 +23,8 @@ import rich.progress, rich.table, scipy.linalg, skimage.metrics, tempfile, token
 import importlib.metadata, multiprocessing.util, subprocess, shutil
 for name in ("resource", "fcntl", "pwd", "grp", "termios", "_posixsubprocess"):
     sys.modules[name] = None
-for name in ("sysconf", "sysconf_names", "fork", "uname", "getuid", "geteuid", "getloadavg", "statvfs", "pread", "pwrite",
-             "sched_getaffinity", "sched_setaffinity", "posix_fallocate", "posix_fadvise", "mkfifo", "O_NOFOLLOW"):
+for name in ("sysconf", "sysconf_names", "fork", "uname", "getuid", "geteuid", "getloadavg", "statvfs", "pread",
+             "pwrite", "sched_getaffinity", "sched_setaffinity", "posix_fallocate", "posix_fadvise", "O_NOFOLLOW"):
     delattr(os, name)
 sys.platform, command = sys.argv[1], [part.encode().decode("unicode_escape") for part in sys.argv[2:]]
 import flagdit.engine

@@ -37,6 +37,7 @@ PUBLISHED = {
     "eighth of both sides": (32, Settings(ratio=0.125, high_ratio=0.3)),
     "low side only": (32, Settings(ratio=0.3, high_ratio=1e-9)),
     "truncated": (24, Settings(ratio=0.55, high_ratio=0.7)),
+    "rounded by rows": (80, Settings(ratio=0.55)),  # 40 x 40 patches, the 640 px of an eightfold latent
     "norm": (32, Settings(metric="l2", high_ratio=0.5)),
     "no starvation": (32, Settings(starvation=0.0)),
     "strong starvation": (32, Settings(starvation=1.0, high_ratio=0.3)),

@@ -61,7 +61,8 @@ def test_golden_linear_trace(pinned: int, mode: ModeName) -> None:
 
 
 @st.composite
-def published_settings(draw: st.DrawFn) -> tuple[Settings, int]:
+def published_settings(draw: st.DrawFn) -> tuple[Settings, int, int]:
+    """And the rows and columns of the picture's patches."""
     steps = draw(st.integers(1, 40))
     every = draw(st.integers(0, 9))
     resets = draw(st.lists(st.integers(0, steps - 1), max_size=3))
@@ -74,29 +75,49 @@ def published_settings(draw: st.DrawFn) -> tuple[Settings, int]:
         skip_step=draw(st.integers(-300, 300).filter(bool)) if every else 0,
         skip_every=every,
     )
-    return s, draw(st.integers(1, 5000))
+    return s, draw(st.integers(1, 70)), draw(st.integers(1, 70))
 
 
-def planned(s: Settings, patches: int, pinned: int, mode: str) -> list[Step]:
+def planned(s: Settings, rows: int, columns: int, pinned: int) -> list[Step]:
     schedule = {"skip_step": s.skip_step, "skip_every": s.skip_every, "high_ratio": s.high_ratio}
+    resets, shape = list(s.resets), {"mode": "paper", "rows": rows}
     return plan_steps(
-        flow_times(s.steps), patches + pinned, pinned, s.ratio, s.warmup, list(s.resets), **schedule, mode=mode
+        flow_times(s.steps), rows * columns + pinned, pinned, s.ratio, s.warmup, resets, **schedule, **shape
     )
 
 
 @given(case=published_settings(), pinned=st.integers(0, 70))
 @settings(max_examples=300, deadline=None)
-def test_paper_plans_are_the_published_arithmetic(case: tuple[Settings, int], pinned: int) -> None:
-    s, patches = case
-    skips = published.skip_list(s, patches)
+def test_paper_plans_are_the_published_arithmetic(case: tuple[Settings, int, int], pinned: int) -> None:
+    s, rows, columns = case
+    patches, skips = rows * columns, published.skip_list(s, rows, columns)
     if not all(0 <= skip < patches or skip == 0 for skip in skips):
         with pytest.raises(ValueError, match="patches to cache in step"):
-            planned(s, patches, pinned, "paper")
+            planned(s, rows, columns, pinned)
         return
-    for step, skip in zip(planned(s, patches, pinned, "paper"), skips, strict=True):
+    for step, skip in zip(planned(s, rows, columns, pinned), skips, strict=True):
         low, high = published.halves(skip, s.high_ratio)
         assert (step.active, step.high) == (patches + pinned - low - high, high)
         assert step.dense == (low + high == 0)
+
+
+# Pixels of width and height, the ratio, what int((1 - ratio) rows columns) is, and one product for both.
+ROUNDED = [(640, 640, 0.55, 720, 719), (640, 320, 0.55, 360, 359), (1024, 1024, 0.5, 2048, 2048)]
+
+
+@pytest.mark.parametrize("pinned", [False, True])
+@pytest.mark.parametrize(("width", "height", "ratio", "cached", "at_once"), ROUNDED)
+def test_paper_mode_rounds_as_published(
+    width: int, height: int, ratio: float, cached: int, at_once: int, pinned: bool
+) -> None:
+    """Patches of 16 pixels. The rows are known by their [nextline] tokens; without any, a square is."""
+    rows, columns = height // 16, width // 16
+    assert (int((1 - ratio) * rows * columns), int((1 - ratio) * (rows * columns))) == (cached, at_once)
+    ends = rows if pinned else 0
+    plan = make_plan(RasConfig(ratio, mode="paper"), 30, rows * columns + ends, ends)
+    known = pinned or rows == columns
+    assert trace(plan.steps, plan.tokens) == [0 if s.dense else (cached if known else at_once) for s in plan.steps]
+    assert sum(step.dense for step in plan.steps) == 6
 
 
 @given(ratio=st.floats(0.01, 1.0), patches=st.integers(1, 5000), high_ratio=st.floats(0, 1), bucket=st.integers(1, 128))
@@ -183,6 +204,16 @@ def test_a_plan_does_not_depend_on_earlier_ones(mode: ModeName) -> None:
     first, again = (RasConfig(0.5, mode=mode, skip_step=16, skip_every=4) for _ in range(2))
     assert make_plan(first, 30, 1024).steps == make_plan(again, 30, 1024).steps
     assert len(make_plan(again, 30, 1024).steps) == 30
+
+
+def test_paper_mode_has_the_published_ratio() -> None:
+    """If none is said: .5, and .25 in the mode that is ours. One that is said stays."""
+    for steps in (30, 12):
+        assert RasConfig(mode="paper").ratios(steps) == Settings().ratio == 0.5
+        assert RasConfig().ratios(steps) == 0.25
+        assert RasConfig(0.125, mode="paper").ratios(steps) == RasConfig(0.125).ratios(steps) == 0.125
+    plan = make_plan(RasConfig(mode="paper"), 30, 4096)
+    assert trace(plan.steps, 4096) == expand(STATIC[0.5])
 
 
 def test_paper_mode_promises_no_age() -> None:
