@@ -101,25 +101,6 @@ def test_paper_plans_are_the_published_arithmetic(case: tuple[Settings, int, int
         assert step.dense == (low + high == 0)
 
 
-# Pixels of width and height, the ratio, what int((1 - ratio) rows columns) is, and one product for both.
-ROUNDED = [(640, 640, 0.55, 720, 719), (640, 320, 0.55, 360, 359), (1024, 1024, 0.5, 2048, 2048)]
-
-
-@pytest.mark.parametrize("pinned", [False, True])
-@pytest.mark.parametrize(("width", "height", "ratio", "cached", "at_once"), ROUNDED)
-def test_paper_mode_rounds_as_published(
-    width: int, height: int, ratio: float, cached: int, at_once: int, pinned: bool
-) -> None:
-    """Patches of 16 pixels. The rows are known by their [nextline] tokens; without any, a square is."""
-    rows, columns = height // 16, width // 16
-    assert (int((1 - ratio) * rows * columns), int((1 - ratio) * (rows * columns))) == (cached, at_once)
-    ends = rows if pinned else 0
-    plan = make_plan(RasConfig(ratio, mode="paper"), 30, rows * columns + ends, ends)
-    known = pinned or rows == columns
-    assert trace(plan.steps, plan.tokens) == [0 if s.dense else (cached if known else at_once) for s in plan.steps]
-    assert sum(step.dense for step in plan.steps) == 6
-
-
 @given(ratio=st.floats(0.01, 1.0), patches=st.integers(1, 5000), high_ratio=st.floats(0, 1), bucket=st.integers(1, 128))
 @settings(max_examples=200, deadline=None)
 def test_corrected_loses_no_patch_between_the_sides(ratio: float, patches: int, high_ratio: float, bucket: int) -> None:
@@ -204,16 +185,6 @@ def test_a_plan_does_not_depend_on_earlier_ones(mode: ModeName) -> None:
     first, again = (RasConfig(0.5, mode=mode, skip_step=16, skip_every=4) for _ in range(2))
     assert make_plan(first, 30, 1024).steps == make_plan(again, 30, 1024).steps
     assert len(make_plan(again, 30, 1024).steps) == 30
-
-
-def test_paper_mode_has_the_published_ratio() -> None:
-    """If none is said: .5, and .25 in the mode that is ours. One that is said stays."""
-    for steps in (30, 12):
-        assert RasConfig(mode="paper").ratios(steps) == Settings().ratio == 0.5
-        assert RasConfig().ratios(steps) == 0.25
-        assert RasConfig(0.125, mode="paper").ratios(steps) == RasConfig(0.125).ratios(steps) == 0.125
-    plan = make_plan(RasConfig(mode="paper"), 30, 4096)
-    assert trace(plan.steps, 4096) == expand(STATIC[0.5])
 
 
 def test_paper_mode_promises_no_age() -> None:
