@@ -3,51 +3,51 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
 from flagdit.engine.bundle import MANIFEST, MODEL, Bundle, digest, read_spec
-from flagdit.engine.errors import BundleError, OutputError
+from flagdit.engine.errors import BundleError
 from flagdit.engine.manifest import SCHEMA_VERSION, Engine, Manifest, ModelSpec
+from flagdit.files import check_folder, whole_folder
 
 EngineBuilder = Callable[[Path, ModelSpec, Path], list[Engine]]
 """Builds the engines of a model directory into another directory, and describes them."""
 
 
 def build_bundle(source: Path | str, output: Path, build_engines: EngineBuilder | None = None) -> Manifest:
-    """Write a bundle, or nothing: it is made beside `output` and renamed when it is whole.
+    """Write a bundle, or nothing: its files are made in a folder of their own in `output`, and move when all are whole.
 
     source: a model directory, or another bundle (or "demo"), whose engines are left behind. Without `build_engines`
     the bundle runs in ONNX Runtime. Raises BundleError if `source` is damaged or neither of both, OutputError if
-    `output` exists or cannot be written, BuildError if an engine cannot be built.
+    `output` holds anything, is written by another process or cannot be written, BuildError if there is no engine.
     """
+    check_folder(output, MANIFEST)
     model_dir, spec = read_source(source)
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise OutputError(f"{output}: exists already; remove it or choose another directory with -o")
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
-    except OSError as error:
-        raise OutputError(f"{output}: cannot be written ({error.strerror}); choose another directory") from None
-    try:
+    with whole_folder(output, MANIFEST) as folder:
         for name in model_files(spec):
-            shutil.copyfile(model_dir / name, staging / name)
-        engines = build_engines(model_dir, spec, staging) if build_engines else []
+            copy(model_dir / name, folder / name)
+        engines = build_engines(model_dir, spec, folder) if build_engines else []
         manifest = Manifest(
             schema_version=SCHEMA_VERSION,
             flagdit=version("flagdit"),
             model=spec,
-            files={path.name: digest(path) for path in sorted(staging.iterdir())},
+            files={path.name: digest(path) for path in sorted(folder.iterdir())},
             engines=tuple(engines),
         )
-        (staging / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
-        staging.chmod(0o755)
-        staging.replace(output)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        (folder / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
     return manifest
+
+
+def copy(source: Path, target: Path) -> None:
+    """Copy a file. Raises BundleError if it cannot be read, OSError if it cannot be written."""
+    try:
+        file = source.open("rb")
+    except OSError as error:
+        raise BundleError(f"{source}: cannot be read ({error.strerror})") from None
+    with file, target.open("wb") as copied:
+        shutil.copyfileobj(file, copied, 1 << 20)
 
 
 def read_source(source: Path | str) -> tuple[Path, ModelSpec]:

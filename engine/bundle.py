@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
 from pydantic import ValidationError
 
-from flagdit.engine.errors import BundleError, OutputError
+from flagdit.engine.errors import BundleError
 from flagdit.engine.manifest import SCHEMA_VERSION, File, Manifest, ModelSpec, Spec
+from flagdit.files import write_file
 
 DEMO = Path(__file__).with_name("demo")
 MANIFEST, MODEL = "manifest.json", "model.json"
@@ -80,8 +80,7 @@ def read_spec(path: Path, kind: type[S]) -> S:
 
 def write_manifest(directory: Path, manifest: Manifest) -> None:
     """Write a bundle's manifest, whole or not at all. Raises OutputError."""
-    with staged(directory / MANIFEST) as part:
-        part.write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    write_file(directory / MANIFEST, manifest.model_dump_json(indent=1) + "\n")
 
 
 def check_file(path: Path, expected: File) -> None:
@@ -109,19 +108,3 @@ def _named_files(manifest: Manifest) -> Iterator[str]:
     yield from (engine.file for engine in manifest.engines)
     if model.text is not None:
         yield model.text.tokenizer
-
-
-@contextmanager
-def staged(path: Path) -> Iterator[Path]:
-    """A path beside `path` to write to; it takes the name when the block ends well, and goes when it does not.
-
-    Raises OutputError if the file system refuses.
-    """
-    part = path.with_name(f".{path.name}.part")
-    try:
-        yield part
-        part.replace(path)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from None
-    finally:
-        part.unlink(missing_ok=True)

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from flagdit.export.errors import ExportError
+from flagdit.export.errors import ExportError, FlagditError
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -86,7 +86,7 @@ def export(
             export_model(model, output, options, lambda part: status.update(f"exporting {part}"))
     except ModuleNotFoundError as missing:
         _fail(console, f"{missing.name} is not installed; flagdit export needs: pip install 'flagdit[export]'")
-    except ExportError as error:
+    except FlagditError as error:
         _fail(console, str(error))
     text = f"wrote {output}; next: flagdit build {output} -o BUNDLE"
     console.print(text, markup=False, highlight=False, soft_wrap=True)

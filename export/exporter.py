@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
@@ -17,6 +15,7 @@ from typing import Any
 
 import onnx_ir as ir
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from flagdit.export import graphs, onnx_graph
@@ -24,8 +23,10 @@ from flagdit.export.errors import ExportError
 from flagdit.export.flag_dit import FlagDiT
 from flagdit.export.storage import STORAGE, store
 from flagdit.export.text_encoder import export_text_encoder
+from flagdit.files import check_folder, whole_folder
 
 SCHEMA_VERSION = 1
+MODEL = "model.json"
 EXAMPLE = {"A": 6, "M": 4, "R": 4, "T": 5, "S": 3}  # sizes to trace with: all differ from 0 and 1, which specialise
 
 
@@ -47,28 +48,19 @@ class ExportOptions:
 def export_model(
     model: FlagDiT, directory: Path, options: ExportOptions, progress: Callable[[str], None] = lambda _: None
 ) -> None:
-    """Write the model directory, or nothing: it is made beside `directory` and renamed when it is whole.
+    """Write the model directory, or nothing: its files are made in a folder of their own in there, and move when whole.
 
-    Raises ExportError if `directory` is not empty or cannot be written, or if an option is unknown.
+    Raises OutputError if `directory` is not empty, is written by another process or cannot be written, ExportError if
+    an option is unknown.
     """
     check(directory, options)
-    try:
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
-    except OSError as error:
-        raise ExportError(f"{directory}: cannot be written ({error.strerror}); choose another directory") from None
-    try:
-        _write(model, staging, options, progress)
-        staging.chmod(0o755)
-        staging.replace(directory)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+    with whole_folder(directory, MODEL) as folder:
+        _write(model, folder, options, progress)
 
 
 def check(directory: Path, options: ExportOptions) -> None:
-    """Everything that can be refused before minutes of work."""
-    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-        raise ExportError(f"{directory}: exists already; remove it or choose another directory with -o")
+    """Everything that can be refused before minutes of work. Raises OutputError and ExportError."""
+    check_folder(directory, MODEL)
     if options.dtype not in STORAGE:
         raise ExportError(f"dtype {options.dtype!r} is not one of {', '.join(STORAGE)}")
 
@@ -76,7 +68,10 @@ def check(directory: Path, options: ExportOptions) -> None:
 def _write(model: FlagDiT, directory: Path, options: ExportOptions, progress: Callable[[str], None]) -> None:
     progress("weights")
     path = directory / "weights.safetensors"
-    save_file(store(model.state_dict(), options.dtype), path)
+    try:
+        save_file(store(model.state_dict(), options.dtype), path)
+    except SafetensorError as error:  # what it makes of a full disk
+        raise OSError(str(error)) from None
     path.chmod(0o644)  # safetensors makes it private
     weights = onnx_graph.WeightsFile.open(path)
     described = {}
@@ -91,7 +86,7 @@ def _write(model: FlagDiT, directory: Path, options: ExportOptions, progress: Ca
         text = export_text_encoder(options.text_encoder, directory, options.max_text_tokens, options.text_int8)
         described["text_encoder"] = {"file": "text_encoder.onnx", **describe(ir.load(directory / "text_encoder.onnx"))}
     spec = specification(model, options, described, text, path)
-    (directory / "model.json").write_text(json.dumps(spec, indent=2) + "\n")
+    (directory / MODEL).write_text(json.dumps(spec, indent=2) + "\n")
 
 
 def trace_condition(model: FlagDiT) -> ir.Model:

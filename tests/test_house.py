@@ -13,9 +13,10 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FORBIDDEN = {
+    "files": {"flagdit.export", "flagdit.engine", "flagdit.cpp_ext", "torch", "numpy", "PIL"},
     "export": {"flagdit.engine", "flagdit.cpp_ext"},
     "engine": {"flagdit.export", "torch", "transformers", "safetensors"},
-    "cpp_ext": {"flagdit.export", "flagdit.engine", "torch", "onnxruntime"},
+    "cpp_ext": {"flagdit.export", "flagdit.engine", "flagdit.files", "torch", "onnxruntime"},
 }
 
 

@@ -6,18 +6,19 @@ Letters: B pictures, C channels.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from flagdit.engine.bundle import staged
-from flagdit.engine.errors import OutputError
 from flagdit.engine.layout import FloatArray, TokenLayout
 from flagdit.engine.noise import NOISE
 from flagdit.engine.pipeline import Pipeline
 from flagdit.engine.ras import DENSE
+from flagdit.files import sweep, write_file
+from flagdit.files.errors import refusals
 
 EXACT, EXACT_SHIFT = 100, 3.0
 """Dense steps of second order in fp32, and their time shift."""
@@ -38,10 +39,9 @@ class ExactPictures:
         self._shape = layout.channels, layout.height, layout.width
         self._reference: Pipeline | None = None  # a graph takes memory: it is loaded when there is something to do
         if folder is not None:
-            try:
+            with refusals(folder):
                 folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise OutputError(f"{folder}: cannot keep pictures there ({error.strerror})") from None
+            sweep(folder)
 
     def __call__(self, prompts: Sequence[str], first: int) -> FloatArray:
         """Latents (B, C, H, W) of prompts, the first of which has the seed `first`."""
@@ -88,5 +88,6 @@ class ExactPictures:
     def _write(self, prompt: str, seed: int, picture: FloatArray) -> None:
         path = self._path(prompt, seed)
         if path is not None:
-            with staged(path) as part, part.open("wb") as file:
-                np.save(file, picture, allow_pickle=False)
+            file = io.BytesIO()
+            np.save(file, picture, allow_pickle=False)
+            write_file(path, file.getbuffer())

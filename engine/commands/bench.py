@@ -20,11 +20,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from flagdit.engine.bench import FAMILIES, ExactPictures, Row, Setting, best_shifts, check, measure, settings
 from flagdit.engine.bench.plot import pareto
 from flagdit.engine.bench.settings import FEWER, Grids, dense_runs
-from flagdit.engine.bundle import staged
 from flagdit.engine.commands.common import (
     PrecisionOption,
     ShiftOption,
     TimesOption,
+    check_bundle_stays,
     check_writable,
     console,
     load,
@@ -40,6 +40,7 @@ from flagdit.engine.pipeline import Pipeline
 from flagdit.engine.presets import Preset
 from flagdit.engine.ras import DENSE, Solver
 from flagdit.engine.result import check_paints
+from flagdit.files import check_apart, write_all, write_file
 
 PROMPTS = (
     "a red apple on a white background",
@@ -89,12 +90,15 @@ def bench(
     """
     check_writable(json_path, (".json",))
     check_writable(plot, (".png", ".svg"))
+    outputs = {"--json": json_path, "--plot": plot, "--keep": keep}
+    check_apart(outputs, {"--prompts": prompts})
     for module in ("skimage", *(["matplotlib"] if plot else [])):
         if importlib.util.find_spec(module) is None:
             raise BackendError(f"{module} is not installed; install it with: pip install 'flagdit[bench]'")
     texts = (list(PROMPTS) if prompts is None else read_prompts(prompts))[:first]
     dimensions = parse_size(size)
     pipeline = load(bundle, threads, precision)
+    check_bundle_stays(pipeline.bundle, outputs)
     check_paints(pipeline.spec)
     own = None if times is None else Setting("dense, own times", "ab2", Preset(parse_times(times), "ab2", DENSE))
     exactly = ExactPictures(pipeline, dimensions, guidance, keep)
@@ -102,18 +106,17 @@ def bench(
     rows, grids = _measure(pipeline, chosen, exactly, texts, batch, shift, quick)
     _print(rows)
     width, height = dimensions or pipeline.spec.latent.size
+    writes = {}
     if plot is not None:
-        with staged(plot) as part:
-            title = f"{pipeline.spec.name}, {width}x{height}, {len(texts)} prompts"
-            pareto(rows, part, title, plot.suffix[1:])
+        writes[plot] = partial(pareto, rows, plot, f"{pipeline.spec.name}, {width}x{height}, {len(texts)} prompts")
     if json_path is not None:
         facts = _facts(pipeline, len(texts), (width, height), threads, batch)
         facts["shifts"] = {f"{n} {solver}": shift for (solver, n), shift in grids.items()}
-        with staged(json_path) as part:
-            part.write_text(json.dumps({**facts, "rows": [asdict(row) for row in rows]}, indent=1) + "\n")
-    for path in (json_path, plot):
-        if path is not None:
-            say(f"wrote {path}")
+        content = json.dumps({**facts, "rows": [asdict(row) for row in rows]}, indent=1) + "\n"
+        writes[json_path] = partial(write_file, json_path, content)
+    write_all(writes)
+    for path in writes:
+        say(f"wrote {path}")
 
 
 def _settings(

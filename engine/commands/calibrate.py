@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -26,10 +28,13 @@ from flagdit.engine.layout import TokenLayout
 from flagdit.engine.manifest import Manifest, Preset
 from flagdit.engine.pipeline import Pipeline
 from flagdit.engine.result import check_paints
+from flagdit.files import check_apart, locked
 
 BUDGETS = ",".join(f"{cost:g}" for cost in NAMES)
 FOLDER = ".calibration"
 """Beside the manifest, while it lasts: what is done already."""
+PATIENCE = 30.0
+"""Seconds to wait for another calibration that writes its presets."""
 
 
 def calibrate(
@@ -70,9 +75,8 @@ def calibrate(
     for text in texts:
         pipeline.stages.text.check(text)
     _check_writable(pipeline.bundle)
-    calibration, found = _find(pipeline, texts, dimensions, guidance, budgets, effort)
-    write_presets(pipeline.bundle, found)
-    calibration.forget()
+    check_apart({"the manifest": pipeline.bundle.path(MANIFEST)}, {"--prompts": prompts})
+    found = _find(pipeline, texts, dimensions, guidance, budgets, effort)
     console.print(preset_table(found))
     say(f"wrote {len(found)} presets into {bundle}; next: flagdit generate PROMPT --bundle {bundle} --preset NAME")
 
@@ -95,7 +99,8 @@ def _find(
     guidance: float,
     budgets: list[float],
     effort: int,
-) -> tuple[Calibration, list[Preset]]:
+) -> list[Preset]:
+    """The plans, written into the bundle; what was kept on the way is gone then."""
     columns = (BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
     with Progress(*columns, console=messages, transient=True, disable=not messages.is_terminal) as progress:
         task = progress.add_task("", total=len(budgets))
@@ -104,13 +109,25 @@ def _find(
             progress.update(task, description=what)
 
         folder, found = pipeline.bundle.directory / FOLDER, []
-        calibration = Calibration(pipeline, texts, size, guidance, folder, doing)
-        for budget in budgets:
-            found.append(calibration.plan(budget, effort))
-            progress.advance(task)
-            if not messages.is_terminal:
-                say(f"{found[-1].name}: {found[-1].psnr['held_out']} dB at a cost of {found[-1].cost}")
-    return calibration, found
+        with Calibration(pipeline, texts, size, guidance, folder, doing) as calibration:
+            for budget in budgets:
+                with _kept():
+                    found.append(calibration.plan(budget, effort))
+                progress.advance(task)
+                if not messages.is_terminal:
+                    say(f"{found[-1].name}: {found[-1].psnr['held_out']} dB at a cost of {found[-1].cost}")
+            write_presets(pipeline.bundle, found)
+            calibration.forget()
+    return found
+
+
+@contextmanager
+def _kept() -> Iterator[None]:
+    """Say what is left when a result cannot be written."""
+    try:
+        yield
+    except OutputError as error:
+        raise OutputError(f"{error}; what is done is kept: the same command goes on from there") from None
 
 
 def _check_writable(bundle: Bundle) -> None:
@@ -123,10 +140,14 @@ def _check_writable(bundle: Bundle) -> None:
 def write_presets(bundle: Bundle, found: list[Preset]) -> None:
     """Put presets into a bundle's manifest as it is by now, in place of those of the same names and sizes.
 
-    Raises OutputError if it cannot be written, or is no longer of the same model.
+    Waits for another that does the same. Raises OutputError if it cannot be written, or is no longer of the same model.
     """
-    manifest = read_spec(bundle.directory / MANIFEST, Manifest)
-    if manifest.model.weights.sha256 != bundle.model.weights.sha256:
-        raise OutputError(f"{bundle.directory}: holds another model by now than the presets are of; calibrate it anew")
-    model = manifest.model.model_copy(update={"presets": merged(manifest.model.presets, found)})
-    write_manifest(bundle.directory, manifest.model_copy(update={"model": model}))
+    with locked(bundle.directory, PATIENCE):
+        manifest = read_spec(bundle.directory / MANIFEST, Manifest)
+        if manifest.model.weights.sha256 != bundle.model.weights.sha256:
+            raise OutputError(
+                f"{bundle.directory}: holds another model by now than the presets are of; calibrate it anew"
+            )
+        model = manifest.model.model_copy(update={"presets": merged(manifest.model.presets, found)})
+        with _kept():
+            write_manifest(bundle.directory, manifest.model_copy(update={"model": model}))

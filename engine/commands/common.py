@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, cast
@@ -10,14 +11,16 @@ from typing import Annotated, Any, cast
 import typer
 from rich.console import Console
 
+from flagdit.engine.bundle import MANIFEST, Bundle
 from flagdit.engine.commands.coarse import parse_coarse
 from flagdit.engine.cpu import Precision
-from flagdit.engine.errors import OutputError, RequestError
+from flagdit.engine.errors import RequestError
 from flagdit.engine.layout import Ntk
 from flagdit.engine.pipeline import Pipeline
 from flagdit.engine.presets import DEFAULT, PRESETS
 from flagdit.engine.ras import Solver
 from flagdit.engine.resolve import Options
+from flagdit.files import check_apart, check_file
 
 console = Console()
 messages = Console(stderr=True)
@@ -226,19 +229,11 @@ def parse_ntk(text: str) -> Ntk:
 
 
 def check_writable(path: Path | None, suffixes: tuple[str, ...]) -> None:
-    """Raise OutputError now, rather than after a minute of work, if `path` cannot be written later."""
-    if path is None:
-        return
-    if path.suffix.lower() not in suffixes:
-        raise OutputError(f"{path}: the name ends in {path.suffix or 'nothing'!r}; allowed are {', '.join(suffixes)}")
-    folder = path.parent
-    if not folder.is_dir():
-        raise OutputError(f"{path}: there is no folder {folder}; make it first: mkdir -p {folder}")
-    if path.is_dir():
-        raise OutputError(f"{path}: is a folder; give the name of a file")
-    probe = folder / f".{path.name}.probe"  # asking for permission is not enough on every file system
-    try:
-        probe.touch(exist_ok=False)
-        probe.unlink()
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another path") from None
+    """Raise OutputError now, rather than after a minute of work, if `path` is given and cannot be written later."""
+    if path is not None:
+        check_file(path, suffixes)
+
+
+def check_bundle_stays(bundle: Bundle, outputs: Mapping[str, Path | None]) -> None:
+    """Raise OutputError if an output would replace a file of the bundle that a command reads."""
+    check_apart(outputs, {f"{name} of the bundle": bundle.path(name) for name in (MANIFEST, *bundle.manifest.files)})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +12,6 @@ from PIL.PngImagePlugin import PngInfo
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from flagdit.engine import animation, picture
-from flagdit.engine.bundle import staged
 from flagdit.engine.commands.coarse import CoarseOption
 from flagdit.engine.commands.common import (
     MODE_HELP,
@@ -29,6 +29,7 @@ from flagdit.engine.commands.common import (
     SolverOption,
     StepsOption,
     TimesOption,
+    check_bundle_stays,
     check_writable,
     load,
     messages,
@@ -40,9 +41,9 @@ from flagdit.engine.commands.common import (
 from flagdit.engine.pipeline import Pipeline
 from flagdit.engine.request import Request
 from flagdit.engine.result import Result, check_paints
+from flagdit.files import check_apart, write_all, write_file
 
-ANIMATIONS = (".gif", ".webp")
-MAPS = (".png", ".jpg", ".jpeg", *ANIMATIONS)
+MAPS = (".png", ".jpg", ".jpeg", *animation.FORMATS)
 
 
 def generate(
@@ -88,23 +89,26 @@ def generate(
     check_writable(output, tuple(picture.FORMATS))
     check_writable(report, (".json",))
     check_writable(map, MAPS)
+    outputs = {"-o": output, "--map": map, "--report": report}
+    check_apart(outputs, {})
     more = (guidance_every, guidance_warmup, forecast_kv, coarse)
     said = sampling(preset, steps, solver, ratio, mode, schedule, shift, times, dense, error_budget, *more)
     pipeline = load(bundle, threads, precision)
+    check_bundle_stays(pipeline.bundle, outputs)
     check_paints(pipeline.spec)
     dimensions = parse_size(size)
     how = pipeline.resolve(said, dimensions)
     request = Request.of(how, [prompt], [seed], dimensions, guidance, parse_ntk(ntk), proportional)
-    animated = map is not None and map.suffix.lower() in ANIMATIONS
+    animated = map is not None and map.suffix.lower() in animation.FORMATS
     result, previews = _run(pipeline, request, animated)
-    save_picture(result.image, output, result)
+    writes = {output: partial(save_picture, result.image, output, result)}
     if map is not None and animated:
-        save_animation(previews, map, result)
+        writes[map] = partial(save_animation, previews, map, result)
     elif map is not None:
-        save_picture(result.map(), map, result)
+        writes[map] = partial(save_picture, result.map(), map, result)
     if report is not None:
-        with staged(report) as part:
-            part.write_text(result.report.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        writes[report] = partial(write_file, report, result.report.model_dump_json(indent=1) + "\n")
+    write_all(writes)
     _summary(result, output)
 
 
@@ -139,11 +143,9 @@ def save_picture(image: Image.Image, path: Path, result: Result) -> None:
 
 def save_animation(previews: list[Image.Image], path: Path, result: Result) -> None:
     """Write what a run did, one frame a step."""
-    kind = "GIF" if path.suffix.lower() == ".gif" else "WEBP"
     report = result.report
     frames = animation.frames(previews, result.ages[:, 0], report.steps, report.tokens)
-    with staged(path) as part:
-        animation.save(frames, part, kind)
+    animation.save(frames, path)
 
 
 def _summary(result: Result, output: Path) -> None:

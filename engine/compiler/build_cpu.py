@@ -9,7 +9,6 @@ from typing import Literal, get_args
 
 import onnxruntime
 
-from flagdit.engine.bundle import staged
 from flagdit.engine.compiler.amx import HALF, to_amx
 from flagdit.engine.compiler.int8 import to_int8
 from flagdit.engine.compiler.precision import import_ir
@@ -48,8 +47,7 @@ def _build(model_dir: Path, spec: ModelSpec, output: Path, precision: CpuPrecisi
     model = ir.load(model_dir / graph.file)
     if REWRITES[precision](model) == 0:
         raise BuildError(f"{graph.file}: no product with int8 weights in it; export the model again with this flagdit")
-    with staged(output / file_of(precision)) as part:
-        ir.save(model, part)
+    ir.save(model, output / file_of(precision))
     return Engine(
         graph="denoise",
         file=file_of(precision),

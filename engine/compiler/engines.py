@@ -5,12 +5,10 @@ from __future__ import annotations
 import platform
 import sys
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
-from flagdit.engine.bundle import staged
 from flagdit.engine.compiler.build import Built, Job, Precision, Target
 from flagdit.engine.compiler.layers import LayerReport
 from flagdit.engine.compiler.process import build_apart
@@ -68,24 +66,28 @@ def build_engines(
 ) -> list[BuiltEngine]:
     """Build `condition` and `denoise` into the directory `output`: both files, or neither.
 
-    Raises BackendError if TensorRT is not installed, RequestError if the size cannot tile, and BuildError if
-    there is no engine in the end.
+    Raises BackendError if TensorRT is not installed, RequestError if the size cannot tile, BuildError if there is no
+    engine in the end, and OutputError if it cannot be written.
     """
     axes = ranges(spec, options.limits)
     graphs: dict[GraphName, Graph] = {"condition": spec.graphs.condition, "denoise": spec.graphs.denoise}
-    made = []
-    with ExitStack() as files:  # the files take their names when all of them are whole
-        for name in GRAPHS:
-            job = Job(
-                target=target.flavour,
-                graph=(model_dir / graphs[name].file).resolve(),
-                output=files.enter_context(staged(output.resolve() / target.file(name))),
-                precision=options.precision,
-                profile=profiles(graphs[name], axes),
-                architectures=target.architectures if target.ahead else None,
-            )
-            made.append(_build(name, job, target, progress))
-    return made
+    jobs = {
+        name: Job(
+            target=target.flavour,
+            graph=(model_dir / graphs[name].file).resolve(),
+            output=output.resolve() / target.file(name),
+            precision=options.precision,
+            profile=profiles(graphs[name], axes),
+            architectures=target.architectures if target.ahead else None,
+        )
+        for name in GRAPHS
+    }
+    try:
+        return [_build(name, job, target, progress) for name, job in jobs.items()]
+    except BaseException:
+        for job in jobs.values():
+            job.output.unlink(missing_ok=True)
+        raise
 
 
 def _build(name: GraphName, job: Job, target: EngineTarget, progress: Progress) -> BuiltEngine:
