@@ -14,25 +14,36 @@ from PIL import Image
 
 from flagdit.engine import machine
 
-# What Python has on Linux only, or not on Windows. Libraries are imported before it goes: these are Linux's.
+# What macOS, or Windows, does not have goes, after the libraries are imported: these are Linux's.
 ELSEWHERE = """
 import importlib, os, pkgutil, sys
 from pathlib import Path
 import PIL.GifImagePlugin, PIL.PngImagePlugin, matplotlib.pyplot, numpy, onnx_ir, onnxruntime, pydantic, rich.console
 import rich.progress, rich.table, scipy.linalg, skimage.metrics, tempfile, tokenizers, typer, typer.rich_utils
 import importlib.metadata, multiprocessing.util, subprocess, shutil
-for name in ("resource", "fcntl", "pwd", "grp", "termios", "_posixsubprocess"):
-    sys.modules[name] = None
-for name in ("sysconf", "sysconf_names", "fork", "uname", "getuid", "geteuid", "getloadavg", "statvfs", "pread",
-             "pwrite", "sched_getaffinity", "sched_setaffinity", "posix_fallocate", "posix_fadvise", "O_NOFOLLOW"):
-    delattr(os, name)
 sys.platform, command = sys.argv[1], [part.encode().decode("unicode_escape") for part in sys.argv[2:]]
+modules, names = [], ["sched_getaffinity", "sched_setaffinity", "posix_fadvise", "posix_fallocate"]
+if sys.platform == "win32":
+    modules = ["resource", "fcntl", "pwd", "grp", "termios", "_posixsubprocess"]
+    names += ["sysconf", "sysconf_names", "fork", "uname", "getuid", "geteuid", "getloadavg", "statvfs", "pread", "pwrite"]
+    names += ["chown", "mkfifo", "O_NOFOLLOW", "O_DIRECTORY"]
+    opened = os.open
+    def os_open(path, *how, **more):
+        if os.path.isdir(path):
+            raise PermissionError(13, "a folder is no file on Windows", path)
+        return opened(path, *how, **more)
+    os.open = os_open
+for name in modules:
+    sys.modules[name] = None
+for name in names:
+    delattr(os, name)
 import flagdit.engine
 for module in pkgutil.walk_packages(flagdit.engine.__path__, "flagdit.engine."):
     importlib.import_module(module.name)
 import flagdit.engine.cli, flagdit.engine.cpu, flagdit.engine.machine
 flagdit.engine.cpu.CPUINFO = Path("no such file")
-assert flagdit.engine.machine.memory_bytes() is flagdit.engine.machine.peak_bytes() is None
+if sys.platform == "win32":
+    assert flagdit.engine.machine.memory_bytes() is flagdit.engine.machine.peak_bytes() is None
 sys.argv = ["flagdit", *command]
 flagdit.engine.cli.main()
 """
