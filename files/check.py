@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import sys
@@ -41,7 +42,8 @@ def probe(folder: Path) -> None:
     """Write and remove a file: asking for permission is not enough on every file system. Raises OSError."""
     handle, part = create(folder)
     try:
-        os.write(handle, bytes(PROBE))
+        if os.write(handle, bytes(PROBE)) < PROBE:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     finally:
         part.unlink(missing_ok=True)
         os.close(handle)
@@ -56,7 +58,7 @@ def check_apart(outputs: Mapping[str, Path | None], inputs: Mapping[str, Path | 
     for (one, path), (other, again) in combinations(given.items(), 2):
         if _same(path, again):
             raise OutputError(f"{other} {again}: is also what {one} writes; give each a file of its own")
-        if _entry(path) in _entry(again).parents:
+        if _entry(path) in _entry(again).parents and not path.is_dir():
             raise OutputError(f"{other} {again}: lies in {path}, which {one} makes a file of; give another path")
     for what, path in given.items():
         for source, read in inputs.items():

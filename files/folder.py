@@ -75,14 +75,15 @@ def _home(path: Path) -> Path:
         raise OutputError(f"{path}: exists already, and is a file; choose another folder")
     if path.is_symlink() and not home.exists():
         raise OutputError(f"{path}: is a link to {path.readlink()}, which is not there; remove it, or make that folder")
-    if home.is_dir() and not _unfinished(home):
-        _refuse(path, _others(home))
+    if home.is_dir():
+        sweep(home)
+        if not _unfinished(home):
+            _refuse(path, _others(home))
     return home
 
 
 def _clear(home: Path, path: Path, last: str, free: bool | None) -> None:
     """Remove what killed builds left; raise OutputError if there is anything else. free: as `locked` says it."""
-    sweep(home)
     for part in _unfinished(home):
         if is_left(free, part.lstat()):
             moved, others = _moved(part), _others(home) - {part.name}

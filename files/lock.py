@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from flagdit.files.errors import OutputError, refusals
@@ -45,7 +45,8 @@ def locked(folder: Path, patience: float = 0.0) -> Iterator[bool | None]:
     try:
         yield free
     finally:
-        path.unlink(missing_ok=True)  # while it is still held: none removes another's
+        with suppress(OSError):
+            path.unlink()  # while it is still held: none removes another's
         os.close(handle)
 
 

@@ -18,6 +18,7 @@ from flagdit.engine.noise import NOISE
 from flagdit.engine.pipeline import Pipeline
 from flagdit.engine.ras import DENSE
 from flagdit.files import sweep, write_file
+from flagdit.files.check import probe
 from flagdit.files.errors import refusals
 
 EXACT, EXACT_SHIFT = 100, 3.0
@@ -41,7 +42,8 @@ class ExactPictures:
         if folder is not None:
             with refusals(folder):
                 folder.mkdir(parents=True, exist_ok=True)
-            sweep(folder)
+                sweep(folder)
+                probe(folder)
 
     def __call__(self, prompts: Sequence[str], first: int) -> FloatArray:
         """Latents (B, C, H, W) of prompts, the first of which has the seed `first`."""
