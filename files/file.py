@@ -70,7 +70,7 @@ def sync(handle: int) -> None:
 
 
 def sync_path(path: Path) -> None:
-    """As `sync`, of a file or a folder by its path; not on Windows, which syncs neither folders nor what is only read."""
+    """As `sync`, of a file or a folder by its path; not on Windows, which syncs no folder and nothing that is read."""
     if sys.platform == "win32":
         return
     handle = os.open(path, os.O_RDONLY)
