@@ -189,7 +189,7 @@ class Run:
             options=None if request.options is None else plain(asdict(request.options)),
             shift=request.shift,
             times=[*(step.t for step in full.plan.steps), full.plan.steps[-1].t_next],
-            ras=plain(asdict(replace(ras, metric=ras.ranking))),
+            ras=plain(asdict(replace(ras, ratio=ras.share, metric=ras.ranking))),
             solver=request.solver,
             weights=[tuple(w) for w in request.weights],
             coarse=None if request.coarse is None else plain(asdict(request.coarse)),
