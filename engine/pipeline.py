@@ -32,12 +32,13 @@ class Pipeline:
             raise BackendError("the bundle has no text encoder; export the model with --text-encoder")
         self.bundle, self.spec, self._threads = bundle, spec, threads
 
-        def session(graph: Graph | Engine, precision: Precision = "float32") -> OnnxSession:
-            return OnnxSession(bundle.path(graph.file), threads, precision)
+        def session(graph: Graph | Engine, precision: Precision = "float32", blocks: bool = False) -> OnnxSession:
+            return OnnxSession(bundle.path(graph.file), threads, precision, blocks)
 
         tokenizer = bundle.path(spec.text.tokenizer)
         text = TextEncoder(session(spec.graphs.text_encoder), tokenizer, spec.text.max_tokens)
-        denoise = session(spec.graphs.denoise) if engine is None else session(engine, cast(Precision, engine.precision))
+        computed: Precision = "float32" if engine is None else cast(Precision, engine.precision)
+        denoise = session(engine or spec.graphs.denoise, computed, blocks=True)
         condition = OnnxSession(bundle.path(spec.graphs.condition.file), threads=1)  # its sums depend on their number
         self.stages = Stages(spec, text, condition, denoise)
 

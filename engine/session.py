@@ -19,6 +19,9 @@ Array = npt.NDArray[Any]
 BF16 = 16
 """ONNX's number of bfloat16, which NumPy has no name for: its bits are in uint16 arrays."""
 
+BLOCKS = "flagdit.blocked_attention"
+"""The entry of a session's configuration that `OPERATORS` looks for: it then brings an Attention of its own."""
+
 DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(bfloat16)": np.uint16}
 
 
@@ -57,9 +60,13 @@ class OnnxSession:
 
     backend = "onnxruntime-cpu"
 
-    def __init__(self, path: Path, threads: int | None = None, precision: Precision = "float32") -> None:
+    def __init__(
+        self, path: Path, threads: int | None = None, precision: Precision = "float32", blocks: bool = False
+    ) -> None:
         """Load `path`, which multiplies in `precision`; `threads` defaults to all cores.
 
+        blocks: attention takes some queries at a time, so that its scores do not take memory that grows with the square
+        of the tokens (cpp_ext/onnxruntime/blocked_attention.cpp); the results are the same to the bit. For `denoise`.
         Raises BundleError if the file is no graph.
         """
         self.precision = precision
@@ -70,7 +77,9 @@ class OnnxSession:
                 raise BackendError(f"threads is {threads}; at least 1 is needed")
             options.intra_op_num_threads = threads
         try:
-            if precision == "int8-bf16":
+            if blocks:
+                options.add_session_config_entry(BLOCKS, "1")
+            if blocks or precision == "int8-bf16":
                 options.register_custom_ops_library(OPERATORS)
             self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime raises a dozen types of its own

@@ -45,6 +45,9 @@ class KernelInfo {
   }
   int64_t integer(const char* attribute) const;
   float real(const char* attribute) const;
+  int64_t integer(const char* attribute, int64_t absent) const;
+  float real(const char* attribute, float absent) const;
+  const OrtKernelInfo* raw() const { return info_; }
 
  private:
   View<void> tensor(size_t input) const;
@@ -57,6 +60,7 @@ class Context {
  public:
   explicit Context(OrtKernelContext* context) : context_(context) {}
   bool has(size_t input) const;
+  const OrtKernelContext* raw() const { return context_; }
   template <typename T = float>
   View<T> input(size_t input) const {
     const View<void> value = tensor(input);
@@ -146,6 +150,7 @@ struct Rows {
 Rows rows_of(const View<float>& x, int64_t which, int64_t rows, int64_t width);
 
 const OrtCustomOp& attention();
+const OrtCustomOp& blocked_attention();
 const OrtCustomOp& feed_forward();
 const OrtCustomOp& linear();
 const OrtCustomOp& project();

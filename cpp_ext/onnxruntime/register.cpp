@@ -83,6 +83,22 @@ float KernelInfo::real(const char* attribute) const {
   return value;
 }
 
+int64_t KernelInfo::integer(const char* attribute, int64_t absent) const {
+  int64_t value = 0;
+  OrtStatus* status = api().KernelInfoGetAttribute_int64(info_, attribute, &value);
+  if (status == nullptr) return value;
+  api().ReleaseStatus(status);
+  return absent;
+}
+
+float KernelInfo::real(const char* attribute, float absent) const {
+  float value = 0.0f;
+  OrtStatus* status = api().KernelInfoGetAttribute_float(info_, attribute, &value);
+  if (status == nullptr) return value;
+  api().ReleaseStatus(status);
+  return absent;
+}
+
 bool Context::has(size_t input) const {
   size_t count = 0;
   check(api().KernelContext_GetInputCount(context_, &count));
@@ -134,6 +150,15 @@ RegisterCustomOps(OrtSessionOptions* options, const OrtApiBase* base) {
         check(api->CustomOpDomain_Add(made, op));
       return made;
     }();
+    static OrtCustomOpDomain* const onnx = [api] {
+      OrtCustomOpDomain* made = nullptr;
+      check(api->CreateCustomOpDomain("", &made));
+      check(api->CustomOpDomain_Add(made, &blocked_attention()));
+      return made;
+    }();
+    int asked = 0;
+    check(api->HasSessionConfigEntry(options, "flagdit.blocked_attention", &asked));
+    if (asked != 0) check(api->AddCustomOpDomain(options, onnx));
     return api->AddCustomOpDomain(options, domain);
   } catch (const std::exception& error) {
     return failed("operators", error);
