@@ -17,6 +17,7 @@ from flagdit.engine.ras import RasConfig, Solver
 from flagdit.engine.request import Request, checked_seed
 from flagdit.engine.resolve import Options, resolve
 from flagdit.engine.result import Preview, Result
+from flagdit.engine.room import resident
 from flagdit.engine.run import Run, Stages
 from flagdit.engine.session import OnnxSession
 from flagdit.engine.text import TextEncoder
@@ -32,15 +33,15 @@ class Pipeline:
             raise BackendError("the bundle has no text encoder; export the model with --text-encoder")
         self.bundle, self.spec, self._threads = bundle, spec, threads
 
-        def session(graph: Graph | Engine, precision: Precision = "float32", blocks: bool = False) -> OnnxSession:
-            return OnnxSession(bundle.path(graph.file), threads, precision, blocks)
+        def session(graph: Graph | Engine, precision: Precision = "float32", lean: bool = False) -> OnnxSession:
+            return OnnxSession(bundle.path(graph.file), threads, precision, lean)
 
         tokenizer = bundle.path(spec.text.tokenizer)
         text = TextEncoder(session(spec.graphs.text_encoder), tokenizer, spec.text.max_tokens)
         computed: Precision = "float32" if engine is None else cast(Precision, engine.precision)
-        denoise = session(engine or spec.graphs.denoise, computed, blocks=True)
+        denoise = session(engine or spec.graphs.denoise, computed, lean=True)
         condition = OnnxSession(bundle.path(spec.graphs.condition.file), threads=1)  # its sums depend on their number
-        self.stages = Stages(spec, text, condition, denoise)
+        self.stages = Stages(spec, text, condition, denoise, resident())
 
     @classmethod
     def load(

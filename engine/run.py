@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -18,12 +17,14 @@ from flagdit.engine.errors import RequestError
 from flagdit.engine.layout import FloatArray, TokenLayout
 from flagdit.engine.leg import Leg, legs_of
 from flagdit.engine.manifest import ModelSpec
+from flagdit.engine.memory import check_memory, memory
 from flagdit.engine.noise import latent_noise
 from flagdit.engine.plan import Plan
 from flagdit.engine.regions import RegionState
 from flagdit.engine.report import Report, StepReport
 from flagdit.engine.request import Request
 from flagdit.engine.result import Preview, Result
+from flagdit.engine.room import room
 from flagdit.engine.sampler import StepTime
 from flagdit.engine.session import Array, OnnxSession, as_dtype
 from flagdit.engine.text import TextEncoder
@@ -37,6 +38,7 @@ class Stages:
     text: TextEncoder
     condition: OnnxSession
     denoise: OnnxSession
+    loaded: int = 0  # bytes that the process held when they were
 
 
 class Run:
@@ -71,14 +73,19 @@ class Run:
         return [count for leg in self.legs for count in leg.planned]
 
     def _check_memory(self) -> None:
-        """Refuse a run whose caches cannot fit before anything is allocated."""
-        needed = max(leg.price(value_bytes=self._cached.itemsize).cache_bytes for leg in self.legs)
-        present = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        if needed > present:
-            raise RequestError(
-                f"the caches need {needed / 2**30:.1f} GiB and this machine has {present / 2**30:.1f} GiB; "
-                "ask for a smaller size or fewer pictures at a time"
-            )
+        """Refuse a run that cannot fit before anything is allocated."""
+        plans, request, samples = [leg.plan for leg in self.legs], self.request, len(self.request.prompts)
+        precision = self._stages.denoise.precision
+
+        def needed(samples: int) -> int:
+            return memory(self._spec, plans, precision, samples, request.branches).after(self._stages.loaded)
+
+        pictures = "a picture" if samples == 1 else f"{samples} pictures"
+        less = "" if precision == "int8-bf16" else ", or for the precision int8-bf16, which takes less"
+        if any(plan.keeps.cache_slope for plan in plans):
+            less += ", or do without forecast_kv"
+        what = f"{pictures} of {self.layout.width}x{self.layout.height} with {precision}"
+        check_memory(needed, room(), samples, what, less)
 
     def __iter__(self) -> Iterator[Preview]:
         """Encode the text, then yield after every step."""

@@ -61,12 +61,13 @@ class OnnxSession:
     backend = "onnxruntime-cpu"
 
     def __init__(
-        self, path: Path, threads: int | None = None, precision: Precision = "float32", blocks: bool = False
+        self, path: Path, threads: int | None = None, precision: Precision = "float32", lean: bool = False
     ) -> None:
         """Load `path`, which multiplies in `precision`; `threads` defaults to all cores.
 
-        blocks: attention takes some queries at a time, so that its scores do not take memory that grows with the square
-        of the tokens (cpp_ext/onnxruntime/blocked_attention.cpp); the results are the same to the bit. For `denoise`.
+        lean: for `denoise`: attention takes some queries at a time, so that its scores do not take memory that grows
+        with the square of the tokens (cpp_ext/onnxruntime/blocked_attention.cpp), and no block of memory is kept for
+        each shape beside what the first run took. The results are the same to the bit.
         Raises BundleError if the file is no graph.
         """
         self.precision = precision
@@ -77,9 +78,10 @@ class OnnxSession:
                 raise BackendError(f"threads is {threads}; at least 1 is needed")
             options.intra_op_num_threads = threads
         try:
-            if blocks:
+            if lean:
+                options.enable_mem_pattern = False
                 options.add_session_config_entry(BLOCKS, "1")
-            if blocks or precision == "int8-bf16":
+            if lean or precision == "int8-bf16":
                 options.register_custom_ops_library(OPERATORS)
             self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime raises a dozen types of its own
