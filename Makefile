@@ -23,7 +23,7 @@ lint: $(VENV)/.dev typing-path
 # mypy does not follow editable installs; it does follow this.
 typing-path:
 	@mkdir -p build/typing/flagdit
-	@ln -sfn $(CURDIR)/export $(CURDIR)/engine $(CURDIR)/cpp_ext build/typing/flagdit/
+	@ln -sfn $(CURDIR)/export $(CURDIR)/engine $(CURDIR)/cpp_ext $(CURDIR)/files build/typing/flagdit/
 
 # Compiles the CUDA kernels for all architectures; needs nvcc, but no GPU.
 cuda: $(VENV)/.dev

@@ -20,7 +20,7 @@ from rich.progress import track
 from flagdit.engine import DENSE, Pipeline
 from flagdit.engine.layout import Ntk, TokenLayout
 from flagdit.engine.manifest import ModelSpec
-from flagdit.engine.picture import INK, QUIET, fit, font
+from flagdit.engine.picture import INK, QUIET, fit, font, save
 
 SIZES = ((64, 64), (128, 128), (192, 192), (128, 64))
 OPTIONS: tuple[tuple[str, str, Ntk, bool], ...] = (
@@ -80,7 +80,7 @@ def main(
         x = MARGIN + SIDE + column * (CELL + GAP) + (CELL - size[0]) // 2
         y = MARGIN + 2 * HEAD + row * (CELL + GAP) + (CELL - size[1]) // 2
         sheet.paste(image.resize(size, Image.Resampling.BICUBIC), (x, y))
-    sheet.save(out)
+    save(sheet, out)
 
 
 if __name__ == "__main__":

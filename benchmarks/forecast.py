@@ -28,6 +28,7 @@ from flagdit.engine.commands.common import check_writable, parse_size
 from flagdit.engine.cpu import Precision
 from flagdit.engine.layout import FloatArray
 from flagdit.engine.presets import Preset, falling
+from flagdit.files import write_file
 
 PROMPTS = Path(__file__).parents[1] / "examples" / "emoji" / "prompts.txt"
 SHARES = (0.0, 0.3, 0.5, 0.7, 1.0)
@@ -108,7 +109,7 @@ def main(
     show(rows)
     if json_path is not None:
         about = {"prompts": len(texts), "batch": batch, "precision": pipeline.stages.denoise.precision}
-        json_path.write_text(json.dumps({**about, "rows": [asdict(row) for row in rows]}, indent=1) + "\n")
+        write_file(json_path, json.dumps({**about, "rows": [asdict(row) for row in rows]}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

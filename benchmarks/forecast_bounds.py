@@ -32,6 +32,7 @@ from flagdit.engine.cpu import Precision
 from flagdit.engine.layout import FloatArray
 from flagdit.engine.presets import Preset, falling
 from flagdit.engine.request import Request
+from flagdit.files import write_file
 from forecast import gained
 
 PLANS = {
@@ -142,7 +143,7 @@ def main(
     if json_path is not None:
         picture = exact[0].shape
         about = {"prompts": len(prompts), "size": [picture[3], picture[2]], "precision": pipeline.precision}
-        json_path.write_text(json.dumps({**about, "rows": [row.record() for row in rows]}, indent=1) + "\n")
+        write_file(json_path, json.dumps({**about, "rows": [row.record() for row in rows]}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from rich.table import Table
 
 from flagdit.engine import Pipeline
 from flagdit.engine.bench import Row, measure, settings
+from flagdit.files import write_file
 
 STORED = Path(__file__).parent / "results" / "guard.json"
 NAMES = ("dense 30", "paper 0.25", "draft", "fast", "balanced", "quality", "best")
@@ -65,7 +66,7 @@ def main(
     weights, rows = run()
     figures = {row.name: {band.field: round(getattr(row, band.field), 4) for band in BANDS} for row in rows}
     if store:
-        STORED.write_text(json.dumps({"weights": weights, "rows": figures}, indent=1) + "\n")
+        write_file(STORED, json.dumps({"weights": weights, "rows": figures}, indent=1) + "\n")
         return
     before = json.loads(STORED.read_text())
     if before["weights"] != weights:

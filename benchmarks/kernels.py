@@ -26,6 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flagdit.cpp_ext import SlotBuffers, advance, dilate, select
+from flagdit.files import write_file
 from machines import MIB, Cpu, Cuda, Launch, Machine
 
 CHANNELS, VALUES, BRANCHES = 4, 16, 2  # patches of 2 x 2 latents, guided
@@ -257,7 +258,7 @@ def main(
         for engine in engines:
             print(f"between two calls of {against} in {engine['precision']}: {engine['share']:.2%} of a call")
     if json_path is not None:
-        json_path.write_text(json.dumps(results, indent=1) + "\n")
+        write_file(json_path, json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":

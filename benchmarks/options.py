@@ -24,6 +24,7 @@ from flagdit.engine.bench import ExactPictures, Row, Setting, measure
 from flagdit.engine.bench.settings import dense
 from flagdit.engine.commands.common import check_writable, parse_size
 from flagdit.engine.presets import Preset, falling
+from flagdit.files import write_file
 
 PROMPTS = Path(__file__).parents[1] / "examples" / "emoji" / "prompts.txt"
 BASE = PRESETS["balanced"]
@@ -111,7 +112,7 @@ def main(
     if json_path is not None:
         facts = {"prompts": len(texts), "size": size or pipeline.spec.latent.size, "threads": threads}
         about = {**facts, "weights": pipeline.spec.weights.sha256, "rows": [asdict(row) for row in rows]}
-        json_path.write_text(json.dumps(about, indent=1) + "\n")
+        write_file(json_path, json.dumps(about, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ from flagdit.engine.bench.plot import pareto
 from flagdit.engine.bench.settings import FEWER, dense_runs
 from flagdit.engine.commands.common import check_writable, parse_size
 from flagdit.engine.layout import FloatArray
+from flagdit.files import write_file
 from quality import DATA, SCENES, check_canvas, facts, read_icons
 from scenes import Scene
 
@@ -108,12 +109,10 @@ def main(
                 "size": canvas,
                 "threads": threads,
             }
-            part = json_path.with_suffix(".partial")
-            part.write_text(json.dumps({**about, "rows": [asdict(row) for row in rows]}, indent=1) + "\n")
-            part.replace(json_path)
+            write_file(json_path, json.dumps({**about, "rows": [asdict(row) for row in rows]}, indent=1) + "\n")
     show(rows)
     if plot is not None:
-        pareto(rows, plot, f"{pipeline.spec.name}, {canvas[0]}x{canvas[1]}, {count} prompts", plot.suffix[1:])
+        pareto(rows, plot, f"{pipeline.spec.name}, {canvas[0]}x{canvas[1]}, {count} prompts")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from flagdit.engine.bench.plot import save
 from flagdit.engine.commands.common import check_writable
 
 COLOURS = {"torch": "#9a9a9a", "flagdit": "#1f9e89"}
@@ -48,7 +49,7 @@ def main(
     for axes, path in zip(figure.subplots(1, len(results), squeeze=False)[0], results, strict=True):
         found = json.loads(path.read_text())
         bars(axes, found["rows"], f"{found['model']}, {found['tokens']} tokens, {found['threads']} thread")
-    figure.savefig(output, format=output.suffix[1:])
+    save(figure, output)
 
 
 if __name__ == "__main__":

@@ -49,6 +49,7 @@ from flagdit.engine import DENSE, PRESETS, BackendError, FlagditError, Pipeline,
 from flagdit.engine.commands.common import check_writable, parse_size, say
 from flagdit.engine.layout import FloatArray, TokenLayout
 from flagdit.export import ExportError
+from flagdit.files import write_file
 from peer_times import Peer, Picture, Row, measure, nearness, row, take
 from torch_painter import Precision, TorchPainter, compiled, dense, precisions, regions, seconds_of_a_step
 from torch_sampling import Published
@@ -197,7 +198,7 @@ def main(
     if json_path is not None:
         settings = {"prompts": len(texts), "steps": steps, "guidance": GUIDANCE, "threads": threads}
         about = {**facts(pipeline), **settings, **before}
-        json_path.write_text(json.dumps({**about, "rows": [asdict(row) for row in rows]}, indent=1) + "\n")
+        write_file(json_path, json.dumps({**about, "rows": [asdict(row) for row in rows]}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

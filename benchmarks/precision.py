@@ -27,6 +27,7 @@ from flagdit.engine.bench.measure import psnr
 from flagdit.engine.commands.common import check_writable, parse_size
 from flagdit.engine.cpu import Precision
 from flagdit.engine.layout import FloatArray
+from flagdit.files import write_file
 from quality import facts
 
 PROMPTS = Path(__file__).parents[1] / "examples" / "emoji" / "prompts.txt"
@@ -98,7 +99,7 @@ def main(
     Console().print(table)
     if json_path is not None:
         about = {**facts(pipeline), "prompts": len(prompts), "size": canvas, "threads": threads}
-        json_path.write_text(json.dumps({**about, "rows": [asdict(row) for row in rows]}, indent=1) + "\n")
+        write_file(json_path, json.dumps({**about, "rows": [asdict(row) for row in rows]}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

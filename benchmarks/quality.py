@@ -51,6 +51,7 @@ from flagdit.engine.commands.common import (
     sampling,
     say,
 )
+from flagdit.files import write_file
 from scenes import STYLES, Scene
 
 DATA = Path("data/emoji")
@@ -215,7 +216,7 @@ def main(
         about = {**facts(pipeline), **asdict(settings), "prompts": prompts, "size": canvas, "threads": threads}
         about["evaluations"] = result.evaluations
         rows = {name: asdict(row) for name, row in result.rows.items()}
-        json_path.write_text(json.dumps({**about, "classifier": key(data, folder), **rows}, indent=1) + "\n")
+        write_file(json_path, json.dumps({**about, "classifier": key(data, folder), **rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

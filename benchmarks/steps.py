@@ -34,6 +34,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from flagdit.engine.bench.plot import save as save_figure
 from flagdit.engine.builder import read_model
 from flagdit.engine.bundle import Bundle
 from flagdit.engine.commands.common import PrecisionOption, check_writable
@@ -44,8 +45,9 @@ from flagdit.engine.layout import TokenLayout, attention_scale
 from flagdit.engine.manifest import ModelSpec
 from flagdit.engine.noise import latent_noise
 from flagdit.engine.regions import RegionState
-from flagdit.engine.session import Array, OnnxSession, empty
+from flagdit.engine.session import Array, GraphFile, OnnxSession, empty
 from flagdit.export import ExportOptions, FlagDiT, FlagDiTConfig, export_model
+from flagdit.files import write_file
 
 RATIOS = (1.0, 0.5, 0.25, 0.125)
 MODELS = {
@@ -215,7 +217,7 @@ def plot(results: list[Cell], path: Path, title: str) -> None:
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, loc="lower right")
-    figure.savefig(path, format=path.suffix[1:])
+    save_figure(figure, path)
 
 
 @contextmanager
@@ -253,7 +255,7 @@ def main(
     check_writable(plot_path, (".png", ".svg"))
     wanted = "float32" if device == "cuda" else precision  # the others are graphs for a CPU
     with engine(model, bundle, cast(Precision | None, wanted)) as (spec, graph, computed):
-        session = CudaSession(graph) if device == "cuda" else OnnxSession(graph, threads, computed)
+        session = CudaSession(graph) if device == "cuda" else OnnxSession(GraphFile.beside(graph), threads, computed)
     sides = sides or [16, 32]
     results = [cell for side in sides for cell in cells(session, spec, side, rows, text, repeats)]
     show(results)
@@ -271,7 +273,7 @@ def main(
             "threads": threads,
             "weights": "trained" if bundle else "random",
         }
-        json_path.write_text(json.dumps({**about, "cells": [asdict(c) for c in results]}, indent=1) + "\n")
+        write_file(json_path, json.dumps({**about, "cells": [asdict(c) for c in results]}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,15 @@
 
 from flagdit.engine.bundle import Bundle
 from flagdit.engine.coarse import Coarse
-from flagdit.engine.errors import BackendError, BuildError, BundleError, FlagditError, OutputError, RequestError
+from flagdit.engine.errors import (
+    BackendError,
+    BuildError,
+    BundleError,
+    FlagditError,
+    NumberError,
+    OutputError,
+    RequestError,
+)
 from flagdit.engine.pipeline import Pipeline
 from flagdit.engine.plan import Plan, make_plan
 from flagdit.engine.presets import PRESETS, Preset
@@ -21,6 +29,7 @@ __all__ = [
     "BundleError",
     "Coarse",
     "FlagditError",
+    "NumberError",
     "OutputError",
     "Pipeline",
     "Plan",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,9 +13,12 @@ from PIL import Image, ImageColor, ImageDraw
 from flagdit.engine.maps import GAP, MARGIN, PANEL, freshness, pair
 from flagdit.engine.picture import DENSE, INK, QUIET, colours, fit, font, legend
 from flagdit.engine.report import StepReport
+from flagdit.files import write_file
 
 RAS, TO_COME, BARS = "#2a9d8f", "#d9dce1", 36  # colours of the time line, and its height in pixels
 LAST = 2500  # milliseconds
+FORMATS = {".gif": "GIF", ".webp": "WEBP"}
+"""Of animations, by their names' endings."""
 
 
 def thumbnail(image: Image.Image) -> Image.Image:
@@ -43,11 +47,13 @@ def durations(count: int) -> list[int]:
     return [min(max(5000 // count // 10 * 10, 40), 400)] * (count - 1) + [LAST]
 
 
-def save(pictures: Sequence[Image.Image], path: Path, kind: str) -> None:
-    """Write an endless animation; `kind` is GIF or WEBP."""
+def save(pictures: Sequence[Image.Image], path: Path) -> None:
+    """Write an endless animation, GIF or WebP as the name ends. Raises OutputError if it cannot be written."""
+    kind, file = FORMATS[path.suffix.lower()], io.BytesIO()
     first, *rest = _with_palette(pictures) if kind == "GIF" else pictures
     options = {"duration": durations(len(pictures)), "loop": 0, "append_images": rest}
-    first.save(path, kind, save_all=True, **options, **({"quality": 90} if kind == "WEBP" else {}))
+    first.save(file, kind, save_all=True, **options, **({"quality": 90} if kind == "WEBP" else {}))
+    write_file(path, file.getbuffer())
 
 
 def _with_palette(pictures: Sequence[Image.Image]) -> list[Image.Image]:

@@ -2,60 +2,63 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from collections.abc import Callable
-from importlib.metadata import version
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from flagdit.engine.bundle import MANIFEST, MODEL, Bundle, digest, read_spec
-from flagdit.engine.errors import BundleError, OutputError
-from flagdit.engine.manifest import SCHEMA_VERSION, Engine, Manifest, ModelSpec
+from flagdit.engine import regular
+from flagdit.engine.bundle import MANIFEST, MODEL, Bundle, graph_files, model_files, read_spec
+from flagdit.engine.errors import BundleError
+from flagdit.engine.manifest import SCHEMA_VERSION, Engine, File, Manifest, ModelSpec
+from flagdit.engine.onnx_file import MAX_GRAPH_BYTES, check_external, external_tensors
+from flagdit.engine.trial import try_text
+from flagdit.engine.version import version_of
+from flagdit.engine.weights import check_weights
+from flagdit.files import check_folder, whole_folder
 
 EngineBuilder = Callable[[Path, ModelSpec, Path], list[Engine]]
 """Builds the engines of a model directory into another directory, and describes them."""
 
 
-def build_bundle(source: Path | str, output: Path, build_engines: EngineBuilder | None = None) -> Manifest:
-    """Write a bundle, or nothing: it is made beside `output` and renamed when it is whole.
+def build_bundle(
+    source: Path | str,
+    output: Path,
+    build_engines: EngineBuilder | None = None,
+    check: Callable[[ModelSpec], None] = lambda _: None,
+) -> Manifest:
+    """Write a bundle, or nothing: its files are made in a folder of their own in `output`, and move when all are whole.
 
     source: a model directory, or another bundle (or "demo"), whose engines are left behind. Without `build_engines`
-    the bundle runs in ONNX Runtime. Raises BundleError if `source` is damaged or neither of both, OutputError if
-    `output` exists or cannot be written, BuildError if an engine cannot be built.
+    the bundle runs in ONNX Runtime. check: refuses what cannot be built, before anything is copied.
+
+    Raises BundleError if `source` is damaged or neither of both, OutputError if `output` holds anything, is written by
+    another process or cannot be written, BuildError if there is no engine, if a weight is no number, or if the text
+    encoder fails at the longest prompt.
     """
-    model_dir, spec = read_source(source)
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise OutputError(f"{output}: exists already; remove it or choose another directory with -o")
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
-    except OSError as error:
-        raise OutputError(f"{output}: cannot be written ({error.strerror}); choose another directory") from None
-    try:
-        for name in model_files(spec):
-            shutil.copyfile(model_dir / name, staging / name)
-        engines = build_engines(model_dir, spec, staging) if build_engines else []
+    check_folder(output, MANIFEST)
+    model_dir, spec, digests = read_source(source)
+    check(spec)
+    with whole_folder(output, MANIFEST) as folder:
+        copy_model(model_dir, spec, digests, folder)
+        check_weights(folder / spec.weights.file)
+        try_text(folder, spec)
+        engines = build_engines(folder, spec, folder) if build_engines else []  # what was checked, and none else
         manifest = Manifest(
             schema_version=SCHEMA_VERSION,
-            flagdit=version("flagdit"),
+            flagdit=version_of("flagdit"),
             model=spec,
-            files={path.name: digest(path) for path in sorted(staging.iterdir())},
+            files={path.name: regular.digest(path) for path in sorted(folder.iterdir())},
             engines=tuple(engines),
         )
-        (staging / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
-        staging.chmod(0o755)
-        staging.replace(output)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        (folder / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
     return manifest
 
 
-def read_source(source: Path | str) -> tuple[Path, ModelSpec]:
-    """The directory with a model's files, and its specification."""
+def read_source(source: Path | str) -> tuple[Path, ModelSpec, Mapping[str, File] | None]:
+    """The directory with a model's files, its specification and, of a bundle, what the files should be."""
     if str(source) == "demo" or (Path(source) / MANIFEST).is_file():
-        bundle = Bundle.load(source)
-        return bundle.directory, bundle.model
-    return Path(source), read_model(Path(source))
+        bundle = Bundle.open(source)
+        return bundle.directory, bundle.model, bundle.manifest.files
+    return Path(source), read_model(Path(source)), None
 
 
 def read_model(directory: Path) -> ModelSpec:
@@ -66,13 +69,22 @@ def read_model(directory: Path) -> ModelSpec:
     missing = [name for name in model_files(spec) if not (directory / name).is_file()]
     if missing:
         raise BundleError(f"{directory}: {', '.join(missing)} missing; export the model again")
-    if digest(directory / spec.weights.file).sha256 != spec.weights.sha256:
-        raise BundleError(f"{directory}: {spec.weights.file} is not what was exported; export the model again")
     return spec
 
 
-def model_files(spec: ModelSpec) -> list[str]:
-    """Names of the files that a model consists of, besides model.json."""
-    graphs = (spec.graphs.condition, spec.graphs.denoise, spec.graphs.text_encoder, spec.graphs.decode)
-    names = [spec.weights.file, *(graph.file for graph in graphs if graph is not None)]
-    return names if spec.text is None else [*names, spec.text.tokenizer]
+def copy_model(directory: Path, spec: ModelSpec, digests: Mapping[str, File] | None, target: Path) -> None:
+    """Copy a model's files, and check the copies. Raises BundleError.
+
+    digests: of a bundle's files. Without them a file may be no link, or it would bring into the bundle whatever the
+    link leads to.
+    """
+    copied = {name: regular.copy(directory / name, target / name, digests is not None) for name in model_files(spec)}
+    if digests is not None:
+        for name, file in copied.items():
+            regular.check_same(directory / name, file, digests[name])
+    if copied[spec.weights.file].sha256 != spec.weights.sha256:
+        raise BundleError(f"{directory}: {spec.weights.file} is not what was exported; export the model again")
+    sizes = {name: file.bytes for name, file in copied.items()}
+    for name in graph_files(spec):
+        content = regular.verified(target / name, copied[name], MAX_GRAPH_BYTES)
+        check_external(name, external_tensors(name, content), sizes)

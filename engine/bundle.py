@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
 from pydantic import ValidationError
 
-from flagdit.engine.errors import BundleError, OutputError
-from flagdit.engine.manifest import SCHEMA_VERSION, File, Manifest, ModelSpec, Spec
+from flagdit.engine import regular
+from flagdit.engine.contract import check_denoise, check_spec
+from flagdit.engine.errors import BundleError
+from flagdit.engine.json_file import parse_json
+from flagdit.engine.manifest import SCHEMA_VERSION, Manifest, ModelSpec, Spec
+from flagdit.engine.onnx_file import MAX_GRAPH_BYTES, check_external, external_tensors
+from flagdit.engine.session import GraphFile
+from flagdit.files import write_file
+from flagdit.files.printable import printable
 
 DEMO = Path(__file__).with_name("demo")
 MANIFEST, MODEL = "manifest.json", "model.json"
@@ -28,100 +32,129 @@ class Bundle:
         self.directory, self.manifest = directory, manifest
 
     @property
+    def name(self) -> str:
+        """What a user calls it: "demo", or the name of its folder, without those above it."""
+        return "demo" if self.directory == DEMO else self.directory.resolve().name
+
+    @property
     def model(self) -> ModelSpec:
         return self.manifest.model
 
     @classmethod
     def load(cls, path: Path | str) -> Bundle:
-        """Open a bundle ("demo" is the one that comes with the package) and check every byte of it.
+        """Open a bundle and check every byte of it, and where each of its graphs has its weights. Raises BundleError.
 
-        Raises BundleError if it is missing, damaged, or of another schema version.
+        Memory: that of its largest graph, without the weights.
         """
-        directory = DEMO if str(path) == "demo" else Path(path)
+        bundle = cls.open(path)
+        for name, expected in bundle.manifest.files.items():
+            if name not in bundle.graphs:
+                regular.check(bundle.path(name), expected)
+        for name in bundle.graphs:
+            bundle.check_graph(name, bundle.read(name, MAX_GRAPH_BYTES))
+        return bundle
+
+    @classmethod
+    def open(cls, path: Path | str) -> Bundle:
+        """Open a bundle ("demo" is the one that comes with the package); its files are checked when they are read.
+
+        Raises BundleError if it is missing, of another schema version, or its manifest contradicts itself or the sizes
+        of the files.
+        """
+        directory = DEMO if str(path) == "demo" else Path(path).absolute()
         if not directory.is_dir():
             raise BundleError(f"{path}: no such bundle directory; make one with: flagdit build MODEL -o {path}")
         if (directory / MODEL).is_file() and not (directory / MANIFEST).is_file():
             raise BundleError(f"{path}: a model directory, not a bundle yet; next: flagdit build {path} -o BUNDLE")
         manifest = read_spec(directory / MANIFEST, Manifest)
-        for name, expected in manifest.files.items():
-            check_file(directory / name, expected)
         unlisted = {name for name in _named_files(manifest) if name not in manifest.files}
         if unlisted:
             raise BundleError(f"{path}: {MANIFEST} uses {', '.join(sorted(unlisted))} without a digest; rebuild it")
+        weights = manifest.model.weights
+        if manifest.files[weights.file].sha256 != weights.sha256:
+            raise BundleError(f"{path}: {MANIFEST} has two digests of {weights.file}; rebuild it")
+        for name, expected in manifest.files.items():
+            regular.check_size(directory / name, expected)
+        for number, engine in enumerate(manifest.engines):
+            if engine.target == "onnxruntime" and engine.graph == "denoise":
+                place = f"{directory / MANIFEST}: engines.{number}"
+                check_denoise(place, manifest.model, engine.inputs, engine.outputs)
         return cls(directory, manifest)
+
+    @property
+    def graphs(self) -> list[str]:
+        """Names of the files that ONNX Runtime may load."""
+        engines = [engine.file for engine in self.manifest.engines if engine.target == "onnxruntime"]
+        return list(dict.fromkeys([*graph_files(self.model), *engines]))
 
     def path(self, name: str) -> Path:
         return self.directory / name
 
+    def read(self, name: str, limit: int | None = None) -> bytes:
+        """A file's bytes, as the manifest says they are. See regular.verified for what it raises, and `limit`."""
+        return regular.verified(self.path(name), self.manifest.files[name], limit)
+
+    def check_graph(self, name: str, content: bytes) -> set[str]:
+        """The names of the files that a graph has its weights in. Raises BundleError if one is not of the bundle."""
+        sizes = {name: file.bytes for name, file in self.manifest.files.items()}
+        return check_external(name, external_tensors(name, content), sizes)
+
+    def graph(self, name: str, weights: dict[str, bytes]) -> GraphFile:
+        """A graph to load, and its weights; weights: those that were read before, to which more are added.
+
+        Raises BundleError if a byte of them is not what the manifest says.
+        """
+        content = self.read(name, MAX_GRAPH_BYTES)
+        needed = self.check_graph(name, content)
+        for file in needed - weights.keys():
+            weights[file] = self.read(file)
+        return GraphFile(name, content, {file: weights[file] for file in needed})
+
 
 def read_spec(path: Path, kind: type[S]) -> S:
     """Read and validate a manifest.json or model.json. Raises BundleError with the first fault, by its place."""
-    try:
-        if path.stat().st_size > MAX_JSON_BYTES:
-            raise BundleError(f"{path}: larger than {MAX_JSON_BYTES} bytes; this is no {path.name}")
-        content = json.loads(path.read_bytes())
-    except OSError as error:
-        raise BundleError(f"{path}: cannot be read ({error.strerror}); is this a bundle?") from None
-    except ValueError as error:
-        raise BundleError(f"{path}: not JSON ({error}); rebuild the bundle") from None
+    content = parse_json(regular.read(path, MAX_JSON_BYTES), path)
     version = content.get("schema_version") if isinstance(content, dict) else None
-    if version != SCHEMA_VERSION:
+    if version != SCHEMA_VERSION or isinstance(version, bool):
+        shown = repr(version) if isinstance(version, str | int | float | None) else type(version).__name__
         raise BundleError(
-            f"{path}: schema version {version!r}; this flagdit reads {SCHEMA_VERSION}: "
+            f"{path}: schema version {shortened(shown)}; this flagdit reads {SCHEMA_VERSION}: "
             "rebuild with flagdit build, or install the flagdit that wrote it"
         )
     try:
-        return kind.model_validate(content)
+        spec = kind.model_validate(content)
     except ValidationError as error:
         fault = error.errors()[0]
-        where = ".".join(str(part) for part in fault["loc"])
-        raise BundleError(f"{path}: {where}: {fault['msg']}; rebuild it with flagdit build") from None
+        where, what = ".".join(str(part) for part in fault["loc"]), fault["msg"]
+        raise BundleError(f"{path}: {shortened(where)}: {shortened(what)}; rebuild it with flagdit build") from None
+    model = spec.model if isinstance(spec, Manifest) else spec
+    if isinstance(model, ModelSpec):
+        check_spec(path, model)
+    return spec
+
+
+def shortened(text: str) -> str:
+    """What a manifest holds, on one line and not too long for a message."""
+    return printable(text[:200]) + "..." * (len(text) > 200)
 
 
 def write_manifest(directory: Path, manifest: Manifest) -> None:
     """Write a bundle's manifest, whole or not at all. Raises OutputError."""
-    with staged(directory / MANIFEST) as part:
-        part.write_text(manifest.model_dump_json(indent=1) + "\n")
-
-
-def check_file(path: Path, expected: File) -> None:
-    """Raise BundleError unless the file has the size and the digest it should have."""
-    if not path.is_file():
-        raise BundleError(f"{path}: missing from the bundle; copy it again, or rebuild with flagdit build")
-    size = path.stat().st_size
-    if size != expected.bytes:
-        raise BundleError(f"{path}: {size} bytes instead of {expected.bytes}; copy it again, or rebuild")
-    if digest(path).sha256 != expected.sha256:
-        raise BundleError(f"{path}: damaged, its SHA-256 is not the manifest's; copy it again, or rebuild")
-
-
-def digest(path: Path) -> File:
-    """Size and SHA-256 of a file."""
-    with path.open("rb") as file:
-        return File(sha256=hashlib.file_digest(file, "sha256").hexdigest(), bytes=path.stat().st_size)
+    write_file(directory / MANIFEST, manifest.model_dump_json(indent=1) + "\n")
 
 
 def _named_files(manifest: Manifest) -> Iterator[str]:
-    model = manifest.model
-    graphs = model.graphs
-    yield model.weights.file
-    yield from (g.file for g in (graphs.condition, graphs.denoise, graphs.text_encoder, graphs.decode) if g)
+    yield from model_files(manifest.model)
     yield from (engine.file for engine in manifest.engines)
-    if model.text is not None:
-        yield model.text.tokenizer
 
 
-@contextmanager
-def staged(path: Path) -> Iterator[Path]:
-    """A path beside `path` to write to; it takes the name when the block ends well, and goes when it does not.
+def graph_files(spec: ModelSpec) -> list[str]:
+    """Names of a model's graphs."""
+    graphs = (spec.graphs.condition, spec.graphs.denoise, spec.graphs.text_encoder, spec.graphs.decode)
+    return [graph.file for graph in graphs if graph is not None]
 
-    Raises OutputError if the file system refuses.
-    """
-    part = path.with_name(f".{path.name}.part")
-    try:
-        yield part
-        part.replace(path)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from None
-    finally:
-        part.unlink(missing_ok=True)
+
+def model_files(spec: ModelSpec) -> list[str]:
+    """Names of the files that a model consists of, besides model.json."""
+    names = [spec.weights.file, *graph_files(spec)]
+    return list(dict.fromkeys(names if spec.text is None else [*names, spec.text.tokenizer]))

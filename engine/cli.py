@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import sys
-from importlib.metadata import entry_points, version
+from importlib.metadata import entry_points
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from flagdit.engine.commands import bench, build, calibrate, generate, inspect, plan
-from flagdit.engine.commands.common import messages
+from flagdit.engine.commands.terminal import complain
 from flagdit.engine.errors import FlagditError
+from flagdit.engine.version import version_of
 
 app = typer.Typer(
     name="flagdit",
@@ -33,7 +34,7 @@ for point in entry_points(group="flagdit.commands"):  # what other flagdit packa
 
 def _version(asked: bool) -> None:
     if asked:
-        typer.echo(f"flagdit {version('flagdit')}")
+        typer.echo(f"flagdit {version_of('flagdit')}")
         raise typer.Exit
 
 
@@ -46,8 +47,11 @@ def _options(
 
 def main() -> None:
     """Run the command line; what a user can mend is one line and exit code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # what a pipe has no letter for costs no table that hours were for
     try:
         app()
     except FlagditError as error:
-        messages.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        complain(error)
         sys.exit(2)

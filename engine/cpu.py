@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import platform
 import sys
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 from flagdit.cpp_ext import has_amx
 from flagdit.engine.errors import BackendError
@@ -24,6 +25,8 @@ NEEDS = {
 
 INT8_FLAGS = frozenset({"avx_vnni", "avx512_vnni", "amx_int8", "asimddp"})
 """Linux's names of instructions that sum products of int8 into int32: on x86 and on ARM."""
+
+MAX_THREADS = 1024
 
 CPUINFO = Path("/proc/cpuinfo")
 
@@ -52,6 +55,32 @@ def has_int8(cpuinfo: str) -> bool:
 def suits(precision: Precision) -> bool:
     """Whether this CPU is made for an engine of that kind."""
     return {"float32": True, "int8": multiplies_int8(), "int8-bf16": has_amx()}[precision]
+
+
+def checked_threads(threads: int) -> int:
+    """The number of threads. Raises BackendError if it is out of bounds."""
+    if not 1 <= threads <= MAX_THREADS:
+        raise BackendError(f"threads is {threads}; allowed are 1 to {MAX_THREADS}, and all cores if left out")
+    return threads
+
+
+def obstacle(engine: Engine) -> str | None:
+    """Why an engine of a bundle cannot run here, None if it can."""
+    if engine.target != "onnxruntime":
+        return "flagdit has no backend for GPUs yet (docs/gpu-status.md)"
+    if engine.graph != "denoise" or engine.precision not in NEEDS:
+        return f"flagdit runs no {engine.graph} of {engine.precision} in an engine of its own on a CPU"
+    precision = cast(Precision, engine.precision)
+    return None if suits(precision) else f"this CPU has no {NEEDS[precision]}"
+
+
+def unused(engines: Iterable[Engine]) -> list[str]:
+    """A line for each reason that some of a bundle's engines cannot run here."""
+    reasons: dict[str, list[str]] = {}
+    for engine in engines:
+        if (reason := obstacle(engine)) is not None:
+            reasons.setdefault(reason, []).append(engine.file)
+    return [f"not used: {', '.join(files)}: {reason}" for reason, files in reasons.items()]
 
 
 def available(manifest: Manifest) -> dict[Precision, Engine | None]:

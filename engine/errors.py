@@ -5,12 +5,13 @@ FlagditError
 ├── BundleError          the bundle is missing, damaged or of another version
 ├── BuildError           an engine cannot be built
 ├── BackendError         a backend is not installed, or cannot run here
-└── OutputError          a result cannot be written
+├── NumberError          a run came to values that are no numbers
+└── OutputError          a result cannot be written; of flagdit.files, as the base is
 """
 
+from flagdit.files.errors import FlagditError, OutputError
 
-class FlagditError(Exception):
-    """Base of all errors that a user can mend."""
+__all__ = ["BackendError", "BuildError", "BundleError", "FlagditError", "NumberError", "OutputError", "RequestError"]
 
 
 class RequestError(FlagditError, ValueError):
@@ -29,5 +30,5 @@ class BackendError(FlagditError):
     """A backend is not installed, or cannot run on this machine."""
 
 
-class OutputError(FlagditError):
-    """A result cannot be written where it was asked for."""
+class NumberError(FlagditError):
+    """A run came to NaNs or infinities: the message names the step and the engine, and there is no picture."""

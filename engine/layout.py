@@ -85,6 +85,13 @@ class TokenLayout:
         x = patches.reshape(self.rows, self.columns, b, c, p, p).transpose(2, 3, 0, 4, 1, 5)
         return np.ascontiguousarray(x).reshape(b, c, self.height, self.width)
 
+    def arranged(self, values: FloatArray, token: npt.NDArray[np.int32]) -> FloatArray:
+        """Images (B, C, H, W) of values (N, B, P) that lie in slots, given the tokens (N, B) in them."""
+        out = np.empty((self.patches, *values.shape[1:]), np.float32)
+        for sample in range(values.shape[1]):
+            out[self.patch_index(token[self.pinned :, sample]), sample] = values[self.pinned :, sample]
+        return self.unpatchify(out)
+
     def patch_index(self, token: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
         """Row-major patch number of patch tokens' ids."""
         return token - token // (self.columns + 1)

@@ -31,7 +31,7 @@ Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 class Spec(BaseModel):
     """Read strictly: what is not known is refused, nothing is guessed."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, str_max_length=2000)
 
 
 class Tensor(Spec):
@@ -39,7 +39,7 @@ class Tensor(Spec):
 
     name: str
     dtype: Literal["float32", "float16", "bfloat16", "int64", "int32", "bool"]
-    shape: tuple[int | str, ...]
+    shape: Annotated[tuple[int | str, ...], Field(max_length=8)]
 
 
 class Graph(Spec):
@@ -61,7 +61,7 @@ class Weights(Spec):
     file: FileName
     sha256: Digest
     dtype: Literal["float32", "float16", "bfloat16", "int8"]
-    parameters: Annotated[int, Field(ge=1)]
+    parameters: Annotated[int, Field(ge=1, le=1 << 50)]
 
 
 class Latent(Spec):
@@ -82,14 +82,14 @@ class Tokens(Spec):
 
 class Rope(Spec):
     kind: Literal["1d"]
-    theta: Annotated[float, Field(gt=0)]
+    theta: Annotated[float, Field(ge=1, le=1e12)]
     head_dim: Annotated[int, Field(ge=2, le=1024)]
 
 
 class Guidance(Spec):
     """The channels that classifier-free guidance touches, and the order of its branches in a batch."""
 
-    channels: tuple[int, ...]
+    channels: tuple[Annotated[int, Field(ge=0, le=63)], ...]
     rows: tuple[Literal["cond"], Literal["uncond"]]
 
 
@@ -99,14 +99,17 @@ class Flow(Spec):
     shift: Annotated[float, Field(ge=0.1, le=100)]  # time shift that suits the model
 
 
+Width = Annotated[int, Field(ge=1, le=1 << 20)]
+
+
 class Layers(Spec):
     """Sizes that price a step (FLOPs, cache bytes)."""
 
     count: Annotated[int, Field(ge=1, le=1024)]
-    width: Annotated[int, Field(ge=1)]
-    heads: Annotated[int, Field(ge=1)]
-    kv_heads: Annotated[int, Field(ge=1)]
-    ffn: Annotated[int, Field(ge=1)]
+    width: Width
+    heads: Width
+    kv_heads: Width
+    ffn: Width
 
 
 def _in_order(times: tuple[float, ...]) -> tuple[float, ...]:
@@ -154,8 +157,8 @@ class Preset(Spec):
     ratios: tuple[Annotated[float, Field(gt=0, le=1)], ...]
     forecast_kv: tuple[Annotated[float, Field(ge=0, le=1)], ...] = ()
     coarse: CoarseSteps | None = None
-    cost: Annotated[float, Field(gt=0)]
-    psnr: dict[Literal["chosen", "held_out", "dense"], float] = {}
+    cost: Annotated[float, Field(gt=0, le=1e6)]
+    psnr: dict[Literal["chosen", "held_out", "dense"], Annotated[float, Field(ge=-1e3, le=1e3)]] = {}
 
     @model_validator(mode="after")
     def _fits(self) -> Preset:
@@ -173,7 +176,7 @@ class Preset(Spec):
 
 
 class Text(Spec):
-    width: Annotated[int, Field(ge=1)]
+    width: Width
     max_tokens: Annotated[int, Field(ge=2, le=4096)]
     tokenizer: FileName
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from flagdit.engine.bundle import staged
 from flagdit.engine.layout import FloatArray
+from flagdit.files import write_file
 
 # Points of the viridis colour map, dark to bright: readable in grey and by the colour-blind.
 VIRIDIS = np.array([[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]], np.float32)
@@ -27,8 +28,9 @@ def save(image: Image.Image, path: Path, **options: Any) -> None:
 
     Raises OutputError if it cannot be written.
     """
-    with staged(path) as part:
-        image.save(part, FORMATS[path.suffix.lower()], **options)
+    file = io.BytesIO()  # of an error while it writes to a file, Pillow does not say what it was
+    image.save(file, FORMATS[path.suffix.lower()], **options)
+    write_file(path, file.getbuffer())
 
 
 def to_image(pixels: FloatArray) -> Image.Image:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
+from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 from flagdit.engine.bundle import Bundle
 from flagdit.engine.coarse import Coarse
+from flagdit.engine.contract import check_borders
 from flagdit.engine.cpu import Precision, available, choose
-from flagdit.engine.errors import BackendError, RequestError
+from flagdit.engine.errors import RequestError
 from flagdit.engine.layout import Ntk
 from flagdit.engine.manifest import Engine, Graph
+from flagdit.engine.preflight import Preflight
 from flagdit.engine.presets import Preset, presets_of
 from flagdit.engine.ras import RasConfig, Solver
-from flagdit.engine.request import Request, checked_seed
+from flagdit.engine.request import Request, checked_prompts, checked_seed, drawn_seed
 from flagdit.engine.resolve import Options, resolve
 from flagdit.engine.result import Preview, Result
 from flagdit.engine.room import resident
@@ -28,20 +32,26 @@ class Pipeline:
 
     def __init__(self, bundle: Bundle, threads: int | None = None, precision: Precision | None = None) -> None:
         """See `load`, which takes the path of a bundle."""
-        spec, engine = bundle.model, choose(bundle.manifest, precision)
-        if spec.text is None or spec.graphs.text_encoder is None:
-            raise BackendError("the bundle has no text encoder; export the model with --text-encoder")
+        self._load(Preflight(bundle, threads, precision))
+
+    @classmethod
+    def of(cls, ready: Preflight) -> Pipeline:
+        """Load a bundle of which the manifest and the tokenizer are read. Raises BundleError."""
+        pipeline = cls.__new__(cls)
+        pipeline._load(ready)
+        return pipeline
+
+    def _load(self, ready: Preflight) -> None:
+        bundle, spec, threads = ready.bundle, ready.spec, ready.threads
+        assert spec.text is not None and spec.graphs.text_encoder is not None  # Preflight has seen them
         self.bundle, self.spec, self._threads = bundle, spec, threads
-
-        def session(graph: Graph | Engine, precision: Precision = "float32", lean: bool = False) -> OnnxSession:
-            return OnnxSession(bundle.path(graph.file), threads, precision, lean)
-
-        tokenizer = bundle.path(spec.text.tokenizer)
-        text = TextEncoder(session(spec.graphs.text_encoder), tokenizer, spec.text.max_tokens)
-        computed: Precision = "float32" if engine is None else cast(Precision, engine.precision)
-        denoise = session(engine or spec.graphs.denoise, computed, lean=True)
-        condition = OnnxSession(bundle.path(spec.graphs.condition.file), threads=1)  # its sums depend on their number
-        self.stages = Stages(spec, text, condition, denoise, resident())
+        weights: dict[str, bytes] = {}  # read once for all graphs; afterwards the sessions have what they need
+        encoder = _session(bundle, spec.graphs.text_encoder, {}, threads)
+        text = TextEncoder(encoder, ready.tokenizer, spec.text.max_tokens)
+        condition = _session(bundle, spec.graphs.condition, weights, 1)  # its sums depend on the number of threads
+        denoise = _denoise(bundle, ready.engine, weights, threads)
+        del weights
+        self.stages = Stages(spec, text, condition, denoise, bundle.name, resident())
 
     @classmethod
     def load(
@@ -50,17 +60,19 @@ class Pipeline:
         """Load a bundle directory, or the "demo".
 
         precision: "float32", or "int8" or "int8-bf16" if the bundle has such an engine; by default the fastest that is
-        there and that the CPU is made for (docs/cpu.md). Raises BundleError if the bundle is missing or damaged,
+        there and that the CPU is made for (docs/cpu.md). Every byte that is used is checked, and then held in memory:
+        what becomes of the files later changes nothing. Raises BundleError if the bundle is missing or damaged,
         BackendError if the precision is not to be had.
         """
-        return cls(Bundle.load(bundle), threads, precision)
+        return cls(Bundle.open(bundle), threads, precision)
 
     def __call__(
         self,
         prompt: str | None = None,
         *,
         prompts: Sequence[str] | None = None,
-        seed: int = 0,
+        negative: str = "",
+        seed: int | Literal["random"] = 0,
         seeds: Sequence[int] | None = None,
         steps: int | Sequence[float] | None = None,
         size: tuple[int, int] | None = None,
@@ -76,8 +88,10 @@ class Pipeline:
     ) -> Result:
         """Generate a picture of `prompt`, or one of each of `prompts`.
 
-        seeds: one per prompt, 0 to 2^64 - 1, by default seed, seed + 1, ... size: (width, height), by default the
-        model's own.
+        negative: the prompt of the unconditional branch, what guidance leads away from; "" is what models are trained
+        with.
+        seeds: one per prompt, 0 to 2^64 - 1, by default seed, seed + 1, ...; a "random" seed is drawn anew, and the
+        report says it. size: (width, height), by default the model's own.
         preset: "quality", "balanced" (the default), "fast", or another that the bundle was calibrated for
         (`presets`): what the next four are where they are not given.
         steps: how many, or the times they lie between, from 0 (noise) to 1 (data). shift: time shift of a number of
@@ -91,11 +105,12 @@ class Pipeline:
         """
         if (prompt is None) == (prompts is None):
             raise RequestError("give either one prompt or a list of prompts")
-        texts = [prompt] if prompt is not None else list(prompts or [])
-        first = checked_seed(seed)
+        texts = checked_prompts([] if prompts is None else prompts) if prompt is None else [prompt]
+        first = drawn_seed() if isinstance(seed, str) and seed == "random" else checked_seed(seed)
         numbers = list(seeds) if seeds is not None else [first + i for i in range(len(texts))]
-        how = self.resolve(Options(preset, steps, shift, solver, ras, coarse=coarse), size)
-        run = self.start(Request.of(how, texts, numbers, size, guidance, ntk, proportional))
+        said = Options(preset, steps, shift, solver, ras, coarse=coarse)
+        how = self.resolve(said, size)
+        run = self.start(Request.of(how, texts, numbers, size, guidance, ntk, proportional, negative, said))
         for preview in run:
             if on_step is not None:
                 on_step(preview)
@@ -120,9 +135,42 @@ class Pipeline:
         return tuple(available(self.bundle.manifest))
 
     def at(self, precision: Precision) -> Pipeline:
-        """The same bundle with another engine. Raises BackendError if that is not to be had."""
-        return self if precision == self.precision else Pipeline(self.bundle, self._threads, precision)
+        """The same bundle with another engine; all else is shared with this one.
+
+        Raises BackendError if that is not to be had, BundleError if its files are not those of the bundle any more.
+        """
+        if precision == self.precision:
+            return self
+        other, engine = copy(self), choose(self.bundle.manifest, precision)
+        other.stages = replace(self.stages, denoise=_denoise(self.bundle, engine, {}, self._threads))
+        return other
+
+    def check(self, request: Request) -> None:
+        """Raise RequestError for what `start` would refuse."""
+        self.start(request)
 
     def start(self, request: Request) -> Run:
         """A run to iterate over, one Preview a step."""
         return Run(self.stages, request)
+
+
+def _session(
+    bundle: Bundle,
+    graph: Graph | Engine,
+    weights: dict[str, bytes],
+    threads: int | None,
+    precision: Precision = "float32",
+    lean: bool = False,
+) -> OnnxSession:
+    """A graph of the bundle that has the inputs and outputs which the manifest says; see Bundle.graph for `weights`."""
+    session = OnnxSession(bundle.graph(graph.file, weights), threads, precision, lean)
+    check_borders(graph.file, graph.inputs, session.inputs)
+    check_borders(graph.file, graph.outputs, session.outputs)
+    return session
+
+
+def _denoise(bundle: Bundle, engine: Engine | None, weights: dict[str, bytes], threads: int | None) -> OnnxSession:
+    """engine: None is the model's own graph."""
+    if engine is None:
+        return _session(bundle, bundle.model.graphs.denoise, weights, threads, lean=True)
+    return _session(bundle, engine, weights, threads, cast(Precision, engine.precision), lean=True)

@@ -20,7 +20,7 @@ MOST = {
     "skip_every": MAX_STEPS,
     "end": MAX_STEPS,
 }
-"""How large the numbers of RasConfig may be that are counted with, in either direction; the plan knows closer bounds."""
+"""How large the numbers of RasConfig may be that are counted with, in either direction; the plan bounds them closer."""
 
 MAX_STARVATION = 10  # the paper takes 0.1; at 10, nine drops are more than a float can weigh
 PAPER_RESETS = (12, 22)
@@ -41,7 +41,7 @@ class RasConfig:
         compares them row by row.
     ratio: share of the patches recomputed in a RAS step, in (0, 1], or one value per step; 1 is dense sampling.
     ratio_end: the ratio falls (or grows) from `ratio` after the warm-up to this at the last step, in a line of at most
-        LEVELS levels.
+        8 levels (LEVELS).
     skip_step, skip_every: a linear schedule: this many patches more are left out every so many steps, and about the
         ratio's share in the middle of the run; 0 and 0 keep the ratio. The paper's example is 256 and 4 of 4096.
     warmup: dense steps at the start.

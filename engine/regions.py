@@ -224,12 +224,11 @@ class RegionState:
 
     def images(self, ahead: float = 0.0) -> FloatArray:
         """Latents (B, C, H, W), moved `ahead` in time along the cached velocities: 1 - t is a preview of the end."""
-        state = self.latent + np.float32(ahead) * self.velocity if ahead else self.latent
-        out = np.empty((self.layout.patches, self.samples, self.layout.patch_values), np.float32)
-        pinned = self.layout.pinned
-        for sample in range(self.samples):
-            out[self.layout.patch_index(self.token[pinned:, sample]), sample] = state[pinned:, sample]
-        return self.layout.unpatchify(out)
+        return self.layout.arranged(self.moved(ahead), self.token)
+
+    def moved(self, ahead: float) -> FloatArray:
+        """Latents (N, B, P) in the order of the slots, moved `ahead` in time; the state's own if that is 0."""
+        return self.latent + np.float32(ahead) * self.velocity if ahead else self.latent
 
     def ages(self) -> npt.NDArray[np.int16]:
         """Steps since the velocity of each patch was computed: (B, rows, columns), 0 if it was in the last one."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from pydantic import BaseModel, Field
 
-from flagdit.engine.layout import TokenLayout
+from flagdit.engine.layout import Ntk, TokenLayout
 from flagdit.engine.sampler import StepTime
+from flagdit.engine.version import version_of
 
 
 class StepReport(BaseModel):
@@ -46,36 +48,63 @@ class StepReport(BaseModel):
         )
 
 
-class Report(BaseModel):
+class About(BaseModel):
+    """How pictures were made: all that it takes to make them again.
+
+    digest: SHA-256 of the model's weights. bundle: the name that it was loaded by, without its folders.
+    backend, precision: of the engine; what it multiplied in. negative: the prompt of the unconditional branch.
+    preset: that was begun with, None if there was none. options: what was said besides, as in resolve.Options; None if
+    the request was made without. ras: the options of region-adaptive sampling, as in RasConfig. times: that the steps
+    lie between. weights: of each step, in place of the solver's own; empty if there are none. coarse: what the run
+    began with at a smaller size, as in Coarse; shift, times, ras, solver and weights are of the full size.
+    ntk: what multiplied theta, 1 if nothing did; ntk_option: how it was asked for. pictures: that were made together.
+    """
+
+    version: str = Field(default_factory=lambda: version_of("flagdit"))
+    model: str
+    digest: str
+    bundle: str
+    backend: str
+    precision: str
+    prompt: str | list[str]
+    negative: str
+    seed: int | list[int]
+    size: tuple[int, int]
+    guidance: float
+    ntk: float
+    ntk_option: Ntk
+    proportional: bool
+    preset: str | None
+    options: dict[str, Any] | None
+    shift: float
+    times: list[float]
+    ras: dict[str, Any]
+    solver: str
+    weights: list[tuple[float, float, float]]
+    coarse: dict[str, Any] | None
+    pictures: int
+
+    def alone(self, index: int) -> About:
+        """What there is to say of the index-th picture alone."""
+        said = {name: getattr(self, name) for name in About.model_fields}
+        if isinstance(self.prompt, list) and isinstance(self.seed, list):
+            said |= {"prompt": self.prompt[index], "seed": self.seed[index]}
+        return About(**said)
+
+
+class Report(About):
     """A run: what was asked for, what was planned, and what it took.
 
-    precision: what the engine multiplied in. ras: the options of region-adaptive sampling, as in RasConfig.
-    weights: of each step, in place of the solver's own; empty if there are none. coarse: what the run began with at a
-    smaller size, as in Coarse; shift, ras, solver, weights, tokens, pinned and max_age are of the full size.
+    tokens, pinned and max_age are of the full size.
     seconds: by stage (text_encoder, condition, allocate, denoise, host, decode) and their "total"; what the caller
     does between two steps does not count. evaluations: of the velocity, one or two a step as the solver needs, none
     in a step that the gate passed over; each is one call of the engine, or one a branch if the run reuses the guidance
-    difference. ntk: what multiplied theta, 1 if nothing did.
+    difference.
     flop_ratio: FLOPs of the run over those of dense sampling with the same solver, that is of as many dense
     evaluations at the full size as were planned in all; expected_speedup is its inverse, the bound that time can
     reach.
     """
 
-    version: str = Field(default_factory=lambda: version("flagdit"))
-    model: str
-    backend: str
-    precision: str
-    prompt: str | list[str]
-    seed: int | list[int]
-    size: tuple[int, int]
-    guidance: float
-    ntk: float
-    proportional: bool
-    shift: float
-    ras: dict[str, Any]
-    solver: str
-    weights: list[tuple[float, float, float]]
-    coarse: dict[str, Any] | None
     evaluations: int
     tokens: int
     pinned: int
@@ -85,3 +114,14 @@ class Report(BaseModel):
     cache_bytes: int
     seconds: dict[str, float]
     steps: list[StepReport]
+
+
+def plain(value: Any) -> Any:
+    """The same as JSON has it: lists for all that is in an order, Python's numbers for NumPy's."""
+    if isinstance(value, np.generic | np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, Mapping):
+        return {name: plain(part) for name, part in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [plain(part) for part in value]
+    return value

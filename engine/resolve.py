@@ -14,6 +14,11 @@ from flagdit.engine.presets import DEFAULT, PRESETS, Preset, default_solver, fin
 from flagdit.engine.ras import DENSE, RasConfig, Solver
 from flagdit.engine.times import checked_count, checked_shift, unshifted
 
+PLANNED = frozenset({"ratio", "ratio_end", "skip_step", "skip_every", "warmup", "resets", "end"})
+"""Fields of RasConfig that say how much each step computes: what was calibrated for other steps does not hold then."""
+ACTING = frozenset({"mode", "ratio", "ratio_end", "skip_step", "skip_every", "guidance_every", "guidance_warmup"})
+"""Fields of RasConfig that do something to a dense run, too; `warmup` and `resets` say when both branches run."""
+
 PAPER = Preset(30, "euler", RasConfig(mode="paper"))
 """What paper mode begins with: no preset has anything to say of it."""
 
@@ -26,7 +31,8 @@ class Options:
     dense: compute everything in every step. mode: see RasConfig.
     ratio: of the steps that the preset does not make dense, the same in all (then without an end) or falling.
     schedule: patches and steps, RasConfig.skip_step and skip_every.
-    changes: of other fields of RasConfig, by name.
+    changes: of fields of RasConfig, by name. A ratio, a schedule and a mode are what the options of those names say; a
+        list of ratios says also which steps are dense; and `warmup` and `resets` are all that is, in a preset too.
     coarse: what begins at a smaller size; one of factor 1 turns off what the preset has. The preset's steps and regions
         are then those that it has after the time `coarse.until`; `steps` are those at the full size.
     """
@@ -44,10 +50,16 @@ class Options:
     coarse: Coarse | None = None
 
     @property
+    def begins_with(self) -> str | None:
+        """The preset that all that is not said is from; paper mode has none."""
+        return None if _paper(self) or self.changes.get("mode") == "paper" else self.preset or DEFAULT
+
+    @property
     def leave_the_plan(self) -> bool:
         """Whether steps and regions are the preset's, so that what was calibrated for them still holds."""
         said = (self.steps, self.shift, self.solver, self.ras, self.ratio, self.schedule, self.coarse)
-        return not self.dense and self.mode == "corrected" and all(value is None for value in said)
+        own = self.dense or self.mode == "paper" or PLANNED & self.changes.keys()
+        return not own and all(value is None for value in said)
 
 
 def resolve(options: Options, presets: Mapping[str, Preset] = PRESETS, shift: float = 1.0) -> Preset:
@@ -56,6 +68,7 @@ def resolve(options: Options, presets: Mapping[str, Preset] = PRESETS, shift: fl
     Raises RequestError if options contradict each other, name no preset, or say a number of steps, or a shift that it
     has to count with, that is out of bounds; all other bounds are the plan's to check.
     """
+    options = _by_name(options)
     _check(options)
     base = PAPER if _paper(options) else find(options.preset or DEFAULT, presets)
     if options.coarse is not None and options.coarse.factor == 1 and base.coarse is None:
@@ -65,7 +78,7 @@ def resolve(options: Options, presets: Mapping[str, Preset] = PRESETS, shift: fl
     coarse = _coarse(options, base)
     steps = _steps(options, base, _shift(options.shift, base.shift, shift))
     ras = options.ras or (DENSE if options.dense else _regions(options, base, Preset(steps, "ab2", DENSE).count))
-    ras = replace(ras, **options.changes)
+    ras = changed(ras, options.changes, Preset(steps, "ab2", DENSE).count)
     solver = options.solver or (default_solver(ras) if options.ras else base.solver)
     return _used(options, Preset(steps, solver, ras, _shift(options.shift, base.shift, shift), coarse=coarse))
 
@@ -74,10 +87,41 @@ def _paper(options: Options) -> bool:
     return options.mode == "paper" or (options.ras is not None and options.ras.mode == "paper")
 
 
+def _by_name(options: Options) -> Options:
+    """Mode, ratio and schedule among the changes as the options that they are. Raises RequestError if said twice."""
+    changes, ratio, schedule = dict(options.changes), options.ratio, options.schedule
+    if options.ras is not None:
+        return options
+    mode = changes.pop("mode", options.mode)
+    _once("mode", options.mode == "paper" and mode == "corrected")
+    _once("ratio", ratio is not None and "ratio" in changes)
+    _once("ratio_end", ratio is not None and ratio[1] is not None and "ratio_end" in changes)
+    _once("schedule", schedule is not None and bool(changes.keys() & {"skip_step", "skip_every"}))
+    if isinstance(changes.get("ratio"), float | int):
+        ratio = changes.pop("ratio"), None
+    if ratio is not None:
+        ratio = ratio[0], changes.pop("ratio_end", ratio[1])
+    if changes.get("skip_step") and changes.get("skip_every"):
+        schedule = changes.pop("skip_step"), changes.pop("skip_every")
+    return replace(options, mode=mode, ratio=ratio, schedule=schedule, changes=changes)
+
+
+def _once(name: str, twice: bool) -> None:
+    if twice:
+        raise RequestError(f"{name} is said twice, by an option of its own and among those of ras; say it once")
+
+
+def _idle(changes: Mapping[str, Any], every: int) -> list[str]:
+    """What says something of patches that are left out, and else nothing; `every` is guidance_every."""
+    acting = ACTING if every == 1 else ACTING | {"warmup", "resets"}
+    return [name for name, value in changes.items() if name not in acting and value != getattr(RasConfig(), name)]
+
+
 def _check(options: Options) -> None:
     """Refuse options that leave each other nothing to say."""
     own = [name for name in ("ratio", "schedule") if getattr(options, name) is not None]
-    for name in own + [name for name in ("error_budget", "forecast_kv") if options.changes.get(name)]:
+    own += ["ratio"] * ("ratio" in options.changes)
+    for name in own + _idle(options.changes, options.changes.get("guidance_every", 1)):
         if options.dense:
             raise RequestError(f"dense and {name} contradict each other; give one of them")
     for name in own + ["dense"] * options.dense + ["paper mode"] * (options.mode == "paper"):
@@ -93,7 +137,7 @@ def _check(options: Options) -> None:
 
 def _used(options: Options, how: Preset) -> Preset:
     """The preset. Raises RequestError if nothing is left out in it, and options say what to do with that."""
-    idle = [name for name in ("error_budget", "forecast_kv") if options.changes.get(name)]
+    idle = _idle(options.changes, how.ras.guidance_every)
     ratios = how.ras.ratios(how.count)
     dense = how.ras.mode != "paper" and (ratios == 1 or (isinstance(ratios, list) and set(ratios) == {1}))
     if idle and dense and not how.ras.skip_every:
@@ -140,6 +184,31 @@ def _regions(options: Options, base: Preset, count: int) -> RasConfig:
         ratio = ras.ratio if isinstance(ras.ratio, float | int) else 0.25
         ras = replace(ras, ratio=ratio, ratio_end=None, skip_step=skip, skip_every=every)
     return ras if options.ratio is None else with_ratio(ras, *options.ratio, count)
+
+
+def changed(ras: RasConfig, changes: Mapping[str, Any], count: int) -> RasConfig:
+    """Regions of `count` steps with other fields, see Options.changes."""
+    changes = dict(changes)
+    if not isinstance(changes.get("ratio", 1.0), float | int):
+        first = next((i for i, share in enumerate(changes["ratio"]) if share < 1), count)
+        ras = replace(ras, ratio_end=None, skip_step=0, skip_every=0, warmup=max(1, first), resets=(), end=None)
+    elif not isinstance(ras.ratio, float | int):
+        ratios = _opened(list(ras.ratio), changes)
+        ras = replace(ras, ratio=ratios)
+        if "ratio_end" in changes:
+            first_ratio = next((ratio for ratio in ratios if ratio < 1), 1.0)
+            ras = with_ratio(ras, first_ratio, changes.pop("ratio_end"), count)
+    return replace(ras, **changes)
+
+
+def _opened(ratios: list[float], changes: Mapping[str, Any]) -> list[float]:
+    """A list of ratios with no more dense steps than a `warmup` and `resets` that are said leave to it."""
+    first = next((i for i, ratio in enumerate(ratios) if ratio < 1), len(ratios))
+    for i in range(max(changes.get("warmup", first), 0), first if first < len(ratios) else 0):
+        ratios[i] = ratios[first]
+    for i in range(first + 1, len(ratios) if "resets" in changes else 0):
+        ratios[i] = ratios[i - 1] if ratios[i] == 1 else ratios[i]
+    return ratios
 
 
 def with_ratio(ras: RasConfig, ratio: float, ratio_end: float | None, steps: int) -> RasConfig:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from flagdit.engine import maps, picture
+from flagdit.engine import maps, metadata, picture
 from flagdit.engine.errors import BackendError
-from flagdit.engine.layout import FloatArray
+from flagdit.engine.layout import FloatArray, TokenLayout
 from flagdit.engine.manifest import ModelSpec
 from flagdit.engine.regions import RegionState
 from flagdit.engine.report import Report
 from flagdit.engine.sampler import StepTime
 from flagdit.engine.upsample import upsample
+from flagdit.files import check_file
 
 
 def check_paints(spec: ModelSpec) -> None:
@@ -27,22 +29,32 @@ def check_paints(spec: ModelSpec) -> None:
 
 @dataclass(frozen=True)
 class Preview:
-    """The run after one step; look at `images`, or let it go on.
+    """The run after one step: it stays what it was when the run goes on, and does not change the run.
 
     index: of the step, among the total of all; `timed.step` counts those of its size.
     """
 
     timed: StepTime
     total: int
-    _state: RegionState
     index: int
-    _factor: int = 1  # by which the picture is larger than the state's
+    _spec: ModelSpec
+    _layout: TokenLayout
+    _latents: FloatArray  # (N, B, P), in slots
+    _token: npt.NDArray[np.int32]  # (N, B)
+    _factor: int  # by which the picture is larger than the state's
+
+    @classmethod
+    def of(cls, timed: StepTime, total: int, index: int, state: RegionState, factor: int = 1) -> Preview:
+        """A copy of what there is to see of the state, which the next step changes in place."""
+        ahead = 1 - timed.step.t_next
+        latents = state.moved(ahead) if ahead else state.latent.copy()
+        return cls(timed, total, index, state.spec, state.layout, latents, state.token.copy(), factor)
 
     @property
     def images(self) -> list[Image.Image]:
         """What the pictures would be if every velocity stayed as it is now. Raises as Result.images does."""
-        check_paints(self._state.spec)
-        latents = self._state.images(ahead=1 - self.timed.step.t_next)
+        check_paints(self._spec)
+        latents = self._layout.arranged(self._latents, self._token)
         return [picture.to_image(x) for x in upsample(latents, self._factor)]
 
 
@@ -71,6 +83,12 @@ class Result:
     def image(self) -> Image.Image:
         """The first picture."""
         return self.images[0]
+
+    def save(self, path: Path | str, index: int = 0) -> None:
+        """Write a picture as PNG, JPEG or WebP, with how it was made (`flagdit inspect`). Raises OutputError."""
+        path = Path(path)
+        check_file(path, tuple(picture.FORMATS))
+        picture.save(self.images[index], path, **metadata.options_of(self.report.alone(index), path))
 
     def map(self, index: int = 0) -> Image.Image:
         """A picture, how often each of its regions was recomputed, and their ages after each step."""

@@ -5,11 +5,10 @@ Only what a system says is known: where it says nothing, nothing is refused.
 
 from __future__ import annotations
 
-import ctypes
-import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+from flagdit.engine.machine import memory_bytes
 
 PROC, CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
 
@@ -22,11 +21,9 @@ def room(proc: Path = PROC, cgroups: Path = CGROUPS) -> int | None:
     Linux: what /proc calls available and what every cgroup of the process has left (version 2 or 1), file pages that
     would give way not counted as used, and the limit on its address space. Elsewhere: the machine's memory.
     """
-    if sys.platform == "win32":
-        return _windows()
     own = resident(proc)
     left = [available for available in (_available(proc), *_cgroups(proc, cgroups)) if available is not None]
-    bounds = [own + max(value, 0) for value in left] or [value for value in (_physical(),) if value is not None]
+    bounds = [own + max(value, 0) for value in left] or [value for value in (memory_bytes(),) if value is not None]
     return min([*bounds, *_address_space(proc, own)], default=None)
 
 
@@ -94,22 +91,3 @@ def _address_space(proc: Path, own: int) -> Iterator[int]:
     reserved = _numbers(proc / "self/status").get("VmSize", 0) << 10
     if limit != resource.RLIM_INFINITY and reserved:
         yield own + max(limit - reserved, 0)
-
-
-def _physical() -> int | None:
-    """Of the machine, as POSIX has it (macOS)."""
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        return None
-
-
-def _windows() -> int | None:
-    """Of the machine: the third number of MEMORYSTATUSEX is what is available, the second what there is."""
-
-    class Status(ctypes.Structure):
-        _fields_ = [("length", ctypes.c_uint32), ("load", ctypes.c_uint32), ("bytes", ctypes.c_uint64 * 7)]
-
-    status = Status(length=ctypes.sizeof(Status))
-    kernel = getattr(ctypes, "windll").kernel32  # noqa: B009 (it exists on Windows only)
-    return int(status.bytes[0]) if kernel.GlobalMemoryStatusEx(ctypes.byref(status)) else None

@@ -10,21 +10,21 @@ from functools import reduce
 import numpy as np
 import numpy.typing as npt
 
+from flagdit.engine.admission import admit
 from flagdit.engine.coarse import coarse_noise, go_on_from
 from flagdit.engine.conditions import make_conditions
 from flagdit.engine.cost import Cost
 from flagdit.engine.errors import RequestError
+from flagdit.engine.finite import check_finite
 from flagdit.engine.layout import FloatArray, TokenLayout
-from flagdit.engine.leg import Leg, legs_of
+from flagdit.engine.leg import Leg
 from flagdit.engine.manifest import ModelSpec
-from flagdit.engine.memory import check_memory, memory
 from flagdit.engine.noise import latent_noise
 from flagdit.engine.plan import Plan
 from flagdit.engine.regions import RegionState
-from flagdit.engine.report import Report, StepReport
+from flagdit.engine.report import Report, StepReport, plain
 from flagdit.engine.request import Request
 from flagdit.engine.result import Preview, Result
-from flagdit.engine.room import room
 from flagdit.engine.sampler import StepTime
 from flagdit.engine.session import Array, OnnxSession, as_dtype
 from flagdit.engine.text import TextEncoder
@@ -38,6 +38,7 @@ class Stages:
     text: TextEncoder
     condition: OnnxSession
     denoise: OnnxSession
+    bundle: str = ""
     loaded: int = 0  # bytes that the process held when they were
 
 
@@ -46,12 +47,9 @@ class Run:
 
     def __init__(self, stages: Stages, request: Request) -> None:
         spec = stages.spec
-        for prompt in request.prompts:
-            stages.text.check(prompt)
-        self.request, self.legs = request, legs_of(spec, request)
-        self._stages, self._spec = stages, spec
         self._cached = np.dtype(stages.denoise.dtype("key_tail.0"))
-        self._check_memory()
+        self.request, self.legs = request, admit(spec, stages.text, request, stages.denoise.precision, stages.loaded)
+        self._stages, self._spec = stages, spec
         self._seconds: dict[str, float] = {}
         self._timed: list[tuple[Leg, StepTime]] = []
         self._ages: list[npt.NDArray[np.int16]] = []  # (B, rows, columns) a step
@@ -72,23 +70,8 @@ class Run:
         """Evaluations of each step of all legs."""
         return [count for leg in self.legs for count in leg.planned]
 
-    def _check_memory(self) -> None:
-        """Refuse a run that cannot fit before anything is allocated."""
-        plans, request, samples = [leg.plan for leg in self.legs], self.request, len(self.request.prompts)
-        precision = self._stages.denoise.precision
-
-        def needed(samples: int) -> int:
-            return memory(self._spec, plans, precision, samples, request.branches).after(self._stages.loaded)
-
-        pictures = "a picture" if samples == 1 else f"{samples} pictures"
-        less = "" if precision == "int8-bf16" else ", or for the precision int8-bf16, which takes less"
-        if any(plan.keeps.cache_slope for plan in plans):
-            less += ", or do without forecast_kv"
-        what = f"{pictures} of {self.layout.width}x{self.layout.height} with {precision}"
-        check_memory(needed, room(), samples, what, less)
-
     def __iter__(self) -> Iterator[Preview]:
-        """Encode the text, then yield after every step."""
+        """Encode the text, then yield after every step. Raises NumberError when values are no numbers any more."""
         conditions, modulations = self._conditions()
         self._seconds["allocate"], self._timed, self._ages = 0.0, [], []
         entry = 0
@@ -102,8 +85,16 @@ class Run:
         state, total = self._begin(leg), len(self.planned)
         for timed in leg.run(self._stages.denoise, conditions, modulations, self._guidance()):
             self._timed.append((leg, timed))
+            self._check_finite(state, total)
             self._ages.append(self._grown(state))
-            yield Preview(timed, total, state, len(self._timed) - 1, self.layout.width // leg.layout.width)
+            yield Preview.of(timed, total, len(self._timed) - 1, state, self.layout.width // leg.layout.width)
+
+    def _check_finite(self, state: RegionState, total: int) -> None:
+        """Refuse to go on from latents that are no numbers: in every step, since that takes microseconds."""
+        timed, denoise = self._timed[-1][1], self._stages.denoise
+        (latents,) = state.patches(state.latent)  # a [nextline] token has none
+        when = f"after step {len(self._timed)} of {total} (time {timed.step.t_next:.3g})"
+        check_finite({"the latent": latents}, when, f"denoise on {denoise.backend}", denoise.precision)
 
     def _begin(self, leg: Leg) -> RegionState:
         """The state of a leg: at noise, or at what the coarse one has left, which is freed first."""
@@ -136,17 +127,24 @@ class Run:
     def _conditions(self) -> tuple[dict[str, Array], dict[str, Array]]:
         """What denoise needs besides the tokens: constant over the run, and one row per evaluation of all legs."""
         start = time.perf_counter()
-        prompts = self.request.prompts + [""] * len(self.request.prompts) * (self.request.branches - 1)
+        request = self.request
+        prompts = request.prompts + [request.negative] * len(request.prompts) * (request.branches - 1)
         features = {prompt: self._stages.text.features(prompt) for prompt in dict.fromkeys(prompts)}
         encoded = time.perf_counter()
         times = np.array([evaluation.t for leg in self.legs for evaluation in leg.plan.evaluations], np.float32)
         graph = self._spec.graphs.condition
+        check_finite({f"the text {prompt[:40]!r}": x for prompt, x in features.items()}, *self._maker("text_encoder"))
         made = make_conditions(self._stages.condition, graph.outputs, times, prompts, features)
+        check_finite(made, *self._maker("condition"))
         outputs = {name: as_dtype(x, self._stages.denoise.dtype(name)) for name, x in made.items()}
         self._text_tokens = max(len(text) for text in features.values())
         self._seconds = {"text_encoder": encoded - start, "condition": time.perf_counter() - encoded}
         modulations = {name: outputs.pop(name) for name in ("modulation", "final_modulation")}
         return outputs, modulations
+
+    def _maker(self, graph: str) -> tuple[str, str, str]:
+        """What check_finite says of a graph that runs before the first step, in fp32."""
+        return "before the first step", f"{graph} on {self._stages.denoise.backend}", "float32"
 
     def _noise(self) -> FloatArray:
         """Noise (B, C, H, W) of the picture: each sample's depends on its own seed only."""
@@ -176,19 +174,27 @@ class Run:
         seeds, single = [int(seed) for seed in request.seeds], len(request.prompts) == 1
         return Report(
             model=self._spec.name,
+            digest=self._spec.weights.sha256,
+            bundle=self._stages.bundle,
             backend=self._stages.denoise.backend,
             precision=self._stages.denoise.precision,
             prompt=request.prompts[0] if single else request.prompts,
+            negative=request.negative,
             seed=seeds[0] if single else seeds,
             size=(self.layout.width, self.layout.height),
             guidance=request.guidance,
             ntk=full.ntk,
+            ntk_option=request.ntk,
             proportional=request.proportional,
+            preset=None if request.options is None else request.options.begins_with,
+            options=None if request.options is None else plain(asdict(request.options)),
             shift=request.shift,
-            ras=asdict(replace(ras, metric=ras.ranking)),
+            times=[*(step.t for step in full.plan.steps), full.plan.steps[-1].t_next],
+            ras=plain(asdict(replace(ras, metric=ras.ranking))),
             solver=request.solver,
             weights=[tuple(w) for w in request.weights],
-            coarse=None if request.coarse is None else asdict(request.coarse),
+            coarse=None if request.coarse is None else plain(asdict(request.coarse)),
+            pictures=len(request.prompts),
             evaluations=sum(step.evaluations for step in steps),
             tokens=full.plan.tokens,
             pinned=full.plan.pinned,

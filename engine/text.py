@@ -2,40 +2,50 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import numpy.typing as npt
-from tokenizers import Tokenizer
 
 from flagdit.engine.errors import BundleError, RequestError
 from flagdit.engine.layout import FloatArray
 from flagdit.engine.session import OnnxSession
+from flagdit.engine.tokenizer import BundleTokenizer
+
+CHARACTERS = 16
+"""Of a token, at most; a prompt of more is refused before it is cut into tokens."""
 
 
-class TextEncoder:
-    """Tokenizer and encoder of one bundle."""
+class Prompts:
+    """Which prompts a bundle takes: its tokenizer says that, without the encoder."""
 
-    def __init__(self, session: OnnxSession, tokenizer: Path, max_tokens: int) -> None:
-        self._session, self._max_tokens = session, max_tokens
-        try:
-            self._tokenizer = Tokenizer.from_file(str(tokenizer))
-        except Exception as error:  # the tokenizers library raises plain Exception
-            raise BundleError(f"{tokenizer.name}: not a tokenizer ({error})") from None
-        self._tokenizer.no_truncation()
-        self._tokenizer.no_padding()
+    def __init__(self, tokenizer: BundleTokenizer, max_tokens: int) -> None:
+        """Raises BundleError if the tokenizer makes more of an empty text than the encoder takes."""
+        self._tokenizer, self._max_tokens = tokenizer, max_tokens
+        if (count := len(tokenizer.encode(""))) > max_tokens:
+            raise BundleError(f"the tokenizer makes {count} tokens of an empty text; the model takes {max_tokens}")
 
-    def check(self, prompt: str) -> None:
-        """Raise RequestError unless there is a prompt, it is text, and it is short enough."""
+    def check(self, prompt: str, name: str = "prompt") -> None:
+        """Raise RequestError unless there is a prompt, it is text, and it is short enough; `name` says which it is."""
         if not prompt.strip():
-            raise RequestError("the prompt is empty; say what the picture should show")
+            raise RequestError(f"the {name} is empty; say what the picture should show")
         try:
             prompt.encode()
         except UnicodeEncodeError:  # lone surrogates: what Python makes of arguments that are no UTF-8
-            raise RequestError(f"the prompt {prompt!a} is no Unicode text; write it in UTF-8") from None
-        count = len(self._tokenizer.encode(prompt).ids)
+            raise RequestError(f"the {name} {prompt!a} is no Unicode text; write it in UTF-8") from None
+        longest = min(CHARACTERS * self._max_tokens + 1000, self._tokenizer.longest)
+        if len(prompt) > longest:
+            raise RequestError(f"the {name} has {len(prompt)} characters; allowed are {longest}, please shorten it")
+        count = len(self._tokenizer.encode(prompt))
         if count > self._max_tokens:
-            raise RequestError(f"the prompt has {count} tokens; allowed are {self._max_tokens}, please shorten it")
+            raise RequestError(f"the {name} has {count} tokens; allowed are {self._max_tokens}, please shorten it")
+
+
+class TextEncoder(Prompts):
+    """Tokenizer and encoder of one bundle."""
+
+    def __init__(self, session: OnnxSession, tokenizer: BundleTokenizer, max_tokens: int) -> None:
+        """Raises as Prompts does."""
+        super().__init__(tokenizer, max_tokens)
+        self._session = session
 
     def encode(self, prompts: list[str]) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
         """Features (R, T, Y), zeros behind each text, and mask (R, T) of R prompts; "" is the unconditional text."""
@@ -51,6 +61,6 @@ class TextEncoder:
 
     def features(self, prompt: str) -> FloatArray:
         """Features (T, Y) of one prompt, which do not depend on its neighbours in a batch: it is encoded alone."""
-        ids = np.array([self._tokenizer.encode(prompt).ids], np.int64)
+        ids = np.array([self._tokenizer.encode(prompt)], np.int64)
         text = self._session.run({"input_ids": ids, "attention_mask": np.ones_like(ids)})["text"]
         return np.asarray(text[0], np.float32)

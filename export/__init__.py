@@ -6,13 +6,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from flagdit.export.checkpoint import load_checkpoint
+    from flagdit.export.checkpoint import Checkpoint, load_checkpoint, open_checkpoint
     from flagdit.export.config import FlagDiTConfig
     from flagdit.export.errors import CheckpointError, ExportError
-    from flagdit.export.exporter import ExportOptions, export_model
+    from flagdit.export.exporter import export_model
     from flagdit.export.flag_dit import FlagDiT
+    from flagdit.export.options import ExportOptions
 
 __all__ = [
+    "Checkpoint",
     "CheckpointError",
     "ExportError",
     "ExportOptions",
@@ -20,16 +22,19 @@ __all__ = [
     "FlagDiTConfig",
     "export_model",
     "load_checkpoint",
+    "open_checkpoint",
 ]
 
 _HOMES = {
+    "Checkpoint": "checkpoint",
     "CheckpointError": "errors",
     "ExportError": "errors",
-    "ExportOptions": "exporter",
+    "ExportOptions": "options",
     "export_model": "exporter",
     "FlagDiT": "flag_dit",
     "FlagDiTConfig": "config",
     "load_checkpoint": "checkpoint",
+    "open_checkpoint": "checkpoint",
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -14,7 +15,8 @@ from torch import Tensor
 from flagdit.export.config import FlagDiTConfig
 from flagdit.export.errors import CheckpointError
 from flagdit.export.flag_dit import FlagDiT
-from flagdit.export.storage import widen
+from flagdit.export.infer import Shapes, infer_config
+from flagdit.export.storage import SCALE, widen
 
 WEIGHT_FILES = (
     "model.safetensors",
@@ -23,26 +25,51 @@ WEIGHT_FILES = (
     "consolidated.00-of-01.safetensors",
 )
 CONFIG_FILES = ("config.json", "model.json", "manifest.json")
+NEEDED = ("dim", "n_layers", "n_heads", "patch_size", "in_channels", "cap_feat_dim")
+"""What a configuration has to say: no default is right for two models."""
 PICKLES = {".pth", ".pt", ".bin", ".ckpt", ".pkl"}
 
-Shapes = Mapping[str, tuple[int, ...]]
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A safetensors file whose names and shapes are known to be those of its configuration; no number is read yet.
+
+    inferred: whether there was no configuration, so that the shapes had to say what the model is.
+    """
+
+    weights: Path
+    config: FlagDiTConfig
+    inferred: bool = False
+
+    def load(self) -> FlagDiT:
+        """The model, in fp32. Raises CheckpointError if the file cannot be read."""
+        with torch.device("meta"):
+            model = FlagDiT(self.config)
+        model.load_state_dict(read_tensors(self.weights), strict=True, assign=True)
+        return model.eval()
 
 
-def load_checkpoint(path: Path, patch_size: int = 2) -> FlagDiT:
-    """Load a file or a directory; without a configuration the shapes of the tensors say what the model is.
+def open_checkpoint(path: Path, patch_size: int | None = None) -> Checkpoint:
+    """Find a file, or that of a directory, and check all that can be known without reading its numbers.
 
-    Raises CheckpointError if it is no Flag-DiT, if a tensor is missing, or if it is a pickle.
+    patch_size: what only a configuration would say. Raises CheckpointError if it is no Flag-DiT, if a tensor is missing
+    or of another shape, if it is a pickle, or if the configuration is not one or says another patch size.
     """
     weights = find_weights(path)
-    state = read_tensors(weights)
-    config = read_config(weights.parent)
-    if config is None:
-        config = infer_config({name: tuple(t.shape) for name, t in state.items()}, patch_size)
+    shapes = read_shapes(weights)
+    found = next((weights.parent / n for n in CONFIG_FILES if (weights.parent / n).is_file()), None)
+    config = infer_config(shapes, patch_size) if found is None else read_config(found)
+    if patch_size not in (None, config.patch_size):
+        raise CheckpointError(f"--patch-size {patch_size}: {found} says {config.patch_size}; leave the option out")
     with torch.device("meta"):
-        model = FlagDiT(config)
-    _check(state, model.state_dict(), weights)
-    model.load_state_dict(state, strict=True, assign=True)
-    return model.eval()
+        expected = {name: tuple(tensor.shape) for name, tensor in FlagDiT(config).state_dict().items()}
+    _check(shapes, expected, weights, "its other tensors say" if found is None else f"{found.name} says")
+    return Checkpoint(weights, config, found is None)
+
+
+def load_checkpoint(path: Path, patch_size: int | None = None) -> FlagDiT:
+    """The model of a file or a directory (open_checkpoint)."""
+    return open_checkpoint(path, patch_size).load()
 
 
 def find_weights(path: Path) -> Path:
@@ -62,6 +89,16 @@ def find_weights(path: Path) -> Path:
     return path
 
 
+def read_shapes(path: Path) -> Shapes:
+    """Names and shapes of a safetensors file's tensors, but for the scales of int8 ones; reads its header alone."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            names = [name for name in file.keys() if not name.endswith(SCALE)]  # noqa: SIM118
+            return {name: tuple(file.get_slice(name).get_shape()) for name in names}
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: not a readable safetensors file ({error})") from None
+
+
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """All tensors of a safetensors file, in fp32."""
     try:
@@ -71,52 +108,31 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{path}: not a readable safetensors file ({error})") from None
 
 
-def read_config(directory: Path) -> FlagDiTConfig | None:
-    """The configuration beside the weights: of a checkpoint, a model directory or a bundle; None if there is none."""
-    path = next((directory / n for n in CONFIG_FILES if (directory / n).is_file()), None)
-    if path is None:
-        return None
+def read_config(path: Path) -> FlagDiTConfig:
+    """The configuration of a checkpoint, a model directory or a bundle.
+
+    Raises CheckpointError if it is none, or leaves out what no default is right for.
+    """
     fields = {field.name for field in dataclasses.fields(FlagDiTConfig)}
     try:
         values = json.loads(path.read_text())
         values = values.get("model", values)
         values = values.get("config", values)
+        missing = [name for name in NEEDED if name not in values]
+        if missing:
+            raise ValueError(f"it does not say {', '.join(missing)}")
         return FlagDiTConfig(**{k: v for k, v in values.items() if k in fields})
-    except (ValueError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{path}: not a Flag-DiT configuration ({error})") from None
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise CheckpointError(
+            f"{path}: not a Flag-DiT configuration ({error}); mend it, or move the weights to a directory without it "
+            "and give --patch-size"
+        ) from None
 
 
-def infer_config(shapes: Shapes, patch_size: int) -> FlagDiTConfig:
-    """Read the configuration off the tensors; only the patch size cannot be seen there."""
-    first = "layers.0.attention."
-    needed = ("x_embedder.weight", "final_layer.linear.weight", *(first + k for k in ("gate", "wk.weight")))
-    missing = [name for name in needed if name not in shapes]
-    if missing:
-        raise CheckpointError(f"not a Flag-DiT checkpoint: it has no {', '.join(missing)}")
-    dim, patch_values = shapes["x_embedder.weight"]
-    heads = shapes[first + "gate"][0]
-    channels, rest = divmod(patch_values, patch_size**2)
-    if rest:
-        raise CheckpointError(f"patches of {patch_values} values are not {patch_size}x{patch_size}: --patch-size")
-    return FlagDiTConfig(
-        dim=dim,
-        n_layers=1 + max(int(name.split(".")[1]) for name in shapes if name.startswith("layers.")),
-        n_heads=heads,
-        n_kv_heads=shapes[first + "wk.weight"][0] * heads // dim,
-        patch_size=patch_size,
-        in_channels=channels,
-        learn_sigma=shapes["final_layer.linear.weight"][0] == 2 * patch_values,
-        cap_feat_dim=shapes[first + "wk_y.weight"][1],
-        qk_norm=first + "q_norm.weight" in shapes,
-        multiple_of=shapes["layers.0.feed_forward.w1.weight"][0],  # the width itself is a multiple of it
-    )
-
-
-def _check(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: Path) -> None:
-    missing, extra = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
+def _check(shapes: Shapes, expected: Mapping[str, tuple[int, ...]], path: Path, source: str) -> None:
+    missing, extra = sorted(expected.keys() - shapes.keys()), sorted(shapes.keys() - expected.keys())
     if missing or extra:
         raise CheckpointError(f"{path}: missing {missing[:3] or 'nothing'}, unknown {extra[:3] or 'nothing'}")
-    for name, tensor in state.items():
-        if tensor.shape != expected[name].shape:
-            got, allowed = tuple(tensor.shape), tuple(expected[name].shape)
-            raise CheckpointError(f"{path}: {name} is {got}, the configuration says {allowed}")
+    for name, shape in shapes.items():
+        if shape != expected[name]:
+            raise CheckpointError(f"{path}: {name} is {shape}, {source} {expected[name]}")

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
-from flagdit.export.errors import ExportError
+from flagdit.export.errors import ExportError, FlagditError
+from flagdit.files.printable import printable
+
+if TYPE_CHECKING:
+    from flagdit.export.config import FlagDiTConfig
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -31,9 +35,26 @@ def read_examples(path: Path | None) -> tuple[str, ...]:
         raise ExportError(f"{path}: cannot be read as UTF-8 text ({error})") from None
 
 
+def _literal(text: str) -> Text:
+    """Names as they are: no markup, and an escape for what would move the cursor."""
+    return Text(printable(text, keep="\n"))
+
+
 def _fail(console: Console, message: str) -> NoReturn:
-    console.print(f"[bold red]error:[/] {escape(message)}", highlight=False, soft_wrap=True)
+    console.print(Text("error:", "bold red"), _literal(message), soft_wrap=True)
     raise typer.Exit(2) from None
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(_literal(text), soft_wrap=True)
+
+
+def _inferred(config: FlagDiTConfig) -> str:
+    """What a checkpoint without a configuration was taken for."""
+    seen = f"{config.n_layers} layers of {config.dim}, {config.n_heads} heads, {config.in_channels} channels"
+    return (
+        f"its tensors say {seen}; RoPE's theta {config.rope_theta:g} and epsilon {config.norm_eps:g} are Lumina-T2I's"
+    )
 
 
 def export(
@@ -41,7 +62,9 @@ def export(
     output: Annotated[Path, typer.Option("-o", "--output", help="The model directory to write.")],
     name: Annotated[str, typer.Option(help="What the model is called in reports.")] = "flag-dit",
     size: Annotated[str, typer.Option(help="WxH of the latents the model was trained at.")] = "128x128",
-    patch_size: Annotated[int, typer.Option(min=1, help="Patch size, if there is no config.json to say.")] = 2,
+    patch_size: Annotated[
+        int | None, typer.Option(min=1, help="Patch size, if there is no config.json to say: 2 for Lumina-T2I.")
+    ] = None,
     dtype: Annotated[
         str, typer.Option(help="Stored matrices: float32, float16, bfloat16, or int8 for CPUs.")
     ] = "float16",
@@ -66,8 +89,9 @@ def export(
     """
     console = Console(stderr=True)
     try:
-        from flagdit.export.checkpoint import load_checkpoint  # torch takes seconds to import
-        from flagdit.export.exporter import ExportOptions, check, export_model
+        from flagdit.export.checkpoint import open_checkpoint  # torch takes seconds to import
+        from flagdit.export.exporter import export_model
+        from flagdit.export.options import ExportOptions, check_alone
 
         options = ExportOptions(
             name=name,
@@ -80,13 +104,14 @@ def export(
             examples=read_examples(examples),
             licences=dict(entry.partition("=")[::2] for entry in licence or []),
         )
-        check(output, options)
+        check_alone(output, options)
+        opened = open_checkpoint(checkpoint, patch_size)
+        if opened.inferred:
+            _say(console, f"{opened.weights}: no configuration beside it; {_inferred(opened.config)}")
         with console.status("reading the checkpoint") as status:
-            model = load_checkpoint(checkpoint, patch_size)
-            export_model(model, output, options, lambda part: status.update(f"exporting {part}"))
+            export_model(opened, output, options, lambda part: status.update(f"exporting {part}"))
     except ModuleNotFoundError as missing:
         _fail(console, f"{missing.name} is not installed; flagdit export needs: pip install 'flagdit[export]'")
-    except ExportError as error:
+    except FlagditError as error:
         _fail(console, str(error))
-    text = f"wrote {output}; next: flagdit build {output} -o BUNDLE"
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    _say(console, f"wrote {output}; next: flagdit build {output} -o BUNDLE")

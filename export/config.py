@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+
+MOST = {
+    "dim": 1 << 20,
+    "n_layers": 1024,
+    "n_heads": 1 << 12,
+    "patch_size": 64,
+    "in_channels": 64,
+    "cap_feat_dim": 1 << 20,
+    "multiple_of": 1 << 20,
+}
+"""Whole numbers of a configuration, and the largest that each may be."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +36,22 @@ class FlagDiTConfig:
     rope_theta: float = 1e4
 
     def __post_init__(self) -> None:
+        """Raises ValueError if a number is none, or out of bounds, or does not go with another."""
+        for name, most in MOST.items():
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
+                raise ValueError(f"{name} is {value!r}; allowed are whole numbers of 1 to {most}")
+        if self.n_kv_heads is not None and (not isinstance(self.n_kv_heads, int) or self.n_kv_heads < 1):
+            raise ValueError(f"n_kv_heads is {self.n_kv_heads!r}; allowed are 1 to {self.n_heads}, or none")
+        for name in ("norm_eps", "rope_theta", "ffn_dim_multiplier"):
+            value = getattr(self, name)
+            if value is None and name == "ffn_dim_multiplier":
+                continue
+            if not isinstance(value, int | float) or not 0 < value < math.inf:
+                raise ValueError(f"{name} is {value!r}; allowed are numbers above 0")
+        for name in ("learn_sigma", "qk_norm"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name} is {getattr(self, name)!r}; allowed are true and false")
         if self.dim % self.n_heads or (self.dim // self.n_heads) % 2:
             raise ValueError(f"dim {self.dim} is not {self.n_heads} heads of an even size")
         if self.n_heads % self.kv_heads:

@@ -7,76 +7,58 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import onnx_ir as ir
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from flagdit.export import graphs, onnx_graph
-from flagdit.export.errors import ExportError
+from flagdit.export.checkpoint import Checkpoint
 from flagdit.export.flag_dit import FlagDiT
-from flagdit.export.storage import STORAGE, store
+from flagdit.export.options import MODEL, ExportOptions, check
+from flagdit.export.storage import check_stored, store
 from flagdit.export.text_encoder import export_text_encoder
+from flagdit.files import whole_folder
 
 SCHEMA_VERSION = 1
 EXAMPLE = {"A": 6, "M": 4, "R": 4, "T": 5, "S": 3}  # sizes to trace with: all differ from 0 and 1, which specialise
 
 
-@dataclass(frozen=True)
-class ExportOptions:
-    """What the checkpoint does not say."""
-
-    name: str = "flag-dit"
-    size: tuple[int, int] = (64, 64)  # width, height of latents that the model was trained at
-    dtype: str = "float16"  # of the stored matrices; the graphs compute in fp32
-    text_encoder: Path | None = None
-    max_text_tokens: int = 128
-    shift: float = 1.0  # time shift of sampling (4 for Lumina-T2I at 1024 pixels)
-    text_int8: bool = False
-    examples: tuple[str, ...] = ()  # prompts that the model was made for
-    licences: dict[str, str] = field(default_factory=dict)
-
-
 def export_model(
-    model: FlagDiT, directory: Path, options: ExportOptions, progress: Callable[[str], None] = lambda _: None
+    source: FlagDiT | Checkpoint,
+    directory: Path,
+    options: ExportOptions,
+    progress: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Write the model directory, or nothing: it is made beside `directory` and renamed when it is whole.
+    """Write the model directory, or nothing: its files are made in a folder of their own in there, and move when whole.
 
-    Raises ExportError if `directory` is not empty or cannot be written, or if an option is unknown.
+    Raises OutputError if `directory` is not empty, is written by another process or cannot be written; ExportError if
+    an option is out of bounds or does not go with the model or the text encoder (before a weight is read), or if a
+    weight is no number in the type to store.
     """
-    check(directory, options)
-    try:
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
-    except OSError as error:
-        raise ExportError(f"{directory}: cannot be written ({error.strerror}); choose another directory") from None
-    try:
-        _write(model, staging, options, progress)
-        staging.chmod(0o755)
-        staging.replace(directory)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-
-
-def check(directory: Path, options: ExportOptions) -> None:
-    """Everything that can be refused before minutes of work."""
-    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-        raise ExportError(f"{directory}: exists already; remove it or choose another directory with -o")
-    if options.dtype not in STORAGE:
-        raise ExportError(f"dtype {options.dtype!r} is not one of {', '.join(STORAGE)}")
+    check(directory, options, source.config)
+    with whole_folder(directory, MODEL) as folder:
+        if isinstance(source, Checkpoint):
+            progress("weights")
+            source = source.load()
+        _write(source, folder, options, progress)
 
 
 def _write(model: FlagDiT, directory: Path, options: ExportOptions, progress: Callable[[str], None]) -> None:
     progress("weights")
-    path = directory / "weights.safetensors"
-    save_file(store(model.state_dict(), options.dtype), path)
+    path, state = directory / "weights.safetensors", model.state_dict()
+    stored = store(state, options.dtype)
+    check_stored(state, stored, options.dtype)
+    try:
+        save_file(stored, path)
+    except SafetensorError as error:  # what it makes of a full disk
+        raise OSError(str(error)) from None
     path.chmod(0o644)  # safetensors makes it private
     weights = onnx_graph.WeightsFile.open(path)
     described = {}
@@ -91,7 +73,7 @@ def _write(model: FlagDiT, directory: Path, options: ExportOptions, progress: Ca
         text = export_text_encoder(options.text_encoder, directory, options.max_text_tokens, options.text_int8)
         described["text_encoder"] = {"file": "text_encoder.onnx", **describe(ir.load(directory / "text_encoder.onnx"))}
     spec = specification(model, options, described, text, path)
-    (directory / "model.json").write_text(json.dumps(spec, indent=2) + "\n")
+    (directory / MODEL).write_text(json.dumps(spec, indent=2) + "\n")
 
 
 def trace_condition(model: FlagDiT) -> ir.Model:

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from flagdit.export.errors import CheckpointError, ExportError
+
 STORAGE = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16, "int8": torch.float16}
 """Ways to store weights, and the type of the matrices that are not int8."""
 
@@ -33,6 +35,27 @@ def store(state: Mapping[str, Tensor], dtype: str) -> dict[str, Tensor]:
         else:
             stored[name] = tensor.to(STORAGE[dtype] if tensor.dim() > 1 else torch.float32).contiguous()
     return stored
+
+
+def check_stored(state: Mapping[str, Tensor], stored: Mapping[str, Tensor], dtype: str) -> None:
+    """Raise ExportError if a stored value is no number, which would paint black pictures.
+
+    It may be the type that has none for it: float16 ends at 65504. Raises CheckpointError if the checkpoint has none.
+    """
+    for name, tensor in state.items():
+        if not torch.isfinite(tensor).all():
+            raise CheckpointError(f"{name} holds NaNs or infinities: the checkpoint is damaged; get it again")
+    for name, tensor in stored.items():
+        if not torch.isfinite(tensor).all():
+            most, end = state[name].abs().max().item(), torch.finfo(tensor.dtype).max
+            kind = str(tensor.dtype).removeprefix("torch.")
+            wider = " or ".join(
+                d for d in STORAGE if d in ("bfloat16", "float32") and torch.finfo(STORAGE[d]).max > most
+            )
+            raise ExportError(
+                f"{name} has values up to {most:.6g}, and {kind}, which --dtype {dtype} stores it in, ends at {end:.6g}"
+                f"; export with --dtype {wider}"
+            )
 
 
 def widen(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:

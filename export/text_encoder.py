@@ -34,26 +34,47 @@ class LastHiddenState(nn.Module):
 
 def export_text_encoder(source: Path, directory: Path, max_tokens: int, int8: bool) -> dict[str, Any]:
     """Write the encoder and `tokenizer.json` to `directory`; returns their entry of `model.json`."""
-    tokenizer = source / "tokenizer.json"
-    if not tokenizer.is_file():
-        raise ExportError(f"{source}: has no tokenizer.json, so it is no text encoder directory")
     encoder = load_encoder(source)
+    try_longest(encoder, source, max_tokens)
     model = _trace(encoder)
     if int8:
         quantize_weights(model.graph)
     ir.save(model, directory / "text_encoder.onnx")
-    shutil.copyfile(tokenizer, directory / "tokenizer.json")
+    shutil.copyfile(source / "tokenizer.json", directory / "tokenizer.json")
     return {"width": int(encoder.config.hidden_size), "max_tokens": max_tokens, "tokenizer": "tokenizer.json"}
 
 
 def load_encoder(source: Path) -> Any:
-    """The encoder in `source`, never from a hub."""
+    """The encoder in `source`, never from a hub. Raises ExportError if it cannot be loaded."""
     from transformers import AutoModel  # seconds to import, and only needed here
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    return AutoModel.from_pretrained(source, local_files_only=True, use_safetensors=True).eval()
+    try:
+        return AutoModel.from_pretrained(source, local_files_only=True, use_safetensors=True).eval()
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ExportError(f"{source}: the text encoder cannot be loaded ({reason}); fetch it again") from None
+
+
+def try_longest(encoder: Any, source: Path, max_tokens: int) -> None:
+    """Run the encoder on the longest prompt that is allowed. Raises ExportError unless that makes finite features.
+
+    A configuration does not always say for how many tokens there are positions.
+    """
+    token = 0 if getattr(encoder.config, "pad_token_id", None) == 1 else 1  # padding may have no position of its own
+    ids = torch.full((1, max_tokens), token, dtype=torch.int64)
+    try:
+        with torch.no_grad():
+            features = LastHiddenState(encoder)(ids, torch.ones_like(ids))
+    except (RuntimeError, IndexError, ValueError, TypeError, AttributeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ExportError(
+            f"{source}: the text encoder does not take {max_tokens} tokens ({reason}); try fewer --max-text-tokens"
+        ) from None
+    if not torch.isfinite(features).all():
+        raise ExportError(f"{source}: the text encoder makes features that are no numbers; fetch it again")
 
 
 def _trace(encoder: nn.Module) -> ir.Model:

@@ -213,7 +213,7 @@ def test_nothing_is_painted_for_a_prompt_that_comes_too_late(pipeline: Pipeline)
         (("--plot", "pareto.jpg"), "pareto.jpg: the name ends in '.jpg'; allowed are .png, .svg"),
         (("--size", "65x64"), "size 65x64 is not made of"),
         (("--size", "65x64", "--keep", "exact"), "size 65x64 is not made of"),
-        (("--keep", "/dev/null/exact"), "/dev/null/exact: cannot keep pictures there"),
+        (("--keep", "/dev/null/exact"), "/dev/null/exact: cannot be written (Not a directory)"),
     ],
 )
 def test_refuses(flagdit, bundle_dir: Path, tmp_path: Path, options: tuple[str, str], message: str) -> None:  # type: ignore[no-untyped-def]

@@ -23,6 +23,7 @@ from flagdit.engine.manifest import Preset as PresetSpec
 from flagdit.engine.plan import Plan
 from flagdit.engine.presets import Preset, of_spec
 from flagdit.export.cli import read_examples
+from flagdit.files import check
 
 PROMPTS = ["a red apple", "a book", "a house", "a red book", "a blue house", "an apple"]
 
@@ -248,11 +249,11 @@ def test_a_bundle_that_cannot_be_written_is_refused_first(  # type: ignore[no-un
 ) -> None:
     """Not after the hours that a calibration may take; the folder of an earlier one may be there."""
 
-    def touch(path: Path, **_: object) -> None:
-        raise PermissionError(13, "Permission denied", str(path))
+    def refuse(folder: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(folder))
 
     (bundle / ".calibration").mkdir()
-    monkeypatch.setattr(Path, "touch", touch)
+    monkeypatch.setattr(check, "create", refuse)
     monkeypatch.setattr(plans, "Painter", None)
     code, _, err = flagdit("calibrate", bundle, "--prompts", "prompts.txt", "--budget", ".1", "--effort", 0)
     assert code == 2 and "cannot be written (Permission denied)" in err and "a copy of the bundle" in err

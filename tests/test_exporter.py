@@ -15,9 +15,10 @@ from safetensors.torch import load_file, save_file
 from tiny import TINY, random_flag_dit
 
 from flagdit.export import CheckpointError, ExportError, ExportOptions, FlagDiT, export_model, load_checkpoint
-from flagdit.export.checkpoint import infer_config
 from flagdit.export.graphs import kv_names
+from flagdit.export.infer import infer_config
 from flagdit.export.layers import rope_table
+from flagdit.files import OutputError
 
 Feeds = dict[str, np.ndarray]
 
@@ -166,7 +167,7 @@ def test_a_failed_export_leaves_nothing(tmp_path: Path, flag_dit: FlagDiT) -> No
         export_model(flag_dit, tmp_path / "model", ExportOptions(dtype="int3"))
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "mine").write_text("kept")
-    with pytest.raises(ExportError, match="exists already"):
+    with pytest.raises(OutputError, match="exists already"):
         export_model(flag_dit, tmp_path / "model", ExportOptions())
     assert (tmp_path / "model" / "mine").read_text() == "kept"
 

@@ -132,7 +132,8 @@ def test_ras_is_the_slow_reference(pipeline: Pipeline, options: dict[str, Any], 
     ]
     reused = 0
     for preview in run:
-        timed, state = preview.timed, preview._state
+        timed, state = preview.timed, run.legs[-1].state
+        assert state is not None
         reused += timed.branches == 1 and not timed.step.dense
         now = {name: x[timed.step.index] for name, x in modulations.items()}
         for b, sample in enumerate(slow):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+import tomllib
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,9 +14,10 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FORBIDDEN = {
+    "files": {"flagdit.export", "flagdit.engine", "flagdit.cpp_ext", "torch", "numpy", "PIL"},
     "export": {"flagdit.engine", "flagdit.cpp_ext"},
     "engine": {"flagdit.export", "torch", "transformers", "safetensors"},
-    "cpp_ext": {"flagdit.export", "flagdit.engine", "torch", "onnxruntime"},
+    "cpp_ext": {"flagdit.export", "flagdit.engine", "flagdit.files", "torch", "onnxruntime"},
 }
 
 
@@ -38,6 +40,13 @@ def test_imports_run_one_way(package: str) -> None:
             parts = name.split(".")
             roots = {".".join(parts[:n]) for n in range(1, len(parts) + 1)}
             assert not roots & FORBIDDEN[package], f"{path.relative_to(ROOT)} imports {name}"
+
+
+def test_every_package_is_installed() -> None:
+    """The list in pyproject.toml is written by hand."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    found = {path.parent.relative_to(ROOT) for room in FORBIDDEN for path in (ROOT / room).rglob("__init__.py")}
+    assert set(project["tool"]["setuptools"]["packages"]) == {f"flagdit.{'.'.join(path.parts)}" for path in found}
 
 
 def test_flagdit_is_a_namespace() -> None:

@@ -96,8 +96,9 @@ def test_an_animation_has_a_frame_a_step(tmp_path: Path, kind: str) -> None:
     image, _, ages = made_up(9, 4, 8)
     frames = animation.frames([animation.thumbnail(image)] * 9, ages, steps_of(9), tokens=100)
     assert len({frame.size for frame in frames}) == 1
-    animation.save(frames, tmp_path / "part", kind)
-    with Image.open(tmp_path / "part") as moving:
+    path = tmp_path / f"moving.{kind.lower()}"
+    animation.save(frames, path)
+    with Image.open(path) as moving:
         assert (moving.format, moving.n_frames) == (kind, 9)
         durations = []
         for index in range(9):

@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw
 
 from emoji_quality.colour import FloatArray, pixels
 from emoji_quality.judge import Verdict
+from flagdit.engine.picture import save
 from scenes import Scene
 
 TALL = 112
@@ -40,7 +41,7 @@ def write_sheet(
         caption = textwrap.wrap(scene.caption(), wide // 3)[: LINES - 1]
         draw.text((left, top + TALL + 1), "\n".join(caption), fill="black", font_size=10, spacing=1)
         mark(draw, (left, top + TALL + 3 + LINE * (LINES - 1)), verdict)
-    sheet.save(path)
+    save(sheet, path)
 
 
 def mark(draw: ImageDraw.ImageDraw, at: tuple[int, int], verdict: Verdict) -> None:

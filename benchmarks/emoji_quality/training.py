@@ -12,11 +12,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from rich.progress import track
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from data import EmojiData
 from emoji_quality.classifier import Classifier
+from flagdit.files import write_file
 from scenes import STYLES, Scene, random_background
 
 Progress = Callable[[range], Iterable[int]]
@@ -53,9 +54,7 @@ def load_classifier(data: EmojiData, folder: Path, recipe: Recipe = RECIPE) -> C
         model.load_state_dict(load_file(path))
         return model
     train(model, data, recipe, lambda steps: track(steps, "training the classifier", transient=True))
-    partial = path.with_suffix(".partial")
-    save_file(model.state_dict(), partial)
-    partial.replace(path)  # so that a killed run leaves no half a file
+    write_file(path, save(model.state_dict()))
     return model
 
 

@@ -6,21 +6,32 @@ Letters: B pictures, C channels.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from flagdit.engine.bundle import staged
-from flagdit.engine.errors import OutputError
 from flagdit.engine.layout import FloatArray, TokenLayout
 from flagdit.engine.noise import NOISE
 from flagdit.engine.pipeline import Pipeline
 from flagdit.engine.ras import DENSE
+from flagdit.files import sweep, write_file
+from flagdit.files.check import probe
+from flagdit.files.errors import refusals
 
 EXACT, EXACT_SHIFT = 100, 3.0
 """Dense steps of second order in fp32, and their time shift."""
+
+
+def check_kept(folder: Path | None) -> None:
+    """Make the folder that pictures are to be kept in. Raises OutputError if that cannot be."""
+    if folder is not None:
+        with refusals(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            sweep(folder)
+            probe(folder)
 
 
 class ExactPictures:
@@ -37,11 +48,7 @@ class ExactPictures:
         layout = TokenLayout.of(pipeline.spec, size)
         self._shape = layout.channels, layout.height, layout.width
         self._reference: Pipeline | None = None  # a graph takes memory: it is loaded when there is something to do
-        if folder is not None:
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise OutputError(f"{folder}: cannot keep pictures there ({error.strerror})") from None
+        check_kept(folder)
 
     def __call__(self, prompts: Sequence[str], first: int) -> FloatArray:
         """Latents (B, C, H, W) of prompts, the first of which has the seed `first`."""
@@ -83,10 +90,12 @@ class ExactPictures:
             picture = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError):  # cut short, or no array: made anew
             return None
-        return np.array(picture) if picture.shape == self._shape and picture.dtype == np.float32 else None
+        good = picture.shape == self._shape and picture.dtype == np.float32 and np.isfinite(picture).all()
+        return np.array(picture) if good else None
 
     def _write(self, prompt: str, seed: int, picture: FloatArray) -> None:
         path = self._path(prompt, seed)
         if path is not None:
-            with staged(path) as part, part.open("wb") as file:
-                np.save(file, picture, allow_pickle=False)
+            file = io.BytesIO()
+            np.save(file, picture, allow_pickle=False)
+            write_file(path, file.getbuffer())

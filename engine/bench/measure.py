@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -15,11 +16,11 @@ import numpy.typing as npt
 from flagdit.engine.bench.exact import ExactPictures
 from flagdit.engine.bench.settings import STEPS, Setting
 from flagdit.engine.layout import FloatArray
+from flagdit.engine.manifest import ModelSpec
 from flagdit.engine.pipeline import Pipeline
 from flagdit.engine.presets import Preset
 from flagdit.engine.request import Request
 from flagdit.engine.result import Result
-from flagdit.engine.run import Run
 
 Extra = Callable[[FloatArray, FloatArray, int], dict[str, npt.NDArray[np.float64]]]
 """More measures, of pictures and of the exact ones (B, C, H, W), and of the number of the first: of each, by name."""
@@ -89,33 +90,47 @@ def paint(
     guidance: float = 4.0,
 ) -> Result:
     """Pictures of prompts, the first of which has the seed `first`, sampled as `how` says."""
-    run = _start(pipeline, how, prompts, first, size, guidance)
+    run = pipeline.start(request_of(pipeline.spec, how, prompts, first, size, guidance))
     for _ in run:
         pass
     return run.result()
 
 
-def _start(
-    pipeline: Pipeline,
+def request_of(
+    spec: ModelSpec,
     how: Preset,
     prompts: Sequence[str],
     first: int,
     size: tuple[int, int] | None,
     guidance: float,
-) -> Run:
-    shift = pipeline.spec.flow.shift if how.shift is None else how.shift
+) -> Request:
+    """Pictures of prompts, the first of which has the seed `first`."""
+    shift = spec.flow.shift if how.shift is None else how.shift
     seeds = list(range(first, first + len(prompts)))
-    return pipeline.start(Request.of(replace(how, shift=shift), list(prompts), seeds, size, guidance))
+    return Request.of(replace(how, shift=shift), list(prompts), seeds, size, guidance)
+
+
+class Checks(Protocol):
+    """Who knows what a bundle can do: a Pipeline, or a Preflight of one that is not loaded yet."""
+
+    spec: ModelSpec
+
+    def check(self, request: Request, /) -> None: ...
 
 
 def check(
-    pipeline: Pipeline, chosen: Sequence[Setting], prompts: Sequence[str], batch: int, exactly: ExactPictures
+    bundle: Checks,
+    chosen: Sequence[Setting],
+    prompts: Sequence[str],
+    batch: int,
+    size: tuple[int, int] | None,
+    guidance: float,
 ) -> None:
     """Raise RequestError if a setting or a prompt is one that `measure` would refuse, which may be after hours."""
-    for prompt in prompts:
-        pipeline.stages.text.check(prompt)
-    for setting in chosen:
-        _start(pipeline, setting.how, prompts[:batch], 0, exactly.size, exactly.guidance)
+    for first in range(0, len(prompts), batch):
+        bundle.check(request_of(bundle.spec, chosen[0].how, prompts[first : first + batch], first, size, guidance))
+    for setting in chosen[1:]:
+        bundle.check(request_of(bundle.spec, setting.how, prompts[:batch], 0, size, guidance))
 
 
 def measure(
@@ -133,7 +148,7 @@ def measure(
     if a setting or a prompt cannot be.
     """
     sums, exactly = [_Sums() for _ in chosen], exactly or ExactPictures(pipeline, None, 4.0)
-    check(pipeline, chosen, prompts, batch, exactly)
+    check(pipeline, chosen, prompts, batch, exactly.size, exactly.guidance)
     for first in range(0, len(prompts), batch):
         texts = list(prompts[first : first + batch])
         exact = exactly(texts, first)

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flagdit.engine.bench.measure import Row
 from flagdit.engine.bench.settings import FAMILIES
+from flagdit.files import write_file
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 COLOURS = {
     "dense": "#9a9a9a",
@@ -26,8 +32,15 @@ def front(rows: Sequence[Row]) -> list[Row]:
     return best
 
 
-def pareto(rows: Sequence[Row], path: Path, title: str, kind: str) -> None:
-    """Draw PSNR over time, one line for the front of each family; `kind` is the file format, such as "png"."""
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure of matplotlib whole or not at all, in the format of its name. Raises OutputError."""
+    file = io.BytesIO()
+    figure.savefig(file, format=path.suffix[1:].lower())
+    write_file(path, file.getbuffer())
+
+
+def pareto(rows: Sequence[Row], path: Path, title: str) -> None:
+    """Draw PSNR over time, one line for the front of each family. Raises OutputError."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -57,4 +70,4 @@ def pareto(rows: Sequence[Row], path: Path, title: str, kind: str) -> None:
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, loc="lower right")
-    figure.savefig(path, format=kind)
+    save(figure, path)

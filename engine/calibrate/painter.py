@@ -9,6 +9,7 @@ import numpy as np
 
 from flagdit.engine.bench.exact import ExactPictures
 from flagdit.engine.bench.measure import paint
+from flagdit.engine.errors import NumberError
 from flagdit.engine.layout import FloatArray
 from flagdit.engine.pipeline import Pipeline
 from flagdit.engine.presets import Preset
@@ -45,13 +46,15 @@ class Painter:
         return cls(pipeline, tuple(prompts), seed, exactly.size, exactly.guidance, np.concatenate(exact))
 
     def __call__(self, how: Preset) -> FloatArray:
-        """Pictures (B, C, H, W) of all prompts."""
-        pictures = []
-        for first in range(0, len(self.prompts), BATCH):
-            texts = self.prompts[first : first + BATCH]
-            made = paint(self.pipeline, how, texts, self.seed + first, self.size, self.guidance)
-            pictures.append(made.latents)
-        return np.concatenate(pictures)
+        """Pictures (B, C, H, W) of all prompts; NaNs where the plan runs off to what are no numbers."""
+        return np.concatenate([self._some(how, first) for first in range(0, len(self.prompts), BATCH)])
+
+    def _some(self, how: Preset, first: int) -> FloatArray:
+        texts = self.prompts[first : first + BATCH]
+        try:
+            return paint(self.pipeline, how, texts, self.seed + first, self.size, self.guidance).latents
+        except NumberError:  # one of many plans that are tried; fit.mean_psnr puts it behind all others
+            return np.full_like(self.exact[first : first + BATCH], np.nan)
 
     def first(self, count: int) -> Painter:
         """Of the first so many prompts alone."""

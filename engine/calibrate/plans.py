@@ -7,24 +7,27 @@ import json
 import math
 import shutil
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from importlib.metadata import version
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import Self
 
 from flagdit.engine.bench.exact import ExactPictures
 from flagdit.engine.bench.grids import SHIFTS
 from flagdit.engine.bench.settings import STEPS
-from flagdit.engine.bundle import staged
 from flagdit.engine.calibrate.fit import mean_psnr
-from flagdit.engine.calibrate.painter import Painter
+from flagdit.engine.calibrate.painter import BATCH, Painter
 from flagdit.engine.calibrate.search import SLACK, cost, search
 from flagdit.engine.calibrate.space import Shape, plain, preset_of, start
-from flagdit.engine.errors import RequestError
+from flagdit.engine.errors import OutputError, RequestError
 from flagdit.engine.manifest import Preset as PresetSpec
 from flagdit.engine.noise import NOISE
 from flagdit.engine.pipeline import Pipeline
-from flagdit.engine.presets import Preset
-from flagdit.engine.ras import Solver
+from flagdit.engine.preflight import Preflight
+from flagdit.engine.presets import Preset, falling
+from flagdit.engine.ras import DENSE, Solver
+from flagdit.engine.request import Request
+from flagdit.engine.version import version_of
+from flagdit.files import locked, write_file
 
 NAMES = {0.13: "draft", 0.2: "fast", 0.33: "balanced", 0.47: "quality", 0.65: "best"}
 """Of the usual budgets."""
@@ -46,6 +49,16 @@ def split(prompts: Sequence[str]) -> tuple[list[str], list[str]]:
     return list(prompts[:half]), list(prompts[half : half + min(len(prompts) - half, PROMPTS)])
 
 
+def check_requests(ready: Preflight, prompts: Sequence[str], size: tuple[int, int] | None, guidance: float) -> None:
+    """Raise RequestError for what a calibration would be refused for after hours: a prompt, the size, the memory."""
+    split(prompts)
+    for first in range(0, len(prompts), BATCH):
+        texts = list(prompts[first : first + BATCH])
+        about = (texts, list(range(len(texts))), size, guidance)
+        ready.check(Request.of(Preset(STEPS, "ab2", falling(8, 0.6, 0.3)), *about))  # keeps most of all that are tried
+        ready.check(Request.of(Preset(STEPS, "ab2", DENSE), *about), precision="float32")  # what is converged
+
+
 def name_of(budget: float) -> str:
     """The name of the preset for a budget."""
     return NAMES.get(budget, f"cost-{budget:g}")
@@ -55,7 +68,7 @@ class Calibration:
     """All that is the same for every budget.
 
     A folder keeps what is done, for when it is stopped and begun again. Each calibration has one of its own in there,
-    so those of several sizes may take turns or run at once.
+    so those of several sizes may take turns or run at once; that one is locked until `close`, the end of a `with`.
     """
 
     def __init__(
@@ -69,11 +82,12 @@ class Calibration:
     ) -> None:
         """Makes the converged pictures, or finds them in the folder; `progress` is told of each thing that begins.
 
-        Raises RequestError for a size that cannot be or for too few prompts, OutputError for such a folder.
+        Raises RequestError for a size that cannot be or for too few prompts, OutputError for such a folder, or if the
+        same calibration runs in another process.
         """
         chosen, held = split(prompts)
         about = [
-            version("flagdit"),
+            version_of("flagdit"),
             NOISE,
             pipeline.spec.weights.sha256,
             pipeline.precision,
@@ -84,14 +98,29 @@ class Calibration:
         self._about = json.loads(json.dumps(about))
         self._folder = folder / hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
         self.pipeline, self.size, self._progress = pipeline, size, progress
-        exactly = ExactPictures(pipeline, size, guidance, self._folder)
+        if folder.is_symlink():
+            raise OutputError(f"{folder}: is a link, which flagdit makes none of; remove it")
 
         def making() -> None:
             progress("making converged pictures")
 
-        making()
-        self.chosen = Painter.of(exactly, pipeline, chosen, 0, making)
-        self.held = Painter.of(exactly, pipeline, held, HELD_OUT_SEED, making)
+        with ExitStack() as lock:
+            lock.enter_context(locked(self._folder))
+            exactly = ExactPictures(pipeline, size, guidance, self._folder)
+            making()
+            self.chosen = Painter.of(exactly, pipeline, chosen, 0, making)
+            self.held = Painter.of(exactly, pipeline, held, HELD_OUT_SEED, making)
+            self._lock = lock.pop_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let other processes have its folder."""
+        self._lock.close()
 
     def plan(self, budget: float, effort: int) -> PresetSpec:
         """The best plan of a budget, from the journal if it is there."""
@@ -173,8 +202,7 @@ class Calibration:
 
     def _remember(self, name: str, done: dict[str, object]) -> None:
         content = {"about": self._about, "done": self._journal() | {name: done}}
-        with staged(self._path) as part:
-            part.write_text(json.dumps(content))
+        write_file(self._path, json.dumps(content))
 
     def forget(self) -> None:
         """Remove what is kept of it, once it is written where it belongs."""

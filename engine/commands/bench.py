@@ -3,43 +3,45 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import platform
-import resource
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
 from functools import partial
-from importlib.metadata import version
 from itertools import groupby
 from pathlib import Path
 from typing import Annotated
 
+import onnxruntime
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from flagdit.engine.bench import FAMILIES, ExactPictures, Row, Setting, best_shifts, check, measure, settings
+from flagdit.engine.bench import FAMILIES, ExactPictures, Record, Row, Setting, best_shifts, check, measure, settings
+from flagdit.engine.bench.exact import check_kept
+from flagdit.engine.bench.measure import request_of
 from flagdit.engine.bench.plot import pareto
-from flagdit.engine.bench.settings import FEWER, Grids, dense_runs
-from flagdit.engine.bundle import staged
+from flagdit.engine.bench.settings import FEWER, STEPS, Grids, dense, dense_runs
 from flagdit.engine.commands.common import (
     PrecisionOption,
     ShiftOption,
     TimesOption,
+    check_bundle_stays,
     check_writable,
     console,
     load,
-    messages,
+    opened,
     parse_size,
     parse_times,
     read_prompts,
     say,
 )
+from flagdit.engine.commands.progress import working
 from flagdit.engine.errors import BackendError
 from flagdit.engine.pipeline import Pipeline
-from flagdit.engine.presets import Preset
+from flagdit.engine.preflight import Preflight
+from flagdit.engine.presets import Preset, presets_of
 from flagdit.engine.ras import DENSE, Solver
 from flagdit.engine.result import check_paints
+from flagdit.engine.version import version_of
+from flagdit.files import check_apart, write_all
 
 PROMPTS = (
     "a red apple on a white background",
@@ -60,7 +62,9 @@ TRIED = 8
 
 def bench(
     bundle: Annotated[str, typer.Argument(help="A bundle directory, or the demo that comes with flagdit.")] = "demo",
-    prompts: Annotated[Path | None, typer.Option(help="A text file, one prompt a line; eight by default.")] = None,
+    prompts: Annotated[
+        Path | None, typer.Option(help="A text file, one prompt a line, # before a comment; eight by default.")
+    ] = None,
     first: Annotated[int | None, typer.Option(min=1, help="Only so many of them.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Only a few settings.")] = False,
     size: Annotated[str | None, typer.Option(help="WxH in pixels; the model's own by default.")] = None,
@@ -89,41 +93,62 @@ def bench(
     """
     check_writable(json_path, (".json",))
     check_writable(plot, (".png", ".svg"))
+    outputs = {"--json": json_path, "--plot": plot, "--keep": keep}
+    check_apart(outputs, {"--prompts": prompts})
     for module in ("skimage", *(["matplotlib"] if plot else [])):
         if importlib.util.find_spec(module) is None:
             raise BackendError(f"{module} is not installed; install it with: pip install 'flagdit[bench]'")
     texts = (list(PROMPTS) if prompts is None else read_prompts(prompts))[:first]
     dimensions = parse_size(size)
-    pipeline = load(bundle, threads, precision)
-    check_paints(pipeline.spec)
     own = None if times is None else Setting("dense, own times", "ab2", Preset(parse_times(times), "ab2", DENSE))
-    exactly = ExactPictures(pipeline, dimensions, guidance, keep)
-    chosen = partial(_settings, pipeline, dimensions, quick, own)
-    rows, grids = _measure(pipeline, chosen, exactly, texts, batch, shift, quick)
-    _print(rows)
+    ready = opened(bundle, threads, precision)
+    check_bundle_stays(ready.bundle, outputs)
+    check_paints(ready.spec)
+    chosen = partial(_settings, presets_of(ready.spec, dimensions), quick, own)
+    _check(ready, chosen(_grids(shift, quick)), texts, batch, dimensions, guidance)
+    check_kept(keep)
+    pipeline = load(ready)
     width, height = dimensions or pipeline.spec.latent.size
+    record = Record(json_path, _facts(pipeline, len(texts), (width, height), threads, batch))
+    exactly = ExactPictures(pipeline, dimensions, guidance, keep)
+    try:
+        _measure(pipeline, chosen, exactly, texts, batch, shift, quick, record)
+    finally:
+        _report(record, len(texts))
+    writes: dict[Path, Callable[[], None]] = {} if json_path is None else {json_path: record.write}
     if plot is not None:
-        with staged(plot) as part:
-            title = f"{pipeline.spec.name}, {width}x{height}, {len(texts)} prompts"
-            pareto(rows, part, title, plot.suffix[1:])
-    if json_path is not None:
-        facts = _facts(pipeline, len(texts), (width, height), threads, batch)
-        facts["shifts"] = {f"{n} {solver}": shift for (solver, n), shift in grids.items()}
-        with staged(json_path) as part:
-            part.write_text(json.dumps({**facts, "rows": [asdict(row) for row in rows]}, indent=1) + "\n")
-    for path in (json_path, plot):
-        if path is not None:
-            say(f"wrote {path}")
+        title = f"{pipeline.spec.name}, {width}x{height}, {len(texts)} prompts"
+        writes[plot] = partial(pareto, record.rows, plot, title)
+    write_all(writes)
+    for path in writes:
+        say(f"wrote {path}")
 
 
-def _settings(
-    pipeline: Pipeline, size: tuple[int, int] | None, quick: bool, own: Setting | None, grids: Grids
-) -> list[Setting]:
+def _check(
+    ready: Preflight,
+    chosen: list[Setting],
+    texts: list[str],
+    batch: int,
+    size: tuple[int, int] | None,
+    guidance: float,
+) -> None:
+    """Raise RequestError for all that would end the measurement later."""
+    check(ready, chosen, texts, batch, size, guidance)
+    for together in (texts[:TRIED], texts[:batch]):  # grids are tried, and converged pictures painted, in fp32
+        ready.check(request_of(ready.spec, dense(STEPS, "ab2"), together, 0, size, guidance), precision="float32")
+
+
+def _grids(shift: float | None, quick: bool) -> dict[tuple[Solver, int], float]:
+    """The shifts of dense steps, as they are said, or before they are looked for."""
+    return dict.fromkeys(dense_runs(QUICK if quick else FEWER), 1.0 if shift is None else shift)
+
+
+def _settings(presets: Mapping[str, Preset], quick: bool, own: Setting | None, grids: Grids) -> list[Setting]:
     if quick:
-        chosen = settings(pipeline.presets(size), grids, QUICK, (0.25,))
+        chosen = settings(presets, grids, QUICK, (0.25,))
         chosen = [setting for setting in chosen if setting.family != "uncalibrated"]
     else:
-        chosen = settings(pipeline.presets(size), grids)
+        chosen = settings(presets, grids)
     return sorted(chosen if own is None else [*chosen, own], key=lambda setting: list(FAMILIES).index(setting.family))
 
 
@@ -135,30 +160,30 @@ def _measure(
     batch: int,
     shift: float | None,
     quick: bool,
-) -> tuple[list[Row], dict[tuple[Solver, int], float]]:
-    """The rows, and the shifts of the dense ones."""
-    counts = QUICK if quick else FEWER
-    grids: dict[tuple[Solver, int], float] = dict.fromkeys(dense_runs(counts), 1.0 if shift is None else shift)
-    check(pipeline, chosen(grids), texts, batch, exactly)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    rows: list[Row] = []
-    with Progress(*columns, console=messages, transient=True, disable=not messages.is_terminal) as progress:
-        task = progress.add_task("best grids of dense steps", total=len(grids), visible=shift is None)
-        if shift is None:
-            for key, best in best_shifts(pipeline, texts[:TRIED], exactly, counts):
+    record: Record,
+) -> None:
+    """The rows, batch after batch, and the shifts of the dense ones: into the record."""
+    grids = _grids(shift, quick)
+    if shift is None:
+        with working("best grids of dense steps", len(grids), remaining=True) as work:
+            for key, best in best_shifts(pipeline, texts[:TRIED], exactly, QUICK if quick else FEWER):
                 grids[key] = best
-                progress.advance(task)
-        task = progress.add_task("painting", total=-(-len(texts) // batch))
-        for done in measure(pipeline, chosen(grids), texts, batch, exactly):
-            rows = done
-            progress.advance(task)
-    return rows, grids
+                work.advance()
+    for (solver, steps), best in grids.items():
+        record.shift(solver, steps, best)
+    with working("batches of prompts", -(-len(texts) // batch), remaining=True) as work:
+        for number, rows in enumerate(measure(pipeline, chosen(grids), texts, batch, exactly), 1):
+            record.keep(rows, min(number * batch, len(texts)))
+            work.advance()
+
+
+def _report(record: Record, prompts: int) -> None:
+    """What was measured; also if something ended it before all of so many prompts were done."""
+    if record.rows:
+        _print(record.rows)
+    if 0 < record.prompts < prompts:
+        kept = "" if record.path is None else f", and kept in {record.path}"
+        say(f"stopped after {record.prompts} of {prompts} prompts; what they gave is above{kept}")
 
 
 def _print(rows: list[Row]) -> None:
@@ -166,27 +191,30 @@ def _print(rows: list[Row]) -> None:
     wide = max(len(row.name) for row in rows)
     console.print(f"{'':{wide}}   cost time eff. host    PSNR dB  SSIM    MiB", style="bold", soft_wrap=True)
     for family, members in groupby(rows, key=lambda row: row.family):
-        console.print(FAMILIES[family], highlight=False)
+        console.print(FAMILIES[family], highlight=False, soft_wrap=True)
         for row in members:
             line = f"  {row.name:{wide}} {row.cost:4.2f} {row.time:4.2f} {row.efficiency:4.2f} {row.host:4.0%}"
             quality = f"{row.psnr:4.1f} ± {row.psnr_error:3.1f} {row.ssim:5.3f}"
             console.print(f"{line} {quality} {row.cache_bytes / 2**20:6.1f}", soft_wrap=True, markup=False)
-    console.print("cost: FLOPs, time: CPU seconds, both over those of 30 dense Euler steps", highlight=False)
-    console.print("eff.: speedup of engine calls over 1 / cost; host: time between; MiB: caches", highlight=False)
+    console.print(
+        "cost: FLOPs, time: CPU seconds, both over those of 30 dense Euler steps", highlight=False, soft_wrap=True
+    )
+    console.print(
+        "eff.: speedup of engine calls over 1 / cost; host: time between; MiB: caches", highlight=False, soft_wrap=True
+    )
 
 
 def _facts(pipeline: Pipeline, prompts: int, size: tuple[int, int], threads: int, batch: int) -> dict[str, object]:
     return {
-        "version": version("flagdit"),
-        "onnxruntime": version("onnxruntime"),
+        "version": version_of("flagdit"),
+        "onnxruntime": onnxruntime.__version__,  # onnxruntime-gpu has the module, and other metadata
         "device": platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
         "threads": threads,
         "precision": pipeline.precision,
         "model": pipeline.spec.name,
         "weights": pipeline.spec.weights.sha256,
-        "prompts": prompts,
+        "of": prompts,
         "batch": batch,
         "size": size,
-        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
 from flagdit.engine.builder import build_bundle
 from flagdit.engine.commands.common import messages, parse_size, say
+from flagdit.engine.commands.progress import Log, redraws
 from flagdit.engine.compiler import (
     CPU_PRECISIONS,
     BuildOptions,
@@ -22,8 +24,13 @@ from flagdit.engine.compiler import (
     build_rtx,
     build_tensorrt,
     check_architectures,
+    check_engines,
+    check_int8,
 )
 from flagdit.engine.compiler.build import Precision as GpuPrecision
+from flagdit.engine.compiler.build import Target as GpuTarget
+from flagdit.engine.compiler.cuda_device import device_architecture
+from flagdit.engine.cpu import unused
 from flagdit.engine.errors import BuildError
 from flagdit.engine.manifest import Engine, Manifest, ModelSpec
 
@@ -53,6 +60,15 @@ PRECISIONS = {
 }
 """Of each target, the default first."""
 
+USED = {
+    Target.onnxruntime: (),
+    Target.tensorrt_rtx: ("--sm", "--max-size", "--max-batch"),
+    Target.tensorrt: ("--max-size", "--max-batch"),
+}
+"""Options that say something of each target's engines."""
+
+ARCHITECTURES = "86,89,120"
+
 PRECISION_HELP = (
     "Of the engines: float16, bfloat16 or float32 on a GPU; int8 or int8-bf16 on a CPU, both if so exported."
 )
@@ -64,12 +80,16 @@ def build(
     model: Annotated[str, typer.Argument(help="A model directory of flagdit export, a bundle, or demo.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="The bundle directory to write.")],
     target: Annotated[Target, typer.Option(help="What the bundle is to run in.")] = Target.onnxruntime,
-    sm: Annotated[str, typer.Option(help="TensorRT-RTX: compute capabilities, times ten.")] = "86,89,120",
+    sm: Annotated[
+        str | None, typer.Option(help="TensorRT-RTX: compute capabilities, times ten.", show_default=ARCHITECTURES)
+    ] = None,
     precision: Annotated[Precision | None, typer.Option(help=PRECISION_HELP)] = None,
     max_size: Annotated[
         str | None, typer.Option(help="Largest WxH the engines serve; the model's own by default.")
     ] = None,
-    max_batch: Annotated[int, typer.Option(min=1, max=64, help="Most pictures at a time.")] = 1,
+    max_batch: Annotated[
+        int | None, typer.Option(min=1, max=64, help="Most pictures at a time that engines serve.", show_default="1")
+    ] = None,
 ) -> None:
     """Build a bundle: everything that runs a model, in one directory.
 
@@ -80,11 +100,12 @@ def build(
     of this machine, and is what a Jetson builds for itself.
     """
     check_precision(target, precision)
+    _check_used(target, {"--sm": sm, "--max-size": max_size, "--max-batch": max_batch})
     if target is Target.onnxruntime:
-        manifest = build_bundle(model, output, partial(_for_cpu, precision))
+        manifest = build_bundle(model, output, partial(_for_cpu, precision), partial(_check_cpu, precision))
     else:
-        limits = Limits(size=parse_size(max_size), batch=max_batch)
-        options = BuildOptions(architectures(sm), _of_gpu(target, precision), limits)
+        limits = Limits(size=parse_size(max_size), batch=max_batch or 1)
+        options = BuildOptions(architectures(sm or ARCHITECTURES), _of_gpu(target, precision), limits)
         manifest = _with_engines(model, output, target, options)
     _summary(manifest, output)
 
@@ -94,6 +115,25 @@ def check_precision(target: Target, precision: Precision | None) -> None:
     if precision is not None and precision not in PRECISIONS[target]:
         allowed = ", ".join(PRECISIONS[target])
         raise BuildError(f"{target} does not compute in {precision}; allowed are {allowed}")
+
+
+def _check_used(target: Target, said: Mapping[str, object]) -> None:
+    """Refuse options that a target has no use for: who gives them expects something of them."""
+    for name, value in said.items():
+        if value is not None and name not in USED[target]:
+            allowed = ", ".join(USED[target]) or "none of the kind, any size and batch runs"
+            raise BuildError(f"{name} {value} has no part in a bundle for {target}; leave it out (allowed: {allowed})")
+
+
+def _check_cpu(precision: Precision | None, spec: ModelSpec) -> None:
+    if precision in (Precision.int8, Precision.int8_bf16):
+        check_int8(spec)
+
+
+def _check_gpu(target: Target, options: BuildOptions, spec: ModelSpec) -> None:
+    if target is Target.tensorrt:
+        device_architecture("building a TensorRT engine")
+    check_engines(spec, cast(GpuTarget, target.value), options)
 
 
 def _of_gpu(target: Target, precision: Precision | None) -> GpuPrecision:
@@ -120,13 +160,17 @@ def _with_engines(model: str, output: Path, target: Target, options: BuildOption
     if target is Target.tensorrt_rtx:
         check_architectures(options)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=messages, transient=True, disable=not messages.is_terminal) as bars:
+    with Progress(*columns, console=messages, transient=True, disable=not redraws()) as bars:
         tasks: dict[str, TaskID] = {}
+        logs: dict[str, Log] = {}
 
         def progress(graph: str, fraction: float) -> None:
             if graph not in tasks:
                 tasks[graph] = bars.add_task(f"{graph} for {target.value}", total=1.0)
+                logs[graph] = Log(f"{graph} for {target.value}, percent", 100)
             bars.update(tasks[graph], completed=fraction)
+            if not redraws():
+                logs[graph].reach(round(100 * fraction))
 
         def build_engines(model_dir: Path, spec: ModelSpec, directory: Path) -> list[Engine]:
             built = BUILDERS[target](model_dir, spec, directory, options, progress)
@@ -134,7 +178,7 @@ def _with_engines(model: str, output: Path, target: Target, options: BuildOption
                 _describe(item)
             return [item.engine for item in built]
 
-        return build_bundle(model, output, build_engines)
+        return build_bundle(model, output, build_engines, partial(_check_gpu, target, options))
 
 
 def _describe(built: BuiltEngine) -> None:
@@ -144,5 +188,7 @@ def _describe(built: BuiltEngine) -> None:
 
 
 def _summary(manifest: Manifest, output: Path) -> None:
+    for line in unused(engine for engine in manifest.engines if engine.target != "onnxruntime"):
+        say(f"{line}; they are for programs that load them by themselves")
     size = sum(file.bytes for file in manifest.files.values()) / 2**20
     say(f"wrote {output} ({size:.1f} MiB); next: flagdit generate PROMPT --bundle {output}")

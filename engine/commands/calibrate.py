@@ -2,41 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from flagdit.engine.bundle import MANIFEST, Bundle, read_spec, write_manifest
-from flagdit.engine.calibrate import NAMES, Calibration, merged, split
+from flagdit.engine.calibrate import NAMES, Calibration, check_requests, merged, name_of
 from flagdit.engine.commands.common import (
     PrecisionOption,
     check_writable,
-    console,
     load,
-    messages,
+    opened,
     parse_size,
     read_prompts,
     say,
 )
-from flagdit.engine.commands.tables import preset_table
+from flagdit.engine.commands.progress import redraws, working
+from flagdit.engine.commands.tables import preset_table, show
 from flagdit.engine.errors import OutputError, RequestError
-from flagdit.engine.layout import TokenLayout
 from flagdit.engine.manifest import Manifest, Preset
 from flagdit.engine.pipeline import Pipeline
 from flagdit.engine.result import check_paints
+from flagdit.files import check_apart, locked
 
 BUDGETS = ",".join(f"{cost:g}" for cost in NAMES)
 FOLDER = ".calibration"
 """Beside the manifest, while it lasts: what is done already."""
+PATIENCE = 30.0
+"""Seconds to wait for another calibration that writes its presets."""
 
 
 def calibrate(
     bundle: Annotated[str, typer.Argument(help="A bundle directory, or demo.")],
     prompts: Annotated[
         Path | None,
-        typer.Option(help="A text file, one prompt a line: 24 are enough.", show_default="the bundle's examples"),
+        typer.Option(
+            help="A text file, one prompt a line, # before a comment: 24 are enough.",
+            show_default="the bundle's examples",
+        ),
     ] = None,
     budget: Annotated[
         str, typer.Option(metavar="COST,...", help="Costs to find plans for, in FLOPs over those of 30 dense steps.")
@@ -60,20 +66,17 @@ def calibrate(
     on prompts that had no part in it. Stopped, it goes on where it was when it is called again.
     """
     budgets, dimensions = parse_budgets(budget), parse_size(size)
-    pipeline = load(bundle, threads, precision)
-    check_paints(pipeline.spec)
-    TokenLayout.of(pipeline.spec, dimensions)
-    texts = list(pipeline.spec.examples) if prompts is None else read_prompts(prompts)
+    texts = None if prompts is None else read_prompts(prompts)
+    ready = opened(bundle, threads, precision)
+    check_paints(ready.spec)
+    texts = list(ready.spec.examples) if texts is None else texts
     if not texts:
         raise RequestError("the bundle has no examples; give prompts of its kind with --prompts FILE, one a line")
-    split(texts)
-    for text in texts:
-        pipeline.stages.text.check(text)
-    _check_writable(pipeline.bundle)
-    calibration, found = _find(pipeline, texts, dimensions, guidance, budgets, effort)
-    write_presets(pipeline.bundle, found)
-    calibration.forget()
-    console.print(preset_table(found))
+    check_requests(ready, texts, dimensions, guidance)
+    _check_writable(ready.bundle)
+    check_apart({"the manifest": ready.bundle.path(MANIFEST)}, {"--prompts": prompts})
+    found = _find(load(ready), texts, dimensions, guidance, budgets, effort)
+    show(preset_table(found))
     say(f"wrote {len(found)} presets into {bundle}; next: flagdit generate PROMPT --bundle {bundle} --preset NAME")
 
 
@@ -85,6 +88,8 @@ def parse_budgets(text: str) -> list[float]:
         raise RequestError(f"budget {text!r} is not a list of costs; for instance .13,.33") from None
     if not all(0.03 <= budget <= 2 for budget in budgets):
         raise RequestError(f"budget is {text}; allowed are .03 (one dense step of 30) to 2")
+    if len({name_of(budget) for budget in budgets}) < len(budgets):
+        raise RequestError(f"budget is {text}; two of the costs are too near each other to have names of their own")
     return budgets
 
 
@@ -95,22 +100,31 @@ def _find(
     guidance: float,
     budgets: list[float],
     effort: int,
-) -> tuple[Calibration, list[Preset]]:
-    columns = (BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
-    with Progress(*columns, console=messages, transient=True, disable=not messages.is_terminal) as progress:
-        task = progress.add_task("", total=len(budgets))
-
-        def doing(what: str) -> None:
-            progress.update(task, description=what)
-
-        folder, found = pipeline.bundle.directory / FOLDER, []
-        calibration = Calibration(pipeline, texts, size, guidance, folder, doing)
+) -> list[Preset]:
+    """The plans, written into the bundle; what was kept on the way is gone then."""
+    folder, found = pipeline.bundle.directory / FOLDER, list[Preset]()
+    with (
+        working("budgets", len(budgets)) as work,
+        Calibration(pipeline, texts, size, guidance, folder, work.now) as calibration,
+    ):
         for budget in budgets:
-            found.append(calibration.plan(budget, effort))
-            progress.advance(task)
-            if not messages.is_terminal:
+            with _kept():
+                found.append(calibration.plan(budget, effort))
+            work.advance()
+            if not redraws():
                 say(f"{found[-1].name}: {found[-1].psnr['held_out']} dB at a cost of {found[-1].cost}")
-    return calibration, found
+        write_presets(pipeline.bundle, found)
+        calibration.forget()
+    return found
+
+
+@contextmanager
+def _kept() -> Iterator[None]:
+    """Say what is left when a result cannot be written."""
+    try:
+        yield
+    except OutputError as error:
+        raise OutputError(f"{error}; what is done is kept: the same command goes on from there") from None
 
 
 def _check_writable(bundle: Bundle) -> None:
@@ -123,10 +137,14 @@ def _check_writable(bundle: Bundle) -> None:
 def write_presets(bundle: Bundle, found: list[Preset]) -> None:
     """Put presets into a bundle's manifest as it is by now, in place of those of the same names and sizes.
 
-    Raises OutputError if it cannot be written, or is no longer of the same model.
+    Waits for another that does the same. Raises OutputError if it cannot be written, or is no longer of the same model.
     """
-    manifest = read_spec(bundle.directory / MANIFEST, Manifest)
-    if manifest.model.weights.sha256 != bundle.model.weights.sha256:
-        raise OutputError(f"{bundle.directory}: holds another model by now than the presets are of; calibrate it anew")
-    model = manifest.model.model_copy(update={"presets": merged(manifest.model.presets, found)})
-    write_manifest(bundle.directory, manifest.model_copy(update={"model": model}))
+    with locked(bundle.directory, PATIENCE):
+        manifest = read_spec(bundle.directory / MANIFEST, Manifest)
+        if manifest.model.weights.sha256 != bundle.model.weights.sha256:
+            raise OutputError(
+                f"{bundle.directory}: holds another model by now than the presets are of; calibrate it anew"
+            )
+        model = manifest.model.model_copy(update={"presets": merged(manifest.model.presets, found)})
+        with _kept():
+            write_manifest(bundle.directory, manifest.model_copy(update={"model": model}))

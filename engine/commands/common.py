@@ -3,30 +3,24 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, cast
 
 import typer
-from rich.console import Console
 
-from flagdit.engine.commands.coarse import parse_coarse
-from flagdit.engine.cpu import Precision
-from flagdit.engine.errors import OutputError, RequestError
+from flagdit.engine.bundle import MANIFEST, Bundle
+from flagdit.engine.commands.terminal import console as console
+from flagdit.engine.commands.terminal import messages as messages
+from flagdit.engine.commands.terminal import say as say
+from flagdit.engine.cpu import Precision, unused
+from flagdit.engine.errors import RequestError
 from flagdit.engine.layout import Ntk
 from flagdit.engine.pipeline import Pipeline
+from flagdit.engine.preflight import Preflight
 from flagdit.engine.presets import DEFAULT, PRESETS
-from flagdit.engine.ras import Solver
-from flagdit.engine.resolve import Options
-
-console = Console()
-messages = Console(stderr=True)
-
-
-def say(text: str) -> None:
-    """Print one line to standard error as it is: no markup, so that a path may hold brackets, and no wrapping."""
-    messages.print(text, markup=False, highlight=False, soft_wrap=True)
-
+from flagdit.files import check_apart, check_file
 
 MODE_HELP = "How regions are chosen: corrected forgets none; paper does what the published code does (docs/ras.md)."
 SCHEDULE_HELP = "PATCHES/STEPS: recompute so many patches fewer every so many steps, such as 256/4; static by default."
@@ -120,58 +114,29 @@ SolverOption = Annotated[
 ]
 
 
-def sampling(
-    preset: str | None,
-    steps: int | None,
-    solver: str | None,
-    ratio: str | None,
-    mode: Mode,
-    schedule: str | None,
-    shift: float | None = None,
-    times: str | None = None,
-    dense: bool = False,
-    error_budget: float = 0.0,
-    guidance_every: int = 1,
-    guidance_warmup: int | None = None,
-    forecast_kv: float | None = None,
-    coarse: str | None = None,
-) -> Options:
-    """What the options of a command say; what none says is the preset's."""
-    if steps is not None and times is not None:
-        raise RequestError(f"--steps {steps} and --times contradict each other; give one of them")
-    changes: dict[str, Any] = {"error_budget": error_budget} if error_budget else {}
-    if guidance_every != 1 or guidance_warmup is not None:
-        changes |= {"guidance_every": guidance_every, "guidance_warmup": guidance_warmup}
-    if forecast_kv is not None:
-        changes["forecast_kv"] = forecast_kv
-    return Options(
-        preset=preset,
-        steps=steps if times is None else parse_times(times),
-        shift=shift,
-        solver=cast(Solver | None, solver),  # the plan refuses a name that is none
-        dense=dense,
-        mode="paper" if mode is Mode.paper else "corrected",
-        ratio=None if ratio is None else parse_ratio(ratio),
-        schedule=None if schedule is None else parse_schedule(schedule),
-        changes=changes,
-        coarse=None if coarse is None else parse_coarse(coarse),
-    )
+def opened(bundle: str, threads: int | None, precision: str | None) -> Preflight:
+    """A bundle that is not loaded yet, but knows what can be asked for, and the precisions that there are."""
+    return Preflight(Bundle.open(bundle), threads, cast(Precision | None, precision))
 
 
-def load(bundle: str, threads: int | None, precision: str | None) -> Pipeline:
-    """The pipeline of a bundle, which knows the precisions that there are."""
+def load(ready: Preflight) -> Pipeline:
+    """The pipeline of a bundle; of large ones that takes minutes."""
     with messages.status("loading the bundle"):
-        return Pipeline.load(bundle, threads=threads, precision=cast(Precision | None, precision))
+        pipeline = Pipeline.of(ready)
+    for line in unused(engine for engine in pipeline.bundle.manifest.engines if engine.target != "onnxruntime"):
+        say(f"{line}; denoise runs in {pipeline.precision} on the CPU")
+    return pipeline
 
 
 def read_prompts(path: Path) -> list[str]:
-    """The prompts of a text file, one a line. Raises RequestError if there are none."""
+    """The prompts of a text file, one a line; # begins a comment. Raises RequestError if none is left."""
     if not path.is_file():
         raise RequestError(f"{path}: there is no such file; give a text file with one prompt a line")
     try:
-        texts = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise RequestError(f"{path}: cannot be read as UTF-8 text ({error})") from None
+    texts = [line for line in lines if line and not line.startswith("#")]
     if not texts:
         raise RequestError(f"{path}: holds no prompt; give one a line")
     return texts
@@ -226,19 +191,11 @@ def parse_ntk(text: str) -> Ntk:
 
 
 def check_writable(path: Path | None, suffixes: tuple[str, ...]) -> None:
-    """Raise OutputError now, rather than after a minute of work, if `path` cannot be written later."""
-    if path is None:
-        return
-    if path.suffix.lower() not in suffixes:
-        raise OutputError(f"{path}: the name ends in {path.suffix or 'nothing'!r}; allowed are {', '.join(suffixes)}")
-    folder = path.parent
-    if not folder.is_dir():
-        raise OutputError(f"{path}: there is no folder {folder}; make it first: mkdir -p {folder}")
-    if path.is_dir():
-        raise OutputError(f"{path}: is a folder; give the name of a file")
-    probe = folder / f".{path.name}.probe"  # asking for permission is not enough on every file system
-    try:
-        probe.touch(exist_ok=False)
-        probe.unlink()
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another path") from None
+    """Raise OutputError now, rather than after a minute of work, if `path` is given and cannot be written later."""
+    if path is not None:
+        check_file(path, suffixes)
+
+
+def check_bundle_stays(bundle: Bundle, outputs: Mapping[str, Path | None]) -> None:
+    """Raise OutputError if an output would replace a file of the bundle that a command reads."""
+    check_apart(outputs, {f"{name} of the bundle": bundle.path(name) for name in (MANIFEST, *bundle.manifest.files)})

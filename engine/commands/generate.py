@@ -1,17 +1,16 @@
-"""`flagdit generate`: a sentence in, a picture out."""
+"""`flagdit generate`: sentences in, pictures out."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from flagdit.engine import animation, picture
-from flagdit.engine.bundle import staged
+from flagdit.engine import animation, metadata, picture
 from flagdit.engine.commands.coarse import CoarseOption
 from flagdit.engine.commands.common import (
     MODE_HELP,
@@ -29,33 +28,61 @@ from flagdit.engine.commands.common import (
     SolverOption,
     StepsOption,
     TimesOption,
+    check_bundle_stays,
     check_writable,
     load,
-    messages,
+    opened,
     parse_ntk,
     parse_size,
-    sampling,
+    read_prompts,
     say,
 )
+from flagdit.engine.commands.names import Names
+from flagdit.engine.commands.progress import working
+from flagdit.engine.commands.ras import RasOption
+from flagdit.engine.commands.sampling import sampling
+from flagdit.engine.errors import RequestError
 from flagdit.engine.pipeline import Pipeline
-from flagdit.engine.request import Request
+from flagdit.engine.request import MAX_SEED, Request, drawn_seed
 from flagdit.engine.result import Result, check_paints
+from flagdit.files import check_apart, write_all, write_file
 
-ANIMATIONS = (".gif", ".webp")
-MAPS = (".png", ".jpg", ".jpeg", *ANIMATIONS)
+MAPS = (".png", ".jpg", ".jpeg", *animation.FORMATS)
+MAX_PICTURES = 10_000
+"""Of one command."""
 
 
 def generate(
-    prompt: Annotated[str, typer.Argument(help="What the picture should show.")],
+    prompts: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="PROMPT...", help="What the picture should show; a picture for each.", show_default=False
+        ),
+    ] = None,
     bundle: Annotated[str, typer.Option(help="A bundle directory, or the demo that comes with flagdit.")] = "demo",
-    output: Annotated[Path, typer.Option("-o", "--output", help="The picture to write.")] = Path("out.png"),
+    output: Annotated[
+        Path,
+        typer.Option(
+            "-o",
+            "--output",
+            help="The picture to write, PNG, JPEG or WebP. Several are numbered, and never replace another: "
+            "out-0001.png and so on; where the name has %04d; or in a folder, if it is one.",
+        ),
+    ] = Path("out.png"),
+    file: Annotated[
+        Path | None, typer.Option("--prompts", help="A text file, one prompt a line, # before a comment.")
+    ] = None,
+    count: Annotated[int, typer.Option(help="Pictures of each prompt, of the seeds that follow each other.")] = 1,
+    negative: Annotated[str, typer.Option(metavar="TEXT", help="What the picture should not show.")] = "",
     preset: PresetOption = None,
     steps: StepsOption = None,
     shift: ShiftOption = None,
     times: TimesOption = None,
     solver: SolverOption = None,
     size: Annotated[str | None, typer.Option(help="WxH in pixels; the model's own by default.")] = None,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same picture; 0 to 2^64 - 1.")] = 0,
+    seed: Annotated[
+        str, typer.Option(metavar="N|random", help="The same seed gives the same picture; 0 to 2^64 - 1.")
+    ] = "0",
     guidance: Annotated[float, typer.Option(help="How strictly to follow the prompt; 1 turns guidance off.")] = 4.0,
     ratio: RatioOption = None,
     error_budget: BudgetOption = 0.0,
@@ -63,6 +90,7 @@ def generate(
     guidance_every: GuidanceEveryOption = 1,
     guidance_warmup: GuidanceWarmupOption = None,
     coarse: CoarseOption = None,
+    ras: RasOption = None,
     dense: Annotated[bool, typer.Option("--dense", help="Recompute everything in every step.")] = False,
     mode: Annotated[Mode, typer.Option(help=MODE_HELP)] = Mode.corrected,
     schedule: Annotated[str | None, typer.Option(help=SCHEDULE_HELP)] = None,
@@ -78,80 +106,126 @@ def generate(
         typer.Option(help="Draw what was recomputed when: a picture, or an animation if it ends in .gif or .webp."),
     ] = None,
 ) -> None:
-    """Generate a picture from a sentence.
+    """Generate pictures from sentences.
 
     [dim]flagdit generate "a red apple on a blue background" --preset quality -o apple.png --map map.png[/]
 
+    [dim]flagdit generate "an apple" "a banana" --count 3 --seed random -o pictures/%03d.jpg[/]
+
+    [dim]flagdit generate --prompts prompts.txt --negative "a face" -o FOLDER[/]
+
+    [dim]flagdit generate "a rocket" --ratio 0.3 --ras warmup=5 --ras max_age=6[/]
+
     A preset says how: when its steps are, and what part of the picture each of them recomputes. Options change one
     thing of it each: --steps or --times, --ratio, --dense (everything in every step), --mode paper (as published).
+    A picture says how it was made: flagdit inspect PICTURE.
     """
-    check_writable(output, tuple(picture.FORMATS))
-    check_writable(report, (".json",))
-    check_writable(map, MAPS)
-    more = (guidance_every, guidance_warmup, forecast_kv, coarse)
+    texts, first = _texts(prompts, file), parse_seed(seed)
+    names = _names(output, map, report, _several(len(texts), count))
+    check_apart(names.next, {"--prompts": file})
+    more = (guidance_every, guidance_warmup, forecast_kv, coarse, ras)
     said = sampling(preset, steps, solver, ratio, mode, schedule, shift, times, dense, error_budget, *more)
-    pipeline = load(bundle, threads, precision)
-    check_paints(pipeline.spec)
-    dimensions = parse_size(size)
-    how = pipeline.resolve(said, dimensions)
-    request = Request.of(how, [prompt], [seed], dimensions, guidance, parse_ntk(ntk), proportional)
-    animated = map is not None and map.suffix.lower() in ANIMATIONS
-    result, previews = _run(pipeline, request, animated)
-    save_picture(result.image, output, result)
-    if map is not None and animated:
-        save_animation(previews, map, result)
-    elif map is not None:
-        save_picture(result.map(), map, result)
-    if report is not None:
-        with staged(report) as part:
-            part.write_text(result.report.model_dump_json(indent=1) + "\n")
-    _summary(result, output)
+    dimensions, factor = parse_size(size), parse_ntk(ntk)
+    ready = opened(bundle, threads, precision)
+    check_bundle_stays(ready.bundle, names.next)
+    check_paints(ready.spec)
+    how, common = ready.resolve(said, dimensions), (dimensions, guidance, factor, proportional, negative, said)
+    requests = [Request.of(how, [text], [first + i], *common) for text in texts for i in range(count)]
+    for request in {request.prompts[0]: request for request in requests}.values():
+        ready.check(request)  # refused now, not after an hour
+    _paint(load(ready), requests, names)
 
 
-def _run(pipeline: Pipeline, request: Request, watch: bool) -> tuple[Result, list[Image.Image]]:
-    """The finished run and, if asked to `watch`, the preview after each of its steps."""
-    previews = []
-    run = pipeline.start(request)
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=messages, transient=True, disable=not messages.is_terminal) as progress:
-        task = progress.add_task("text", total=sum(run.planned))
+def parse_seed(text: str) -> int:
+    """A seed, drawn if it is `random`. Raises RequestError; of its bounds the request knows."""
+    if text.strip() == "random":
+        return drawn_seed()
+    try:
+        return int(text)
+    except ValueError:
+        raise RequestError(
+            f"seed {text!r} is neither a whole number of 0 to {MAX_SEED} (2^64 - 1) nor random"
+        ) from None
+
+
+def _texts(prompts: Sequence[str] | None, file: Path | None) -> list[str]:
+    if bool(prompts) == (file is not None):
+        raise RequestError('give either prompts or a file of them; for instance: flagdit generate "a red apple"')
+    return list(prompts or ()) if file is None else read_prompts(file)
+
+
+def _several(prompts: int, count: int) -> bool:
+    if not 1 <= count * prompts <= MAX_PICTURES:
+        raise RequestError(f"{prompts} prompts and a count of {count}; allowed are 1 to {MAX_PICTURES} pictures in all")
+    return count * prompts > 1
+
+
+def _names(output: Path, map: Path | None, report: Path | None, several: bool) -> Names:
+    """Raises OutputError if there cannot be such files."""
+    given = {"-o": output, "--map": map, "--report": report}
+    names = Names({what: path for what, path in given.items() if path is not None}, several)
+    for what, path in names.next.items():
+        check_writable(path, {"-o": tuple(picture.FORMATS), "--map": MAPS, "--report": (".json",)}[what])
+    return names
+
+
+def _paint(pipeline: Pipeline, requests: Sequence[Request], names: Names) -> None:
+    """One picture after the other, so that each is what it is alone; written when it is done."""
+    done = 0
+    _begin(pipeline, requests, names)
+    try:
+        for request in requests:
+            result, previews = _run(pipeline, request, names)
+            with names.taken() as paths:
+                replaced = not names.numbered and paths["-o"].exists()
+                write_all({path: partial(_write, path, what, result, previews) for what, path in paths.items()})
+            done += 1
+            _summary(result, paths["-o"], replaced)
+    except KeyboardInterrupt:
+        say(f"stopped after {done} of {len(requests)} pictures" + (", which are kept" if done else ""))
+        raise
+
+
+def _begin(pipeline: Pipeline, requests: Sequence[Request], names: Names) -> None:
+    run = pipeline.start(requests[0])
+    what = names.next["-o"] if len(requests) == 1 else f"{len(requests)} pictures from {names.next['-o']} on"
+    say(f"{what}: {len(run.planned)} steps of {run.layout.width}x{run.layout.height}, seed {requests[0].seeds[0]}")
+
+
+def _run(pipeline: Pipeline, request: Request, names: Names) -> tuple[Result, list[Image.Image]]:
+    """The finished run and, if its map is an animation, the preview after each of its steps."""
+    run, paths = pipeline.start(request), names.next
+    previews: list[Image.Image] = []
+    animated = "--map" in paths and paths["--map"].suffix.lower() in animation.FORMATS
+    with working(paths["-o"].name, sum(run.planned)) as work:
         for preview in run:
             step = preview.timed.step
             share = "dense" if step.dense else f"{step.active / run.plan.tokens:.0%} of the tokens"
-            progress.update(task, advance=run.planned[preview.index], description=share)
-            if watch:
+            work.advance(run.planned[preview.index], share)
+            if animated:
                 previews.append(animation.thumbnail(preview.images[0]))
     return run.result(), previews
 
 
-def save_picture(image: Image.Image, path: Path, result: Result) -> None:
-    """Write a picture; a PNG also says how it was made."""
-    about = PngInfo()
-    about.add_itxt("flagdit", result.report.model_dump_json(exclude={"steps", "seconds"}))
-    picture.save(image, path, pnginfo=about)  # the other formats pass it over
-
-
-def save_animation(previews: list[Image.Image], path: Path, result: Result) -> None:
-    """Write what a run did, one frame a step."""
-    kind = "GIF" if path.suffix.lower() == ".gif" else "WEBP"
+def _write(path: Path, what: str, result: Result, previews: list[Image.Image]) -> None:
     report = result.report
-    frames = animation.frames(previews, result.ages[:, 0], report.steps, report.tokens)
-    with staged(path) as part:
-        animation.save(frames, part, kind)
+    if what == "-o":
+        result.save(path)
+    elif what == "--report":
+        write_file(path, report.model_dump_json(indent=1) + "\n")
+    elif previews:
+        animation.save(animation.frames(previews, result.ages[:, 0], report.steps, report.tokens), path)
+    else:
+        picture.save(result.map(), path, **metadata.options_of(report.alone(0), path))
 
 
-def _summary(result: Result, output: Path) -> None:
+def _summary(result: Result, output: Path, replaced: bool) -> None:
     report = result.report
     share = f"{report.flop_ratio:.0%} of the work of dense {report.solver}"
     full = sum(step.dense for step in report.steps)
     calls = "" if report.evaluations == len(report.steps) else f", {report.evaluations} evaluations"
+    before = "; it took the place of a file of that name" if replaced else ""
     say(
-        f"{output}  {report.size[0]}x{report.size[1]}, {len(report.steps)} steps ({full} dense{calls}) in "
-        f"{report.seconds['total']:.2f} s on {report.backend}, {report.precision}; {share}"
+        f"{output}  {report.size[0]}x{report.size[1]}, seed {report.seed}, {len(report.steps)} steps ({full} dense"
+        f"{calls}) in {report.seconds['total']:.2f} s on {report.backend}, {report.precision}; {share}{before}"
     )

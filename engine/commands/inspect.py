@@ -1,26 +1,49 @@
-"""`flagdit inspect`: what a bundle holds, every byte of it checked."""
+"""`flagdit inspect`: what a bundle holds, every byte of it checked; or how a picture was made."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import json
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
+from flagdit.engine import metadata, picture
 from flagdit.engine.bundle import Bundle
+from flagdit.engine.commands.again import command, shell, visible
 from flagdit.engine.commands.common import console
-from flagdit.engine.commands.tables import preset_table
+from flagdit.engine.commands.ras import format_value
+from flagdit.engine.commands.tables import preset_table, show
+from flagdit.engine.cpu import obstacle, unused
+from flagdit.engine.errors import RequestError
 from flagdit.engine.manifest import Graph, Manifest
+from flagdit.engine.ras import RasConfig
+from flagdit.engine.report import About
 
 
 def inspect(
-    bundle: Annotated[str, typer.Argument(help="A bundle directory, or demo.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON.")] = False,
+    bundle: Annotated[
+        str, typer.Argument(metavar="BUNDLE|PICTURE", help="A bundle directory, demo, or a picture that flagdit made.")
+    ],
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the manifest, or what a picture says, as JSON.")
+    ] = False,
 ) -> None:
-    """Check a bundle and show what it holds: model, presets, graphs, engines, files, licences."""
+    """Check a bundle and show what it holds: model, presets, graphs, engines, files, licences.
+
+    [dim]flagdit inspect demo[/]
+
+    [dim]flagdit inspect out.png[/]  how a picture was made, and the command that makes it again
+    """
+    if Path(bundle).suffix.lower() in picture.FORMATS and not Path(bundle).is_dir():
+        _picture(Path(bundle), as_json)
+        return
     loaded = Bundle.load(bundle)
     if as_json:
-        typer.echo(loaded.manifest.model_dump_json(indent=1))
+        typer.echo(json.dumps(loaded.manifest.model_dump(mode="json"), indent=1))  # all but ASCII escaped
         return
     _model(loaded.manifest)
     _presets(loaded.manifest)
@@ -28,6 +51,8 @@ def inspect(
     _engines(loaded.manifest)
     total = sum(file.bytes for file in loaded.manifest.files.values())
     console.print(f"{len(loaded.manifest.files)} files, {total / 2**20:.1f} MiB, all intact", highlight=False)
+    for line in unused(loaded.manifest.engines):
+        console.print(line, highlight=False, soft_wrap=True)
 
 
 def _model(manifest: Manifest) -> None:
@@ -44,15 +69,15 @@ def _model(manifest: Manifest) -> None:
     }
     table = Table(show_header=False, box=None)
     for name, value in rows.items():
-        table.add_row(f"[bold]{name}[/]", value)
-    console.print(table)
+        table.add_row(Text(name, "bold"), value)
+    show(table)
 
 
 def _presets(manifest: Manifest) -> None:
     """Those that the bundle was calibrated for; flagdit's own are the same for all models."""
     if not manifest.model.presets:
         return
-    console.print(preset_table(manifest.model.presets))
+    show(preset_table(manifest.model.presets))
 
 
 def _graphs(manifest: Manifest) -> None:
@@ -61,15 +86,83 @@ def _graphs(manifest: Manifest) -> None:
         graph: Graph | None = getattr(manifest.model.graphs, name)
         if graph is not None:
             table.add_row(name, graph.file, str(len(graph.inputs)), str(len(graph.outputs)))
-    console.print(table)
+    show(table)
 
 
 def _engines(manifest: Manifest) -> None:
     if not manifest.engines:
         console.print("no engines: every graph runs in ONNX Runtime", highlight=False)
         return
-    table = Table("engine", "target", "version", "architectures", "precision", header_style="bold", box=None)
+    columns = ("engine", "target", "version", "architectures", "precision", "here")
+    table = Table(*columns, header_style="bold", box=None)
     for engine in manifest.engines:
         architectures = " ".join(f"sm_{a}" for a in engine.architectures)
-        table.add_row(engine.file, engine.target, engine.version, architectures, engine.precision)
+        runs = "no" if obstacle(engine) else "yes"
+        table.add_row(engine.file, engine.target, engine.version, architectures, engine.precision, runs)
+    show(table)
+
+
+def _picture(path: Path, as_json: bool) -> None:
+    """How a picture was made. It may come from anywhere: what it says is shown, and never done."""
+    about = metadata.read(path)
+    if as_json:
+        typer.echo(about.model_dump_json(indent=1))
+        return
+    table = Table(show_header=False, box=None)
+    table.add_column(style="bold", no_wrap=True)
+    for name, value in _facts(about).items():
+        table.add_row(name, Text(visible(value)))
     console.print(table)
+    if about.pictures > 1 and (about.ras.get("error_budget") or about.ras.get("gate")):
+        console.print(f"one of {about.pictures} that decided together what to compute: alone it is another")
+    try:
+        arguments = command(about, f"again{path.suffix.lower()}")
+    except RequestError as error:
+        console.print(Text(visible(str(error))), soft_wrap=True)
+        return
+    typer.echo(f"again: flagdit {shell(arguments)}")
+
+
+def _facts(about: About) -> dict[str, str]:
+    """All lines of a picture; those of options that were not used are left out."""
+    coarse = {} if about.coarse is None else {"coarse": ", ".join(f"{k} {_short(v)}" for k, v in about.coarse.items())}
+    more = {
+        "negative": about.negative,
+        "preset": about.preset or "",
+        "weights": "of each step" if about.weights else "",
+        "ntk": "" if about.ntk == 1 else f"{about.ntk:g}",
+        "proportional": "yes" if about.proportional else "",
+        **coarse,
+    }
+    facts = {
+        "prompt": str(about.prompt),
+        "negative": "",
+        "seed": str(about.seed),
+        "size": "x".join(map(str, about.size)),
+        "guidance": f"{about.guidance:g}",
+        "preset": "",
+        "steps": f"{len(about.times) - 1} of {about.solver}, shift {about.shift:g}",
+        "times": _short(about.times),
+        "regions": _regions(about.ras),
+        **dict.fromkeys(more, ""),
+        "model": f"{about.model}, {about.digest[:16]}...",
+        "computed": f"{about.precision} by {about.backend}, bundle {about.bundle}",
+        "made by": f"flagdit {about.version}",
+    }
+    return {name: value for name, value in (facts | more).items() if value}
+
+
+def _short(value: Any) -> str:
+    numbers = value if isinstance(value, list) else [value]
+    return " ".join(f"{x:.4g}" if isinstance(x, float) else str(x) for x in numbers)
+
+
+def _regions(ras: dict[str, Any]) -> str:
+    """Fields that are not RasConfig's own; none of them is dense sampling without anything to say of it."""
+    own = {field.name: field.default for field in fields(RasConfig)} | {"metric": RasConfig(mode=_mode(ras)).ranking}
+    said = {name: value for name, value in ras.items() if name in own and value != own[name]}
+    return ", ".join(f"{name} {_short(value) if value else format_value(value)}" for name, value in said.items())
+
+
+def _mode(ras: dict[str, Any]) -> Any:
+    return "paper" if ras.get("mode") == "paper" else "corrected"

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from flagdit.engine.bundle import Bundle
 from flagdit.engine.coarse import coarse_layout
@@ -29,9 +30,11 @@ from flagdit.engine.commands.common import (
     TimesOption,
     console,
     parse_size,
-    sampling,
 )
 from flagdit.engine.commands.outlook import Entry, Outlook
+from flagdit.engine.commands.ras import RasOption
+from flagdit.engine.commands.sampling import sampling
+from flagdit.engine.commands.tables import show
 from flagdit.engine.cost import price
 from flagdit.engine.cpu import Precision, available
 from flagdit.engine.errors import RequestError
@@ -61,6 +64,7 @@ def plan(
     guidance_every: GuidanceEveryOption = 1,
     guidance_warmup: GuidanceWarmupOption = None,
     coarse: CoarseOption = None,
+    ras: RasOption = None,
     bundle: Annotated[
         str | None, typer.Option(help="Take tokens and costs from this bundle, or from the demo.")
     ] = None,
@@ -95,10 +99,12 @@ def plan(
         guidance_warmup=guidance_warmup,
         forecast_kv=forecast_kv,
         coarse=coarse,
+        ras=ras,
     )
+    dimensions = parse_size(size)
     if bundle is not None:
-        manifest = Bundle.load(bundle).manifest
-        spec, dimensions = manifest.model, parse_size(size)
+        manifest = Bundle.open(bundle).manifest
+        spec = manifest.model
         how = resolve(said, presets_of(spec, dimensions), spec.flow.shift)
         outlook = _priced(how, spec, TokenLayout.of(spec, dimensions), tuple(available(manifest)))
     else:
@@ -186,13 +192,13 @@ def _print(outlook: Outlook) -> None:
         (first, last), step = (run[0], run[-1]), run[0].step
         share, style = step.active / outlook.plan.tokens, "yellow" if step.dense else "cyan"
         block = "█" if first.unconditional else "▀"
-        bar = f"[{style}]{block * max(1, round(BAR * share)):<{BAR}}[/] {share:6.1%}"
+        bar = Text.assemble((f"{block * max(1, round(BAR * share)):<{BAR}}", style), f" {share:6.1%}")
         index, t = (f"{first.index}", f"{step.t:.3f}")
         if last is not first:
             index, t = f"{index}-{last.index}", f"{t}-{last.step.t:.3f}"
-        why = f"[{style}]{f'dense: {first.why}' if step.dense else 'RAS'}[/]"
+        why = Text(f"dense: {first.why}" if step.dense else "RAS", style)
         table.add_row(index, t, str(step.active), bar, why, *([] if first.flops is None else [quantity(first.flops)]))
-    console.print(table)
+    show(table)
     console.print()
     for line in _summary(outlook):
         console.print(line, highlight=False, soft_wrap=True)

@@ -4,9 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rich.measure import Measurement
+from rich.segment import Segments
 from rich.table import Table
 
+from flagdit.engine.commands.terminal import console
 from flagdit.engine.manifest import Preset
+
+
+def show(table: Table) -> None:
+    """Print a table as wide as it is: in a pipe, or in a terminal that is too narrow, nothing of it is cut off."""
+    options = console.options.update(max_width=10_000)
+    needed = Measurement.get(console, options, table).maximum
+    lines = console.render(table, console.options.update(width=max(needed, 1), max_width=max(needed, 1)))
+    console.print(Segments(lines), soft_wrap=True)
 
 
 def preset_table(presets: Sequence[Preset]) -> Table:

@@ -1,9 +1,9 @@
 """Graphs -> engines: TensorRT-RTX ahead of time, TensorRT on the device that will run them, int8 for CPUs."""
 
-from flagdit.engine.compiler.build_cpu import CPU_PRECISIONS, CpuPrecision, build_cpu
+from flagdit.engine.compiler.build_cpu import CPU_PRECISIONS, CpuPrecision, build_cpu, check_int8
 from flagdit.engine.compiler.build_rtx import build_rtx, check_architectures
 from flagdit.engine.compiler.build_tensorrt import build_tensorrt
-from flagdit.engine.compiler.engines import BuildOptions, BuiltEngine
+from flagdit.engine.compiler.engines import BuildOptions, BuiltEngine, check_engines
 from flagdit.engine.compiler.profiles import Limits
 
 __all__ = [
@@ -16,4 +16,6 @@ __all__ = [
     "build_rtx",
     "build_tensorrt",
     "check_architectures",
+    "check_engines",
+    "check_int8",
 ]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +19,9 @@ from flagdit.engine.compiler.int8_weights import fold_int8
 from flagdit.engine.compiler.layers import LayerReport, read_layers
 from flagdit.engine.compiler.precision import import_ir, to_half
 from flagdit.engine.errors import BackendError, BuildError
+from flagdit.engine.machine import peak_bytes
 from flagdit.engine.manifest import Profile, Spec, Tensor
+from flagdit.files.errors import refusals
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -61,7 +62,10 @@ class Built(Spec):
 
 
 def build(job: Job, progress: Callable[[float], None]) -> Built:
-    """Write `job.output`. Raises BackendError if the bindings are missing, BuildError if TensorRT refuses."""
+    """Write `job.output`.
+
+    Raises BackendError if the bindings are missing, BuildError if TensorRT refuses, OutputError if the disk does.
+    """
     trt = import_trt(job.target)
     start = time.monotonic()
     model = read_graph(job.graph, job.precision)
@@ -74,7 +78,8 @@ def build(job: Job, progress: Callable[[float], None]) -> Built:
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         raise BuildError(f"{job.graph.name}: {NAMES[job.target]} {trt.__version__} built no engine")
-    job.output.write_bytes(memoryview(plan))
+    with refusals(job.output):
+        job.output.write_bytes(memoryview(plan))
     return Built(
         version=trt.__version__,
         inputs=describe(model.graph.inputs),
@@ -173,13 +178,3 @@ def describe(values: Any) -> tuple[Tensor, ...]:
         Tensor(name=v.name, dtype=v.dtype.numpy().name, shape=[d if isinstance(d, int) else str(d) for d in v.shape])
         for v in values
     )
-
-
-def peak_bytes() -> int | None:
-    """Most memory that this process has held, None where the system does not say (Windows)."""
-    if sys.platform == "win32":
-        return None
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak

@@ -9,7 +9,6 @@ from typing import Literal, get_args
 
 import onnxruntime
 
-from flagdit.engine.bundle import staged
 from flagdit.engine.compiler.amx import HALF, to_amx
 from flagdit.engine.compiler.int8 import to_int8
 from flagdit.engine.compiler.precision import import_ir
@@ -35,12 +34,18 @@ def build_cpu(
 
     Raises BackendError if onnx_ir is not installed, BuildError if the model's weights are not stored as int8.
     """
+    check_int8(spec)
+    return [_build(model_dir, spec, output, precision) for precision in precisions]
+
+
+def check_int8(spec: ModelSpec) -> None:
+    """Raise BuildError unless the model's weights are stored as int8, BackendError unless onnx_ir is installed."""
     if spec.weights.dtype != "int8":
         raise BuildError(
             f"the weights of {spec.name} are stored as {spec.weights.dtype}; "
             "for int8 export them so: flagdit export CHECKPOINT -o MODEL --dtype int8"
         )
-    return [_build(model_dir, spec, output, precision) for precision in precisions]
+    import_ir()
 
 
 def _build(model_dir: Path, spec: ModelSpec, output: Path, precision: CpuPrecision) -> Engine:
@@ -48,8 +53,7 @@ def _build(model_dir: Path, spec: ModelSpec, output: Path, precision: CpuPrecisi
     model = ir.load(model_dir / graph.file)
     if REWRITES[precision](model) == 0:
         raise BuildError(f"{graph.file}: no product with int8 weights in it; export the model again with this flagdit")
-    with staged(output / file_of(precision)) as part:
-        ir.save(model, part)
+    ir.save(model, output / file_of(precision))
     return Engine(
         graph="denoise",
         file=file_of(precision),

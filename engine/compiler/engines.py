@@ -5,18 +5,17 @@ from __future__ import annotations
 import platform
 import sys
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
-from flagdit.engine.bundle import staged
-from flagdit.engine.compiler.build import Built, Job, Precision, Target
+from flagdit.engine.compiler.build import Built, Job, Precision, Target, require
 from flagdit.engine.compiler.layers import LayerReport
 from flagdit.engine.compiler.process import build_apart
 from flagdit.engine.compiler.profiles import Limits, profiles, ranges
 from flagdit.engine.errors import BuildError
 from flagdit.engine.manifest import Engine, Graph, ModelSpec
+from flagdit.engine.weights import check_weights
 
 GraphName = Literal["condition", "denoise"]
 GRAPHS: tuple[GraphName, ...] = get_args(GraphName)
@@ -68,24 +67,37 @@ def build_engines(
 ) -> list[BuiltEngine]:
     """Build `condition` and `denoise` into the directory `output`: both files, or neither.
 
-    Raises BackendError if TensorRT is not installed, RequestError if the size cannot tile, and BuildError if
-    there is no engine in the end.
+    Raises BackendError if TensorRT is not installed, RequestError if the size cannot tile, BuildError if a weight is
+    too large for the precision or there is no engine in the end, and OutputError if it cannot be written.
     """
     axes = ranges(spec, options.limits)
+    check_weights(model_dir / spec.weights.file, options.precision)
     graphs: dict[GraphName, Graph] = {"condition": spec.graphs.condition, "denoise": spec.graphs.denoise}
-    made = []
-    with ExitStack() as files:  # the files take their names when all of them are whole
-        for name in GRAPHS:
-            job = Job(
-                target=target.flavour,
-                graph=(model_dir / graphs[name].file).resolve(),
-                output=files.enter_context(staged(output.resolve() / target.file(name))),
-                precision=options.precision,
-                profile=profiles(graphs[name], axes),
-                architectures=target.architectures if target.ahead else None,
-            )
-            made.append(_build(name, job, target, progress))
-    return made
+    jobs = {
+        name: Job(
+            target=target.flavour,
+            graph=(model_dir / graphs[name].file).resolve(),
+            output=output.resolve() / target.file(name),
+            precision=options.precision,
+            profile=profiles(graphs[name], axes),
+            architectures=target.architectures if target.ahead else None,
+        )
+        for name in GRAPHS
+    }
+    try:
+        return [_build(name, job, target, progress) for name, job in jobs.items()]
+    except BaseException:
+        for job in jobs.values():
+            job.output.unlink(missing_ok=True)
+        raise
+
+
+def check_engines(spec: ModelSpec, target: Target, options: BuildOptions) -> None:
+    """Raise what `build_engines` would, of all that can be known before it: the bindings, and the shapes to serve."""
+    require(target)
+    axes = ranges(spec, options.limits)
+    for graph in (spec.graphs.condition, spec.graphs.denoise):
+        profiles(graph, axes)
 
 
 def _build(name: GraphName, job: Job, target: EngineTarget, progress: Progress) -> BuiltEngine:

@@ -16,18 +16,18 @@ from collections.abc import Callable
 from typing import IO, Any
 
 from flagdit.engine.compiler.build import NAMES, Built, Job, build, require
-from flagdit.engine.errors import BackendError, BuildError, FlagditError
+from flagdit.engine.errors import BackendError, BuildError, FlagditError, OutputError
 
 COMMAND = (sys.executable, "-P", "-m", "flagdit.engine.compiler.process")  # -P: no module of the working directory
 LOG_LINES = 12  # of the builder's log in an error message
-ERRORS: dict[str, type[FlagditError]] = {"BackendError": BackendError, "BuildError": BuildError}
+ERRORS: dict[str, type[FlagditError]] = {e.__name__: e for e in (BackendError, BuildError, OutputError)}
 
 
 def build_apart(job: Job, progress: Callable[[float], None]) -> Built:
     """Build one engine in a child process; `progress` gets fractions in [0, 1], never decreasing.
 
     Raises BackendError if TensorRT is not installed, BuildError with the tail of the builder's log if there is no
-    engine in the end.
+    engine in the end, OutputError if it cannot be written.
     """
     require(job.target)
     with tempfile.TemporaryFile() as log:
@@ -39,7 +39,7 @@ def build_apart(job: Job, progress: Callable[[float], None]) -> Built:
         if "built" in outcome:
             return Built.model_validate(outcome["built"])
         kind, message = outcome.get("error", ("BuildError", _end(job, child.returncode)))
-        raise ERRORS[kind](message + _tail(log))
+        raise ERRORS[kind](message if kind == "OutputError" else message + _tail(log))
 
 
 def _converse(child: subprocess.Popen[bytes], job: Job, progress: Callable[[float], None]) -> dict[str, Any]:

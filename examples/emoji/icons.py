@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 from rich.progress import track
 
+from flagdit.files import write_file
 from scenes import STYLES
 
 # Every side that a scene gives an object (scenes.within) on canvases of 64 and 128 pixels, 1:2 to 2:1.
@@ -97,8 +98,10 @@ def build_icons(root: Path, folder: Path) -> None:
                 pixels[s][i, j] = np.asarray(image.resize((s, s), Image.Resampling.BOX))
     folder.mkdir(parents=True, exist_ok=True)
     for s in SIZES:
-        np.save(folder / f"icons-{s}.npy", pixels[s])
-    (folder / "icons.json").write_text(json.dumps(list(names.values()), indent=0))
+        file = io.BytesIO()
+        np.save(file, pixels[s])
+        write_file(folder / f"icons-{s}.npy", file.getbuffer())
+    write_file(folder / "icons.json", json.dumps(list(names.values()), indent=0))
 
 
 def load_icons(folder: Path) -> Icons:

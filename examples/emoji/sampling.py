@@ -11,6 +11,7 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from flagdit.engine.picture import save
 from flagdit.export import FlagDiT
 
 
@@ -53,4 +54,4 @@ def contact_sheet(pictures: Tensor, titles: Sequence[str], path: Path, columns: 
         sheet.paste(image.resize((cell, cell), Image.Resampling.NEAREST), (left, top))
         draw.text((left + 2, top + cell + 1), title.removeprefix("a ")[:24], fill="black", font_size=10)
     path.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(path)
+    save(sheet, path)

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from flagdit.export import FlagDiT, FlagDiTConfig
+from flagdit.files import write_file
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 GATE_RATE = 10.0
@@ -71,7 +72,7 @@ class TrainState:
     def save_average(self, folder: Path) -> None:
         """Write the averaged model as the export reads it."""
         write_tensors(self.average.state_dict(), folder / "model.safetensors", {})
-        write_text(json.dumps(asdict(self.model.config), indent=2) + "\n", folder / "config.json")
+        write_file(folder / "config.json", json.dumps(asdict(self.model.config), indent=2) + "\n")
 
     def load(self, folder: Path) -> None:
         """Continue what `save` wrote."""
@@ -94,15 +95,6 @@ def below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def write_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
-    """Save beside `path`, then rename, so that a killed run leaves a whole file."""
+    """Write a file whole or not at all, so that a killed run leaves a whole one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(".partial")
-    save_file({k: v.contiguous() for k, v in tensors.items()}, beside, metadata)
-    beside.replace(path)
-
-
-def write_text(text: str, path: Path) -> None:
-    """Write beside `path`, then rename."""
-    beside = path.with_suffix(".partial")
-    beside.write_text(text)
-    beside.replace(path)
+    write_file(path, save({k: v.contiguous() for k, v in tensors.items()}, metadata))

@@ -1,0 +1,48 @@
+"""What can be said of a request before minutes of loading: the manifest and the tokenizer know all bounds."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from flagdit.engine.admission import admit
+from flagdit.engine.bundle import Bundle
+from flagdit.engine.cpu import Precision, checked_threads, choose
+from flagdit.engine.errors import BackendError
+from flagdit.engine.presets import Preset, presets_of
+from flagdit.engine.request import Request
+from flagdit.engine.resolve import Options, resolve
+from flagdit.engine.text import Prompts
+from flagdit.engine.tokenizer import MAX_BYTES, BundleTokenizer
+
+
+class Preflight:
+    """A bundle of which the manifest and the tokenizer are read, and no graph or weight.
+
+    engine: what `denoise` will run in, None for the model's own graph. threads, precision: as they were asked for.
+    """
+
+    def __init__(self, bundle: Bundle, threads: int | None = None, precision: Precision | None = None) -> None:
+        """Raises BackendError for a number of threads or a precision that is not to be had, BundleError for a
+        tokenizer that is none, BackendError if the bundle has no text encoder.
+        """
+        self.bundle, self.spec = bundle, bundle.model
+        self.threads, self.precision = None if threads is None else checked_threads(threads), precision
+        self.engine = choose(bundle.manifest, precision)
+        text = self.spec.text
+        if text is None or self.spec.graphs.text_encoder is None:
+            raise BackendError("the bundle has no text encoder; export the model with --text-encoder")
+        self.tokenizer = BundleTokenizer(text.tokenizer, bundle.read(text.tokenizer, MAX_BYTES))
+        self.prompts = Prompts(self.tokenizer, text.max_tokens)
+
+    @property
+    def computes(self) -> Precision:
+        """What `denoise` will compute in."""
+        return "float32" if self.engine is None else cast(Precision, self.engine.precision)
+
+    def resolve(self, options: Options, size: tuple[int, int] | None = None) -> Preset:
+        """See Pipeline.resolve."""
+        return resolve(options, presets_of(self.spec, size), self.spec.flow.shift)
+
+    def check(self, request: Request, precision: Precision | None = None) -> None:
+        """Raise RequestError for what Pipeline.start would refuse; precision: of another engine than this one."""
+        admit(self.spec, self.prompts, request, precision or self.computes)

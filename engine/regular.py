@@ -1,0 +1,123 @@
+"""Files that somebody else may have written: opened once, regular, and bounded before they are read."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from flagdit.engine.errors import BackendError, BundleError
+from flagdit.engine.manifest import File
+
+BLOCK = 1 << 20
+
+
+@contextmanager
+def opened(path: Path, follow: bool = True) -> Iterator[BinaryIO]:
+    """A regular file to read. Raises BundleError if it is none: a pipe would wait, a device never end.
+
+    follow: whether it may be a link. What a link leads to is somebody's own file, and only a digest known beforehand
+    says that it is the one that is meant.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW))
+    except OSError as error:
+        if not follow and path.is_symlink():
+            raise BundleError(f"{path}: is a link, whose target is not copied; put the file itself there") from None
+        raise BundleError(f"{path}: cannot be read ({error.strerror})") from None
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise BundleError(f"{path}: is no regular file; only such are read")
+        yield file
+
+
+def read(path: Path, limit: int) -> bytes:
+    """All bytes of a file. Raises BundleError if it cannot be read, is no regular file, or is larger than `limit`."""
+    with opened(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        content = b"" if size > limit else _read(path, file, limit + 1)
+    if max(size, len(content)) > limit:
+        raise BundleError(f"{path}: larger than {limit} bytes, so this is no {path.name}")
+    return content
+
+
+def verified(path: Path, expected: File, limit: int | None = None) -> bytes:
+    """The bytes of a file, in memory of this process: whatever becomes of the file, they stay what was verified.
+
+    Raises BundleError if they are not what is expected, or more than `limit`; BackendError if there is no memory.
+    """
+    if limit is not None and expected.bytes > limit:
+        raise BundleError(f"{path}: {expected.bytes} bytes; allowed are {limit}")
+    with opened(path) as file:
+        _check_size(path, file, expected)
+        content = _read(path, file, expected.bytes)
+        if len(content) < expected.bytes or _read(path, file, 1):
+            raise BundleError(f"{path}: changed while it was read; try again")
+    check_same(path, File(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content)), expected)
+    return content
+
+
+def check(path: Path, expected: File) -> None:
+    """Raise BundleError unless the file is what is expected, to the last byte. Takes a megabyte of memory."""
+    with opened(path) as file:
+        _check_size(path, file, expected)
+        found = _digest(path, file, limit=expected.bytes)
+    check_same(path, found, expected)
+
+
+def check_size(path: Path, expected: File) -> None:
+    """Raise BundleError unless there is a regular file of the size that is expected. Reads nothing of it."""
+    if not path.exists():
+        raise BundleError(f"{path}: missing from the bundle; copy it again, or rebuild with flagdit build")
+    with opened(path) as file:
+        _check_size(path, file, expected)
+
+
+def check_same(path: Path, found: File, expected: File) -> None:
+    """Raise BundleError, by its path, unless a file is what is expected."""
+    if found != expected:
+        raise BundleError(f"{path}: damaged, its SHA-256 is not the manifest's; copy it again, or rebuild")
+
+
+def digest(path: Path) -> File:
+    """Size and SHA-256 of a regular file. Raises BundleError if it is none."""
+    with opened(path) as file:
+        return _digest(path, file)
+
+
+def copy(source: Path, target: Path, follow: bool) -> File:
+    """Copy a regular file to a name that is not taken; returns what was copied. See `opened` for `follow`.
+
+    Raises BundleError if it cannot be read, OSError if it cannot be written.
+    """
+    with opened(source, follow) as file, target.open("xb") as out:
+        return _digest(source, file, out.write)
+
+
+def _digest(path: Path, file: BinaryIO, write: Callable[[bytes], object] = len, limit: int | None = None) -> File:
+    """Of a file, or of little more than `limit` bytes of it, since it may grow while it is read."""
+    sha256, size = hashlib.sha256(), 0
+    while (limit is None or size <= limit) and (block := _read(path, file, BLOCK)):
+        sha256.update(block)
+        write(block)
+        size += len(block)
+    return File(sha256=sha256.hexdigest(), bytes=size)
+
+
+def _read(path: Path, file: BinaryIO, size: int) -> bytes:
+    try:
+        return file.read(size)
+    except OSError as error:
+        raise BundleError(f"{path}: cannot be read ({error.strerror})") from None
+    except MemoryError:
+        raise BackendError(f"{path}: there is no memory for {size} bytes of it") from None
+
+
+def _check_size(path: Path, file: BinaryIO, expected: File) -> None:
+    size = os.fstat(file.fileno()).st_size
+    if size != expected.bytes:
+        raise BundleError(f"{path}: {size} bytes instead of {expected.bytes}; copy it again, or rebuild")

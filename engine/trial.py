@@ -1,0 +1,42 @@
+"""What a model is tried with when a bundle is built of it: what fails then does not fail in a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from flagdit.engine import regular
+from flagdit.engine.errors import BuildError, BundleError
+from flagdit.engine.finite import broken
+from flagdit.engine.manifest import ModelSpec
+from flagdit.engine.onnx_file import MAX_GRAPH_BYTES
+from flagdit.engine.session import GraphFile, OnnxSession
+from flagdit.engine.tokenizer import MAX_BYTES, BundleTokenizer
+
+
+def try_text(directory: Path, spec: ModelSpec) -> None:
+    """Encode the longest prompt that a model says it takes. Raises BuildError unless that makes finite features.
+
+    Nothing else says for how many tokens an encoder has positions. A model without a text encoder is let through.
+    """
+    text, graph = spec.text, spec.graphs.text_encoder
+    if text is None or graph is None:
+        return
+    tokenizer = BundleTokenizer(text.tokenizer, regular.read(directory / text.tokenizer, MAX_BYTES))
+    session = OnnxSession(GraphFile(graph.file, regular.read(directory / graph.file, MAX_GRAPH_BYTES), {}))
+    ids = np.full((1, text.max_tokens), tokenizer.encode("")[0], np.int64)
+    try:
+        features = session.run({"input_ids": ids, "attention_mask": np.ones_like(ids)})["text"]
+    except BundleError as error:
+        raise BuildError(
+            f"the text encoder does not take {text.max_tokens} tokens, which the model says that it does ({error}); "
+            "export it again with fewer --max-text-tokens"
+        ) from None
+    if features.shape != (1, text.max_tokens, text.width):
+        raise BuildError(
+            f"{graph.file} makes features {features.shape} of {text.max_tokens} tokens; allowed are "
+            f"{(1, text.max_tokens, text.width)}: export the model again with its own text encoder"
+        )
+    if (found := broken({"the text": features})) is not None:
+        raise BuildError(f"{graph.file}: {found}; export the model again with an intact text encoder")

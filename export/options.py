@@ -1,0 +1,84 @@
+"""What an export is asked for, and all that can be refused of it before minutes of work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from flagdit.export.config import FlagDiTConfig
+from flagdit.export.errors import ExportError
+from flagdit.export.storage import STORAGE
+from flagdit.export.text_source import check_text_encoder
+from flagdit.files import check_folder
+
+MODEL = "model.json"
+MAX_SIZE = 65_536
+MAX_TOKENS = 131_072  # the longest sequence of the Lumina-T2X paper
+MAX_TEXT_TOKENS = 4096
+MAX_EXAMPLES, MAX_LETTERS = 1000, 2000
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What the checkpoint does not say."""
+
+    name: str = "flag-dit"
+    size: tuple[int, int] = (64, 64)  # width, height of latents that the model was trained at
+    dtype: str = "float16"  # of the stored matrices; the graphs compute in fp32
+    text_encoder: Path | None = None
+    max_text_tokens: int = 128
+    shift: float = 1.0  # time shift of sampling (4 for Lumina-T2I at 1024 pixels)
+    text_int8: bool = False
+    examples: tuple[str, ...] = ()  # prompts that the model was made for
+    licences: dict[str, str] = field(default_factory=dict)
+
+
+def check(directory: Path, options: ExportOptions, config: FlagDiTConfig) -> None:
+    """Raise ExportError or OutputError for what cannot be exported, by the options and the headers of the inputs.
+
+    Of the text encoder no weight is read, and of the checkpoint, whose configuration this is, nothing.
+    """
+    check_alone(directory, options)
+    width, height = options.size
+    patch = config.patch_size
+    if width % patch or height % patch:
+        near = "x".join(str(max(patch, round(n / patch) * patch)) for n in options.size)
+        raise ExportError(f"size {width}x{height} is not made of {patch}x{patch} patches; the nearest is {near}")
+    tokens = (width // patch + 1) * (height // patch)
+    if tokens > MAX_TOKENS:
+        raise ExportError(f"size {width}x{height} has {tokens} tokens; allowed are {MAX_TOKENS}")
+    if options.text_encoder is not None:
+        check_text_encoder(options.text_encoder, config.cap_feat_dim, options.max_text_tokens, options.examples)
+
+
+def check_alone(directory: Path, options: ExportOptions) -> None:
+    """Raise ExportError for an option that no checkpoint could make right, OutputError for such a directory."""
+    check_folder(directory, MODEL)
+    if options.dtype not in STORAGE:
+        raise ExportError(f"dtype {options.dtype!r} is not one of {', '.join(STORAGE)}")
+    if not options.name.strip():
+        raise ExportError("the name is empty; say what the model is called in reports, for instance --name emoji")
+    if not all(1 <= n <= MAX_SIZE for n in options.size):
+        raise ExportError(
+            f"size {'x'.join(map(str, options.size))} is out of bounds; allowed are 1 to {MAX_SIZE} a side"
+        )
+    if not 0.1 <= options.shift <= 100:
+        raise ExportError(f"shift is {options.shift}; allowed are 0.1 to 100, 1 is none")
+    if not 2 <= options.max_text_tokens <= MAX_TEXT_TOKENS:
+        raise ExportError(f"max_text_tokens is {options.max_text_tokens}; allowed are 2 to {MAX_TEXT_TOKENS}")
+    if options.text_int8 and options.text_encoder is None:
+        raise ExportError(
+            "text_int8 is of a text encoder, and there is none; give --text-encoder DIRECTORY, or leave it out"
+        )
+    _check_words(options)
+
+
+def _check_words(options: ExportOptions) -> None:
+    if len(options.examples) > MAX_EXAMPLES:
+        raise ExportError(f"there are {len(options.examples)} examples; allowed are {MAX_EXAMPLES}")
+    for number, text in enumerate(options.examples, 1):
+        if not 1 <= len(text) <= MAX_LETTERS:
+            raise ExportError(f"example {number} has {len(text)} letters; allowed are 1 to {MAX_LETTERS}")
+    for part, licence in options.licences.items():
+        if not (part.strip() and licence.strip()):
+            raise ExportError(f"licence {part + '=' + licence!r} is not PART=SPDX-ID; for instance weights=MIT")
