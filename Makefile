@@ -30,15 +30,16 @@ cuda: $(VENV)/.dev
 	$(BIN)/cmake -S . -B build/cuda -G Ninja -DFLAGDIT_CUDA=ON -DFLAGDIT_PYTHON=OFF -DFLAGDIT_WERROR=ON
 	$(BIN)/cmake --build build/cuda
 
-# The core's tests against a copy of it built with ASan and UBSan.
-CORE_TESTS := $(addprefix tests/test_,$(addsuffix .py,plan advance history dilate forecast solvers noise select repartition regions graphs operators_attention operators_products))
+# The core's tests against a copy of it built with ASan and UBSan. FUZZ: random cases of every operator and binding.
+FUZZ := 1000
+CORE_TESTS := $(addprefix tests/test_,$(addsuffix .py,plan advance history dilate forecast solvers noise select repartition regions graphs operators_attention operators_products fuzz_operators fuzz_bindings fuzz_plan))
 sanitize: $(VENV)/.dev
 	@mkdir -p build/sanitize/flagdit/cpp_ext && cp cpp_ext/*.py build/sanitize/flagdit/cpp_ext/
 	$(BIN)/cmake -S . -B build/sanitize -G Ninja -DFLAGDIT_SANITIZE=ON -DFLAGDIT_WERROR=ON \
 	  -DPython_EXECUTABLE=$(CURDIR)/$(BIN)/python -DFLAGDIT_PYTHON_OUTPUT_DIR=$(CURDIR)/build/sanitize/flagdit/cpp_ext
 	$(BIN)/cmake --build build/sanitize --target _ext
 	LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libubsan.so)" \
-	  ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=build/sanitize $(BIN)/python -m pytest -q --noconftest $(CORE_TESTS)
+	  ASAN_OPTIONS=detect_leaks=0 FLAGDIT_FUZZ=$(FUZZ) PYTHONPATH=build/sanitize $(BIN)/python -m pytest -q --noconftest --capture=sys $(CORE_TESTS)
 
 clean:
 	rm -rf build dist out *.egg-info cpp_ext/_ext*.so $(VENV)

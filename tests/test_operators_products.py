@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import pytest
+from operator_numpy import int8_product, modulated
 from operator_session import Array, Operator, near, passes_without_tiles, random
 
 from flagdit.cpp_ext import has_amx
@@ -22,22 +23,8 @@ def weights(outputs: int, inputs: int, seed: int) -> tuple[npt.NDArray[np.int8],
     return levels, rng.uniform(1e-3, 1e-2, (outputs, 1)).astype(np.float32)
 
 
-def int8_product(x: Array, w: tuple[npt.NDArray[np.int8], Array]) -> Array:
-    """x (..., K) in 127 levels to each side, one scale a token; exact sums."""
-    largest = np.maximum(np.abs(x).max(-1, keepdims=True), np.float32(1e-30))
-    levels = np.rint(x * (np.float32(127) / largest)).astype(np.int32)
-    return (levels @ w[0].T.astype(np.int32)).astype(np.float32) * (largest / np.float32(127) * w[1][:, 0])
-
-
 SHAPES = {"small": (7, 2, 100, 50), "tiles": (64, 1, 128, 64), "many": (150, 2, 256, 96), "one": (1, 1, 64, 32)}
 PLAIN = {"epsilon": 0.0, "scale": 0, "shift": 0}  # without a modulation
-
-
-def modulated(x: Array, norm: Array, scale: Array, shift: Array) -> Array:
-    """RMSNorm with an epsilon of 1e-5, modulated."""
-    rms = np.sqrt(np.square(x).mean(-1, keepdims=True) + np.float32(1e-5))
-    out: Array = x / rms * norm * (1 + scale) + shift
-    return out
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -135,21 +122,22 @@ def test_large_gates_of_a_feed_forward_do_not_overflow() -> None:
 def test_what_does_not_fit_is_refused() -> None:
     w = dict(zip("ws", weights(32, 64, 1), strict=True))
     linear = Operator("Linear", ["x", "w", "s"], w, gate=0)
-    with pytest.raises(Exception, match=r"flagdit\.Linear: x must be \(A, R, the weights' inputs\)"):
+    with pytest.raises(Exception, match=r"flagdit\.Linear: x: got shape \(4, 1, 60\), allowed \(A, R, .*, 64\)"):
         linear((4, 1, 32), x=random((4, 1, 60)))
     x, y = random((4, 2, 64)), random((4, 2, 32))
     gated = Operator("Linear", ["x", "w", "s", "y", "g"], w, gate=2)
     for gates, message in (
-        ((2, 2, 32), "there are fewer vectors"),
-        ((3, 3, 32), r"\(R, ..., N\) or \(N\)"),
-        ((), r"or \(N\)"),
+        ((2, 2, 32), r"gate: got 2, allowed 0\.\.1"),
+        ((3, 3, 32), r"gates: got shape \(3, 3, 32\), allowed \(R, ..., N\) or \(N\), here R = 2 and N = 32"),
+        ((2, 0, 32), r"gates: got shape .*, allowed a vector or more"),
+        ((), r"gates: got shape \(\), allowed .* or \(N\)"),
     ):
         with pytest.raises(Exception, match=message):
             gated((4, 2, 32), x=x, y=y, g=random(gates))
     three = {f"{name}{i}": part for i in range(3) for name, part in w.items()}
-    with pytest.raises(Exception, match="an even head size must divide the outputs"):
+    with pytest.raises(Exception, match="size: got 5, allowed an even divisor of the outputs of wq, 32"):
         Operator("Project", ["x", None, None, *three], three, **PLAIN, size=5, norm_epsilon=0.0)
-    with pytest.raises(Exception, match="weights must be initializers"):
+    with pytest.raises(Exception, match="scales: got what the graph computes, allowed an initializer"):
         Operator("Linear", ["x", "w", "s"], {"w": w["w"]}, gate=0)
 
 

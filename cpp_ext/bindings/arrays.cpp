@@ -1,14 +1,9 @@
 #include "arrays.h"
 
-#include <stdexcept>
+#include "flagdit/checked.h"
 
 namespace flagdit::python {
 namespace {
-
-[[noreturn]] void refuse(const std::string& name, const std::string& got,
-                         const std::string& allowed) {
-  throw std::invalid_argument(name + ": got " + got + ", allowed " + allowed);
-}
 
 DType to_dtype(nb::dlpack::dtype dtype) {
   if (dtype == nb::dtype<float>()) return DType::f32;
@@ -35,9 +30,15 @@ Device to_device(const std::string& name, int type) {
   }
 }
 
+// How many values an array has, which nanobind's size() does not say of one of 2^64: it wraps.
+template <typename A>
+int64_t count(const std::string& name, const A& array) {
+  return product(name.c_str(), array.shape_ptr(), array.ndim());
+}
+
 template <typename A>
 void check_contiguous(const std::string& name, const A& array) {
-  if (array.size() == 0) return;
+  if (count(name, array) == 0) return;
   int64_t expected = 1;
   for (size_t axis = array.ndim(); axis-- > 0;) {
     if (array.shape(axis) > 1 && array.stride(axis) != expected) {
@@ -50,12 +51,23 @@ void check_contiguous(const std::string& name, const A& array) {
 }
 
 template <typename A>
+void check_aligned(const std::string& name, const A& array) {
+  const auto address = reinterpret_cast<uintptr_t>(array.data());
+  const uintptr_t bytes = array.itemsize();
+  if (count(name, array) > 0 && bytes > 0 && address % bytes != 0) {
+    refuse(name, "values " + std::to_string(address % bytes) + " bytes off their place",
+           "an address that is a multiple of their " + std::to_string(bytes) + " bytes");
+  }
+}
+
+template <typename A>
 Tensor view(const std::string& name, const A& array) {
   if (array.ndim() > Shape::kMaxRank) {
     refuse(name, std::to_string(array.ndim()) + " dimensions",
            "at most " + std::to_string(Shape::kMaxRank));
   }
   check_contiguous(name, array);
+  check_aligned(name, array);
   return {const_cast<void*>(static_cast<const void*>(array.data())), to_dtype(array.dtype()),
           Shape(array.shape_ptr(), static_cast<int>(array.ndim())),
           to_device(name, array.device_type())};
@@ -75,10 +87,8 @@ SlotView to_slots(const std::string& name, const Array& array) {
     refuse(name, std::to_string(value_bits) + " bits a value", "whole bytes");
   }
   check_contiguous(name, array);
-  int64_t row_bytes = value_bits / 8;
-  for (size_t axis = 2; axis < array.ndim(); ++axis) {
-    row_bytes *= static_cast<int64_t>(array.shape(axis));
-  }
+  const int64_t values = product(name.c_str(), array.shape_ptr() + 2, array.ndim() - 2);
+  const int64_t row_bytes = product(name.c_str(), {values, value_bits / 8});
   return {{static_cast<std::byte*>(array.data()), static_cast<int64_t>(array.shape(1)), row_bytes},
           static_cast<int64_t>(array.shape(0)),
           to_device(name, array.device_type())};

@@ -19,6 +19,9 @@
 // and values are bf16. Weights are int8 and must be initializers: they are laid out once, when the
 // session is made.
 #include <atomic>
+#include <cmath>
+#include <exception>
+#include <string>
 
 #include "operators.h"
 
@@ -40,14 +43,38 @@ std::vector<int64_t> shape_of(const OrtValue* value) {
   return shape;
 }
 
+[[noreturn]] void refuse_missing(OrtStatus* status, const char* attribute, const char* allowed) {
+  api().ReleaseStatus(status);
+  refuse(attribute, "none", allowed);
+}
+
+// The work of one call, which threads share.
+struct Work {
+  const std::function<void(int64_t)>& run;
+  std::atomic<bool> failed{false};
+  std::exception_ptr error{};
+
+  // An exception that left a thread of the runtime would end the process.
+  void task(int64_t number) noexcept {
+    if (failed.load(std::memory_order_relaxed)) return;
+    try {
+      run(number);
+    } catch (...) {
+      if (!failed.exchange(true)) error = std::current_exception();
+    }
+  }
+};
+
+}  // namespace
+
+Viewed viewed(const OrtValue* value, const char* name) { return {name, shape_of(value)}; }
+
 void* data_of(const OrtValue* value) {
   void* data = nullptr;
   check(
       api().GetTensorMutableData(const_cast<OrtValue*>(value), &data));  // the only getter there is
   return data;
 }
-
-}  // namespace
 
 const OrtApi& api() { return *bound.load(); }
 
@@ -63,71 +90,70 @@ OrtStatus* failed(const char* name, const std::exception& error) {
                             (std::string("flagdit.") + name + ": " + error.what()).c_str());
 }
 
-View<void> KernelInfo::tensor(size_t input) const {
+const OrtValue* KernelInfo::tensor(size_t input) const {
   int constant = 0;
   const OrtValue* value = nullptr;
   check(api().KernelInfoGetConstantInput_tensor(info_, input, &constant, &value));
-  require(constant != 0 && value != nullptr, "weights must be initializers");
-  return {data_of(value), shape_of(value)};
-}
-
-int64_t KernelInfo::integer(const char* attribute) const {
-  int64_t value = 0;
-  check(api().KernelInfoGetAttribute_int64(info_, attribute, &value));
+  if (constant == 0 || value == nullptr)
+    refuse(inputs_.names[input], "what the graph computes", "an initializer");
   return value;
 }
 
-float KernelInfo::real(const char* attribute) const {
-  float value = 0.0f;
-  check(api().KernelInfoGetAttribute_float(info_, attribute, &value));
-  return value;
-}
-
-int64_t KernelInfo::integer(const char* attribute, int64_t absent) const {
+int64_t KernelInfo::integer(const char* attribute, int64_t least) const {
   int64_t value = 0;
   OrtStatus* status = api().KernelInfoGetAttribute_int64(info_, attribute, &value);
-  if (status == nullptr) return value;
-  api().ReleaseStatus(status);
-  return absent;
+  if (status != nullptr) refuse_missing(status, attribute, "an integer");
+  check_range(attribute, value, least, std::numeric_limits<int64_t>::max());
+  return value;
 }
 
-float KernelInfo::real(const char* attribute, float absent) const {
+float KernelInfo::real(const char* attribute, float least) const {
   float value = 0.0f;
   OrtStatus* status = api().KernelInfoGetAttribute_float(info_, attribute, &value);
-  if (status == nullptr) return value;
-  api().ReleaseStatus(status);
-  return absent;
+  if (status != nullptr) refuse_missing(status, attribute, "a float");
+  check_finite(attribute, value);
+  if (value < least) refuse(attribute, std::to_string(value), std::to_string(least) + " or more");
+  return value;
 }
 
-bool Context::has(size_t input) const {
+const OrtValue* Context::find(size_t input) const {
   size_t count = 0;
   check(api().KernelContext_GetInputCount(context_, &count));
-  if (input >= count) return false;
   const OrtValue* value = nullptr;
-  check(api().KernelContext_GetInput(context_, input, &value));
-  return value != nullptr;
+  if (input < count) check(api().KernelContext_GetInput(context_, input, &value));
+  return value;
 }
 
-View<void> Context::tensor(size_t input) const {
-  const OrtValue* value = nullptr;
-  check(api().KernelContext_GetInput(context_, input, &value));
-  require(value != nullptr, "an input is missing");
-  return {data_of(value), shape_of(value)};
+bool Context::has(size_t first, size_t count) const {
+  const bool there = find(first) != nullptr;
+  for (size_t i = first + 1; i < first + count; ++i) {
+    if ((find(i) != nullptr) == there) continue;
+    const char* missing = inputs_.names[there ? i : first];
+    refuse(missing, "none", std::string("one, with ") + inputs_.names[there ? first : i]);
+  }
+  return there;
+}
+
+const OrtValue* Context::tensor(size_t input) const {
+  const OrtValue* value = find(input);
+  if (value == nullptr) refuse(inputs_.names[input], "none", "one");
+  return value;
 }
 
 void* Context::make(size_t output, const std::vector<int64_t>& shape) {
   OrtValue* value = nullptr;
   check(api().KernelContext_GetOutput(context_, output, shape.data(), shape.size(), &value));
+  if (value == nullptr) refuse("output " + std::to_string(output), "none", "one");
   return data_of(value);
 }
 
 void Context::parallel(int64_t tasks, const std::function<void(int64_t)>& run) const {
-  const auto call = [](void* f, size_t task) {
-    (*static_cast<const std::function<void(int64_t)>*>(f))(static_cast<int64_t>(task));
+  Work work{run};
+  const auto call = [](void* w, size_t task) {
+    static_cast<Work*>(w)->task(static_cast<int64_t>(task));
   };
-  // Each task may throw std::bad_alloc only, and then nothing is left to be saved.
-  check(api().KernelContext_ParallelFor(context_, call, tasks, 0,
-                                        const_cast<std::function<void(int64_t)>*>(&run)));
+  check(api().KernelContext_ParallelFor(context_, call, static_cast<size_t>(tasks), 0, &work));
+  if (work.error) std::rethrow_exception(work.error);
 }
 
 }  // namespace flagdit::onnxruntime

@@ -37,6 +37,15 @@ void check_sizes(const AdvanceArgs& args) {
   }
 }
 
+void check_finite_numbers(const AdvanceArgs& args) {
+  check_finite("advance: dt", args.dt);
+  if (!args.history) return;
+  check_finite("advance: t", args.history->t);
+  check_finite("advance: next", args.history->next);
+  check_finite("advance: bend", args.history->bend);
+  check_finite("advance: arc", args.history->arc);
+}
+
 void check_history(const History& history, const Shape& state, const Shape& scalar, Device device) {
   check_tensor("advance: time", history.time, DType::f32, scalar, device);
   check_tensor("advance: rate", history.rate, DType::f32, scalar, device);
@@ -91,6 +100,7 @@ void check(const AdvanceArgs& args) {
   check_tensor("advance: score", args.score, DType::f32, scalar, device);
   check_tensor("advance: age", args.age, DType::i32, scalar, device);
   check_tensor("advance: drops", args.drops, DType::i32, scalar, device);
+  check_finite_numbers(args);
   if (args.history) {
     check_history(*args.history, state, scalar, device);
   } else if (args.metric == Metric::change) {

@@ -126,6 +126,11 @@ FLAGDIT_HOST_DEVICE inline float learn(const AdvanceKernel& k, int64_t i, const 
   return velocity - predicted;
 }
 
+// One more, up to what an int32 holds: the caller's array may begin with any number.
+FLAGDIT_HOST_DEVICE inline int32_t counted(int32_t count, bool more) {
+  return more && count < INT32_MAX ? count + 1 : count;
+}
+
 // The scalars of a token after a step. missed: sum of squares of what `learn` returned.
 FLAGDIT_HOST_DEVICE inline void settle(const AdvanceKernel& k, int64_t at, bool head, float gap,
                                        float missed) {
@@ -138,8 +143,9 @@ FLAGDIT_HOST_DEVICE inline void settle(const AdvanceKernel& k, int64_t at, bool 
     const float ahead = k.next - k.time[at];
     k.score[at] = std::isinf(ahead) ? 0.0f : k.rate[at] * ahead;
   }
-  k.age[at] = head ? 0 : k.age[at] + (k.last ? 1 : 0);
-  k.drops[at] += !head && k.last ? 1 : 0;
+  const bool kept = !head && k.last;
+  k.age[at] = head ? 0 : counted(k.age[at], kept);
+  k.drops[at] = counted(k.drops[at], kept);
 }
 
 void advance_cpu(const AdvanceKernel& kernel);

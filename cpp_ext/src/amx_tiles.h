@@ -18,6 +18,8 @@ class Tiles {
       config[16 + 2 * tile] = 64;  // bytes a row, 16 bits
       config[48 + tile] = 16;      // rows
     }
+    // GCC takes the instruction to read 8 of the 64 bytes, and may leave out the stores of others.
+    asm volatile("" ::"r"(config) : "memory");
     _tile_loadconfig(config);
   }
   ~Tiles() { _tile_release(); }

@@ -8,7 +8,8 @@ namespace flagdit {
 
 void* packing_memory(const Attention& a) {
   if (!has_amx()) return nullptr;
-  const int64_t bytes = packed_layout(a, a.tokens).bytes() + packed_layout(a, a.text).bytes();
+  const int64_t bytes =
+      sum("attention", {packed_layout(a, a.tokens).bytes(), packed_layout(a, a.text).bytes()});
   return scratch<char, struct PackedScratch>(bytes);
 }
 

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "flagdit/attention.h"
+#include "flagdit/checked.h"
 
 namespace flagdit {
 
@@ -54,7 +55,10 @@ struct PackedLayout {
   int64_t rows, pairs, keys, width;  // R, R * G, M and d rounded up
 
   int64_t blocks() const { return keys / kPackKeys; }
-  int64_t bytes() const { return pairs * keys * width * 4 + rows * keys * 4; }
+  int64_t bytes() const {
+    return sum("attention", {product("attention", {pairs, keys, width, 4}),
+                             product("attention", {rows, keys, 4})});
+  }
 };
 
 inline PackedLayout packed_layout(const Attention& a, const Attended& to) {

@@ -17,18 +17,22 @@ struct DilateKernel {
   float share;
 };
 
-FLAGDIT_HOST_DEVICE inline float* cell(const DilateKernel& k, int64_t slot, int64_t sample) {
-  return k.grid + sample * k.slots + k.token[slot * k.samples + sample];
+// The CPU refuses an id outside the picture before anything is written. A kernel cannot: it skips
+// the token, which neither lends nor receives.
+FLAGDIT_HOST_DEVICE inline bool in_picture(const DilateKernel& k, int64_t token) {
+  return token >= 0 && token < k.slots;
 }
 
 // A pinned token lends nothing: no score is below this.
 FLAGDIT_HOST_DEVICE inline void lay_out(const DilateKernel& k, int64_t slot, int64_t sample) {
-  const float own = k.score[slot * k.samples + sample];
-  *cell(k, slot, sample) = slot < k.pinned ? -INFINITY : own;
+  const int64_t at = slot * k.samples + sample, token = k.token[at];
+  if (!in_picture(k, token)) return;
+  k.grid[sample * k.slots + token] = slot < k.pinned ? -INFINITY : k.score[at];
 }
 
 FLAGDIT_HOST_DEVICE inline void spread(const DilateKernel& k, int64_t slot, int64_t sample) {
   const int64_t token = k.token[slot * k.samples + sample];
+  if (!in_picture(k, token)) return;
   const int64_t y = token / k.row, x = token % k.row, rows = k.slots / k.row;
   const float* grid = k.grid + sample * k.slots;
   float most = grid[token];

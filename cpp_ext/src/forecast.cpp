@@ -1,6 +1,5 @@
 #include "flagdit/forecast.h"
 
-#include <cmath>
 #include <limits>
 #include <string>
 #include <utility>
@@ -29,8 +28,25 @@ void check_layout(const ForecastLayout& layout, const Tensor& anchored) {
                layout.device);
 }
 
-void check_finite(const char* what, float value) {
-  if (!std::isfinite(value)) refuse(what, std::to_string(value), "a finite number");
+// Loops read and write them as what they are, and no two at the same place.
+void check_caches(const std::vector<ForecastCache>& caches, const ForecastLayout& layout) {
+  const int64_t size = layout.dtype == DType::f32 ? 4 : 2;
+  const int64_t values =
+      product("CacheForecast: values", {layout.slots, layout.rows, layout.width});
+  std::vector<Range> ranges;
+  const auto add = [&](const void* data, int64_t bytes) {
+    if (reinterpret_cast<uintptr_t>(data) % static_cast<uintptr_t>(bytes) != 0)
+      refuse("CacheForecast: address", std::to_string(reinterpret_cast<uintptr_t>(data)),
+             "a multiple of the " + std::to_string(bytes) + " bytes of a value");
+    const auto* first = static_cast<const std::byte*>(data);
+    ranges.push_back({first, first + product("CacheForecast: bytes", {values, bytes})});
+  };
+  for (const ForecastCache& cache : caches) {
+    add(cache.values, size);
+    add(cache.anchor, size);
+    add(cache.slope, 2);
+  }
+  check_apart("CacheForecast: arrays", std::move(ranges));
 }
 
 void check_step(const ForecastStep& step, int64_t slots) {
@@ -48,7 +64,8 @@ CacheForecast::CacheForecast(std::vector<ForecastCache> caches, const Tensor& an
                              ForecastLayout layout)
     : caches_(std::move(caches)), anchored_(anchored), layout_(layout) {
   check_layout(layout, anchored);
-  const int64_t bytes = 3 * layout.slots * layout.samples * 4;
+  check_caches(caches_, layout);
+  const int64_t bytes = product("CacheForecast: bytes", {3, layout.slots, layout.samples, 4});
   if (layout.device == Device::cpu) {
     scratch_ = std::shared_ptr<float[]>(new float[bytes / 4]);
   } else {

@@ -110,11 +110,11 @@ class Rows {
 
 // Before anything moves. A slot in two pairs would make a map of partners that is none.
 void check_pairs(const ForecastKernel& k) {
-  check_swaps(k.swaps, k.counts, k.layout.slots, k.layout.samples);
+  check_swaps("move", k.swaps, k.counts, k.layout.slots, k.layout.samples);
   std::fill_n(k.partner, k.layout.slots * k.layout.samples, 0);
   for (int64_t sample = 0; sample < k.layout.samples; ++sample) {
     const int32_t* swaps = k.swaps + sample * k.layout.slots * 2;
-    for (int64_t i = 0; i < 2 * k.counts[sample]; ++i) {
+    for (int64_t i = 0; i < int64_t{2} * k.counts[sample]; ++i) {
       if (k.partner[swaps[i] * k.layout.samples + sample]++ != 0) {
         refuse("move: slot " + std::to_string(swaps[i]) + " of sample " + std::to_string(sample),
                "two swaps", "one at most");

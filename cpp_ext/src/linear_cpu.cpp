@@ -26,13 +26,17 @@ struct Quantised {
   float unit;
 };
 
+// The nearest level. What is no number has none: it is 0.
+int8_t level(float x) {
+  return std::abs(x) < kLevels + 0.5f ? static_cast<int8_t>(std::nearbyint(x)) : int8_t{0};
+}
+
 Quantised quantise(const std::vector<float>& x) {
   float largest = kSmallest;
   for (const float v : x) largest = std::max(largest, std::abs(v));
   Quantised q{std::vector<int8_t>(x.size()), largest / kLevels};
   const float factor = kLevels / largest;
-  for (size_t k = 0; k < x.size(); ++k)
-    q.levels[k] = static_cast<int8_t>(std::nearbyint(x[k] * factor));
+  for (size_t k = 0; k < x.size(); ++k) q.levels[k] = level(x[k] * factor);
   return q;
 }
 

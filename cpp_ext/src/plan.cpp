@@ -11,6 +11,7 @@ namespace flagdit {
 namespace {
 
 constexpr int64_t kAnyCount = std::numeric_limits<int32_t>::max();
+constexpr int64_t kMostTimes = 1'000'000;  // of which a list is made
 constexpr int64_t kPaperBucket = 64;  // of the published linear schedule, on the skipped patches
 
 void check_times(const std::vector<double>& times) {
@@ -24,6 +25,9 @@ void check_times(const std::vector<double>& times) {
              std::to_string(times[i]) + " after " + std::to_string(times[i - 1]),
              "strictly increasing times");
     }
+  }
+  for (double time : {times.front(), times.back()}) {
+    if (!std::isfinite(time)) refuse("plan_steps: times", std::to_string(time), "finite times");
   }
 }
 
@@ -134,7 +138,7 @@ bool Step::operator==(const Step& other) const {
 }
 
 std::vector<double> flow_times(int64_t steps, double shift) {
-  check_range("flow_times: steps", steps, 1, kAnyCount);
+  check_range("flow_times: steps", steps, 1, kMostTimes);
   if (!(shift > 0.0) || !std::isfinite(shift)) {
     refuse("flow_times: shift", std::to_string(shift), "above 0");
   }

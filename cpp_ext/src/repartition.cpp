@@ -16,14 +16,18 @@ SlotBuffers::SlotBuffers(std::vector<SlotBuffer> buffers, int64_t slots, int64_t
   constexpr int64_t kMost = std::numeric_limits<int32_t>::max();
   check_range("SlotBuffers: slots", slots, 1, kMost);
   check_range("SlotBuffers: samples", samples, 1, kMost);
+  std::vector<Range> ranges;
   for (size_t i = 0; i < buffers_.size(); ++i) {
     const int64_t rows = buffers_[i].rows;
+    const int64_t bytes = product("SlotBuffers: bytes", {slots, rows, buffers_[i].row_bytes});
+    if (bytes > 0) ranges.push_back({buffers_[i].data, buffers_[i].data + bytes});
     if (rows < samples || rows % samples != 0) {
       refuse("SlotBuffers: rows of array " + std::to_string(i), std::to_string(rows),
              "a multiple of the " + std::to_string(samples) + " samples");
     }
     most_rows_ = std::max(most_rows_, rows);
   }
+  check_apart("SlotBuffers: arrays", std::move(ranges));
   if (device == Device::cuda) table_ = upload_cuda(buffers_);
 }
 

@@ -33,6 +33,7 @@ void prefetch(const SlotBuffer& buffer, int64_t slot, int64_t sample, int64_t sa
 }
 
 void move_rows(const SlotBuffer& buffer, int64_t i, int64_t j, int64_t sample, int64_t samples) {
+  if (buffer.row_bytes == 0) return;
   for (int64_t row = sample; row < buffer.rows; row += samples) {
     std::byte* head = buffer.data + (i * buffer.rows + row) * buffer.row_bytes;
     std::byte* tail = buffer.data + (j * buffer.rows + row) * buffer.row_bytes;
@@ -46,20 +47,21 @@ void move_rows(const SlotBuffer& buffer, int64_t i, int64_t j, int64_t sample, i
 
 }  // namespace
 
-void check_swaps(const int32_t* swaps, const int32_t* counts, int64_t slots, int64_t samples) {
+void check_swaps(const std::string& op, const int32_t* swaps, const int32_t* counts, int64_t slots,
+                 int64_t samples) {
   for (int64_t sample = 0; sample < samples; ++sample, swaps += slots * 2) {
     const std::string of = " of sample " + std::to_string(sample);
-    check_range("swap: counts" + of, counts[sample], 0, slots);
-    for (int64_t i = 0; i < 2 * counts[sample]; ++i) {
+    check_range(op + ": counts" + of, counts[sample], 0, slots);
+    for (int64_t i = 0; i < int64_t{2} * counts[sample]; ++i) {
       if (swaps[i] < 0 || swaps[i] >= slots) {
-        check_range("swap: slot" + of, swaps[i], 0, slots - 1);
+        check_range(op + ": slot" + of, swaps[i], 0, slots - 1);
       }
     }
   }
 }
 
 void repartition_cpu(const RepartitionKernel& k) {
-  check_swaps(k.swaps, k.counts, k.slots, k.samples);
+  check_swaps("swap", k.swaps, k.counts, k.slots, k.samples);
   for (int64_t n = 0; n < k.count; ++n) {
     const SlotBuffer& buffer = k.buffers[n];
     for (int64_t sample = 0; sample < k.samples; ++sample) {

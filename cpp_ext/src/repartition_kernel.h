@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "flagdit/repartition.h"
@@ -19,7 +20,8 @@ struct RepartitionKernel {
 
 // Throws unless all counts and slots are inside. Before anything moves: half a repartition would
 // leave tokens in two places.
-void check_swaps(const int32_t* swaps, const int32_t* counts, int64_t slots, int64_t samples);
+void check_swaps(const std::string& op, const int32_t* swaps, const int32_t* counts, int64_t slots,
+                 int64_t samples);
 
 void repartition_cpu(const RepartitionKernel& kernel);
 void repartition_cuda(const RepartitionKernel& kernel, Stream stream);

@@ -6,6 +6,8 @@
 #include <memory>
 #include <new>
 
+#include "flagdit/checked.h"
+
 namespace flagdit {
 
 // Uninitialised memory of a thread, aligned to a cache line, that is kept for the thread's next
@@ -18,7 +20,8 @@ T* scratch(int64_t count) {
   };
   thread_local std::unique_ptr<void, Free> memory;
   thread_local int64_t bytes = 0;
-  const int64_t needed = (count * static_cast<int64_t>(sizeof(T)) + 63) / 64 * 64;
+  const int64_t blocks = sum("scratch", {count, 63}) / 64;  // of 64 values
+  const int64_t needed = product("scratch", {blocks, 64, static_cast<int64_t>(sizeof(T))});
   if (needed > bytes) {
     memory.reset(std::aligned_alloc(64, needed));
     bytes = memory == nullptr ? 0 : needed;

@@ -25,7 +25,8 @@ Forced find_forced(const SelectKernel& k, int64_t sample) {
   return count_forced(count.data(), future_row(k), k.max_age, k.active - k.pinned);
 }
 
-// The key of the rank-th candidate (from 1), or 0 for none.
+// The key of the rank-th candidate (from 1), or 0 for none. There are fewer only if token ids
+// repeat: then it is the largest possible key, as in the CUDA kernel.
 uint64_t threshold(const SelectKernel& k, const CpuRule& rule, int64_t sample, Order order,
                    int64_t rank) {
   if (rank == 0) return 0;
@@ -35,6 +36,7 @@ uint64_t threshold(const SelectKernel& k, const CpuRule& rule, int64_t sample, O
     const Token token = load_token(k, sample, slot);
     if (rule.candidate(order, token)) *last++ = rule.key(order, token);
   }
+  if (last - first < rank) return UINT64_MAX;
   std::nth_element(first, first + rank - 1, last);
   return first[rank - 1];
 }
@@ -50,9 +52,9 @@ CpuRule choose(const SelectKernel& k, int64_t sample) {
 }
 
 // Pairs head slots that leave with tail slots that enter, both in ascending order.
-int32_t pair(const SelectKernel& k, const CpuRule& rule, int64_t sample) {
+int64_t pair(const SelectKernel& k, const CpuRule& rule, int64_t sample) {
   int32_t* swaps = k.swaps + sample * k.slots * 2;
-  int32_t count = 0;
+  int64_t count = 0;
   int64_t enters = k.active;
   for (int64_t slot = k.pinned; slot < k.active; ++slot) {
     if (rule.is_active(load_token(k, sample, slot))) continue;
@@ -69,7 +71,7 @@ int32_t pair(const SelectKernel& k, const CpuRule& rule, int64_t sample) {
 
 void select_cpu(const SelectKernel& k) {
   for (int64_t sample = 0; sample < k.samples; ++sample) {
-    k.counts[sample] = pair(k, choose(k, sample), sample);
+    k.counts[sample] = static_cast<int32_t>(pair(k, choose(k, sample), sample));
   }
 }
 

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <stdexcept>
 
+#include "flagdit/checked.h"
+
 namespace flagdit {
 
 Shape::Shape(std::initializer_list<int64_t> sizes)
@@ -14,6 +16,7 @@ Shape::Shape(const int64_t* first, int count) : rank(count) {
                                 " dimensions, allowed at most " + std::to_string(kMaxRank));
   }
   std::copy_n(first, count, sizes.begin());
+  product("shape", first, static_cast<size_t>(count));
 }
 
 bool Shape::operator==(const Shape& other) const {

@@ -19,6 +19,11 @@ FLAGDIT_HOST_DEVICE inline int64_t current(const Row& row) {
   return *row.counter < row.rows ? *row.counter : row.rows - 1;
 }
 
+// The largest number stays: it is beyond every table.
+FLAGDIT_HOST_DEVICE inline void step_on(int32_t* counter) {
+  if (*counter < INT32_MAX) ++*counter;
+}
+
 void tick_cuda(int32_t* row, Stream stream);
 
 }  // namespace flagdit

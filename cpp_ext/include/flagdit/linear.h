@@ -16,7 +16,10 @@ namespace flagdit {
 class Int8Matrix {
  public:
   static constexpr int64_t kTile = 1024;
+  static constexpr int64_t kMostOutputs = INT32_MAX;
+  static constexpr int64_t kMostInputs = INT32_MAX / (128 * 127);  // whose sums an int32 holds
 
+  // Refuses sizes that are not 1 up to those.
   Int8Matrix(const int8_t* weights, const float* scales, int64_t outputs, int64_t inputs);
 
   int64_t outputs() const { return outputs_; }

@@ -14,6 +14,7 @@ enum class Device { cpu, cuda };
 
 using Stream = void*;  // a cudaStream_t; CPU ops ignore it
 
+// Its sizes are 0 or more, and their product fits an int64: any other is refused where it is made.
 struct Shape {
   static constexpr int kMaxRank = 4;
 
