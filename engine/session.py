@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from flagdit.cpp_ext import OPERATORS
+from flagdit.cpp_ext import BLOCKS, OPERATORS
 from flagdit.engine.cpu import Precision, checked_threads
 from flagdit.engine.errors import BackendError, BundleError, FlagditError
 from flagdit.engine.onnx_file import check_external, external_tensors
@@ -22,9 +22,6 @@ Borders = Mapping[str, tuple[str, tuple[int | str | None, ...]]]
 
 BF16 = 16
 """ONNX's number of bfloat16, which NumPy has no name for: its bits are in uint16 arrays."""
-
-BLOCKS = "flagdit.blocked_attention"
-"""The entry of a session's configuration that `OPERATORS` looks for: it then brings an Attention of its own."""
 
 DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(bfloat16)": np.uint16}
 NAMES = {"tensor(float)": "float32"}

@@ -11,6 +11,7 @@ namespace flagdit::onnxruntime {
 namespace {
 
 constexpr int kOpset = 23;  // that it was added in, and the only one it is made for here
+constexpr int64_t kBytes = sizeof(float);
 constexpr int64_t kWholeBytes = 4 << 20;  // scores that are computed in one go
 constexpr int64_t kBlockBytes = 1 << 20;  // of a task otherwise: they stay in a core's L2 cache
 constexpr int64_t kLeastQueries = 64;  // of a task: for fewer, laying out the keys costs too much
@@ -55,11 +56,12 @@ struct Operands {
                    "(R or 1, H or 1, A, tokens)");
   }
 
+  bool small() const {
+    return product("scores", {rows, heads, active, keys, kBytes}) <= kWholeBytes;
+  }
   // Blocks of queries that a head of a row is cut into.
   int64_t blocks() const {
-    constexpr int64_t bytes = sizeof(float);
-    if (product("scores", {rows, heads, active, keys, bytes}) <= kWholeBytes) return 1;
-    const int64_t most = std::max(kLeastQueries, kBlockBytes / (keys * bytes));
+    const int64_t most = std::max(kLeastQueries, kBlockBytes / (keys * kBytes));
     return (active + most - 1) / most;
   }
 
@@ -119,13 +121,13 @@ class BlockedAttentionOp {
     const Operands o(context);
     float* out = context.output(o.query.shape);
     if (o.rows == 0 || o.active == 0) return;
-    const int64_t blocks = o.blocks();
-    if (blocks == 1) {
+    if (o.small()) {
       const Part mask{o.mask, {o.mask_rows, o.mask_heads, o.active, o.keys}};
       invoke(context, {o.query.data, {o.rows, o.heads, o.active, o.size}},
              {o.key.data, {o.rows, o.kv_heads, o.keys, o.size}}, o.value.data, mask, out);
       return;
     }
+    const int64_t blocks = o.blocks();
     context.parallel(o.rows * o.heads * blocks, [&](int64_t task) {
       run(context, o, task / blocks, task % blocks, blocks, out);
     });

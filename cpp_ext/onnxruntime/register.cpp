@@ -18,6 +18,9 @@
 // ..., N) or (N), the output is residual + gate * output, and `gate` numbers them likewise. Keys
 // and values are bf16. Weights are int8 and must be initializers: they are laid out once, when the
 // session is made.
+//
+// A session whose configuration has the entry "flagdit.blocked_attention" also gets ONNX's own
+// Attention (blocked_attention.cpp), in ONNX's domain.
 #include <atomic>
 #include <cmath>
 #include <exception>
