@@ -31,7 +31,12 @@ from flagdit.cpp_ext.arrays import Array
 OPERATORS = str(_ext.__file__)
 """The library that ONNX Runtime finds the CPU operators of the domain "flagdit" in."""
 
+BLOCKS = "flagdit.blocked_attention"
+"""Entry of a session's configuration that, set before the library is registered, makes ONNX's own Attention take some
+queries at a time: its scores then take the same memory for any number of them, and its results are the same."""
+
 __all__ = [
+    "BLOCKS",
     "OPERATORS",
     "Array",
     "CacheForecast",

@@ -21,6 +21,7 @@ from flagdit.engine.ras import RasConfig, Solver
 from flagdit.engine.request import Request, checked_prompts, checked_seed, drawn_seed
 from flagdit.engine.resolve import Options, resolve
 from flagdit.engine.result import Preview, Result
+from flagdit.engine.room import resident
 from flagdit.engine.run import Run, Stages
 from flagdit.engine.session import Bytes, OnnxSession
 from flagdit.engine.text import TextEncoder
@@ -48,7 +49,9 @@ class Pipeline:
         encoder = _session(bundle, spec.graphs.text_encoder, {}, threads)
         text = TextEncoder(encoder, ready.tokenizer, spec.text.max_tokens)
         condition = _session(bundle, spec.graphs.condition, weights, 1)  # its sums depend on the number of threads
-        self.stages = Stages(spec, text, condition, _denoise(bundle, ready.engine, weights, threads), bundle.name)
+        denoise = _denoise(bundle, ready.engine, weights, threads)
+        del weights
+        self.stages = Stages(spec, text, condition, denoise, bundle.name, resident())
 
     @classmethod
     def load(
@@ -157,9 +160,10 @@ def _session(
     weights: dict[str, Bytes],
     threads: int | None,
     precision: Precision = "float32",
+    lean: bool = False,
 ) -> OnnxSession:
     """A graph of the bundle that has the inputs and outputs which the manifest says; see Bundle.graph for `weights`."""
-    session = OnnxSession(bundle.graph(graph.file, weights), threads, precision)
+    session = OnnxSession(bundle.graph(graph.file, weights), threads, precision, lean)
     check_borders(graph.file, graph.inputs, session.inputs)
     check_borders(graph.file, graph.outputs, session.outputs)
     return session
@@ -168,5 +172,5 @@ def _session(
 def _denoise(bundle: Bundle, engine: Engine | None, weights: dict[str, Bytes], threads: int | None) -> OnnxSession:
     """engine: None is the model's own graph."""
     if engine is None:
-        return _session(bundle, bundle.model.graphs.denoise, weights, threads)
-    return _session(bundle, engine, weights, threads, cast(Precision, engine.precision))
+        return _session(bundle, bundle.model.graphs.denoise, weights, threads, lean=True)
+    return _session(bundle, engine, weights, threads, cast(Precision, engine.precision), lean=True)

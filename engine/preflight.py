@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from flagdit.engine.admission import admit
 from flagdit.engine.bundle import Bundle
 from flagdit.engine.cpu import Precision, checked_threads, choose
@@ -11,9 +13,6 @@ from flagdit.engine.request import Request
 from flagdit.engine.resolve import Options, resolve
 from flagdit.engine.text import Prompts
 from flagdit.engine.tokenizer import MAX_BYTES, BundleTokenizer
-
-WIDTHS = {"float32": 4, "float16": 2, "bfloat16": 2}
-"""Bytes of a number."""
 
 
 class Preflight:
@@ -36,15 +35,14 @@ class Preflight:
         self.prompts = Prompts(self.tokenizer, text.max_tokens)
 
     @property
-    def value_bytes(self) -> int:
-        """Of each number that the engine keeps keys and values in."""
-        inputs = (self.spec.graphs.denoise if self.engine is None else self.engine).inputs
-        return WIDTHS[next(tensor.dtype for tensor in inputs if tensor.name.startswith("key_tail"))]
+    def computes(self) -> Precision:
+        """What `denoise` will compute in."""
+        return "float32" if self.engine is None else cast(Precision, self.engine.precision)
 
     def resolve(self, options: Options, size: tuple[int, int] | None = None) -> Preset:
         """See Pipeline.resolve."""
         return resolve(options, presets_of(self.spec, size), self.spec.flow.shift)
 
-    def check(self, request: Request, value_bytes: int | None = None) -> None:
-        """Raise RequestError for what Pipeline.start would refuse; value_bytes: of another engine than this one."""
-        admit(self.spec, self.prompts, request, value_bytes or self.value_bytes)
+    def check(self, request: Request, precision: Precision | None = None) -> None:
+        """Raise RequestError for what Pipeline.start would refuse; precision: of another engine than this one."""
+        admit(self.spec, self.prompts, request, precision or self.computes)

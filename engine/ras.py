@@ -4,9 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
+
+import numpy as np
 
 from flagdit.engine.errors import RequestError
+from flagdit.engine.layout import MAX_TOKENS
+from flagdit.engine.times import MAX_STEPS
+
+MOST = {
+    "warmup": MAX_STEPS,
+    "bucket": MAX_TOKENS,
+    "max_age": MAX_STEPS,
+    "skip_step": MAX_TOKENS,
+    "skip_every": MAX_STEPS,
+    "end": MAX_STEPS,
+}
+"""How large the numbers of RasConfig may be that are counted with, in either direction; the plan bounds them closer."""
 
 MAX_STARVATION = 10  # the paper takes 0.1; at 10, nine drops are more than a float can weigh
 PAPER_RESETS = (12, 22)
@@ -123,6 +137,15 @@ DENSE = RasConfig(ratio=1.0)
 
 def check(ras: RasConfig, solver: Solver) -> None:
     """Refuse options that the core does not see, or could not tell the mode of. Raises RequestError."""
+    for name, most in MOST.items():
+        if getattr(ras, name) is not None:
+            check_whole(name, getattr(ras, name), most)
+    for name in ("ratio", "resets", "forecast_kv"):
+        values = getattr(ras, name)
+        if isinstance(values, Sequence | np.ndarray) and len(values) > MAX_STEPS:
+            raise RequestError(f"{name} has {len(values)} values; allowed are {MAX_STEPS} at most, one for each step")
+    for reset in ras.resets or ():
+        check_whole("a reset", reset, MAX_STEPS)
     if not 0 <= ras.starvation <= MAX_STARVATION:
         raise RequestError(f"starvation is {ras.starvation}; allowed are 0 to {MAX_STARVATION}")
     if ras.forecast not in (0, 1, 2) or not 0 < ras.forecast_clamp <= 100:
@@ -146,6 +169,13 @@ def check(ras: RasConfig, solver: Solver) -> None:
             )
     if ras.mode == "paper":
         _check_paper(ras, solver)
+
+
+def check_whole(name: str, value: object, most: int) -> None:
+    """Raise RequestError unless the value is a whole number of no more than that, in either direction."""
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not whole or abs(cast(int, value)) > most:
+        raise RequestError(f"{name} is {value!r}; allowed are whole numbers, {most} at most")
 
 
 def _check_paper(ras: RasConfig, solver: Solver) -> None:

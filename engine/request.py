@@ -17,6 +17,9 @@ from flagdit.engine.resolve import Options
 
 MAX_NTK = 10_000
 
+MAX_PICTURES = 1024
+"""At a time: the machine's memory allows fewer, in most cases."""
+
 MAX_SEED = 2**64 - 1
 
 
@@ -50,6 +53,8 @@ class Request:
     def __post_init__(self) -> None:
         if not checked_prompts(self.prompts):
             raise RequestError("there is no prompt; give at least one")
+        if len(self.prompts) > MAX_PICTURES:
+            raise RequestError(f"there are {len(self.prompts)} prompts; allowed are 1 to {MAX_PICTURES} at a time")
         if len(self.seeds) != len(self.prompts):
             raise RequestError(f"{len(self.prompts)} prompts and {len(self.seeds)} seeds; give one seed per prompt")
         for seed in self.seeds:

@@ -39,6 +39,7 @@ class Stages:
     condition: OnnxSession
     denoise: OnnxSession
     bundle: str = ""
+    loaded: int = 0  # bytes that the process held when they were
 
 
 class Run:
@@ -47,7 +48,7 @@ class Run:
     def __init__(self, stages: Stages, request: Request) -> None:
         spec = stages.spec
         self._cached = np.dtype(stages.denoise.dtype("key_tail.0"))
-        self.request, self.legs = request, admit(spec, stages.text, request, self._cached.itemsize)
+        self.request, self.legs = request, admit(spec, stages.text, request, stages.denoise.precision, stages.loaded)
         self._stages, self._spec = stages, spec
         self._seconds: dict[str, float] = {}
         self._timed: list[tuple[Leg, StepTime]] = []

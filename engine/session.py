@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from flagdit.cpp_ext import OPERATORS
+from flagdit.cpp_ext import BLOCKS, OPERATORS
 from flagdit.engine.cpu import Precision, checked_threads
 from flagdit.engine.errors import BackendError, BundleError, FlagditError
 from flagdit.engine.onnx_file import check_external, external_tensors
@@ -95,14 +95,19 @@ class OnnxSession:
 
     backend = "onnxruntime-cpu"
 
-    def __init__(self, graph: GraphFile, threads: int | None = None, precision: Precision = "float32") -> None:
+    def __init__(
+        self, graph: GraphFile, threads: int | None = None, precision: Precision = "float32", lean: bool = False
+    ) -> None:
         """Load a graph that multiplies in `precision`; `threads` defaults to all cores.
 
+        lean: for `denoise`: attention takes some queries at a time, so that its scores do not take memory that grows
+        with the square of the tokens (cpp_ext/onnxruntime/blocked_attention.cpp), and no block of memory is kept for
+        each shape beside what the first run took. The results are the same to the bit.
         ONNX Runtime copies what it needs of the bytes, so they need not be kept. Raises BundleError if they are no
         graph, BackendError if it cannot run here.
         """
         self.precision, self.name = precision, graph.name
-        options = _options(threads, precision)
+        options = _options(threads, precision, lean)
         if graph.data:
             buffers = list(graph.data.values())
             sizes = [len(buffer) for buffer in buffers]
@@ -149,7 +154,7 @@ def _borders(borders: Sequence[ort.NodeArg]) -> Borders:
     }
 
 
-def _options(threads: int | None, precision: Precision) -> ort.SessionOptions:
+def _options(threads: int | None, precision: Precision, lean: bool) -> ort.SessionOptions:
     """Raises BackendError if there cannot be such a session."""
     options = ort.SessionOptions()
     options.log_severity_level = 4  # what it would log comes as an exception, too, and holds names of the graph
@@ -157,7 +162,10 @@ def _options(threads: int | None, precision: Precision) -> ort.SessionOptions:
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", NOWHERE)
     if threads is not None:
         options.intra_op_num_threads = checked_threads(threads)
-    if precision == "int8-bf16":
+    if lean:
+        options.enable_mem_pattern = False
+        options.add_session_config_entry(BLOCKS, "1")
+    if lean or precision == "int8-bf16":
         try:
             options.register_custom_ops_library(OPERATORS)
         except Exception as error:

@@ -242,7 +242,12 @@ BAD = {
     "size": ({"prompt": "a", "size": (33, 32)}, "33x32 is not made of 4x4 patches; the nearest is 32x32"),
     "zero size": ({"prompt": "a", "size": (0, 32)}, "nearest is 4x32"),
     "huge size": ({"prompt": "a", "size": (4000, 4000)}, "tokens; allowed are 131072"),
-    "memory": ({"prompts": ["a"] * 5000, "size": (1024, 1024)}, "the caches need"),
+    "memory": ({"prompts": ["a"] * 1000, "size": (1024, 1024)}, "GB of memory are needed, and this process may hold"),
+    "pictures": ({"prompts": ["a"] * 1025}, "there are 1025 prompts; allowed are 1 to 1024 at a time"),
+    "warm-up above": ({"prompt": "a", "ras": RasConfig(warmup=10**9)}, "warmup is 1000000000; allowed are whole numb"),
+    "warm-up between": ({"prompt": "a", "ras": RasConfig(warmup=1.5)}, "warmup is 1.5; allowed are whole numbers"),  # type: ignore[arg-type]
+    "resets above": ({"prompt": "a", "ras": RasConfig(resets=(10**9,))}, "a reset is 1000000000; allowed are whole"),
+    "many resets": ({"prompt": "a", "ras": RasConfig(resets=(1,) * 1001)}, "resets has 1001 values; allowed are 1000"),
     "ratio": ({"prompt": "a", "ras": RasConfig(ratio=0.0)}, "ratio"),
     "ratio above": ({"prompt": "a", "ras": RasConfig(ratio=1.5)}, "ratio"),
     "ratio nan": ({"prompt": "a", "ras": RasConfig(ratio=float("nan"))}, "ratio"),

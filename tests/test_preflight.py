@@ -110,13 +110,13 @@ def test_a_plan_needs_no_more_than_the_manifest(flagdit, bundle_dir: Path, tmp_p
     assert code == 2 and "size 'big' is not WIDTHxHEIGHT" in err  # what the line itself says comes first
 
 
-def test_memory_is_counted_in_what_the_engine_keeps(bundle_dir: Path) -> None:
+def test_memory_is_counted_before_anything_is_loaded(bundle_dir: Path) -> None:
     ready = Preflight(Bundle.open(bundle_dir))
-    assert ready.value_bytes == 4
+    assert ready.computes == "float32"
     how = Preset(4, "ab2", DENSE)
     ready.check(Request.of(how, ["a book"], [0]))
-    many = Request.of(how, ["a book"] * 4000, [0] * 4000, size=(1024, 1024))
-    with pytest.raises(RequestError, match="the caches need"):
+    many = Request.of(how, ["a book"] * 1000, [0] * 1000, size=(1024, 1024))
+    with pytest.raises(RequestError, match="1000 pictures of 1024x1024 with float32: about .* GB of memory are needed"):
         ready.check(many)
     with pytest.raises(BackendError, match="threads is 0; allowed are 1 to 1024"):
         Preflight(Bundle.open(bundle_dir), threads=0)

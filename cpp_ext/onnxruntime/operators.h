@@ -52,6 +52,7 @@ class KernelInfo {
   // Throw unless there is such an attribute, in the range.
   int64_t integer(const char* attribute, int64_t least = 0) const;
   float real(const char* attribute, float least = std::numeric_limits<float>::lowest()) const;
+  const OrtKernelInfo* raw() const { return info_; }
 
  private:
   const OrtValue* tensor(size_t input) const;
@@ -77,6 +78,7 @@ class Context {
   }
   // Throws what a task throws; the tasks that have not begun by then do not.
   void parallel(int64_t tasks, const std::function<void(int64_t)>& run) const;
+  const OrtKernelContext* raw() const { return context_; }
 
  private:
   const OrtValue* find(size_t input) const;  // null if it is left out
@@ -137,6 +139,7 @@ constexpr auto kFloat = ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
 constexpr auto kBf16 = ONNX_TENSOR_ELEMENT_DATA_TYPE_BFLOAT16;
 
 const OrtCustomOp& attention();
+const OrtCustomOp& blocked_attention();
 const OrtCustomOp& feed_forward();
 const OrtCustomOp& linear();
 const OrtCustomOp& project();

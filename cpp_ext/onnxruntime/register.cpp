@@ -18,6 +18,9 @@
 // ..., N) or (N), the output is residual + gate * output, and `gate` numbers them likewise. Keys
 // and values are bf16. Weights are int8 and must be initializers: they are laid out once, when the
 // session is made.
+//
+// A session whose configuration has the entry "flagdit.blocked_attention" also gets ONNX's own
+// Attention (blocked_attention.cpp), in ONNX's domain.
 #include <atomic>
 #include <cmath>
 #include <exception>
@@ -176,6 +179,15 @@ RegisterCustomOps(OrtSessionOptions* options, const OrtApiBase* base) {
         check(api->CustomOpDomain_Add(made, op));
       return made;
     }();
+    static OrtCustomOpDomain* const onnx = [api] {
+      OrtCustomOpDomain* made = nullptr;
+      check(api->CreateCustomOpDomain("", &made));
+      check(api->CustomOpDomain_Add(made, &blocked_attention()));
+      return made;
+    }();
+    int asked = 0;
+    check(api->HasSessionConfigEntry(options, "flagdit.blocked_attention", &asked));
+    if (asked != 0) check(api->AddCustomOpDomain(options, onnx));
     return api->AddCustomOpDomain(options, domain);
   } catch (const std::exception& error) {
     return failed("operators", error);

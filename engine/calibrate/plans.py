@@ -59,7 +59,7 @@ def check_requests(ready: Preflight, prompts: Sequence[str], size: tuple[int, in
         texts = list(prompts[first : first + BATCH])
         about = (texts, list(range(len(texts))), size, guidance)
         ready.check(Request.of(Preset(STEPS, "ab2", falling(8, 0.6, 0.3)), *about))  # keeps most of all that are tried
-        ready.check(Request.of(Preset(STEPS, "ab2", DENSE), *about), value_bytes=4)  # converged pictures are of fp32
+        ready.check(Request.of(Preset(STEPS, "ab2", DENSE), *about), precision="float32")  # what is converged
 
 
 def name_of(budget: float) -> str:

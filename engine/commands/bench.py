@@ -137,7 +137,7 @@ def _check(
     """Raise RequestError for all that would end the measurement later."""
     check(ready, chosen, texts, batch, size, guidance)
     for together in (texts[:TRIED], texts[:batch]):  # grids are tried, and converged pictures painted, in fp32
-        ready.check(request_of(ready.spec, dense(STEPS, "ab2"), together, 0, size, guidance), value_bytes=4)
+        ready.check(request_of(ready.spec, dense(STEPS, "ab2"), together, 0, size, guidance), precision="float32")
 
 
 def _grids(shift: float | None, quick: bool) -> dict[tuple[Solver, int], float]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from flagdit.cpp_ext import Step, least_max_age
 from flagdit.engine.cost import Cost
+from flagdit.engine.memory import Memory
 from flagdit.engine.plan import Plan
 from flagdit.engine.ras import RasConfig
 
@@ -32,6 +34,7 @@ class Outlook:
     cost: Cost | None  # None without a bundle: what a token costs is not known
     weighted: bool = False  # whether steps have weights of their own, in place of the solver's
     coarse: Plan | None = None
+    memory: Mapping[str, Memory] = field(default_factory=dict)  # by precision, of one picture with guidance
 
     @property
     def flop_ratio(self) -> float:

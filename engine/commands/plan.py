@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import asdict
 from itertools import groupby
 from typing import Annotated
 
@@ -36,11 +37,14 @@ from flagdit.engine.commands.ras import RasOption
 from flagdit.engine.commands.sampling import sampling
 from flagdit.engine.commands.tables import show
 from flagdit.engine.cost import price
+from flagdit.engine.cpu import Precision, available
 from flagdit.engine.errors import RequestError
 from flagdit.engine.layout import MAX_TOKENS, TokenLayout
 from flagdit.engine.manifest import ModelSpec
+from flagdit.engine.memory import memory
 from flagdit.engine.presets import Preset, presets_of
 from flagdit.engine.resolve import resolve
+from flagdit.engine.room import room
 
 LONG = 40  # steps: above it, equal ones share a line
 BAR = 16
@@ -101,9 +105,10 @@ def plan(
     dimensions = parse_size(size)
     if bundle is not None:
         say_which(bundle)
-        spec = Bundle.open(bundle).model
+        manifest = Bundle.open(bundle).manifest
+        spec = manifest.model
         how = resolve(said, presets_of(spec, dimensions), spec.flow.shift)
-        outlook = _priced(how, spec, TokenLayout.of(spec, dimensions))
+        outlook = _priced(how, spec, TokenLayout.of(spec, dimensions), tuple(available(manifest)))
     else:
         outlook = _counted(resolve(said), tokens or 0)
     if as_json:
@@ -112,14 +117,16 @@ def plan(
         _print(outlook)
 
 
-def _priced(how: Preset, spec: ModelSpec, layout: TokenLayout) -> Outlook:
+def _priced(how: Preset, spec: ModelSpec, layout: TokenLayout, precisions: tuple[Precision, ...]) -> Outlook:
     planned, coarse = how.plan(layout.tokens, layout.pinned), None
     cost = price(spec, planned)
     if how.coarse is not None:
         smaller = coarse_layout(layout, how.coarse.factor)
         coarse = how.coarse.plan(smaller.tokens, smaller.pinned, how.shift or 1.0)
         cost = cost.after(price(spec, coarse))
-    return Outlook(planned, how.ras, how.solver, cost, bool(how.weights), coarse)
+    plans = [planned] if coarse is None else [coarse, planned]
+    needed = {precision: memory(spec, plans, precision) for precision in precisions}
+    return Outlook(planned, how.ras, how.solver, cost, bool(how.weights), coarse, needed)
 
 
 def _counted(how: Preset, tokens: int) -> Outlook:
@@ -149,6 +156,7 @@ def _as_dict(outlook: Outlook) -> dict[str, object]:
         "evaluations": outlook.evaluations,
         "flops": None if cost is None else sum(cost.flops),
         "cache_bytes": None if cost is None else cost.cache_bytes,
+        "memory": {name: asdict(needed) | {"total": needed.total} for name, needed in outlook.memory.items()},
         "flop_ratio": outlook.flop_ratio,
         "expected_speedup": outlook.speedup,
         "steps": [
@@ -222,6 +230,10 @@ def _summary(outlook: Outlook) -> Iterator[str]:
     if outlook.cost is not None:
         flops, cache = sum(outlook.cost.flops), outlook.cost.cache_bytes
         yield f"price    {quantity(flops)}FLOPs, {quantity(cache)}B of caches in fp32; for one picture, with guidance"
+    if outlook.memory:
+        needed, present = [f"{quantity(m.total)}B with {name}" for name, m in outlook.memory.items()], room()
+        held = "" if present is None else f"; this machine lets a process hold {quantity(present)}B"
+        yield f"memory   about {', '.join(needed)}{held}"
     share = f"{outlook.flop_ratio:.1%} of the work of dense {outlook.solver}"
     yield f"work     {share}, speedup up to {outlook.speedup:.2f}x"
 

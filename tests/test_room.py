@@ -1,0 +1,95 @@
+"""What a process may hold, of systems whose files are made up here."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flagdit.engine import room as room_module
+from flagdit.engine.room import resident, room
+
+MB = 1 << 20
+
+
+@pytest.fixture(autouse=True)
+def unlimited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+
+def files(folder: Path, **contents: str) -> Path:
+    """Files of a folder; __ in a name is / and _ stays."""
+    for name, content in contents.items():
+        path = folder / name.replace("__", "/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    return folder
+
+
+@pytest.fixture
+def proc(tmp_path: Path) -> Path:
+    """1000 MB are available, and the process holds 100 of 300 that it has reserved."""
+    status = f"Name:\tpython\nVmSize:\t{300 << 10} kB\nVmRSS:\t{100 << 10} kB\n"
+    memory = f"MemTotal: {4000 << 10} kB\nMemAvailable: {1000 << 10} kB\n"
+    return files(tmp_path / "proc", meminfo=memory, self__status=status, self__cgroup="0::/\n")
+
+
+def test_what_is_available_and_what_is_held_already(proc: Path, tmp_path: Path) -> None:
+    assert resident(proc) == 100 * MB
+    assert room(proc, tmp_path / "none") == 1100 * MB
+
+
+def group(folder: Path, limit: str, used: int, stale: int = 0, old: bool = False) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    names = ("memory.limit_in_bytes", "memory.usage_in_bytes") if old else ("memory.max", "memory.current")
+    (folder / names[0]).write_text(f"{limit}\n")
+    (folder / names[1]).write_text(f"{used}\n")
+    name = "total_inactive_file" if old else "inactive_file"
+    (folder / "memory.stat").write_text(f"anon 5\n{name} {stale}\n")
+
+
+def test_a_container(proc: Path, tmp_path: Path) -> None:
+    """Version 2, which shows it its own group as the root: 500 MB, of which 200 are used and 50 give way."""
+    group(tmp_path / "cgroups", f"{500 * MB}", 200 * MB, 50 * MB)
+    assert room(proc, tmp_path / "cgroups") == (100 + 500 - 200 + 50) * MB
+
+
+def test_the_tightest_group_counts(proc: Path, tmp_path: Path) -> None:
+    files(proc, self__cgroup="0::/service/job\n")
+    group(tmp_path / "cgroups/service/job", "max", 10 * MB)
+    group(tmp_path / "cgroups/service", f"{400 * MB}", 300 * MB)
+    group(tmp_path / "cgroups", f"{900 * MB}", 300 * MB)
+    assert room(proc, tmp_path / "cgroups") == (100 + 400 - 300) * MB
+    group(tmp_path / "cgroups/service", f"{400 * MB}", 450 * MB)
+    assert room(proc, tmp_path / "cgroups") == 100 * MB  # nothing is left
+
+
+def test_groups_of_version_1(proc: Path, tmp_path: Path) -> None:
+    files(proc, self__cgroup="5:cpu:/other\n4:memory:/docker/abc\n1:name=systemd:/\n")
+    group(tmp_path / "cgroups/memory/docker/abc", f"{600 * MB}", 200 * MB, 10 * MB, old=True)
+    group(tmp_path / "cgroups/memory", f"{2**63 - 4096}", 900 * MB, old=True)  # no limit
+    assert room(proc, tmp_path / "cgroups") == (100 + 600 - 200 + 10) * MB
+
+
+def test_the_limit_of_a_shell(proc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (700 * MB, 700 * MB))
+    assert room(proc, tmp_path / "none") == (100 + 700 - 300) * MB
+
+
+def test_systems_without_proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room_module, "memory_bytes", lambda: 8000 * MB)
+    assert room(tmp_path / "none", tmp_path / "none") == 8000 * MB
+    monkeypatch.setattr(room_module, "memory_bytes", lambda: None)
+    assert room(tmp_path / "none", tmp_path / "none") is None
+
+
+def test_windows_has_neither_resource_nor_sysconf(tmp_path: Path) -> None:
+    code = (
+        "import os, sys; sys.modules['resource'] = None; os.__dict__.pop('sysconf', None)\n"
+        "from pathlib import Path; from flagdit.engine.room import room; print(room(Path(sys.argv[1]), Path(sys.argv[1])))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, tmp_path], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "None"
