@@ -116,7 +116,7 @@ BAD_GENERATE = {
     "schedule of nothing": (["a", "--schedule", "8/0"], "schedule '8/0' is not PATCHES/STEPS, neither of them 0"),
     "steep schedule": (
         ["a", "--mode", "paper", "--schedule", "32/4"],
-        "patches to cache in step 4: got -48, allowed 0..63",
+        "patches to cache in step 4: got -64, allowed 0..63",
     ),
     "ratio above": (["a", "--ratio", "1.01"], "ratio"),
     "steps": (["a", "--steps", "0"], "steps is 0; allowed are 1 to 1000"),
