@@ -49,9 +49,9 @@ from flagdit.engine.commands.common import (
     StepsOption,
     check_writable,
     parse_size,
-    sampling,
     say,
 )
+from flagdit.engine.commands.sampling import sampling
 from flagdit.files import write_file
 from scenes import STYLES, Scene
 
