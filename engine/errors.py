@@ -10,6 +10,7 @@ FlagditError
 """
 
 from flagdit.files.errors import FlagditError, OutputError
+from flagdit.files.printable import printable
 
 __all__ = ["BackendError", "BuildError", "BundleError", "FlagditError", "NumberError", "OutputError", "RequestError"]
 
@@ -19,7 +20,10 @@ class RequestError(FlagditError, ValueError):
 
 
 class BundleError(FlagditError):
-    """The bundle or model directory is missing, damaged, or of another schema version."""
+    """The bundle or model directory is missing, damaged, or of another schema version. Of one line, whatever it says."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class BuildError(FlagditError):
