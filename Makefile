@@ -49,7 +49,7 @@ cuda: $(VENV)/.dev
 	$(BIN)/cmake --build build/cuda
 
 # The core's tests against a copy of it built with ASan and UBSan. FUZZ: random cases of every operator and binding.
-FUZZ := 1000
+FUZZ := 300
 CORE_TESTS := $(addprefix tests/test_,$(addsuffix .py,plan advance history dilate forecast solvers noise select repartition regions graphs operators_attention operators_blocks operators_products fuzz_operators fuzz_blocks fuzz_bindings fuzz_plan))
 sanitize: $(VENV)/.dev
 	@mkdir -p build/sanitize/flagdit/cpp_ext && cp cpp_ext/*.py build/sanitize/flagdit/cpp_ext/

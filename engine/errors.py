@@ -20,7 +20,7 @@ class RequestError(FlagditError, ValueError):
 
 
 class BundleError(FlagditError):
-    """The bundle or model directory is missing, damaged, or of another schema version. Of one line, whatever it says."""
+    """The bundle or model directory is missing, damaged, or of another schema version. One line, whatever it says."""
 
     def __str__(self) -> str:
         return printable(super().__str__())

@@ -158,10 +158,10 @@ def check(ras: RasConfig, solver: Solver) -> None:
         raise RequestError("ratio is a list and there is a ratio_end; give one ratio with it, or the list alone")
     if ras.ratio_end is not None and not 0 < ras.ratio_end <= 1:
         raise RequestError(f"ratio_end is {ras.ratio_end}; allowed are above 0 to 1")
-    for name, most in (("dilation", 1.0), ("error_budget", 10.0), ("gate", 10.0)):
+    for name, end in (("dilation", 1.0), ("error_budget", 10.0), ("gate", 10.0)):
         value = getattr(ras, name)
-        if not 0 <= value <= most:
-            raise RequestError(f"{name} is {value}; allowed are 0 to {most:g}")
+        if not 0 <= value <= end:
+            raise RequestError(f"{name} is {value}; allowed are 0 to {end:g}")
         if value and (ras.ranking != "change" or ras.high_ratio):
             raise RequestError(
                 f"{name} is {value}, which needs the metric 'change' and no high_ratio; got {ras.ranking!r}, "

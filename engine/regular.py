@@ -8,13 +8,16 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import reduce
 from io import BufferedReader
+from operator import or_
 from pathlib import Path
 
 from flagdit.engine.errors import BackendError, BundleError
 from flagdit.engine.manifest import File
 
 BLOCK = 1 << 20
+OPENED = ("O_RDONLY", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY")
 
 
 @contextmanager
@@ -25,7 +28,7 @@ def opened(path: Path, follow: bool = True) -> Iterator[BufferedReader]:
     says that it is the one that is meant.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW))
+        descriptor = os.open(path, _flags(*OPENED, *(() if follow else ("O_NOFOLLOW",))))
     except OSError as error:
         if not follow and path.is_symlink():
             raise BundleError(f"{path}: is a link, whose target is not copied; put the file itself there") from None
@@ -96,6 +99,11 @@ def copy(source: Path, target: Path, follow: bool) -> File:
     """
     with opened(source, follow) as file, target.open("xb") as out:
         return _digest(source, file, out.write)
+
+
+def _flags(*names: str) -> int:
+    """Of os.open, as far as the system has them."""
+    return reduce(or_, (getattr(os, name, 0) for name in names))
 
 
 def _digest(path: Path, file: BufferedReader, write: Callable[[bytes], object] = len, limit: int | None = None) -> File:

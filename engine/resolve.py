@@ -192,8 +192,8 @@ def changed(ras: RasConfig, changes: Mapping[str, Any], count: int) -> RasConfig
     if not isinstance(changes.get("ratio", 1.0), float | int):
         first = next((i for i, share in enumerate(changes["ratio"]) if share < 1), count)
         ras = replace(ras, ratio_end=None, skip_step=0, skip_every=0, warmup=max(1, first), resets=(), end=None)
-    elif ras.ratio is not None and not isinstance(ras.ratio, float | int):
-        ratios = _opened(list(ras.ratio), changes)
+    elif not isinstance(ras.share, float | int):
+        ratios = _opened(list(ras.share), changes)
         ras = replace(ras, ratio=ratios)
         if "ratio_end" in changes:
             first_ratio = next((ratio for ratio in ratios if ratio < 1), 1.0)

@@ -26,7 +26,7 @@ modules, names = [], ["sched_getaffinity", "sched_setaffinity", "posix_fadvise",
 if sys.platform == "win32":
     modules = ["resource", "fcntl", "pwd", "grp", "termios", "_posixsubprocess"]
     names += ["sysconf", "sysconf_names", "fork", "uname", "getuid", "geteuid", "getloadavg", "statvfs", "pread"]
-    names += ["pwrite", "chown", "mkfifo", "O_NOFOLLOW", "O_DIRECTORY"]
+    names += ["pwrite", "chown", "mkfifo", "O_NOFOLLOW", "O_DIRECTORY", "O_NONBLOCK", "O_CLOEXEC"]
     def is_open(path):
         links = [f"/proc/self/fd/{n}" for n in os.listdir("/proc/self/fd")]
         return os.path.realpath(path) in [os.readlink(link) for link in links if os.path.lexists(link)]

@@ -82,7 +82,7 @@ BAD = {
     "warmup=three": "ras warmup is 'three'; allowed: a whole number;",
     "warmup=3.5": "ras warmup is '3.5'; allowed: a whole number;",
     "warmup=none": "ras warmup is 'none'; allowed: a whole number;",
-    "ratio=half": "ras ratio is 'half'; allowed: a number, or numbers with commas, one for every step;",
+    "ratio=half": "ras ratio is 'half'; allowed: a number, or numbers with commas, one for every step, or none;",
     "ratio=nan": "ras ratio is 'nan'",
     "ratio=.5,": "ras ratio is '.5,'",
     "gate=inf": "ras gate is 'inf'",
@@ -143,6 +143,7 @@ def test_options_of_the_same_thing_are_the_same() -> None:
             [], presets, preset=preset, schedule="8/2"
         )
     assert how(["mode=paper", "ratio=0.5"]) == how([], mode=Mode.paper, ratio="0.5")
+    assert how(["mode=paper", "warmup=2"]).ras == replace(how([], mode=Mode.paper).ras, warmup=2)  # no ratio is said
 
 
 def test_defaults_are_pythons() -> None:

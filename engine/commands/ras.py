@@ -12,8 +12,8 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import typer
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from flagdit.engine.commands.common import console
 from flagdit.engine.errors import RequestError
@@ -92,11 +92,15 @@ def print_help(values: list[str] | None) -> list[str] | None:
     for title in ("--ras", "meaning"):
         table.add_column(title)
     for names, meaning in meanings().items():
-        keys = (f"[bold]{name}[/]=[cyan]{format_value(defaults[name])}[/]" for name in names.split(", "))
-        table.add_row("\n".join(keys), f"{escape(meaning)}\n[dim]takes {escape(kind(names.split(', ')[0]))}[/]")
+        keys = [
+            Text.assemble((name, "bold"), "=", (format_value(defaults[name]), "cyan")) for name in names.split(", ")
+        ]
+        takes = (f"takes {kind(names.split(', ')[0])}", "dim")
+        table.add_row(Text("\n").join(keys), Text.assemble(meaning, "\n", takes))
     console.print(table, highlight=False)
+    begins = (f"--ras {DEFAULTS}", "bold")
     console.print(
-        f"Keys change what the preset says of regions; [bold]--ras {DEFAULTS}[/] begins with the values above instead."
+        Text.assemble("Keys change what the preset says of regions; ", begins, " begins with the values above instead.")
     )
     raise typer.Exit
 
