@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PROMPT ?= a red apple on a blue background
 SOURCES := $(shell find cpp_ext -name '*.cpp' -o -name '*.h' -o -name '*.cu') CMakeLists.txt setup.py pyproject.toml
 
-.PHONY: demo test lint typing-path cuda sanitize clean
+.PHONY: demo test lowest lint typing-path cuda sanitize clean
 
 demo: $(VENV)/.runtime
 	@mkdir -p out
@@ -16,6 +16,24 @@ demo: $(VENV)/.runtime
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest
+
+# The runtime, the command line and the export, from a wheel, with the lowest versions that pyproject.toml declares. What
+# is pinned, as torch is, comes from $(VENV), which stands last on the path. CORE_TESTS need NumPy alone; training, the demo's
+# pictures and benchmarks are left to `make test`.
+LOWEST := build/lowest
+LOWEST_EXTRAS := export rtx bench test
+LOWEST_TESTS := $(addprefix tests/test_,$(addsuffix .py,bundle bundle_presets cli cli_plan coarse_options determinism docs exporter house layout machine maps noise onnxruntime operators_attention operators_products paper pipeline precision resolve schedule))
+lowest: $(VENV)/.dev
+	rm -rf $(LOWEST) && $(PYTHON) -m venv $(LOWEST)
+	$(PYTHON) .ci/lowest.py $(LOWEST_EXTRAS) > $(LOWEST)/requirements.txt
+	$(LOWEST)/bin/python -m pip install -q --disable-pip-version-check --no-compile -r $(LOWEST)/requirements.txt
+	PATH="$(CURDIR)/$(LOWEST)/bin:$$PATH" $(LOWEST)/bin/python -m pip install -q --disable-pip-version-check \
+	  --no-build-isolation --no-deps .
+	site='import sysconfig; print(sysconfig.get_path("purelib"))'; \
+	  $(BIN)/python -c "$$site" > "$$($(LOWEST)/bin/python -c "$$site")/pinned.pth"
+	$(LOWEST)/bin/python .ci/lowest.py --check $(LOWEST_EXTRAS)
+	$(LOWEST)/bin/flagdit generate "$(PROMPT)" --preset quality -o $(LOWEST)/out.png --map $(LOWEST)/map.png
+	$(LOWEST)/bin/python -m pytest -q -m 'not slow' $(LOWEST_TESTS)
 
 lint: $(VENV)/.dev typing-path
 	PATH="$(CURDIR)/$(BIN):$$PATH" pre-commit run --all-files --show-diff-on-failure

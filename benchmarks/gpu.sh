@@ -2,23 +2,32 @@
 # One command for a machine with a GPU: builds the kernels for it, holds them to the CPU's tests, lets compute-sanitizer
 # look at some of them, and times kernels and engine steps. Ten minutes at most; writes OUT/gpu.json, and a log a part.
 #
-#     PYTHON=python3 benchmarks/gpu.sh [OUT]
+#     PYTHON=python3 benchmarks/gpu.sh [OUT [PART...]]
 #
-# Needs nvcc, and a torch with CUDA to hold the arrays. A part that fails or is not possible is written down and the
-# rest goes on; the exit status is 1 if any failed. Not run on a GPU yet (docs/gpu-status.md).
+# Parts: configure build device tests randn memcheck racecheck kernels steps denoise; all by default. Without configure
+# and build, what they left in build/gpu is used. Needs nvcc, and a torch with CUDA to hold the arrays. ORT_SITE: a
+# folder to import onnxruntime-gpu from, if it is not installed; GRAPHS: what gpu_graphs.py wrote, for denoise.
+# A part that fails or is not possible is written down and the rest goes on; the exit status is 1 if any failed.
+# docs/gpu-status.md has what it found.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 out=${1:-out}
+(($# == 0)) || shift
+wanted=" ${*:-configure build device tests randn memcheck racecheck kernels steps denoise} "
 python=${PYTHON:-.venv/bin/python}
 home=build/gpu/flagdit # `flagdit` with these kernels, whatever is installed
 parts=$out/gpu-parts.tsv
-mkdir -p "$out" "$home/cpp_ext"
+mkdir -p "$out" "$home/cpp_ext" "build/gpu/flagdit-0.dist-info"
 rm -f "$out"/gpu-*
+printf 'Metadata-Version: 2.1\nName: flagdit\nVersion: 0\n' >build/gpu/flagdit-0.dist-info/METADATA # nothing is installed
 cp cpp_ext/*.py "$home/cpp_ext/"
 ln -sfn "$PWD/engine" "$PWD/export" "$home/"
-export PYTHONPATH=build/gpu
+export PYTHONPATH=$PWD/build/gpu${ORT_SITE:+:$ORT_SITE} PYTHONUNBUFFERED=1
+
+asked() { [[ $wanted == *" $1 "* ]]; }
 
 skip() { # name reason
+  asked "$1" || return 0
   echo "== $1: skipped, $2"
   printf '%s\tskipped\t0\t%s\n' "$1" "$2" >>"$parts"
 }
@@ -26,6 +35,7 @@ skip() { # name reason
 part() { # name seconds command...
   local name=$1 limit=$2 start=$SECONDS status said result=passed
   shift 2
+  asked "$name" || return 0
   echo "== $name: $*"
   timeout "$limit" "$@" >"$out/gpu-$name.log" 2>&1
   status=$?
@@ -39,8 +49,9 @@ part() { # name seconds command...
 
 check() {
   local tests=(tests/test_{advance,dilate,forecast,graphs,history,noise,regions,repartition,select,solvers}.py)
-  local pytest=("$python" -m pytest -q --noconftest -p no:cacheprovider)
+  local pytest=("$python" -m pytest -q --noconftest -p no:cacheprovider -W default)
   part tests 150 "${pytest[@]}" --junitxml="$out/gpu-tests.xml" "${tests[@]}"
+  part randn 30 "$python" benchmarks/gpu_randn.py --json "$out/gpu-randn.json"
   local tool some="cuda and (tables or replay or large or unguided or inverse or dilate or formula)"
   for tool in memcheck racecheck; do
     if command -v compute-sanitizer >/dev/null; then
@@ -56,8 +67,10 @@ measure() {
   local installed='import onnxruntime as o, sys; sys.exit("CUDAExecutionProvider" not in o.get_available_providers())'
   if "$python" -c "$installed" 2>/dev/null; then
     part steps 60 "$python" benchmarks/steps.py --device cuda --json "$out/gpu-steps.json"
+    part denoise 150 "$python" benchmarks/gpu_denoise.py "${GRAPHS:-graphs}" --seconds 110 --json "$out/gpu-denoise.json"
   else
     skip steps "onnxruntime-gpu is not installed"
+    skip denoise "onnxruntime-gpu is not installed"
   fi
 }
 
@@ -73,7 +86,7 @@ if part configure 30 "${configure[@]}" && part build 120 cmake --build build/gpu
   check
   measure
 else
-  for name in tests memcheck racecheck kernels steps; do skip "$name" "there are no kernels to run"; done
+  for name in tests randn memcheck racecheck kernels steps denoise; do skip "$name" "there are no kernels to run"; done
 fi
 
 "$python" - "$out" "$(nvcc --version 2>/dev/null | grep release)" "$(git rev-parse HEAD)" \

@@ -1,4 +1,4 @@
-"""What runs of a bundle take at several sizes in each precision: the peak of a process, beside what flagdit says before.
+"""What memory runs of a bundle take at several sizes in each precision, beside what flagdit says before.
 
     python benchmarks/memory.py --sizes 64x64,256x256
 

@@ -40,6 +40,7 @@ from flagdit.engine import FlagditError, Pipeline, Preset, RequestError
 from flagdit.engine.bench.measure import paint
 from flagdit.engine.commands.coarse import CoarseOption
 from flagdit.engine.commands.common import (
+    GuidanceOption,
     Mode,
     PresetOption,
     RatioOption,
@@ -48,9 +49,9 @@ from flagdit.engine.commands.common import (
     StepsOption,
     check_writable,
     parse_size,
-    sampling,
     say,
 )
+from flagdit.engine.commands.sampling import sampling
 from flagdit.files import write_file
 from scenes import STYLES, Scene
 
@@ -188,7 +189,7 @@ def main(
     ratio: RatioOption = None,
     dense: Annotated[bool, typer.Option("--dense", help="Recompute everything in every step.")] = False,
     coarse: CoarseOption = None,
-    guidance: Annotated[float, typer.Option(help="Guidance scale; 1 turns it off.")] = 4.0,
+    guidance: GuidanceOption = None,
     size: Annotated[str | None, typer.Option(help="WxH; the model's own by default.")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Pictures painted at a time.")] = 10,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the engine and of the classifier.")] = 1,
@@ -203,7 +204,7 @@ def main(
     data, pipeline = read_icons(folder), Pipeline.load(bundle, threads=threads)
     canvas = parse_size(size) or pipeline.spec.latent.size
     said = sampling(preset, steps, solver, ratio, Mode.corrected, None, shift, dense=dense, coarse=coarse)
-    settings = Settings(pipeline.resolve(said, canvas), guidance, batch)
+    settings = Settings(pipeline.resolve(said, canvas), pipeline.spec.guidance.chosen(guidance), batch)
     check_canvas(canvas, pipeline)
     judge = Judge(data, load_classifier(data, folder), canvas)
     result = benchmark(pipeline, data, judge, prompts, settings)

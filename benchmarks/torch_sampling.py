@@ -121,7 +121,7 @@ class _Run:
         deviation = self.velocity[0].std(dim=0)  # (H, W)
         metric = F.avg_pool2d(deviation[None], self.patch).flatten()
         order = torch.argsort(metric * torch.exp(self.options.starvation * self.drops))
-        kept = self.patches - int((1 - self.options.ratio) * self.patches)
+        kept = self.patches - int((1 - self.options.ratio) * len(self.row_ends) * self.columns)
         self.active, dropped = order[:kept], order[kept:]
         self.drops[dropped] += 1
         self.index = torch.cat([self.row_ends, self.active + self.active // self.columns])

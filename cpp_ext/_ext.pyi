@@ -58,7 +58,7 @@ def flow_times(steps: int, shift: float = 1.0) -> list[float]:
     steps + 1 increasing times from noise (0) to data (1), shifted towards the noise.
     """
 
-def plan_steps(times: Sequence[float], tokens: int, pinned: int = 0, ratio: float | Sequence[float] = 1.0, warmup: int = 4, resets: Sequence[int] = [12, 22], bucket: int = 1, end: int | None = None, skip_step: int = 0, skip_every: int = 0, high_ratio: float = 1.0, mode: str = 'corrected') -> list[Step]:
+def plan_steps(times: Sequence[float], tokens: int, pinned: int = 0, ratio: float | Sequence[float] = 1.0, warmup: int = 4, resets: Sequence[int] = [12, 22], bucket: int = 1, end: int | None = None, skip_step: int = 0, skip_every: int = 0, high_ratio: float = 1.0, mode: str = 'corrected', rows: int = 1) -> list[Step]:
     """
     The steps between the times: which are dense, and how many slots the others compute.
     """

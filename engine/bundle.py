@@ -14,7 +14,7 @@ from flagdit.engine.errors import BundleError
 from flagdit.engine.json_file import parse_json
 from flagdit.engine.manifest import SCHEMA_VERSION, Manifest, ModelSpec, Spec
 from flagdit.engine.onnx_file import MAX_GRAPH_BYTES, check_external, external_tensors
-from flagdit.engine.session import GraphFile
+from flagdit.engine.session import Bytes, GraphFile
 from flagdit.files import write_file
 from flagdit.files.printable import printable
 
@@ -90,16 +90,16 @@ class Bundle:
     def path(self, name: str) -> Path:
         return self.directory / name
 
-    def read(self, name: str, limit: int | None = None) -> bytes:
+    def read(self, name: str, limit: int | None = None) -> memoryview:
         """A file's bytes, as the manifest says they are. See regular.verified for what it raises, and `limit`."""
         return regular.verified(self.path(name), self.manifest.files[name], limit)
 
-    def check_graph(self, name: str, content: bytes) -> set[str]:
+    def check_graph(self, name: str, content: Bytes) -> set[str]:
         """The names of the files that a graph has its weights in. Raises BundleError if one is not of the bundle."""
         sizes = {name: file.bytes for name, file in self.manifest.files.items()}
         return check_external(name, external_tensors(name, content), sizes)
 
-    def graph(self, name: str, weights: dict[str, bytes]) -> GraphFile:
+    def graph(self, name: str, weights: dict[str, Bytes]) -> GraphFile:
         """A graph to load, and its weights; weights: those that were read before, to which more are added.
 
         Raises BundleError if a byte of them is not what the manifest says.

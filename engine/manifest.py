@@ -87,10 +87,15 @@ class Rope(Spec):
 
 
 class Guidance(Spec):
-    """The channels that classifier-free guidance touches, and the order of its branches in a batch."""
+    """The channels that classifier-free guidance touches, the order of its branches in a batch, and its usual scale."""
 
     channels: tuple[Annotated[int, Field(ge=0, le=63)], ...]
     rows: tuple[Literal["cond"], Literal["uncond"]]
+    scale: Annotated[float, Field(ge=0, le=100)] = 4.0  # that suits the model; 4 is Lumina-T2X's own
+
+    def chosen(self, scale: float | None) -> float:
+        """A scale that somebody asked for, or the model's."""
+        return self.scale if scale is None else scale
 
 
 class Flow(Spec):

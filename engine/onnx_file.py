@@ -59,7 +59,7 @@ class _MalformedError(ValueError):
     """No protobuf, or none that is read here."""
 
 
-def external_tensors(file: str, content: bytes) -> list[External]:
+def external_tensors(file: str, content: bytes | memoryview) -> list[External]:
     """The tensors of a graph whose values are not in it. Reads nothing but `content`.
 
     Raises BundleError, by the name of the file, if it is no ONNX file, or if a tensor that is no weight of the graph

@@ -23,7 +23,7 @@ from flagdit.engine.resolve import Options, resolve
 from flagdit.engine.result import Preview, Result
 from flagdit.engine.room import resident
 from flagdit.engine.run import Run, Stages
-from flagdit.engine.session import OnnxSession
+from flagdit.engine.session import Bytes, OnnxSession
 from flagdit.engine.text import TextEncoder
 
 
@@ -45,7 +45,7 @@ class Pipeline:
         bundle, spec, threads = ready.bundle, ready.spec, ready.threads
         assert spec.text is not None and spec.graphs.text_encoder is not None  # Preflight has seen them
         self.bundle, self.spec, self._threads = bundle, spec, threads
-        weights: dict[str, bytes] = {}  # read once for all graphs; afterwards the sessions have what they need
+        weights: dict[str, Bytes] = {}  # read once for all graphs; afterwards the sessions have what they need
         encoder = _session(bundle, spec.graphs.text_encoder, {}, threads)
         text = TextEncoder(encoder, ready.tokenizer, spec.text.max_tokens)
         condition = _session(bundle, spec.graphs.condition, weights, 1)  # its sums depend on the number of threads
@@ -76,7 +76,7 @@ class Pipeline:
         seeds: Sequence[int] | None = None,
         steps: int | Sequence[float] | None = None,
         size: tuple[int, int] | None = None,
-        guidance: float = 4.0,
+        guidance: float | None = None,
         shift: float | None = None,
         solver: Solver | None = None,
         ntk: Ntk = None,
@@ -88,8 +88,8 @@ class Pipeline:
     ) -> Result:
         """Generate a picture of `prompt`, or one of each of `prompts`.
 
-        negative: the prompt of the unconditional branch, what guidance leads away from; "" is what models are trained
-        with.
+        guidance: the scale of classifier-free guidance, by default the model's own; 1 is none. negative: the prompt of
+        the unconditional branch, what guidance leads away from; "" is what models are trained with.
         seeds: one per prompt, 0 to 2^64 - 1, by default seed, seed + 1, ...; a "random" seed is drawn anew, and the
         report says it. size: (width, height), by default the model's own.
         preset: "quality", "balanced" (the default), "fast", or another that the bundle was calibrated for
@@ -109,8 +109,8 @@ class Pipeline:
         first = drawn_seed() if isinstance(seed, str) and seed == "random" else checked_seed(seed)
         numbers = list(seeds) if seeds is not None else [first + i for i in range(len(texts))]
         said = Options(preset, steps, shift, solver, ras, coarse=coarse)
-        how = self.resolve(said, size)
-        run = self.start(Request.of(how, texts, numbers, size, guidance, ntk, proportional, negative, said))
+        how, scale = self.resolve(said, size), self.spec.guidance.chosen(guidance)
+        run = self.start(Request.of(how, texts, numbers, size, scale, ntk, proportional, negative, said))
         for preview in run:
             if on_step is not None:
                 on_step(preview)
@@ -157,7 +157,7 @@ class Pipeline:
 def _session(
     bundle: Bundle,
     graph: Graph | Engine,
-    weights: dict[str, bytes],
+    weights: dict[str, Bytes],
     threads: int | None,
     precision: Precision = "float32",
     lean: bool = False,
@@ -169,7 +169,7 @@ def _session(
     return session
 
 
-def _denoise(bundle: Bundle, engine: Engine | None, weights: dict[str, bytes], threads: int | None) -> OnnxSession:
+def _denoise(bundle: Bundle, engine: Engine | None, weights: dict[str, Bytes], threads: int | None) -> OnnxSession:
     """engine: None is the model's own graph."""
     if engine is None:
         return _session(bundle, bundle.model.graphs.denoise, weights, threads, lean=True)

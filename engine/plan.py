@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -61,6 +62,8 @@ def make_plan(
 ) -> Plan:
     """Plan `steps` steps, or those between given times, over `tokens` tokens, of which `pinned` are always recomputed.
 
+    Pinned are [nextline] tokens, one a row of patches; without any, the picture is a square if its patches make one.
+
     weights: of each step, of its velocity, slope and curve (solver.h), in place of the solver's own.
     span: the times that it begins and ends at, see times_of.
 
@@ -86,6 +89,7 @@ def make_plan(
             skip_every=ras.skip_every,
             high_ratio=(ras.ranking != "change") if ras.high_ratio is None else ras.high_ratio,
             mode=ras.mode,
+            rows=_rows(tokens, pinned),
         )
         evaluations = plan_evaluations(planned, solver, weights)
         max_age = _max_age(ras, planned, tokens, pinned)
@@ -103,6 +107,13 @@ def make_plan(
     velocity = (slope or curve or ras.ranking == "change", slope or curve, curve)
     keeps = Keeps(*velocity, not all(unconditional), any(damping))
     return Plan(planned, evaluations, damping, unconditional, tokens, pinned, max_age, capacity, keeps)
+
+
+def _rows(tokens: int, pinned: int) -> int:
+    """Rows of patches; 1 if nothing tells them."""
+    patches = tokens - pinned
+    rows = pinned or math.isqrt(max(patches, 0))
+    return rows if 0 < rows <= patches and patches % rows == 0 else 1
 
 
 def _max_age(ras: RasConfig, steps: list[Step], tokens: int, pinned: int) -> int:

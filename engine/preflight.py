@@ -31,7 +31,7 @@ class Preflight:
         text = self.spec.text
         if text is None or self.spec.graphs.text_encoder is None:
             raise BackendError("the bundle has no text encoder; export the model with --text-encoder")
-        self.tokenizer = BundleTokenizer(text.tokenizer, bundle.read(text.tokenizer, MAX_BYTES))
+        self.tokenizer = BundleTokenizer(text.tokenizer, bundle.read(text.tokenizer, MAX_BYTES).tobytes())
         self.prompts = Prompts(self.tokenizer, text.max_tokens)
 
     @property

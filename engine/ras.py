@@ -39,7 +39,8 @@ class RasConfig:
 
     mode: "corrected", or "paper" for the published code's choices, faults included where they are defined; docs/ras.md
         compares them row by row.
-    ratio: share of the patches recomputed in a RAS step, in (0, 1], or one value per step; 1 is dense sampling.
+    ratio: share of the patches recomputed in a RAS step, in (0, 1], or one value per step; 1 is dense sampling. None is
+        .25, in paper mode .5 as in the paper's code.
     ratio_end: the ratio falls (or grows) from `ratio` after the warm-up to this at the last step, in a line of at most
         8 levels (LEVELS).
     skip_step, skip_every: a linear schedule: this many patches more are left out every so many steps, and about the
@@ -72,7 +73,7 @@ class RasConfig:
     guidance_warmup: steps at the start that all run both branches, as resets do; None is half of the run.
     """
 
-    ratio: float | Sequence[float] = 0.25
+    ratio: float | Sequence[float] | None = None
     ratio_end: float | None = None
     warmup: int = 4
     resets: tuple[int, ...] | None = None
@@ -100,16 +101,24 @@ class RasConfig:
         """The metric, whether it was said or not."""
         return self.metric or ("std" if self.mode == "paper" else "change")
 
+    @property
+    def share(self) -> float | Sequence[float]:
+        """The ratio, whether it was said or not."""
+        if self.ratio is not None:
+            return self.ratio
+        return 0.5 if self.mode == "paper" else 0.25
+
     def ratios(self, steps: int) -> float | list[float]:
         """The ratio of all steps, or of each."""
-        if not isinstance(self.ratio, float | int):
-            return list(self.ratio)
+        share = self.share
+        if not isinstance(share, float | int):
+            return list(share)
         if self.ratio_end is None:
-            return self.ratio
+            return share
         first, last = min(self.warmup, steps), max(steps - 1, 1)
         place = [min(max((s - first) / max(last - first, 1), 0.0), 1.0) for s in range(steps)]
         stairs = max(min(LEVELS - 1, last - first), 1)
-        return [self.ratio + round(p * stairs) / stairs * (self.ratio_end - self.ratio) for p in place]
+        return [share + round(p * stairs) / stairs * (self.ratio_end - share) for p in place]
 
     def resets_of(self, steps: int) -> list[int]:
         """The reset steps of a run; the default leaves out those that fall into the warm-up."""
@@ -128,9 +137,9 @@ DENSE = RasConfig(ratio=1.0)
 
 def check(ras: RasConfig, solver: Solver) -> None:
     """Refuse options that the core does not see, or could not tell the mode of. Raises RequestError."""
-    for name, most in MOST.items():
+    for name, limit in MOST.items():
         if getattr(ras, name) is not None:
-            check_whole(name, getattr(ras, name), most)
+            check_whole(name, getattr(ras, name), limit)
     for name in ("ratio", "resets", "forecast_kv"):
         values = getattr(ras, name)
         if isinstance(values, Sequence | np.ndarray) and len(values) > MAX_STEPS:
@@ -145,7 +154,7 @@ def check(ras: RasConfig, solver: Solver) -> None:
         )
     if ras.ranking not in get_args(Metric):
         raise RequestError(f"metric is {ras.ranking!r}; allowed are {', '.join(get_args(Metric))}")
-    if ras.ratio_end is not None and not isinstance(ras.ratio, float | int):
+    if ras.ratio_end is not None and not isinstance(ras.share, float | int):
         raise RequestError("ratio is a list and there is a ratio_end; give one ratio with it, or the list alone")
     if ras.ratio_end is not None and not 0 < ras.ratio_end <= 1:
         raise RequestError(f"ratio_end is {ras.ratio_end}; allowed are above 0 to 1")

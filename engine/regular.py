@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from flagdit.engine.errors import BackendError, BundleError
 from flagdit.engine.manifest import File
@@ -17,7 +18,7 @@ BLOCK = 1 << 20
 
 
 @contextmanager
-def opened(path: Path, follow: bool = True) -> Iterator[BinaryIO]:
+def opened(path: Path, follow: bool = True) -> Iterator[BufferedReader]:
     """A regular file to read. Raises BundleError if it is none: a pipe would wait, a device never end.
 
     follow: whether it may be a link. What a link leads to is somebody's own file, and only a digest known beforehand
@@ -29,9 +30,10 @@ def opened(path: Path, follow: bool = True) -> Iterator[BinaryIO]:
         if not follow and path.is_symlink():
             raise BundleError(f"{path}: is a link, whose target is not copied; put the file itself there") from None
         raise BundleError(f"{path}: cannot be read ({error.strerror})") from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise BundleError(f"{path}: is no regular file; only such are read")
     with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise BundleError(f"{path}: is no regular file; only such are read")
         yield file
 
 
@@ -45,7 +47,7 @@ def read(path: Path, limit: int) -> bytes:
     return content
 
 
-def verified(path: Path, expected: File, limit: int | None = None) -> bytes:
+def verified(path: Path, expected: File, limit: int | None = None) -> memoryview:
     """The bytes of a file, in memory of this process: whatever becomes of the file, they stay what was verified.
 
     Raises BundleError if they are not what is expected, or more than `limit`; BackendError if there is no memory.
@@ -54,11 +56,9 @@ def verified(path: Path, expected: File, limit: int | None = None) -> bytes:
         raise BundleError(f"{path}: {expected.bytes} bytes; allowed are {limit}")
     with opened(path) as file:
         _check_size(path, file, expected)
-        content = _read(path, file, expected.bytes)
-        if len(content) < expected.bytes or _read(path, file, 1):
-            raise BundleError(f"{path}: changed while it was read; try again")
+        content = _held(path, file, expected.bytes)
     check_same(path, File(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content)), expected)
-    return content
+    return content.toreadonly()
 
 
 def check(path: Path, expected: File) -> None:
@@ -98,7 +98,7 @@ def copy(source: Path, target: Path, follow: bool) -> File:
         return _digest(source, file, out.write)
 
 
-def _digest(path: Path, file: BinaryIO, write: Callable[[bytes], object] = len, limit: int | None = None) -> File:
+def _digest(path: Path, file: BufferedReader, write: Callable[[bytes], object] = len, limit: int | None = None) -> File:
     """Of a file, or of little more than `limit` bytes of it, since it may grow while it is read."""
     sha256, size = hashlib.sha256(), 0
     while (limit is None or size <= limit) and (block := _read(path, file, BLOCK)):
@@ -108,7 +108,25 @@ def _digest(path: Path, file: BinaryIO, write: Callable[[bytes], object] = len, 
     return File(sha256=sha256.hexdigest(), bytes=size)
 
 
-def _read(path: Path, file: BinaryIO, size: int) -> bytes:
+def _held(path: Path, file: BufferedReader, size: int) -> memoryview:
+    """So many bytes, in pages of their own: the system has them back when they are dropped, as it has not from malloc.
+
+    Raises BundleError if there are fewer or more.
+    """
+    try:
+        content = memoryview(mmap.mmap(-1, max(size, 1)))[:size]
+    except (MemoryError, OSError) as error:
+        raise BackendError(f"{path}: there is no memory for its {size} bytes ({error})") from None
+    try:
+        whole = file.readinto(content) == size and not file.read(1)
+    except OSError as error:
+        raise BundleError(f"{path}: cannot be read ({error.strerror})") from None
+    if not whole:
+        raise BundleError(f"{path}: changed while it was read; try again")
+    return content
+
+
+def _read(path: Path, file: BufferedReader, size: int) -> bytes:
     try:
         return file.read(size)
     except OSError as error:
@@ -117,7 +135,7 @@ def _read(path: Path, file: BinaryIO, size: int) -> bytes:
         raise BackendError(f"{path}: there is no memory for {size} bytes of it") from None
 
 
-def _check_size(path: Path, file: BinaryIO, expected: File) -> None:
+def _check_size(path: Path, file: BufferedReader, expected: File) -> None:
     size = os.fstat(file.fileno()).st_size
     if size != expected.bytes:
         raise BundleError(f"{path}: {size} bytes instead of {expected.bytes}; copy it again, or rebuild")

@@ -181,7 +181,7 @@ def _regions(options: Options, base: Preset, count: int) -> RasConfig:
     ras = base.ras if count == base.count or base.ras.mode == "paper" else resized(base.ras, base.count, count)
     if options.schedule is not None:
         skip, every = options.schedule
-        ratio = ras.ratio if isinstance(ras.ratio, float | int) else 0.25
+        ratio = ras.ratio if isinstance(ras.ratio, float | int | None) else 0.25
         ras = replace(ras, ratio=ratio, ratio_end=None, skip_step=skip, skip_every=every)
     return ras if options.ratio is None else with_ratio(ras, *options.ratio, count)
 
@@ -233,10 +233,10 @@ def resized(ras: RasConfig, steps: int, count: int) -> RasConfig:
     if not isinstance(ras.forecast_kv, float | int):
         shares = list(ras.forecast_kv)
         ras = replace(ras, forecast_kv=[shares[place] for place in (*places[:-1], steps - 1)])
-    if isinstance(ras.ratio, float | int):
-        warmup = ras.warmup if ras.ratio == 1 else max(1, round(ras.warmup * count / steps))
+    if isinstance(ras.share, float | int):
+        warmup = ras.warmup if ras.share == 1 else max(1, round(ras.warmup * count / steps))
         return replace(ras, warmup=warmup)
-    ratios = list(ras.ratio)
+    ratios = list(ras.share)
     stretched = [ratios[place] for place in places]
     stretched[-1] = ratios[-1]
     stretched[0] = 1.0  # nothing is cached yet, in a single step too

@@ -90,7 +90,7 @@ class Run:
             yield Preview.of(timed, total, len(self._timed) - 1, state, self.layout.width // leg.layout.width)
 
     def _check_finite(self, state: RegionState, total: int) -> None:
-        """Refuse to go on from latents that are no numbers: in every step, since that takes microseconds."""
+        """Refuse to go on from latents that are no numbers: in every step, since that takes some microseconds."""
         timed, denoise = self._timed[-1][1], self._stages.denoise
         (latents,) = state.patches(state.latent)  # a [nextline] token has none
         when = f"after step {len(self._timed)} of {total} (time {timed.step.t_next:.3g})"
@@ -190,7 +190,7 @@ class Run:
             options=None if request.options is None else plain(asdict(request.options)),
             shift=request.shift,
             times=[*(step.t for step in full.plan.steps), full.plan.steps[-1].t_next],
-            ras=plain(asdict(replace(ras, metric=ras.ranking))),
+            ras=plain(asdict(replace(ras, ratio=ras.share, metric=ras.ranking))),
             solver=request.solver,
             weights=[tuple(w) for w in request.weights],
             coarse=None if request.coarse is None else plain(asdict(request.coarse)),

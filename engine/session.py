@@ -17,6 +17,7 @@ from flagdit.engine.errors import BackendError, BundleError, FlagditError
 from flagdit.engine.onnx_file import check_external, external_tensors
 
 Array = npt.NDArray[Any]
+Bytes = bytes | memoryview
 Borders = Mapping[str, tuple[str, tuple[int | str | None, ...]]]
 """What inputs or outputs a graph has: dtype and shape by name."""
 
@@ -42,8 +43,8 @@ class GraphFile:
     """
 
     name: str
-    content: bytes
-    data: Mapping[str, bytes]
+    content: Bytes
+    data: Mapping[str, Bytes]
 
     @classmethod
     def beside(cls, path: Path) -> GraphFile:
@@ -113,7 +114,7 @@ class OnnxSession:
             options.add_external_initializers_from_files_in_memory(list(graph.data), buffers, sizes)
         try:
             self._session = ort.InferenceSession(
-                graph.content, options, providers=["CPUExecutionProvider"], enable_fallback=0
+                bytes(graph.content), options, providers=["CPUExecutionProvider"], enable_fallback=0
             )
         except Exception as error:  # ONNX Runtime raises a dozen types of its own
             raise _fault(graph.name, "load", error) from None

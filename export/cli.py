@@ -26,11 +26,12 @@ def parse_size(text: str) -> tuple[int, int]:
 
 
 def read_examples(path: Path | None) -> tuple[str, ...]:
-    """The prompts of a text file. Raises ExportError if it cannot be read."""
+    """The prompts of a text file, one a line; # begins a comment. Raises ExportError if it cannot be read."""
     if path is None:
         return ()
     try:
-        return tuple(line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip())
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+        return tuple(line for line in lines if line and not line.startswith("#"))
     except (OSError, UnicodeDecodeError) as error:
         raise ExportError(f"{path}: cannot be read as UTF-8 text ({error})") from None
 
@@ -69,6 +70,7 @@ def export(
         str, typer.Option(help="Stored matrices: float32, float16, bfloat16, or int8 for CPUs.")
     ] = "float16",
     shift: Annotated[float, typer.Option(help="Time shift of sampling; 4 for Lumina-T2I.")] = 1.0,
+    guidance: Annotated[float, typer.Option(min=0, max=100, help="Guidance scale that suits the model.")] = 4.0,
     text_encoder: Annotated[
         Path | None, typer.Option(help="Hugging Face directory of the text encoder, to put into the model.")
     ] = None,
@@ -98,6 +100,7 @@ def export(
             size=parse_size(size),
             dtype=dtype,
             shift=shift,
+            guidance=guidance,
             text_encoder=text_encoder,
             max_text_tokens=max_text_tokens,
             text_int8=text_int8,

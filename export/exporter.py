@@ -149,7 +149,7 @@ def specification(
         "tokens": {"patch_size": c.patch_size, "order": "channel,ph,pw", "special": ["nextline"]},
         "rope": {"kind": "1d", "theta": c.rope_theta, "head_dim": c.head_dim},
         # Lumina guides the first three channels only; time runs from noise (0) to data (1).
-        "guidance": {"channels": [0, 1, 2], "rows": ["cond", "uncond"]},
+        "guidance": {"channels": [0, 1, 2], "rows": ["cond", "uncond"], "scale": options.guidance},
         "flow": {"time": "noise-to-data", "velocity": "data-minus-noise", "shift": options.shift},
         "layers": {"count": c.n_layers, "width": c.dim, "heads": c.n_heads, "kv_heads": c.kv_heads, "ffn": c.ffn_dim},
         "text": text,

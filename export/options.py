@@ -28,6 +28,7 @@ class ExportOptions:
     text_encoder: Path | None = None
     max_text_tokens: int = 128
     shift: float = 1.0  # time shift of sampling (4 for Lumina-T2I at 1024 pixels)
+    guidance: float = 4.0  # guidance scale that suits the model
     text_int8: bool = False
     examples: tuple[str, ...] = ()  # prompts that the model was made for
     licences: dict[str, str] = field(default_factory=dict)

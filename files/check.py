@@ -11,6 +11,7 @@ from itertools import combinations
 from pathlib import Path
 
 from flagdit.files.errors import OutputError, refusals
+from flagdit.files.lock import discard
 from flagdit.files.part import create, sweep
 
 PROBE = 1 << 16
@@ -45,8 +46,7 @@ def probe(folder: Path) -> None:
         if os.write(handle, bytes(PROBE)) < PROBE:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     finally:
-        part.unlink(missing_ok=True)
-        os.close(handle)
+        discard(handle, part)
 
 
 def check_apart(outputs: Mapping[str, Path | None], inputs: Mapping[str, Path | None]) -> None:

@@ -6,6 +6,7 @@ import errno
 import os
 import secrets
 import stat
+import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -34,6 +35,9 @@ def write_file(path: Path, content: Bytes | str) -> None:
                 file.flush()
                 _keep_mode(handle, path)
                 sync(handle)
+                if sys.platform != "win32":  # where no open file changes its name
+                    _take_name(part, path)
+            if sys.platform == "win32":
                 _take_name(part, path)
             sync_path(path.parent)
         finally:
@@ -66,7 +70,9 @@ def sync(handle: int) -> None:
 
 
 def sync_path(path: Path) -> None:
-    """As `sync`, of a file or a folder by its path."""
+    """As `sync`, of a file or a folder by its path; not on Windows, which syncs no folder and nothing that is read."""
+    if sys.platform == "win32":
+        return
     handle = os.open(path, os.O_RDONLY)
     try:
         sync(handle)
@@ -82,7 +88,7 @@ def spare(path: Path) -> Path:
 def _keep_mode(handle: int, path: Path) -> None:
     with suppress(OSError):
         old = path.lstat()
-        if stat.S_ISREG(old.st_mode):
+        if stat.S_ISREG(old.st_mode) and os.chmod in os.supports_fd:
             os.chmod(handle, stat.S_IMODE(old.st_mode) & 0o777)
 
 

@@ -33,6 +33,21 @@ def hold(handle: int) -> bool | None:
     return True
 
 
+def discard(handle: int, path: Path) -> None:
+    """Remove a file that is open, and close it. Raises OSError if it stays; closed it is in any case.
+
+    Removed first, while it is locked, so that none removes another's; but Windows removes no open file.
+    """
+    if sys.platform == "win32":
+        os.close(handle)
+        path.unlink(missing_ok=True)
+        return
+    try:
+        path.unlink(missing_ok=True)
+    finally:
+        os.close(handle)
+
+
 @contextmanager
 def locked(folder: Path, patience: float = 0.0) -> Iterator[bool | None]:
     """Be the only one that writes a folder, which is made if need be; readers are not held up. Gives what `hold` says.
@@ -46,8 +61,7 @@ def locked(folder: Path, patience: float = 0.0) -> Iterator[bool | None]:
         yield free
     finally:
         with suppress(OSError):
-            path.unlink()  # while it is still held: none removes another's
-        os.close(handle)
+            discard(handle, path)
 
 
 def _take(folder: Path, path: Path, until: float) -> tuple[int, bool | None]:

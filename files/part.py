@@ -11,7 +11,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from flagdit.files.lock import hold
+from flagdit.files.lock import discard, hold
 
 NAME = re.compile(r"\.flagdit-[0-9a-f]{16}\.part")
 OLD = 24 * 3600
@@ -47,10 +47,9 @@ def _remove_if_left(path: Path) -> None:
     if not (stat.S_ISREG(about.st_mode) and is_mine(about)):
         return
     handle = os.open(path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
-    try:
-        if is_left(hold(handle), os.fstat(handle)):
-            path.unlink()
-    finally:
+    if is_left(hold(handle), os.fstat(handle)):
+        discard(handle, path)
+    else:
         os.close(handle)
 
 

@@ -32,11 +32,11 @@ class Settings:
         return self.warmup <= i < self.steps and i not in self.resets
 
 
-def skip_list(s: Settings, patches: int) -> list[int]:
+def skip_list(s: Settings, rows: int, columns: int) -> list[int]:
     """How many patches every step skips."""
     skips = []
     for i in range(s.steps):
-        skip = int((1 - s.ratio) * patches)
+        skip = int((1 - s.ratio) * rows * columns)
         if s.skip_every:
             skip += s.skip_step * (i // s.skip_every - ((s.steps + s.warmup) // s.skip_every) // 2)
             skip = skip // 64 * 64
@@ -75,7 +75,7 @@ def run(s: Settings, latent: Tensor, velocities: Tensor, times: Sequence[float])
     """Active patches and latent (C, H, W) after each step; velocities (steps, C, H, W) are those of all patches."""
     channels, size = latent.shape[0], latent.shape[-1]
     patches = size * size // 4
-    skips = skip_list(s, patches)
+    skips = skip_list(s, size // 2, size // 2)
     drops = torch.full((patches,), -(s.steps + 1), dtype=torch.float64)
     active = dropped = torch.arange(patches)
     cached = torch.zeros(0)

@@ -15,7 +15,7 @@ from flagdit.engine.compiler.build_rtx import build_rtx, check_architectures
 from flagdit.engine.compiler.engines import BuildOptions, BuiltEngine
 from flagdit.engine.compiler.process import build_apart
 from flagdit.engine.compiler.profiles import profiles, ranges
-from flagdit.engine.errors import BackendError, BuildError
+from flagdit.engine.errors import BackendError, BuildError, OutputError
 from flagdit.engine.manifest import ModelSpec
 from flagdit.export import ExportOptions, FlagDiTConfig, export_model
 
@@ -193,6 +193,17 @@ def test_a_crash_of_the_builder_is_an_error(
     message = r"^denoise\.onnx: the builder of TensorRT-RTX was stopped by SIGABRT\n  last words$"
     with pytest.raises(BuildError, match=message):
         build_apart(job(directory, spec, tmp_path), lambda _: None)
+
+
+def test_a_full_disk_is_an_error_of_the_output(
+    directory: Path, spec: ModelSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limited = "import resource as r; r.setrlimit(r.RLIMIT_FSIZE, (9000, 9000)); "
+    code = f"import {process.__name__}; {limited}{process.__name__}.main()"
+    monkeypatch.setattr(process, "COMMAND", (sys.executable, "-c", code))
+    with pytest.raises(OutputError, match=r"\.engine: cannot be written \(File too large\); make room, or .*path$"):
+        build_rtx(directory, spec, tmp_path, BuildOptions((89,)), Progress())
+    assert not list(tmp_path.iterdir())
 
 
 def test_without_the_wheels_the_error_says_what_to_install(

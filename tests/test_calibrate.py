@@ -120,7 +120,7 @@ def test_prompts_are_split() -> None:
 
 def test_prompts_of_an_editor_that_marks_utf_8(tmp_path: Path) -> None:
     """Its mark is no part of the first of them."""
-    (tmp_path / "prompts.txt").write_bytes(b"\xef\xbb\xbfa red apple\r\n\r\na book\r\n")
+    (tmp_path / "prompts.txt").write_bytes(b"\xef\xbb\xbfa red apple\r\n\r\n# those:\r\na book\r\n")
     assert read_prompts(tmp_path / "prompts.txt") == ["a red apple", "a book"]
     assert read_examples(tmp_path / "prompts.txt") == ("a red apple", "a book")
 

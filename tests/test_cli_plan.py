@@ -65,6 +65,8 @@ def test_plan_of_the_paper(flagdit) -> None:  # type: ignore[no-untyped-def]
     plan = json.loads(out)
     assert code == 0
     assert (plan["mode"], plan["max_age"], plan["flop_ratio"]) == ("paper", -1, pytest.approx(0.6125))
+    code, unsaid, _ = flagdit("plan", *options[:2], *options[4:], "--json")  # the published ratio is .5
+    assert code == 0 and unsaid == out
     code, out, _ = flagdit("plan", *options)
     assert code == 0 and "no bound on their age" in out
 

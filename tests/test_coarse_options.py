@@ -130,7 +130,7 @@ def test_plan_without_a_bundle_counts_tokens(flagdit) -> None:  # type: ignore[n
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--coarse", "half"), "coarse 'half' is not FACTOR[:STEPS[:UNTIL]]; for instance 2, or 2:10:0.4"),
+        (("--coarse", "half"), "coarse 'half' is not FACTOR[:STEPS[:UNTIL[:SHIFT[:END]]]]; for instance 2, or 2:10"),
         (("--coarse", "2:4:1.5"), "coarse is until 1.5"),
         (("--coarse", "32"), "the factor of coarse is 32; allowed are 2 to 16"),
         (("--coarse", "2", "--mode", "paper"), "paper mode and coarse contradict each other"),

@@ -69,6 +69,22 @@ def test_a_pinned_token_neither_lends_nor_receives(backend: Backend) -> None:
     np.testing.assert_array_equal(dilated(backend, score, in_order(3), 3, 3, 1.0), score)
 
 
+@on_devices
+@pytest.mark.parametrize("wrong", [-1, 3, 2**31 - 1, -(2**31)])
+def test_a_token_outside_the_picture(backend: Backend, wrong: int) -> None:
+    """Refused before a score changes. A kernel skips it: it keeps its score, and lends none."""
+    score, token = backend.put(np.array([[8], [1], [2]], np.float32)), in_order(3)
+    token[0] = wrong
+    grid = backend.put(np.zeros((1, 3), np.float32))
+    if backend.device == "cpu":
+        with pytest.raises(ValueError, match=rf"dilate: token in slot 0 of sample 0: got {wrong}, allowed 0\.\.2"):
+            dilate(score, token, grid, 3, 0, 1.0)
+        np.testing.assert_array_equal(score, [[8], [1], [2]])
+    else:
+        dilate(score, backend.put(token), grid, 3, 0, 1.0)
+        np.testing.assert_array_equal(backend.get(score), [[8], [2], [2]])
+
+
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [

@@ -13,6 +13,7 @@ from tiny import TINY, random_flag_dit
 from flagdit.engine import DENSE, NumberError, Pipeline, Preset
 from flagdit.engine.bench import ExactPictures
 from flagdit.engine.builder import build_bundle
+from flagdit.engine.calibrate import Calibration
 from flagdit.engine.calibrate.fit import mean_psnr
 from flagdit.engine.calibrate.painter import Painter
 from flagdit.engine.finite import broken
@@ -72,3 +73,12 @@ def test_calibration_puts_a_plan_that_overflows_behind_all_others(pipeline: Pipe
     made = replace(painter, pipeline=Pipeline.load(overflows))(Preset(2, "ab2", DENSE))
     assert made.shape == painter.exact.shape and np.isnan(made).all()
     assert mean_psnr(made, painter.exact) == -100
+
+
+def test_a_calibration_in_which_nothing_is_a_number_writes_no_preset(
+    pipeline: Pipeline, overflows: Path, tmp_path: Path
+) -> None:
+    calibration = Calibration(pipeline, [PROMPT] * 4, None, 4.0, tmp_path)
+    calibration.chosen = replace(calibration.chosen, pipeline=Pipeline.load(overflows))
+    with pytest.raises(NumberError, match="every plan that was tried in float32 ended in values that are not finite"):
+        calibration.plan(0.13, 0)

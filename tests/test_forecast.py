@@ -234,3 +234,16 @@ def test_refuses_a_pass_before_anything_moves() -> None:
     for array in (values, anchors):
         np.testing.assert_array_equal(array.ravel(), np.arange(8))
     assert not anchored.any()
+
+
+def test_arrays_that_share_memory_or_lie_between_places_are_refused() -> None:
+    values, anchored, slopes = (
+        np.zeros((4, 1, 2), np.float32),
+        np.zeros((4, 1), np.float32),
+        np.zeros((4, 1, 2), np.uint16),
+    )
+    with pytest.raises(ValueError, match="CacheForecast: arrays: got arrays that share memory"):
+        CacheForecast([values], [values], [slopes], anchored, 1, "float32")
+    between = np.zeros(33, np.uint8)[1:].view(np.float32).reshape(4, 1, 2)
+    with pytest.raises(ValueError, match=r"CacheForecast: address: got \d+, allowed a multiple of the 4 bytes"):
+        CacheForecast([between], [values], [slopes], anchored, 1, "float32")

@@ -121,7 +121,7 @@ def test_it_is_refused_before_memory_is_asked_for(pipeline: Pipeline, monkeypatc
     assert "a picture of 4x65536 with float32: about " in message and "may hold 0.21 GB" in message
     assert "ask for a smaller size, or for the precision int8-bf16" in message and "without forecast_kv" in message
     request = Request.of(Preset(4, "ab2", DENSE), ["a book"], [0], (4, 65536))
-    with pytest.raises(RequestError, match="65536 with int8-bf16: about .*; ask for a smaller size$"):
+    with pytest.raises(RequestError, match=r"65536 with int8-bf16: about .*; ask for a smaller size$"):
         admit(pipeline.spec, pipeline.stages.text, request, "int8-bf16")
 
 

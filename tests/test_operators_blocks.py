@@ -86,7 +86,7 @@ BAD = {
 def test_refuses_shapes(case: str) -> None:
     changed, message = BAD[case]
     shapes = {"Q": (2, 4, 20, 16), "K": (2, 4, 30, 16), "V": (2, 4, 30, 16), **changed}
-    with pytest.raises(Exception, match="flagdit.Attention") as error:
+    with pytest.raises(Exception, match=r"flagdit\.Attention") as error:
         session(len(shapes), True).run(None, {name: random(shape) for name, shape in shapes.items()})
     assert message in str(error.value)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -16,12 +15,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from flagdit.engine import Bundle, BundleError, Pipeline
+from flagdit.engine import Bundle, BundleError
 from flagdit.engine.builder import build_bundle
-from flagdit.engine.calibrate import Calibration, plans
 from flagdit.engine.commands import generate as generating
 from flagdit.export import ExportOptions, FlagDiT, export_model, exporter
-from flagdit.files import OutputError, locked
+from flagdit.files import OutputError, write_all, write_file
 
 PROMPT = "a red apple"
 Flagdit = Callable[..., tuple[int, str, str]]
@@ -78,21 +76,31 @@ def test_a_leftover_blocks_nothing(flagdit: Flagdit, bundle_dir: Path, tmp_path:
     assert (tmp_path / "out.png").is_file() and not (tmp_path / "mine").exists()
 
 
+def test_one_that_fails_takes_no_other_with_it(tmp_path: Path) -> None:
+    """All that can be written is, and the error says which."""
+    paths = [tmp_path / "no" / "a.png", tmp_path / "b.png", tmp_path / "c.json"]
+    with pytest.raises(OutputError) as error:
+        write_all({path: lambda path=path: write_file(path, b"") for path in paths})  # type: ignore[misc]
+    assert "a.png: cannot be written (No such file or directory)" in str(error.value)
+    assert str(error.value).endswith(f"; {paths[1]}, {paths[2]} is written")
+    assert all(path.exists() for path in paths[1:])
+
+
 def test_a_map_that_cannot_be_written_does_not_take_the_rest_with_it(
     flagdit: Flagdit, bundle_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    save = generating.save_picture
+    write = generating._write
 
-    def full(image: Image.Image, path: Path, *more: Any) -> None:
+    def full(path: Path, *more: Any) -> None:
         if path.name == "m.png":
             raise OutputError(f"{path}: cannot be written (No space left on device); make room, or choose another path")
-        save(image, path, *more)
+        write(path, *more)
 
-    monkeypatch.setattr(generating, "save_picture", full)
+    monkeypatch.setattr(generating, "_write", full)
     outputs = ("--map", "m.png", "--report", "r.json")
     code, _, err = flagdit("generate", PROMPT, "--bundle", bundle_dir, "--steps", 2, *outputs)
     said = "m.png: cannot be written (No space left on device); make room, or choose another path"
-    assert (code, err) == (2, f"error: {said}; out.png, r.json is written\n")
+    assert (code, err.splitlines()[1:]) == (2, [f"error: {said}; out.png, r.json is written"])
     with Image.open("out.png") as image:
         image.load()
     assert json.loads(Path("r.json").read_text())["steps"]
@@ -190,73 +198,3 @@ def test_a_killed_build(flagdit: Flagdit, building: subprocess.Popen[str], model
     code, _, err = flagdit("build", model_dir, "-o", "out")
     assert code == 0, err
     assert {path.name for path in Path("out").iterdir()} == {"manifest.json", *Bundle.load("out").manifest.files}
-
-
-PROMPTS = ["a red apple", "a book", "a house", "a red book"]
-QUICK = ("--prompts", "prompts.txt", "--budget", ".1", "--effort", 0, "--threads", 1)
-
-
-def test_the_same_calibration_twice_at_once(flagdit: Flagdit, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    Path("prompts.txt").write_text("\n".join(PROMPTS))
-    pipeline, folder = Pipeline.load(bundle, threads=1), bundle / ".calibration"
-    with Calibration(pipeline, PROMPTS, None, 4.0, folder):
-        code, _, err = flagdit("calibrate", bundle, *QUICK)
-        assert code == 2 and "another flagdit is writing it" in err and err.count("\n") == 1
-        with Calibration(pipeline, PROMPTS, (48, 16), 4.0, folder):  # another one may run beside it
-            pass
-    assert Bundle.load(bundle).model.presets == ()
-
-
-def test_a_calibration_on_a_full_disk_goes_on_later(
-    flagdit: Flagdit, bundle: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    Path("prompts.txt").write_text("\n".join(PROMPTS))
-
-    def full(path: Path, _: object) -> None:
-        raise OutputError(f"{path}: cannot be written (No space left on device); make room, or choose another path")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(plans, "write_file", full)
-        code, _, err = flagdit("calibrate", bundle, *QUICK)
-        assert code == 2 and "journal.json: cannot be written (No space left on device)" in err
-        assert err.endswith("what is done is kept: the same command goes on from there\n")
-    with monkeypatch.context() as patch:
-        patch.setattr("flagdit.engine.bundle.write_file", full)
-        code, _, err = flagdit("calibrate", bundle, *QUICK)
-        assert code == 2 and "manifest.json: cannot be written" in err and err.endswith("goes on from there\n")
-    assert Bundle.load(bundle).model.presets == ()
-    monkeypatch.setattr(plans, "search", None)  # nothing is left to search
-    code, _, err = flagdit("calibrate", bundle, *QUICK)
-    assert code == 0, err
-    assert len(Bundle.load(bundle).model.presets) == 1 and not (bundle / ".calibration").exists()
-
-
-def test_a_planted_folder_of_a_calibration_is_not_followed(flagdit: Flagdit, bundle: Path, tmp_path: Path) -> None:
-    Path("prompts.txt").write_text("\n".join(PROMPTS))
-    (tmp_path / "mine").mkdir()
-    (bundle / ".calibration").symlink_to(tmp_path / "mine")
-    code, _, err = flagdit("calibrate", bundle, *QUICK)
-    assert code == 2 and "is a link" in err and list((tmp_path / "mine").iterdir()) == []
-
-
-PRESETS = """
-import sys
-from pathlib import Path
-from presets import SPEC
-from flagdit.engine import Bundle
-from flagdit.engine.commands.calibrate import write_presets
-bundle = Bundle.load(sys.argv[1])
-for i in range(15):
-    write_presets(bundle, [SPEC.model_copy(update={"name": f"{sys.argv[2]}-{i}"})])
-"""
-
-
-def test_presets_of_two_calibrations_both_stay(bundle: Path) -> None:
-    """That end at once: each reads the manifest and writes it with its own added."""
-    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
-    command = [sys.executable, "-c", PRESETS, str(bundle)]
-    writers = [subprocess.Popen([*command, letter], env={**os.environ, "PYTHONPATH": path}) for letter in "ab"]
-    assert [writer.wait() for writer in writers] == [0, 0]
-    assert len(Bundle.load(bundle).model.presets) == 30
-    with locked(bundle):
-        pass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict, replace
 from typing import Literal
 
@@ -37,6 +38,7 @@ PUBLISHED = {
     "eighth of both sides": (32, Settings(ratio=0.125, high_ratio=0.3)),
     "low side only": (32, Settings(ratio=0.3, high_ratio=1e-9)),
     "truncated": (24, Settings(ratio=0.55, high_ratio=0.7)),
+    "rounded by rows": (80, Settings(ratio=0.55)),  # 40 x 40 patches, the 640 px of an eightfold latent
     "norm": (32, Settings(metric="l2", high_ratio=0.5)),
     "no starvation": (32, Settings(starvation=0.0)),
     "strong starvation": (32, Settings(starvation=1.0, high_ratio=0.3)),
@@ -66,6 +68,35 @@ def test_is_the_published_loop(case: str, shift: float) -> None:
     ):
         assert active == patches
         np.testing.assert_allclose(state.images()[0], latent.numpy(), atol=1e-5)
+
+
+# Pixels of width and height, the ratio, what int((1 - ratio) rows columns) is, and one product for both.
+ROUNDED = [(640, 640, 0.55, 720, 719), (640, 320, 0.55, 360, 359), (1024, 1024, 0.5, 2048, 2048)]
+
+
+@pytest.mark.parametrize("pinned", [False, True])
+@pytest.mark.parametrize(("width", "height", "ratio", "cached", "at_once"), ROUNDED)
+def test_paper_mode_rounds_as_published(
+    width: int, height: int, ratio: float, cached: int, at_once: int, pinned: bool
+) -> None:
+    """Patches of 16 pixels. The rows are known by their [nextline] tokens; without any, a square is."""
+    rows, columns = height // 16, width // 16
+    assert (int((1 - ratio) * rows * columns), int((1 - ratio) * (rows * columns))) == (cached, at_once)
+    ends = rows if pinned else 0
+    plan = make_plan(RasConfig(ratio, mode="paper"), 30, rows * columns + ends, ends)
+    known = pinned or rows == columns
+    counts = Counter(plan.tokens - step.active for step in plan.steps)
+    assert counts == {0: 6, (cached if known else at_once): 24}
+
+
+def test_paper_mode_has_the_published_ratio() -> None:
+    """If none is said: .5, and .25 in the mode that is ours. One that is said stays."""
+    for steps in (30, 12):
+        assert RasConfig(mode="paper").ratios(steps) == Settings().ratio == 0.5
+        assert RasConfig().ratios(steps) == 0.25
+        assert RasConfig(0.125, mode="paper").ratios(steps) == RasConfig(0.125).ratios(steps) == 0.125
+    plan = make_plan(RasConfig(mode="paper"), 30, 4096)
+    assert {step.active for step in plan.steps} == {4096, 2048}
 
 
 @MODES

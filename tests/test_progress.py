@@ -76,7 +76,7 @@ def test_a_piped_run_is_plain_lines(bundle_dir: Path, tmp_path: Path, terminal: 
     first, *steps, last = done.stderr.splitlines()
     assert first == "a[red].png: 4 steps of 32x32, seed 0"
     assert [line.split(",")[0] for line in steps] == [f"a[red].png: {i} of 4" for i in (1, 2, 3)]
-    assert last.startswith("a[red].png  32x32, seed 0, 4 steps")
+    assert last.startswith("a[red].png  32x32, 4 steps")
 
 
 def test_a_terminal_has_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,6 +75,15 @@ def test_what_is_recomputed_moves_one_way(
             np.testing.assert_array_equal(got[tails, row], backend.get(swapped)[tails, row])
 
 
+def test_arrays_that_share_memory_are_refused() -> None:
+    """Their tokens would be swapped twice."""
+    memory = np.zeros((9, 2, 3), np.float32)
+    for first, second in ((memory, memory), (memory[:6], memory[3:]), (memory, memory.view(np.uint8))):
+        with pytest.raises(ValueError, match="SlotBuffers: arrays: got arrays that share memory"):
+            SlotBuffers([first], 1, [second])
+    SlotBuffers([memory[:3], memory[3:6]], 1, [memory[6:]])
+
+
 def test_keeps_its_arrays_alive() -> None:
     swaps, counts = np.array([[[0, 1], [0, 0]]], np.int32), np.ones(1, np.int32)
     for _ in range(8):

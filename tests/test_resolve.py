@@ -149,8 +149,8 @@ def test_paper_mode_begins_with_30_euler_steps(default: Preset) -> None:
     presets = {DEFAULT: default}
     for options in (Options(mode="paper"), Options(ras=paper)):
         assert resolve(options, presets, 1.5) == Preset(30, "euler", paper, 1.5)
-    changed = resolve(Options(mode="paper", steps=12, ratio=(0.5, None)), presets)
-    assert changed == Preset(12, "euler", replace(paper, ratio=0.5), 1.0)
+    changed = resolve(Options(mode="paper", steps=12, ratio=(0.125, None)), presets)
+    assert changed == Preset(12, "euler", replace(paper, ratio=0.125), 1.0)
 
 
 CONTRADICTIONS: dict[str, Options] = {

@@ -89,7 +89,8 @@ def test_systems_without_proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_windows_has_neither_resource_nor_sysconf(tmp_path: Path) -> None:
     code = (
         "import os, sys; sys.modules['resource'] = None; os.__dict__.pop('sysconf', None)\n"
-        "from pathlib import Path; from flagdit.engine.room import room; print(room(Path(sys.argv[1]), Path(sys.argv[1])))"
+        "from pathlib import Path; from flagdit.engine.room import room\n"
+        "print(room(Path(sys.argv[1]), Path(sys.argv[1])))"
     )
     done = subprocess.run([sys.executable, "-c", code, tmp_path], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "None"

@@ -61,7 +61,8 @@ def test_golden_linear_trace(pinned: int, mode: ModeName) -> None:
 
 
 @st.composite
-def published_settings(draw: st.DrawFn) -> tuple[Settings, int]:
+def published_settings(draw: st.DrawFn) -> tuple[Settings, int, int]:
+    """And the rows and columns of the picture's patches."""
     steps = draw(st.integers(1, 40))
     every = draw(st.integers(0, 9))
     resets = draw(st.lists(st.integers(0, steps - 1), max_size=3))
@@ -74,26 +75,27 @@ def published_settings(draw: st.DrawFn) -> tuple[Settings, int]:
         skip_step=draw(st.integers(-300, 300).filter(bool)) if every else 0,
         skip_every=every,
     )
-    return s, draw(st.integers(1, 5000))
+    return s, draw(st.integers(1, 70)), draw(st.integers(1, 70))
 
 
-def planned(s: Settings, patches: int, pinned: int, mode: str) -> list[Step]:
+def planned(s: Settings, rows: int, columns: int, pinned: int) -> list[Step]:
     schedule = {"skip_step": s.skip_step, "skip_every": s.skip_every, "high_ratio": s.high_ratio}
+    resets, shape = list(s.resets), {"mode": "paper", "rows": rows}
     return plan_steps(
-        flow_times(s.steps), patches + pinned, pinned, s.ratio, s.warmup, list(s.resets), **schedule, mode=mode
+        flow_times(s.steps), rows * columns + pinned, pinned, s.ratio, s.warmup, resets, **schedule, **shape
     )
 
 
 @given(case=published_settings(), pinned=st.integers(0, 70))
 @settings(max_examples=300, deadline=None)
-def test_paper_plans_are_the_published_arithmetic(case: tuple[Settings, int], pinned: int) -> None:
-    s, patches = case
-    skips = published.skip_list(s, patches)
+def test_paper_plans_are_the_published_arithmetic(case: tuple[Settings, int, int], pinned: int) -> None:
+    s, rows, columns = case
+    patches, skips = rows * columns, published.skip_list(s, rows, columns)
     if not all(0 <= skip < patches or skip == 0 for skip in skips):
         with pytest.raises(ValueError, match="patches to cache in step"):
-            planned(s, patches, pinned, "paper")
+            planned(s, rows, columns, pinned)
         return
-    for step, skip in zip(planned(s, patches, pinned, "paper"), skips, strict=True):
+    for step, skip in zip(planned(s, rows, columns, pinned), skips, strict=True):
         low, high = published.halves(skip, s.high_ratio)
         assert (step.active, step.high) == (patches + pinned - low - high, high)
         assert step.dense == (low + high == 0)

@@ -35,6 +35,12 @@ void check_counts(const PlanOptions& options, int64_t steps) {
   check_range("plan_steps: tokens", options.tokens, 1, kAnyCount);
   check_range("plan_steps: pinned", options.pinned, 0, options.tokens);
   check_range("plan_steps: warmup", options.warmup, 0, kAnyCount);
+  const int64_t patches = options.tokens - options.pinned;
+  check_range("plan_steps: rows", options.rows, 1, std::max<int64_t>(patches, 1));
+  if (patches % options.rows != 0) {
+    refuse("plan_steps: rows", std::to_string(options.rows),
+           "a divisor of " + std::to_string(patches) + " patches");
+  }
   const bool paper = options.mode == Mode::paper;
   check_range(paper ? "plan_steps: bucket in paper mode" : "plan_steps: bucket", options.bucket, 1,
               paper ? 1 : kAnyCount);
@@ -112,10 +118,13 @@ Cached cached_patches(const PlanOptions& options, double ratio, int64_t i, int64
   return {skip - high, high};
 }
 
-// The published arithmetic to the last int(), so that the same patches are cached.
+// The published arithmetic to the last int(), so that the same patches are cached. It multiplies
+// by rows and then by columns: .45 of 40 by 40 are 720, where .45 of 1600 would be 719.
 Cached paper_patches(const PlanOptions& options, double ratio, int64_t i, int64_t n) {
-  const auto patches = static_cast<double>(options.tokens - options.pinned);
-  int64_t skip = static_cast<int64_t>((1.0 - ratio) * patches) + schedule_change(options, i, n);
+  const int64_t columns = (options.tokens - options.pinned) / options.rows;
+  const double share = (1.0 - ratio) * static_cast<double>(options.rows);
+  int64_t skip = static_cast<int64_t>(share * static_cast<double>(columns));
+  skip += schedule_change(options, i, n);
   if (options.skip_every != 0 && skip > 0) skip -= skip % kPaperBucket;
   check_skip(options, i, skip);
   const auto count = static_cast<double>(skip);

@@ -87,10 +87,11 @@ def paint(
     prompts: Sequence[str],
     first: int,
     size: tuple[int, int] | None = None,
-    guidance: float = 4.0,
+    guidance: float | None = None,
 ) -> Result:
     """Pictures of prompts, the first of which has the seed `first`, sampled as `how` says."""
-    run = pipeline.start(request_of(pipeline.spec, how, prompts, first, size, guidance))
+    scale = pipeline.spec.guidance.chosen(guidance)
+    run = pipeline.start(request_of(pipeline.spec, how, prompts, first, size, scale))
     for _ in run:
         pass
     return run.result()
@@ -144,10 +145,10 @@ def measure(
     """All settings on one batch of prompts after another: yields the rows over the pictures so far.
 
     The first setting must be 30 dense Euler steps. Picture i has seed i. exactly: makes the exact pictures, and says
-    their size and guidance scale; by default the model's own size, and 4. Raises RequestError before the first picture
+    their size and guidance scale; by default the model's own. Raises RequestError before the first picture
     if a setting or a prompt cannot be.
     """
-    sums, exactly = [_Sums() for _ in chosen], exactly or ExactPictures(pipeline, None, 4.0)
+    sums, exactly = [_Sums() for _ in chosen], exactly or ExactPictures(pipeline, None, pipeline.spec.guidance.scale)
     check(pipeline, chosen, prompts, batch, exactly.size, exactly.guidance)
     for first in range(0, len(prompts), batch):
         texts = list(prompts[first : first + batch])

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from flagdit.engine.bench.measure import Row
 from flagdit.engine.bench.settings import FAMILIES
 from flagdit.files import write_file
+from flagdit.files.printable import printable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -65,7 +66,7 @@ def pareto(rows: Sequence[Row], path: Path, title: str) -> None:
         )
     axes.set_xlabel("CPU time, of 30 dense Euler steps")
     axes.set_ylabel("PSNR to 100 dense steps, dB")
-    axes.set_title(title, loc="left")
+    axes.set_title(printable(title), loc="left", parse_math=False)  # a model's name may hold a $
     axes.set_xlim(0, 1.05)
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)

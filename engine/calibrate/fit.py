@@ -27,6 +27,10 @@ ENOUGH = 0.02
 """A step that gains less, in dB, is the last of its derivatives."""
 
 
+NOWHERE = -100.0
+"""What a plan has, in dB, that ran off to where there are no numbers."""
+
+
 @dataclass(frozen=True)
 class Fit:
     """Numbers, and the mean PSNR of their pictures."""
@@ -37,7 +41,7 @@ class Fit:
 
 def mean_psnr(pictures: FloatArray, exact: FloatArray) -> float:
     """In dB; of a plan that ran off to where there are no numbers, less than of any other."""
-    return float(psnr(pictures, exact).mean()) if np.isfinite(pictures).all() else -100.0
+    return float(psnr(pictures, exact).mean()) if np.isfinite(pictures).all() else NOWHERE
 
 
 def fit(

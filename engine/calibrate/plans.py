@@ -11,14 +11,17 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Self
 
+from flagdit.engine import regular
 from flagdit.engine.bench.exact import ExactPictures
 from flagdit.engine.bench.grids import SHIFTS
 from flagdit.engine.bench.settings import STEPS
-from flagdit.engine.calibrate.fit import mean_psnr
+from flagdit.engine.bundle import MAX_JSON_BYTES
+from flagdit.engine.calibrate.fit import NOWHERE, mean_psnr
 from flagdit.engine.calibrate.painter import BATCH, Painter
 from flagdit.engine.calibrate.search import SLACK, cost, search
 from flagdit.engine.calibrate.space import Shape, plain, preset_of, start
-from flagdit.engine.errors import OutputError, RequestError
+from flagdit.engine.errors import BundleError, NumberError, OutputError, RequestError
+from flagdit.engine.json_file import parse_json
 from flagdit.engine.manifest import Preset as PresetSpec
 from flagdit.engine.noise import NOISE
 from flagdit.engine.pipeline import Pipeline
@@ -132,6 +135,11 @@ class Calibration:
             self._progress(f"{name_of(budget)}: {doing}")
             best = found
         assert best is not None  # the last thing that a search says
+        if best.psnr == NOWHERE:
+            raise NumberError(
+                f"every plan that was tried in {self.pipeline.precision} ended in values that are not finite; "
+                "calibrate with --precision float32, or export the model again with --dtype float32 or bfloat16"
+            )
         self._progress(f"{name_of(budget)}: checking on other prompts")
         preset = self._checked(budget, best.preset, best.psnr)
         self._remember(name_of(budget), {"effort": effort, "preset": preset.model_dump(mode="json")})
@@ -195,9 +203,9 @@ class Calibration:
     def _journal(self) -> dict[str, dict[str, object]]:
         """What is done of exactly this calibration."""
         try:
-            content = json.loads(self._path.read_bytes())
+            content = parse_json(regular.read(self._path, MAX_JSON_BYTES), self._path)
             return dict(content["done"]) if content["about"] == self._about else {}
-        except (OSError, ValueError, KeyError, TypeError):
+        except (BundleError, ValueError, KeyError, TypeError):
             return {}
 
     def _remember(self, name: str, done: dict[str, object]) -> None:

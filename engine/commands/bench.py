@@ -20,6 +20,7 @@ from flagdit.engine.bench.measure import request_of
 from flagdit.engine.bench.plot import pareto
 from flagdit.engine.bench.settings import FEWER, STEPS, Grids, dense, dense_runs
 from flagdit.engine.commands.common import (
+    GuidanceOption,
     PrecisionOption,
     ShiftOption,
     TimesOption,
@@ -68,7 +69,7 @@ def bench(
     first: Annotated[int | None, typer.Option(min=1, help="Only so many of them.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Only a few settings.")] = False,
     size: Annotated[str | None, typer.Option(help="WxH in pixels; the model's own by default.")] = None,
-    guidance: Annotated[float, typer.Option(help="Guidance scale.")] = 4.0,
+    guidance: GuidanceOption = None,
     batch: Annotated[int, typer.Option(min=1, help="Pictures at a time.")] = 4,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
     precision: PrecisionOption = None,
@@ -104,13 +105,14 @@ def bench(
     ready = opened(bundle, threads, precision)
     check_bundle_stays(ready.bundle, outputs)
     check_paints(ready.spec)
+    scale = ready.spec.guidance.chosen(guidance)
     chosen = partial(_settings, presets_of(ready.spec, dimensions), quick, own)
-    _check(ready, chosen(_grids(shift, quick)), texts, batch, dimensions, guidance)
+    _check(ready, chosen(_grids(shift, quick)), texts, batch, dimensions, scale)
     check_kept(keep)
     pipeline = load(ready)
     width, height = dimensions or pipeline.spec.latent.size
     record = Record(json_path, _facts(pipeline, len(texts), (width, height), threads, batch))
-    exactly = ExactPictures(pipeline, dimensions, guidance, keep)
+    exactly = ExactPictures(pipeline, dimensions, scale, keep)
     try:
         _measure(pipeline, chosen, exactly, texts, batch, shift, quick, record)
     finally:

@@ -12,6 +12,7 @@ import typer
 from flagdit.engine.bundle import MANIFEST, Bundle, read_spec, write_manifest
 from flagdit.engine.calibrate import NAMES, Calibration, check_requests, merged, name_of
 from flagdit.engine.commands.common import (
+    GuidanceOption,
     PrecisionOption,
     check_writable,
     load,
@@ -48,7 +49,7 @@ def calibrate(
         str, typer.Option(metavar="COST,...", help="Costs to find plans for, in FLOPs over those of 30 dense steps.")
     ] = BUDGETS,
     size: Annotated[str | None, typer.Option(help="WxH in pixels; the model's own by default.")] = None,
-    guidance: Annotated[float, typer.Option(help="Guidance scale that the plans are found at.")] = 4.0,
+    guidance: GuidanceOption = None,
     effort: Annotated[
         int, typer.Option(min=0, max=50, help="Rounds of fitting; 0 chooses shapes and shifts alone.")
     ] = 2,
@@ -72,10 +73,11 @@ def calibrate(
     texts = list(ready.spec.examples) if texts is None else texts
     if not texts:
         raise RequestError("the bundle has no examples; give prompts of its kind with --prompts FILE, one a line")
-    check_requests(ready, texts, dimensions, guidance)
+    scale = ready.spec.guidance.chosen(guidance)
+    check_requests(ready, texts, dimensions, scale)
     _check_writable(ready.bundle)
     check_apart({"the manifest": ready.bundle.path(MANIFEST)}, {"--prompts": prompts})
-    found = _find(load(ready), texts, dimensions, guidance, budgets, effort)
+    found = _find(load(ready), texts, dimensions, scale, budgets, effort)
     show(preset_table(found))
     say(f"wrote {len(found)} presets into {bundle}; next: flagdit generate PROMPT --bundle {bundle} --preset NAME")
 

@@ -17,10 +17,10 @@ NUMBER = r"\d*\.?\d+"
 CoarseOption = Annotated[
     str | None,
     typer.Option(
-        metavar="FACTOR[:STEPS[:UNTIL[:SHIFT[:END]]]]",
+        metavar="FACTOR[:STEPS[:UNTIL]]",
         help="Begin with a smaller picture, of width and height over FACTOR and so many dense STEPS. Enlarged, and "
-        "with noise to the time UNTIL, it is what --steps at the full size go on from; try 2. 1 is none. SHIFT is that "
-        "of the coarse steps, END the time that they end at.",
+        "with noise to the time UNTIL, it is what --steps at the full size go on from; try 2. 1 is none. "
+        "Two more numbers are the time shift of the coarse steps and the time that they end at.",
         show_default="the preset's",
     ),
 ]

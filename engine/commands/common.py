@@ -90,6 +90,15 @@ ForecastKvOption = Annotated[
         show_default="the preset's",
     ),
 ]
+GuidanceOption = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        max=100,
+        help="How strictly to follow the prompt: the scale of guidance; 1 turns it off.",
+        show_default="the model's own",
+    ),
+]
 GuidanceEveryOption = Annotated[
     int,
     typer.Option(
@@ -116,6 +125,7 @@ SolverOption = Annotated[
 
 def opened(bundle: str, threads: int | None, precision: str | None) -> Preflight:
     """A bundle that is not loaded yet, but knows what can be asked for, and the precisions that there are."""
+    say_which(bundle)
     return Preflight(Bundle.open(bundle), threads, cast(Precision | None, precision))
 
 
@@ -126,6 +136,12 @@ def load(ready: Preflight) -> Pipeline:
     for line in unused(engine for engine in pipeline.bundle.manifest.engines if engine.target != "onnxruntime"):
         say(f"{line}; denoise runs in {pipeline.precision} on the CPU")
     return pipeline
+
+
+def say_which(bundle: str) -> None:
+    """The demo is meant by its name wherever one is; a bundle of that name here has to be said otherwise."""
+    if bundle == "demo" and (Path(bundle) / MANIFEST).is_file():
+        say("demo is the bundle that comes with flagdit; for the one in this folder say ./demo")
 
 
 def read_prompts(path: Path) -> list[str]:

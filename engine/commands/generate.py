@@ -19,6 +19,7 @@ from flagdit.engine.commands.common import (
     BudgetOption,
     ForecastKvOption,
     GuidanceEveryOption,
+    GuidanceOption,
     GuidanceWarmupOption,
     Mode,
     PrecisionOption,
@@ -38,7 +39,7 @@ from flagdit.engine.commands.common import (
     say,
 )
 from flagdit.engine.commands.names import Names
-from flagdit.engine.commands.progress import working
+from flagdit.engine.commands.progress import redraws, working
 from flagdit.engine.commands.ras import RasOption
 from flagdit.engine.commands.sampling import sampling
 from flagdit.engine.errors import RequestError
@@ -51,27 +52,40 @@ MAPS = (".png", ".jpg", ".jpeg", *animation.FORMATS)
 MAX_PICTURES = 10_000
 """Of one command."""
 
+PromptsArgument = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="PROMPT", help="What the picture should show; a picture for each.", show_default=False),
+]
+OutputOption = Annotated[
+    Path,
+    typer.Option(
+        "-o",
+        "--output",
+        help="The picture to write, PNG, JPEG or WebP. Several are numbered, and never replace another: "
+        "out-0001.png and so on; where the name has %04d; or in a folder, if it is one.",
+    ),
+]
+FileOption = Annotated[
+    Path | None, typer.Option("--prompts", help="A text file, one prompt a line, # before a comment.")
+]
+SeedOption = Annotated[
+    str, typer.Option(metavar="N|random", help="The same seed gives the same picture; 0 to 2^64 - 1.")
+]
+ProportionalOption = Annotated[
+    bool, typer.Option(help="For sizes beyond training: a softmax that sharpens with the number of tokens.")
+]
+ReportOption = Annotated[Path | None, typer.Option(help="Write what was planned and measured, as JSON.")]
+MapOption = Annotated[
+    Path | None,
+    typer.Option(help="Draw what was recomputed when: a picture, or an animation if it ends in .gif or .webp."),
+]
+
 
 def generate(
-    prompts: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="PROMPT...", help="What the picture should show; a picture for each.", show_default=False
-        ),
-    ] = None,
+    prompts: PromptsArgument = None,
     bundle: Annotated[str, typer.Option(help="A bundle directory, or the demo that comes with flagdit.")] = "demo",
-    output: Annotated[
-        Path,
-        typer.Option(
-            "-o",
-            "--output",
-            help="The picture to write, PNG, JPEG or WebP. Several are numbered, and never replace another: "
-            "out-0001.png and so on; where the name has %04d; or in a folder, if it is one.",
-        ),
-    ] = Path("out.png"),
-    file: Annotated[
-        Path | None, typer.Option("--prompts", help="A text file, one prompt a line, # before a comment.")
-    ] = None,
+    output: OutputOption = Path("out.png"),
+    file: FileOption = None,
     count: Annotated[int, typer.Option(help="Pictures of each prompt, of the seeds that follow each other.")] = 1,
     negative: Annotated[str, typer.Option(metavar="TEXT", help="What the picture should not show.")] = "",
     preset: PresetOption = None,
@@ -80,10 +94,8 @@ def generate(
     times: TimesOption = None,
     solver: SolverOption = None,
     size: Annotated[str | None, typer.Option(help="WxH in pixels; the model's own by default.")] = None,
-    seed: Annotated[
-        str, typer.Option(metavar="N|random", help="The same seed gives the same picture; 0 to 2^64 - 1.")
-    ] = "0",
-    guidance: Annotated[float, typer.Option(help="How strictly to follow the prompt; 1 turns guidance off.")] = 4.0,
+    seed: SeedOption = "0",
+    guidance: GuidanceOption = None,
     ratio: RatioOption = None,
     error_budget: BudgetOption = 0.0,
     forecast_kv: ForecastKvOption = None,
@@ -95,16 +107,11 @@ def generate(
     mode: Annotated[Mode, typer.Option(help=MODE_HELP)] = Mode.corrected,
     schedule: Annotated[str | None, typer.Option(help=SCHEDULE_HELP)] = None,
     ntk: Annotated[str, typer.Option(metavar="auto|FACTOR|off", help=NTK_HELP)] = "off",
-    proportional: Annotated[
-        bool, typer.Option(help="For sizes beyond training: a softmax that sharpens with the number of tokens.")
-    ] = False,
+    proportional: ProportionalOption = False,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; all cores by default.")] = None,
     precision: PrecisionOption = None,
-    report: Annotated[Path | None, typer.Option(help="Write what was planned and measured, as JSON.")] = None,
-    map: Annotated[
-        Path | None,
-        typer.Option(help="Draw what was recomputed when: a picture, or an animation if it ends in .gif or .webp."),
-    ] = None,
+    report: ReportOption = None,
+    map: MapOption = None,
 ) -> None:
     """Generate pictures from sentences.
 
@@ -129,7 +136,8 @@ def generate(
     ready = opened(bundle, threads, precision)
     check_bundle_stays(ready.bundle, names.next)
     check_paints(ready.spec)
-    how, common = ready.resolve(said, dimensions), (dimensions, guidance, factor, proportional, negative, said)
+    how, scale = ready.resolve(said, dimensions), ready.spec.guidance.chosen(guidance)
+    common = (dimensions, scale, factor, proportional, negative, said)
     requests = [Request.of(how, [text], [first + i], *common) for text in texts for i in range(count)]
     for request in {request.prompts[0]: request for request in requests}.values():
         ready.check(request)  # refused now, not after an hour
@@ -187,6 +195,9 @@ def _paint(pipeline: Pipeline, requests: Sequence[Request], names: Names) -> Non
 
 
 def _begin(pipeline: Pipeline, requests: Sequence[Request], names: Names) -> None:
+    """Say it in a log, where no bar does."""
+    if redraws():
+        return
     run = pipeline.start(requests[0])
     what = names.next["-o"] if len(requests) == 1 else f"{len(requests)} pictures from {names.next['-o']} on"
     say(f"{what}: {len(run.planned)} steps of {run.layout.width}x{run.layout.height}, seed {requests[0].seeds[0]}")
@@ -226,6 +237,6 @@ def _summary(result: Result, output: Path, replaced: bool) -> None:
     calls = "" if report.evaluations == len(report.steps) else f", {report.evaluations} evaluations"
     before = "; it took the place of a file of that name" if replaced else ""
     say(
-        f"{output}  {report.size[0]}x{report.size[1]}, seed {report.seed}, {len(report.steps)} steps ({full} dense"
-        f"{calls}) in {report.seconds['total']:.2f} s on {report.backend}, {report.precision}; {share}{before}"
+        f"{output}  {report.size[0]}x{report.size[1]}, {len(report.steps)} steps ({full} dense{calls}) in "
+        f"{report.seconds['total']:.2f} s on {report.backend}, {report.precision}, seed {report.seed}; {share}{before}"
     )

@@ -14,7 +14,7 @@ from rich.text import Text
 from flagdit.engine import metadata, picture
 from flagdit.engine.bundle import Bundle
 from flagdit.engine.commands.again import command, shell, visible
-from flagdit.engine.commands.common import console
+from flagdit.engine.commands.common import console, say_which
 from flagdit.engine.commands.ras import format_value
 from flagdit.engine.commands.tables import preset_table, show
 from flagdit.engine.cpu import obstacle, unused
@@ -41,6 +41,7 @@ def inspect(
     if Path(bundle).suffix.lower() in picture.FORMATS and not Path(bundle).is_dir():
         _picture(Path(bundle), as_json)
         return
+    say_which(bundle)
     loaded = Bundle.load(bundle)
     if as_json:
         typer.echo(json.dumps(loaded.manifest.model_dump(mode="json"), indent=1))  # all but ASCII escaped
@@ -93,11 +94,10 @@ def _engines(manifest: Manifest) -> None:
     if not manifest.engines:
         console.print("no engines: every graph runs in ONNX Runtime", highlight=False)
         return
-    columns = ("engine", "target", "version", "architectures", "precision", "here")
+    columns = ("engine", "target", "version", "sm", "precision", "here")
     table = Table(*columns, header_style="bold", box=None)
     for engine in manifest.engines:
-        architectures = " ".join(f"sm_{a}" for a in engine.architectures)
-        runs = "no" if obstacle(engine) else "yes"
+        architectures, runs = " ".join(map(str, engine.architectures)), "no" if obstacle(engine) else "yes"
         table.add_row(engine.file, engine.target, engine.version, architectures, engine.precision, runs)
     show(table)
 

@@ -30,6 +30,7 @@ from flagdit.engine.commands.common import (
     TimesOption,
     console,
     parse_size,
+    say_which,
 )
 from flagdit.engine.commands.outlook import Entry, Outlook
 from flagdit.engine.commands.ras import RasOption
@@ -103,6 +104,7 @@ def plan(
     )
     dimensions = parse_size(size)
     if bundle is not None:
+        say_which(bundle)
         manifest = Bundle.open(bundle).manifest
         spec = manifest.model
         how = resolve(said, presets_of(spec, dimensions), spec.flow.shift)

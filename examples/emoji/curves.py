@@ -29,7 +29,7 @@ def main(
             continue
         axes.plot(*read(run, "loss", resolution), color=colour, alpha=0.4, label=f"training, {resolution} px")
         axes.plot(*read(run, "held_out", resolution), "o-", color=colour, label=f"held out, {resolution} px")
-    axes.set(xlabel="minutes of training (2 CPU cores)", ylabel="flow-matching loss", yscale="log")
+    axes.set(xlabel="minutes of training", ylabel="flow-matching loss", yscale="log")
     axes.legend(frameon=False)
     figure.savefig(output, dpi=110)
 

@@ -83,9 +83,10 @@ class TrainState:
         self.average.load_state_dict(below(tensors, "average."))
         moments = {key: below(tensors, f"{key}.") for key in MOMENTS}
         for name, parameter in self.model.named_parameters():
-            state = {key: moments[key][name] for key in MOMENTS if name in moments[key]}
+            place = parameter.device  # of all of them: AdamW is fused
+            state = {key: moments[key][name].to(place) for key in MOMENTS if name in moments[key]}
             if state:  # pad_token is never used here, so it has none
-                step = torch.tensor(float(self.progress.step))
+                step = torch.tensor(float(self.progress.step), device=place)
                 self.optimizer.state[parameter] = {"step": step, **state}
 
 

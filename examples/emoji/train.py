@@ -5,6 +5,7 @@ folder (model.safetensors, config.json) is what `flagdit export` reads.
 """
 
 import json
+import os
 import time
 from pathlib import Path
 
@@ -14,14 +15,15 @@ import typer
 from rich.console import Console
 from torch import Tensor
 
-from data import PROMPTS, Batch, EmojiData
+from data import PROMPTS, EmojiData
+from draws import Drawn, Draws
 from flagdit.export import FlagDiT, FlagDiTConfig, load_checkpoint
 from flagdit.export import block as flagdit_block
 from sampling import contact_sheet, sample
 from scenes import MIX
-from stages import SHAPE_SHARES, Resolution, Stage
+from stages import Resolution, Stage
 from state import TrainState
-from words import TextEncoder
+from words import TextEncoder, tokenize
 
 CONFIG = FlagDiTConfig(
     dim=256,
@@ -33,13 +35,14 @@ CONFIG = FlagDiTConfig(
     cap_feat_dim=384,
     multiple_of=128,
 )
-CAPTION_DROPOUT = 0.1
 CLIP = 1.0
 AVERAGE = 0.998
 SMALL_SHARE = 0.25
 """Share of the steps at 64 pixels in the minutes at 128."""
 HELD_OUT = 128
 """Held-out pictures that the loss is taken over now and then."""
+PAUSE = 5.0
+"""Seconds that a step counts for at most: a run that is stopped for a while, or compiles, goes on by its own clock."""
 SHEET = 1.5
 """Pictures of a sample sheet, over those of a training step: both get fewer as they get larger."""
 
@@ -58,7 +61,8 @@ def plain_attention(q: Tensor, k: Tensor, v: Tensor, scale: float, bias: Tensor 
 
 def times(count: int, noise_shift: float, generator: torch.Generator) -> Tensor:
     """Log-normal times (count,), one in each of as many equally likely parts: batches differ less by their times."""
-    parts = (torch.arange(count) + torch.rand(count, generator=generator)) / count
+    device = generator.device
+    parts = (torch.arange(count, device=device) + torch.rand(count, generator=generator, device=device)) / count
     return torch.sigmoid(torch.special.ndtri(parts.clamp(1e-6, 1 - 1e-6)) - noise_shift)
 
 
@@ -68,17 +72,29 @@ class FlowLoss:
     def __init__(self, device: str) -> None:
         self.device, self.encoder = device, TextEncoder(device)
 
-    def __call__(self, model: FlagDiT, batch: Batch, noise_shift: float, generator: torch.Generator) -> Tensor:
-        """The loss of one batch; noise and times come from the generator (on the CPU, for every device)."""
-        x1 = torch.from_numpy(batch.images)
-        x0 = torch.randn(x1.shape, generator=generator)
-        t = times(len(x1), noise_shift, generator)
-        x1, x0, t = (a.to(self.device) for a in (x1, x0, t))
+    def __call__(self, model: FlagDiT, drawn: Drawn) -> Tensor:
+        """The loss of one batch; noise and times come from its seed."""
+        generator = torch.Generator(self.device).manual_seed(drawn.seed)
+        x1 = drawn.images.to(self.device)
+        x0 = torch.randn(x1.shape, generator=generator, device=self.device)
+        t = times(len(x1), drawn.size.noise, generator)
         mix = t[:, None, None, None]
-        text, mask = self.encoder(batch.texts)
+        text, mask = self.encoder.features(drawn.tokens)
         with torch.autocast(self.device, torch.bfloat16):
             velocity = model(mix * x1 + (1 - mix) * x0, t, text, mask)
         return (velocity.float() - (x1 - x0)).square().mean()
+
+
+def compile_model(model: FlagDiT, device: str) -> None:
+    """Only what runs per token: the table of RoPE, which is the same for all, would be computed per element.
+
+    On a GPU one block for all layers and sizes, in seconds; on a CPU all layers together, once for every size.
+    """
+    if device == "cpu":
+        model.run = torch.compile(model.run, dynamic=False)  # type: ignore[method-assign]
+        return
+    for block in model.blocks:
+        block.compile(dynamic=True)
 
 
 class Trainer:
@@ -96,43 +112,43 @@ class Trainer:
         if self.device == "cpu":
             flagdit_block.attend = plain_attention
         if compiled:
-            # Only what runs per token: the table of RoPE, which is the same for all, would be computed per element.
-            self.state.model.run = torch.compile(self.state.model.run, dynamic=False)  # type: ignore[method-assign]
+            compile_model(self.state.model, self.device)
         self.loss = FlowLoss(self.device)
 
-    def step(self, stage: Stage, done: float) -> float:
-        """One update; its randomness depends on the seed and the step alone. Returns the loss."""
-        state, number = self.state, self.state.progress.step
-        rng = np.random.default_rng([self.seed, number])
-        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        size = stage.draw(rng)
-        canvas = size.canvases[rng.choice(len(size.canvases), p=SHAPE_SHARES)]
-        batch = self.data.draw(size.batch, canvas, CAPTION_DROPOUT, rng)
+    def step(self, drawn: Drawn, rate: float) -> Tensor:
+        """One update at a learning rate; its randomness is the batch's. Returns the loss, where the model is."""
+        state = self.state
         for group in state.optimizer.param_groups:
-            group["lr"] = stage.learning_rate(done, number) * group["rate"]
-        loss = self.loss(state.model, batch, size.noise, generator)
+            group["lr"] = rate * group["rate"]
+        loss = self.loss(state.model, drawn)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(state.model.parameters(), CLIP)
         state.optimizer.step()
         state.optimizer.zero_grad(set_to_none=True)
         state.progress.step += 1
         state.update_average(AVERAGE)
-        return loss.item()
+        return loss.detach()
 
     def train(self, index: int, stage: Stage, every: float) -> None:
         """Run one stage to its end, or what is left of it; save and look every `every` seconds."""
         progress = self.state.progress
         progress.stage = index
         progress.seconds += [0.0] * (index + 1 - len(progress.seconds))
-        total, start = 60 * stage.minutes, time.monotonic() - progress.seconds[index]
-        losses: list[float] = []
-        looked = progress.seconds[index]
-        while progress.seconds[index] < total:
-            losses.append(self.step(stage, progress.seconds[index] / total))
-            progress.seconds[index] = time.monotonic() - start
+        total, looked = 60 * stage.minutes, progress.seconds[index]
+        draws = Draws(self.data, stage, self.loss.encoder.tokenizer, self.seed)
+        losses: list[Tensor] = []
+        processes = max(1, (os.cpu_count() or 1) - 2) if self.device == "cuda" else 0
+        before = time.monotonic()
+        for drawn in draws.since(progress.step, processes):
+            losses.append(self.step(drawn, stage.learning_rate(progress.seconds[index] / total, progress.step)))
             if len(losses) == 50:
-                self.log(stage, loss=sum(losses) / len(losses))
+                self.log(stage, loss=torch.stack(losses).mean().item())
                 losses.clear()
+            now = time.monotonic()
+            progress.seconds[index] += min(now - before, PAUSE)
+            before = now
+            if progress.seconds[index] >= total:
+                break
             if progress.seconds[index] - looked > every:
                 looked = progress.seconds[index]
                 self.look(stage)
@@ -144,12 +160,13 @@ class Trainer:
         """Save, log the loss of the average on held-out pairs, and paint the fixed prompts."""
         self.state.save(self.run)
         model, size, losses = self.state.average, stage.resolution, []
-        for seed in range(HELD_OUT // size.batch):
-            rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
-            batch = self.data.draw(size.batch, size.canvases[0], 0.0, rng, held_out=True)
-            losses.append(self.loss(model, batch, size.noise, generator).item())
+        count = min(size.batch, HELD_OUT)
+        for seed in range(HELD_OUT // count):
+            batch = self.data.draw(count, size.canvases[0], 0.0, np.random.default_rng(seed), held_out=True)
+            tokens = tokenize(self.loss.encoder.tokenizer, batch.texts)
+            losses.append(self.loss(model, Drawn(size, torch.from_numpy(batch.images), tokens, seed)).item())
         self.log(stage, held_out=sum(losses) / len(losses))
-        prompts = PROMPTS[: int(SHEET * size.batch)]
+        prompts = PROMPTS[: int(SHEET * count)]
         text, mask = self.loss.encoder([*prompts, *[""] * len(prompts)])
         pictures = sample(model, text, mask, size.canvases[0])
         name = f"{size.pixels}px-{self.state.progress.step:06d}.png"

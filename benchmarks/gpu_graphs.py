@@ -1,0 +1,90 @@
+"""Graphs for gpu_denoise.py, in fp32, fp16 and bf16 as the compiler makes them: the demo's, some with random weights.
+
+    python benchmarks/gpu_graphs.py DIR     # needs flagdit[export]; no GPU
+
+Writes DIR/NAME/denoise.PRECISION.onnx, a few MB in all: the random weights come into being where they are needed
+(`random_weights`), from the layout in weights.json. So DIR can be carried to a machine that has no exporter.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from flagdit.engine.bundle import DEMO, MANIFEST, read_spec
+from flagdit.engine.compiler.precision import Half, import_ir, to_half
+from flagdit.engine.manifest import Manifest
+from gpu_models import MODELS, PRECISIONS
+
+PROMPT = "a red apple on a blue background"
+
+
+def write_precisions(source: Path, target: Path) -> None:
+    """denoise in every precision, beside the weights that the fp32 graph `source` refers to."""
+    ir = import_ir()
+    for precision in PRECISIONS:
+        graph = ir.load(source)
+        if precision != "float32":
+            half: Half = "float16" if precision == "float16" else "bfloat16"
+            to_half(graph, half)
+        ir.save(graph, target / f"denoise.{precision}.onnx")
+
+
+def write_demo(directory: Path) -> None:
+    """The demo's graphs, weights and, of one prompt and of none, the features of the text encoder."""
+    from flagdit.engine.session import OnnxSession
+    from flagdit.engine.text import TextEncoder
+
+    directory.mkdir(parents=True)
+    spec = read_spec(DEMO / MANIFEST, Manifest).model
+    assert spec.text is not None and spec.graphs.text_encoder is not None
+    write_precisions(DEMO / spec.graphs.denoise.file, directory)
+    encoder = TextEncoder(
+        OnnxSession(DEMO / spec.graphs.text_encoder.file), DEMO / spec.text.tokenizer, spec.text.max_tokens
+    )
+    np.savez(directory / "features.npz", conditional=encoder.features(PROMPT), unconditional=encoder.features(""))
+
+
+def write_model(name: str, directory: Path) -> None:
+    """denoise of a model whose weights, stored as fp16, are left behind."""
+    from flagdit.export import FlagDiT
+    from flagdit.export.exporter import onnx_graph, save_file, store, trace_denoise
+
+    directory.mkdir(parents=True)
+    model = FlagDiT(MODELS[name])
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "weights.safetensors"
+        save_file(store(model.state_dict(), "float16"), path)
+        weights = onnx_graph.WeightsFile.open(path)
+        onnx_graph.save(trace_denoise(model), Path(scratch) / "denoise.onnx", weights)
+        write_precisions(Path(scratch) / "denoise.onnx", directory)
+        places = [(kind.name, offset, size) for kind, _, offset, size in weights.tensors.values()]
+        layout = {"bytes": path.stat().st_size, "tensors": places, "config": asdict(MODELS[name])}
+    (directory / "weights.json").write_text(json.dumps(layout) + "\n")
+
+
+def main(
+    directory: Annotated[Path, typer.Argument(help="Where to; must not exist.")],
+    models: Annotated[list[str] | None, typer.Option(help="Of these only.")] = None,
+) -> None:
+    """Write the graphs."""
+    directory.mkdir(parents=True)
+    write_demo(directory / "demo")
+    for name in models or MODELS:
+        print(name)
+        try:
+            write_model(name, directory / name)
+        except Exception:
+            shutil.rmtree(directory / name, ignore_errors=True)
+            raise
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,166 @@
+"""Part of gpu_denoise.py: a run with region-adaptive sampling on the device, with a captured graph a kind of step.
+
+Between two engine calls nothing waits and nothing is read: what differs from step to step is in tables on the device.
+Only this step's rows of the modulations are copied, before the graph, to where the engine call reads them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from flagdit.cpp_ext import GraphCache, SlotBuffers, Step, advance, select, tick
+from flagdit.engine import RasConfig, make_plan
+from flagdit.engine.session import Array
+from gpu_device import Bound, Buffer, Device, Graph, Place, host_dtype, put
+from gpu_values import ROWS, Demo, cache_names, inputs_of
+
+GUIDANCE = 4.0
+MOVED = ("latent", "velocity", "tokens", "rope_cos", "rope_sin", "time", "rate", "token", "age", "drops")
+
+
+class DeviceRun:
+    """All of one picture's run in the device's memory; `reset` begins it again."""
+
+    def __init__(self, demo: Demo, device: Device, graph: Graph, side: int, ras: RasConfig, steps: int) -> None:
+        self.demo, self.device, self.graph = demo, device, graph
+        self.layout = layout = demo.layout(side)
+        self.plan = make_plan(ras, steps, layout.tokens, layout.pinned, demo.spec.flow.shift)
+        self.made = demo.conditions([e.t for e in self.plan.evaluations], 8)
+        self.host = self._initial()
+        self.state = {name: put(device, array) for name, array in self.host.items()}
+        kind = graph.inputs["key_tail.0"][0]
+        shape = (layout.tokens, ROWS, demo.spec.layers.kv_heads, demo.spec.rope.head_dim)
+        self.caches = {name: device.empty(shape, kind) for name in cache_names(demo.spec)}
+        self.fixed, self.tables = self._conditions()
+        self.score, self.guidance = device.empty((layout.tokens, 1)), put(device, self._guidance())
+        self.swaps, self.counts = device.empty((1, layout.tokens, 2), "int32"), device.empty((1,), "int32")
+        self.keys = device.empty((1, layout.tokens), "uint64")
+        self.table, self.future = (put(device, table) for table in self._numbers())
+        self.row = device.empty((1,), "int32")
+        moved = [self.state[name].array for name in MOVED]
+        self.buffers = SlotBuffers(moved, 1, recomputed=[cache.array for cache in self.caches.values()])
+        actives = sorted({step.active for step in self.plan.steps})
+        self.output = {active: device.empty((active, ROWS, layout.patch_values)) for active in actives}
+        self.calls = {active: self._bind(active) for active in actives}
+
+    def _initial(self) -> dict[str, Array]:
+        n, inputs = self.layout.tokens, inputs_of(self.demo, self.layout, 1, 0, self.made)
+        tokens = inputs["tokens"]
+        scalars = {"time": -np.inf, "rate": np.inf}
+        return {
+            "latent": np.ascontiguousarray(tokens[:, :1]),
+            "velocity": np.zeros_like(tokens[:, :1]),
+            **{name: inputs[name] for name in ("tokens", "special", "rope_cos", "rope_sin", "attention_scale")},
+            **{name: np.full((n, 1), value, np.float32) for name, value in scalars.items()},
+            "token": self.layout.slots()[:, None].copy(),
+            **{name: np.zeros((n, 1), np.int32) for name in ("age", "drops")},
+        }
+
+    def _conditions(self) -> tuple[dict[str, Buffer], dict[str, Buffer]]:
+        """What the engine reads at fixed places, and the modulations of all evaluations."""
+        by_step = ("modulation", "final_modulation")
+        tables = {name: put(self.device, self.made[name]) for name in by_step}
+        fixed = {name: put(self.device, self.made[name][0]) for name in by_step}
+        rest = {k: v for k, v in self.made.items() if k not in by_step}
+        return fixed | {k: put(self.device, v, self.graph.inputs[k][0]) for k, v in rest.items()}, tables
+
+    def _guidance(self) -> Array:
+        scale = np.ones((self.layout.channels, self.layout.patch**2), np.float32)
+        scale[list(self.demo.spec.guidance.channels)] = GUIDANCE
+        return scale.ravel()
+
+    def _numbers(self) -> tuple[Array, Array]:
+        """Tables of `advance` and of `select`, a row an evaluation."""
+        plan = self.plan
+        at = [(e.dt, e.t, plan.scored_at(plan.steps[e.step]), e.bend, e.arc) for e in plan.evaluations]
+        future = plan.capacity[[e.step for e in plan.evaluations]]
+        return np.array(at, np.float32), np.ascontiguousarray(future, np.int32)
+
+    def _bind(self, active: int) -> Bound:
+        state, n = self.state, self.layout.tokens
+        read: dict[str, Place] = {k: b.all for k, b in self.fixed.items()}
+        read |= {k: state[k].rows(0, active) for k in ("tokens", "special", "rope_cos", "rope_sin")}
+        read["attention_scale"] = state["attention_scale"].all
+        read |= {name.format("tail"): cache.rows(active, n) for name, cache in self.caches.items()}
+        written = {name.format("head"): cache.rows(0, active) for name, cache in self.caches.items()}
+        return self.graph.bind(read, {"velocity": self.output[active].all, **written})
+
+    def reset(self) -> None:
+        for name, array in self.host.items():
+            self.device.write(self.state[name], array)
+        for buffer in (*self.caches.values(), self.score, self.row):
+            self.device.write(buffer, np.zeros(buffer.shape, host_dtype(buffer.dtype)))
+
+    def modulate(self, index: int) -> None:
+        """Copy the modulations of evaluation `index` to where the engine reads them."""
+        for name, table in self.tables.items():
+            self.device.copy(self.fixed[name].pointer, table.pointer + index * table.row_bytes, table.row_bytes)
+
+    def between(self, step: Step, following: Step | None) -> None:
+        """What follows an engine call, up to the next."""
+        s, stream = self.state, self.device.stream
+        advance(
+            self.output[step.active].array,
+            self.guidance.array,
+            *(s[name].array for name in ("velocity", "latent", "tokens")),
+            self.score.array,
+            s["age"].array,
+            s["drops"].array,
+            dt=0.0,
+            pinned=self.layout.pinned,
+            channels=self.layout.channels,
+            metric="change",
+            time=s["time"].array,
+            rate=s["rate"].array,
+            table=self.table.array,
+            row=self.row.array,
+            stream=stream,
+        )
+        tick(self.row.array, stream)
+        if following is None or following.dense:
+            return
+        select(
+            *(x.array for x in (self.score, s["age"], s["drops"], s["token"])),
+            active=following.active,
+            pinned=self.layout.pinned,
+            starvation=0.1,
+            high=following.high,
+            max_age=self.plan.max_age,
+            future=self.future.array,
+            swaps=self.swaps.array,
+            counts=self.counts.array,
+            keys=self.keys.array,
+            row=self.row.array,
+            stream=stream,
+        )
+        self.buffers.swap(self.swaps.array, self.counts.array, stream)
+
+    def whole(self, step: Step, following: Step | None) -> None:
+        self.calls[step.active].run()
+        self.between(step, following)
+
+    def run(self, do: Callable[[Step, Step | None], None], graphs: GraphCache | None = None) -> None:
+        """All steps, each through `do`, as captured graphs if there is a cache for them."""
+        for index, step in enumerate(self.plan.steps):
+            self.modulate(index)
+            following = self.plan.steps[index + 1] if index + 1 < len(self.plan.steps) else None
+            if graphs is None:
+                do(step, following)
+                continue
+            dense = following is None or following.dense
+            key = step.active << 24 | (0 if dense or following is None else following.active) << 2
+            graphs.run(key, self.device.stream, lambda step=step, following=following: do(step, following))
+
+    def results(self) -> dict[str, Array]:
+        """Every array that the run leaves, as it is in memory."""
+        return {name: self.device.read(buffer) for name, buffer in {**self.state, **self.caches}.items()}
+
+    def latent(self) -> Array:
+        """(patches, P), in the order of the picture."""
+        pinned = self.layout.pinned
+        latent, token = (self.device.read(self.state[name])[pinned:, 0] for name in ("latent", "token"))
+        out = np.empty_like(latent)
+        out[self.layout.patch_index(token)] = latent
+        return out
