@@ -41,7 +41,7 @@ from flagdit.engine.cpu import Precision, available
 from flagdit.engine.errors import RequestError
 from flagdit.engine.layout import MAX_TOKENS, TokenLayout
 from flagdit.engine.manifest import ModelSpec
-from flagdit.engine.memory import memory
+from flagdit.engine.memory import Memory, memory
 from flagdit.engine.presets import Preset, presets_of
 from flagdit.engine.resolve import resolve
 from flagdit.engine.room import room
@@ -125,7 +125,7 @@ def _priced(how: Preset, spec: ModelSpec, layout: TokenLayout, precisions: tuple
         coarse = how.coarse.plan(smaller.tokens, smaller.pinned, how.shift or 1.0)
         cost = cost.after(price(spec, coarse))
     plans = [planned] if coarse is None else [coarse, planned]
-    needed = {precision: memory(spec, plans, precision) for precision in precisions}
+    needed: dict[str, Memory] = {precision: memory(spec, plans, precision) for precision in precisions}
     return Outlook(planned, how.ras, how.solver, cost, bool(how.weights), coarse, needed)
 
 
