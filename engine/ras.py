@@ -137,9 +137,9 @@ DENSE = RasConfig(ratio=1.0)
 
 def check(ras: RasConfig, solver: Solver) -> None:
     """Refuse options that the core does not see, or could not tell the mode of. Raises RequestError."""
-    for name, most in MOST.items():
+    for name, limit in MOST.items():
         if getattr(ras, name) is not None:
-            check_whole(name, getattr(ras, name), most)
+            check_whole(name, getattr(ras, name), limit)
     for name in ("ratio", "resets", "forecast_kv"):
         values = getattr(ras, name)
         if isinstance(values, Sequence | np.ndarray) and len(values) > MAX_STEPS:
