@@ -99,7 +99,7 @@ def main(
     check_writable(json_path, (".json",))
     texts = prompts.read_text().splitlines()[:first]
     pipeline = Pipeline.load(bundle, threads=threads, precision=cast(Precision | None, precision))
-    exact = ExactPictures(pipeline, parse_size(size), 4.0, keep)
+    exact = ExactPictures(pipeline, parse_size(size), pipeline.spec.guidance.scale, keep)
     rows = [Measured(plan, share) for plan in PLANS for share in SHARES]
     for at in range(0, len(texts), batch):
         some = texts[at : at + batch]

@@ -136,7 +136,7 @@ def main(
     plans = {name: how for name, how in PLANS.items() if not plan or how.count in plan}
     pipeline = Pipeline.load(bundle, threads=threads, precision=cast(Precision | None, precision))
     prompts = list(pipeline.spec.examples[:first])
-    exactly = ExactPictures(pipeline, parse_size(size), 4.0, keep)
+    exactly = ExactPictures(pipeline, parse_size(size), pipeline.spec.guidance.scale, keep)
     exact = [exactly([prompt], seed) for seed, prompt in enumerate(prompts)]
     rows = measure(pipeline, plans, prompts, exact)
     show(rows)

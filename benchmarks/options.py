@@ -105,7 +105,9 @@ def main(
     texts, chosen = prompts.read_text().splitlines()[:first], list(settings())
     pipeline = Pipeline.load(bundle, threads=threads)
     rows: list[Row] = []
-    batches = measure(pipeline, chosen, texts, batch, ExactPictures(pipeline, parse_size(size), 4.0))
+    batches = measure(
+        pipeline, chosen, texts, batch, ExactPictures(pipeline, parse_size(size), pipeline.spec.guidance.scale)
+    )
     for done in track(batches, "painting", total=-(-len(texts) // batch), transient=True):
         rows = done
     show(rows)

@@ -78,6 +78,9 @@ def main(
     size: Annotated[str | None, typer.Option(help="WxH; the model's own by default.")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Pictures at a time.")] = 4,
     threads: Annotated[int, typer.Option(min=1)] = 1,
+    dense: Annotated[
+        list[int] | None, typer.Option(min=1, help="A number of dense steps to compare with; may be repeated.")
+    ] = None,
     keep: Annotated[
         Path | None, typer.Option(help="Keep the exact pictures in this folder, for the next time.")
     ] = None,
@@ -96,9 +99,10 @@ def main(
     rows: list[Row] = []
     count = 0
     texts = [scene.caption() for scene in scenes]
-    exactly = ExactPictures(pipeline, canvas, 4.0, keep)
-    grids = dict(track(best_shifts(pipeline, texts[:TRIED], exactly, FEWER), "grids", len(dense_runs(FEWER))))
-    batches = measure(pipeline, settings(pipeline.presets(canvas), grids), texts, batch, exactly, measures)
+    exactly = ExactPictures(pipeline, canvas, pipeline.spec.guidance.scale, keep)
+    fewer = sorted(dense or FEWER, reverse=True)
+    grids = dict(track(best_shifts(pipeline, texts[:TRIED], exactly, fewer), "grids", len(dense_runs(fewer))))
+    batches = measure(pipeline, settings(pipeline.presets(canvas), grids, fewer), texts, batch, exactly, measures)
     for done in track(batches, "painting", total=-(-prompts // batch), transient=True):
         rows, count = done, min(count + batch, len(texts))
         if json_path is not None:  # after every batch: a long run that is stopped has not been for nothing
@@ -106,6 +110,7 @@ def main(
                 **facts(pipeline),
                 "shifts": {f"{n} {solver}": s for (solver, n), s in grids.items()},
                 "prompts": count,
+                "guidance": exactly.guidance,
                 "size": canvas,
                 "threads": threads,
             }

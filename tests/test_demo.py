@@ -75,7 +75,8 @@ def test_dense_run_is_torchs(demo: Pipeline, precision: Precision, least: float)
     """30 steps with guidance, from the stored weights, against the independent implementation: PSNR in dB."""
     model = load_checkpoint(DEMO)
     prompt = "a red apple on a blue background"
-    result = demo.at(precision)(prompt, seed=3, size=(32, 32), steps=30, shift=1.0, solver="euler", ras=DENSE)
+    even = {"steps": 30, "shift": 1.0, "solver": "euler", "ras": DENSE}
+    result = demo.at(precision)(prompt, seed=3, size=(32, 32), guidance=4.0, **even)  # type: ignore[arg-type]
     noise = torch.from_numpy(noise_of(3, (1, 3, 32, 32)))
     text, mask = (torch.from_numpy(x) for x in demo.stages.text.encode([prompt, ""]))
     with torch.no_grad():
