@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 import os
 import random
+from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[np.generic]
+C = TypeVar("C")
 
 CASES = int(os.environ.get("FLAGDIT_FUZZ", "320"))
 """Of one operator or binding; `make sanitize` asks for more."""
@@ -23,6 +26,21 @@ FLOATS = (float("nan"), float("inf"), -float("inf"), -1.0, -0.0, 0.0, 1e-5, 1.0,
 
 def rng_of(name: str, part: int) -> random.Random:
     return random.Random(f"{name} {part}")
+
+
+def check_cases(made: Callable[[], C], check: Callable[[C], bool], said: Callable[[C], object], least: int) -> None:
+    """Check the cases of a part, of which some are taken, one in `least` at least, and some refused.
+
+    check says whether a case was taken. said: what a case is, for the error of one that fails.
+    """
+    taken = 0
+    for number in range(CASES // PARTS):
+        case = made()
+        try:
+            taken += check(case)
+        except AssertionError as error:
+            raise AssertionError(f"case {number}: {said(case)}: {error}") from error
+    assert CASES // PARTS // least < taken < CASES // PARTS, f"{taken} taken"
 
 
 def wrapping(rng: random.Random, width: int) -> int:

@@ -12,7 +12,7 @@ import re
 import numpy as np
 import pytest
 from bindings import BINDINGS, Arguments, Binding, F, Sizes, below, move
-from fuzz import CASES, FLOATS, INTEGERS, PARTS, Array, Guarded, reshaped, rng_of
+from fuzz import FLOATS, INTEGERS, PARTS, Array, Guarded, check_cases, reshaped, rng_of
 
 WRONG = (-(2**31), -1, 2**31 - 1, 2**30)
 
@@ -125,12 +125,9 @@ def check(binding: Binding, args: Arguments, guards: list[Guarded]) -> bool:
 @pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize("name", BINDINGS)
 def test_any_call_is_refused_in_words_or_stays_inside(name: str, part: int) -> None:
-    rng, taken = rng_of(name, part), 0
-    for number in range(CASES // PARTS):
-        args, guards = made(BINDINGS[name], rng)
-        try:
-            taken += check(BINDINGS[name], args, guards)
-        except AssertionError as error:
-            said = {key: (x.dtype, x.shape) if isinstance(x, np.ndarray) else x for key, x in args.items()}
-            raise AssertionError(f"case {number}: {said}: {error}") from error
-    assert CASES // PARTS // 20 < taken < CASES // PARTS  # both happen
+    rng, binding = rng_of(name, part), BINDINGS[name]
+
+    def said(case: tuple[Arguments, list[Guarded]]) -> object:
+        return {key: (x.dtype, x.shape) if isinstance(x, np.ndarray) else x for key, x in case[0].items()}
+
+    check_cases(lambda: made(binding, rng), lambda case: check(binding, *case), said, least=20)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import operator_numpy
 import pytest
-from fuzz import CASES, FLOATS, INTEGERS, PARTS, Array, Guarded, reshaped, rng_of, wrapping
+from fuzz import FLOATS, INTEGERS, PARTS, Array, Guarded, check_cases, reshaped, rng_of, wrapping
 from operator_numpy import NAMES, OPTIONAL, RefusedError
 from operator_session import Operator, bf16, passes_without_tiles, wide
 
@@ -184,15 +184,13 @@ def check(case: Case) -> bool:
 @pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize("op", ATTRIBUTES)
 def test_any_call_is_refused_in_words_or_right(op: str, part: int) -> None:
-    rng, taken = rng_of(op, part), 0
-    for number in range(CASES // PARTS):
-        case = made(op, rng)
-        try:
-            taken += check(case)
-        except AssertionError as error:
-            shapes = {name: None if x is None else x.shape for name, x in case.inputs.items()}
-            raise AssertionError(f"case {number}: {shapes} {case.attributes} fed {case.fed}: {error}") from error
-    assert CASES // PARTS // 8 < taken < CASES // PARTS  # both happen
+    rng = rng_of(op, part)
+
+    def said(case: Case) -> str:
+        shapes = {name: None if x is None else x.shape for name, x in case.inputs.items()}
+        return f"{shapes} {case.attributes} fed {case.fed}"
+
+    check_cases(lambda: made(op, rng), check, said, least=8)
 
 
 @pytest.mark.skipif(not has_amx(), reason="that is what all the other tests do here")
