@@ -70,7 +70,7 @@ def export(
         str, typer.Option(help="Stored matrices: float32, float16, bfloat16, or int8 for CPUs.")
     ] = "float16",
     shift: Annotated[float, typer.Option(help="Time shift of sampling; 4 for Lumina-T2I.")] = 1.0,
-    guidance: Annotated[float, typer.Option(min=0, max=100, help="Guidance scale that suits the model.")] = 4.0,
+    guidance: Annotated[float, typer.Option(help="Guidance scale that suits the model; 1 is none.")] = 4.0,
     text_encoder: Annotated[
         Path | None, typer.Option(help="Hugging Face directory of the text encoder, to put into the model.")
     ] = None,

@@ -65,6 +65,8 @@ def check_alone(directory: Path, options: ExportOptions) -> None:
         )
     if not 0.1 <= options.shift <= 100:
         raise ExportError(f"shift is {options.shift}; allowed are 0.1 to 100, 1 is none")
+    if not 0 <= options.guidance <= 100:
+        raise ExportError(f"guidance is {options.guidance}; allowed are 0 to 100, 1 is none")
     if not 2 <= options.max_text_tokens <= MAX_TEXT_TOKENS:
         raise ExportError(f"max_text_tokens is {options.max_text_tokens}; allowed are 2 to {MAX_TEXT_TOKENS}")
     if options.text_int8 and options.text_encoder is None:

@@ -46,6 +46,8 @@ def unread(monkeypatch: pytest.MonkeyPatch) -> None:
 OPTIONS = {
     "shift": (("--shift", "0"), "shift is 0.0; allowed are 0.1 to 100"),
     "shift nan": (("--shift", "nan"), "shift is nan; allowed are 0.1 to 100"),
+    "guidance": (("--guidance", "101"), "guidance is 101.0; allowed are 0 to 100"),
+    "guidance nan": (("--guidance", "nan"), "guidance is nan; allowed are 0 to 100"),
     "no size": (("--size", "0x0"), "size 0x0 is out of bounds; allowed are 1 to 65536"),
     "size": (("--size", "30x32"), "size 30x32 is not made of 4x4 patches; the nearest is 32x32"),
     "tiny size": (("--size", "2x2"), "size 2x2 is not made of 4x4 patches; the nearest is 4x4"),

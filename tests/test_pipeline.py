@@ -137,6 +137,18 @@ def test_any_patch_size(tmp_path: Path, text_encoder: Path, patch: int) -> None:
     pipeline(PROMPT, ras=RasConfig(ratio=0.5))
 
 
+def test_guidance_is_the_models_unless_it_is_said(flag_dit: FlagDiT, text_encoder: Path, tmp_path: Path) -> None:
+    options = ExportOptions(size=(32, 32), text_encoder=text_encoder, max_text_tokens=12, guidance=2.5)
+    export_model(flag_dit, tmp_path / "model", options)
+    build_bundle(tmp_path / "model", tmp_path / "bundle")
+    pipeline = Pipeline.load(tmp_path / "bundle")
+    own, same, other = (
+        pipeline(PROMPT, steps=2, ras=DENSE, **said) for said in ({}, {"guidance": 2.5}, {"guidance": 4})
+    )
+    assert own.report.guidance == 2.5
+    assert difference(own.latents, same.latents) == 0 < difference(own.latents, other.latents)
+
+
 def test_without_guidance_one_row_is_enough(pipeline: Pipeline) -> None:
     """A guidance of 1 is the conditional prediction, so its other branch is not run at all."""
     single, nearly = (pipeline(PROMPT, steps=8, guidance=g, ras=DENSE) for g in (1.0, 1.0 + 1e-6))

@@ -37,7 +37,7 @@ def unloaded(monkeypatch: pytest.MonkeyPatch) -> None:
 REFUSED: dict[str, tuple[tuple[object, ...], str]] = {
     "size": (("--size", "33x32"), "size 33x32 is not made of 4x4 patches; the nearest is 32x32"),
     "no size": (("--size", "0x0"), "the nearest is 4x4"),
-    "guidance": (("--guidance", "nan"), "less than or equal to 100"),
+    "guidance": (("--guidance", "nan"), "guidance is nan; allowed are 0 to 100"),
     "threads": (("--threads", 100_000), "threads is 100000; allowed are 1 to 1024"),
     "precision": (("--precision", "int8"), "has no int8 engine; make one with"),
     "no such precision": (("--precision", "int4"), "precision 'int4' is not one of"),

@@ -93,8 +93,6 @@ ForecastKvOption = Annotated[
 GuidanceOption = Annotated[
     float | None,
     typer.Option(
-        min=0,
-        max=100,
         help="How strictly to follow the prompt: the scale of guidance; 1 turns it off.",
         show_default="the model's own",
     ),
