@@ -43,6 +43,7 @@ part() { # name seconds command...
   ((status != 124)) || result="failed: over $limit seconds"
   tail -n 3 "$out/gpu-$name.log"
   said=$(grep -v '^[[:space:]]*$' "$out/gpu-$name.log" | tail -n 1)
+  said=${said//"$PWD"\//} # results leave the machine, its paths do not
   printf '%s\t%s\t%d\t%s\n' "$name" "$result" "$((SECONDS - start))" "$said" >>"$parts"
   return "$status"
 }
