@@ -14,6 +14,7 @@ from flagdit.engine.layout import TokenLayout
 from flagdit.engine.manifest import ModelSpec, Preset, Tensor
 from flagdit.engine.presets import of_spec
 from flagdit.engine.session import Borders
+from flagdit.files.printable import printable
 
 Shape = tuple[int | str, ...]
 Ports = Mapping[str, Shape]
@@ -178,4 +179,5 @@ def _check_names(place: str, expected: Mapping[str, object], found: Sequence[str
 
 
 def _text(shape: Sequence[int | str | None]) -> str:
-    return f"({', '.join('?' if axis is None else str(axis) for axis in shape)})"
+    """A shape on one line: of axes a manifest may say anything."""
+    return f"({', '.join('?' if axis is None else printable(str(axis)) for axis in shape)})"

@@ -10,7 +10,6 @@ FlagditError
 """
 
 from flagdit.files.errors import FlagditError, OutputError
-from flagdit.files.printable import printable
 
 __all__ = ["BackendError", "BuildError", "BundleError", "FlagditError", "NumberError", "OutputError", "RequestError"]
 
@@ -20,10 +19,7 @@ class RequestError(FlagditError, ValueError):
 
 
 class BundleError(FlagditError):
-    """The bundle or model directory is missing, damaged, or of another schema version. One line, whatever it says."""
-
-    def __str__(self) -> str:
-        return printable(super().__str__())
+    """The bundle or model directory is missing, damaged, or of another schema version."""
 
 
 class BuildError(FlagditError):

@@ -108,6 +108,15 @@ def test_any_manifest_is_read_or_refused(bundle_dir: Path, data: st.DataObject) 
             assert "\n" not in str(error)
 
 
+def test_an_axis_does_not_break_the_line(bundle_dir: Path, tmp_path: Path) -> None:
+    content = json.loads((bundle_dir / "manifest.json").read_text())
+    content["model"]["graphs"]["condition"]["inputs"][1]["shape"][0] = "R\n"
+    (tmp_path / "manifest.json").write_text(json.dumps(content))
+    with pytest.raises(BundleError, match=r"is \(R\\n, .*; by the sizes of the model it is \(R, ") as caught:
+        read_spec(tmp_path / "manifest.json", Manifest)
+    assert "\n" not in str(caught.value)
+
+
 def test_a_model_directory_is_not_a_bundle(model_dir: Path) -> None:
     with pytest.raises(BundleError, match="a model directory, not a bundle yet; next: flagdit build"):
         Bundle.load(model_dir)
