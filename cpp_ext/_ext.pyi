@@ -19,6 +19,11 @@ def has_amx() -> bool:
     Whether this CPU and its system lend tiles of int8 and bf16, which the fast operators need.
     """
 
+def raise_as(classes: dict[str, type[Exception]]) -> None:
+    """
+    Which class an error of the core is raised as, by its fault: request, bundle, backend, number, output; RuntimeError where there is none.
+    """
+
 class Step:
     """One interval of the flow: what the engine computes, and when."""
 

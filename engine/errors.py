@@ -9,6 +9,7 @@ FlagditError
 └── OutputError          a result cannot be written; of flagdit.files, as the base is
 """
 
+from flagdit.cpp_ext import raise_as
 from flagdit.files.errors import FlagditError, OutputError
 
 __all__ = ["BackendError", "BuildError", "BundleError", "FlagditError", "NumberError", "OutputError", "RequestError"]
@@ -32,3 +33,14 @@ class BackendError(FlagditError):
 
 class NumberError(FlagditError):
     """A run came to NaNs or infinities: the message names the step and the engine, and there is no picture."""
+
+
+raise_as(
+    {
+        "request": RequestError,
+        "bundle": BundleError,
+        "backend": BackendError,
+        "number": NumberError,
+        "output": OutputError,
+    }
+)

@@ -121,7 +121,7 @@ def test_batch_is_each_sample_alone(backend: Backend) -> None:
         ("tokens", np.zeros((8, 2, 8), np.float32), "tokens: got float32 (8, 2, 8) on cpu, allowed float32 (8, 4, 8)"),
         ("score", np.zeros((8, 2), np.float64), "score: got float64 (8, 2) on cpu, allowed float32 (8, 2)"),
         ("age", np.zeros((8, 1), np.int32), "age: got int32 (8, 1) on cpu, allowed int32 (8, 2) on cpu"),
-        ("drops", np.zeros((1, 1, 1, 1, 8), np.int32), "drops: got 5 dimensions, allowed at most 4"),
+        ("drops", np.zeros((1,) * 9, np.int32), "drops: got 9 dimensions, allowed at most 8"),
         ("channels", 3, "channels: got 3, allowed a divisor of the 8 values"),
         ("pinned", 5, "pinned: got 5, allowed 0..4"),
         (

@@ -11,6 +11,7 @@ DType to_dtype(nb::dlpack::dtype dtype) {
   if (dtype == nb::dtype<int64_t>()) return DType::i64;
   if (dtype == nb::dtype<uint64_t>()) return DType::u64;
   if (dtype == nb::dtype<double>()) return DType::f64;
+  if (dtype == nb::dtype<bool>()) return DType::boolean;
   const auto code = static_cast<nb::dlpack::dtype_code>(dtype.code);
   if (dtype.bits != 16 || dtype.lanes != 1) return DType::other;
   if (code == nb::dlpack::dtype_code::Float) return DType::f16;

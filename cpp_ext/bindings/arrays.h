@@ -31,6 +31,7 @@ SlotView to_slots(const std::string& name, const Array& array);
 
 Mode to_mode(const std::string& op, const std::string& name);
 
+void register_errors(nb::module_& m);
 void register_plan(nb::module_& m);
 void register_solver(nb::module_& m);
 void register_ops(nb::module_& m);

@@ -8,6 +8,7 @@ NB_MODULE(_ext, m) {
   m.def("has_amx", &flagdit::has_amx,
         "Whether this CPU and its system lend tiles of int8 and bf16, which the fast operators "
         "need.");
+  flagdit::python::register_errors(m);
   flagdit::python::register_plan(m);
   flagdit::python::register_solver(m);
   flagdit::python::register_ops(m);

@@ -1,6 +1,7 @@
 #include "flagdit/tensor.h"
 
 #include <algorithm>
+#include <cstddef>
 #include <stdexcept>
 
 #include "flagdit/checked.h"
@@ -23,8 +24,44 @@ bool Shape::operator==(const Shape& other) const {
   return rank == other.rank && sizes == other.sizes;
 }
 
+int64_t size_of(DType dtype) {
+  switch (dtype) {
+    case DType::boolean:
+      return 1;
+    case DType::f16:
+    case DType::bf16:
+      return 2;
+    case DType::i32:
+    case DType::f32:
+      return 4;
+    case DType::i64:
+    case DType::u64:
+    case DType::f64:
+      return 8;
+    case DType::other:
+      break;
+  }
+  return 0;
+}
+
+int64_t bytes_of(DType dtype, const Shape& shape) {
+  const auto rank = static_cast<size_t>(shape.rank);
+  return product("bytes", {product("shape", shape.sizes.data(), rank), size_of(dtype)});
+}
+
+Tensor slots_of(const Tensor& tensor, int64_t first, int64_t count) {
+  Tensor part = tensor;
+  part.shape.sizes[0] = count;
+  Shape one = tensor.shape;
+  one.sizes[0] = 1;
+  part.data = static_cast<std::byte*>(tensor.data) + first * bytes_of(tensor.dtype, one);
+  return part;
+}
+
 std::string to_string(DType dtype) {
   switch (dtype) {
+    case DType::boolean:
+      return "bool";
     case DType::i32:
       return "int32";
     case DType::i64:

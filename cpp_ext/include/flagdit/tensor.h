@@ -9,14 +9,14 @@
 
 namespace flagdit {
 
-enum class DType { i32, i64, u64, f16, bf16, f32, f64, other };
+enum class DType { boolean, i32, i64, u64, f16, bf16, f32, f64, other };
 enum class Device { cpu, cuda };
 
 using Stream = void*;  // a cudaStream_t; CPU ops ignore it
 
 // Its sizes are 0 or more, and their product fits an int64: any other is refused where it is made.
 struct Shape {
-  static constexpr int kMaxRank = 4;
+  static constexpr int kMaxRank = 8;
 
   Shape(std::initializer_list<int64_t> sizes);
   Shape(const int64_t* sizes, int rank);
@@ -39,6 +39,13 @@ struct Tensor {
     return static_cast<T*>(data);
   }
 };
+
+// Bytes of one value; 0 of another dtype.
+int64_t size_of(DType dtype);
+// Bytes of a tensor without gaps. Refuses what an int64 does not hold.
+int64_t bytes_of(DType dtype, const Shape& shape);
+// `count` slots from `first` on: a part of the tensor along its first axis.
+Tensor slots_of(const Tensor& tensor, int64_t first, int64_t count);
 
 std::string to_string(DType dtype);
 std::string to_string(Device device);

@@ -1,0 +1,34 @@
+#include "flagdit/session.h"
+
+#include <algorithm>
+
+#include "flagdit/error.h"
+
+namespace flagdit {
+
+bool Port::starts(const char* letter) const {
+  return !axes.empty() && axes.front() == Axis(std::string(letter));
+}
+
+bool Port::has(const char* letter) const {
+  return std::find(axes.begin(), axes.end(), Axis(std::string(letter))) != axes.end();
+}
+
+const Port& Session::port(const std::string& wanted) const {
+  for (const Port& port : ports())
+    if (port.name == wanted) return port;
+  throw Error(Fault::bundle, name + ": '" + wanted + "' is missing");
+}
+
+std::string to_string(const Axis& axis) {
+  const auto* letter = std::get_if<std::string>(&axis);
+  return letter != nullptr ? *letter : std::to_string(std::get<int64_t>(axis));
+}
+
+std::string to_string(const std::vector<Axis>& axes) {
+  std::string text = "(";
+  for (const Axis& axis : axes) text += (text.size() > 1 ? ", " : "") + to_string(axis);
+  return text + ")";
+}
+
+}  // namespace flagdit
