@@ -34,13 +34,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from flagdit.cpp_ext import Keeps
 from flagdit.engine.bench.plot import save as save_figure
 from flagdit.engine.builder import read_model
 from flagdit.engine.bundle import Bundle
 from flagdit.engine.commands.common import PrecisionOption, check_writable
 from flagdit.engine.cost import step_flops
 from flagdit.engine.cpu import Precision, choose
-from flagdit.engine.keeps import Keeps
 from flagdit.engine.layout import TokenLayout, attention_scale
 from flagdit.engine.manifest import ModelSpec
 from flagdit.engine.noise import latent_noise

@@ -116,6 +116,149 @@ def plan_evaluations(steps: Sequence[Step], solver: str = 'euler', weights: Sequ
     What the engine is called for: once a step, twice with 'midpoint' and 'heun'. weights: of each step, of its velocity, slope and curve in units of h, h^2 and h^3.
     """
 
+class Keeps:
+    """What a run remembers of every token besides its last velocity."""
+
+    def __init__(self, *, rate: bool = False, slope: bool = False, curve: bool = False, difference: bool = False, cache_slope: bool = False) -> None: ...
+
+    @property
+    def rate(self) -> bool:
+        """When that was computed, and how far it was off: two numbers."""
+
+    @property
+    def slope(self) -> bool:
+        """How it changed: as many values as the velocity."""
+
+    @property
+    def curve(self) -> bool:
+        """How the slope changed: as many again, and a number."""
+
+    @property
+    def difference(self) -> bool:
+        """Of guidance, for steps that reuse it: as many values as the velocity."""
+
+    @property
+    def cache_slope(self) -> bool:
+        """
+        How keys and values changed, and the last computed ones: as many values each.
+        """
+
+    def __eq__(self, other: object, /) -> bool: ...
+
+class Ranking:
+    """How the tokens of the next head are chosen."""
+
+    def __init__(self, *, metric: str = 'change', mode: str = 'corrected', starvation: float = 0.1, dilation: float = 0.0) -> None: ...
+
+    @property
+    def metric(self) -> str: ...
+
+    @property
+    def mode(self) -> str: ...
+
+    @property
+    def starvation(self) -> float: ...
+
+    @property
+    def dilation(self) -> float: ...
+
+class Forecast:
+    """How velocities of the tail go on; order 0: as they are."""
+
+    def __init__(self, *, order: int = 0, clamp: float = 0.5, keep_norm: bool = False) -> None: ...
+
+    @property
+    def order(self) -> int: ...
+
+    @property
+    def clamp(self) -> float: ...
+
+    @property
+    def keep_norm(self) -> bool: ...
+
+class Budget:
+    """What a step may decide when it runs; 0 turns either off."""
+
+    def __init__(self, *, error_budget: float = 0.0, gate: float = 0.0, bucket: int = 1) -> None: ...
+
+    @property
+    def error_budget(self) -> float: ...
+
+    @property
+    def gate(self) -> float: ...
+
+    @property
+    def bucket(self) -> int: ...
+
+class Plan:
+    """
+    All decisions about which step recomputes how much, made before anything runs.
+    """
+
+    def __init__(self, *, steps: Sequence[Step], evaluations: Sequence[Evaluation], tokens: int, damping: Sequence[float] | None = None, unconditional: Sequence[bool] | None = None, pinned: int = 0, max_age: int = -1, capacity: NDArray[numpy.int32] | None = None, keeps: Keeps = ..., ranking: Ranking = ..., forecast: Forecast = ..., budget: Budget = ...) -> None: ...
+
+    @property
+    def steps(self) -> list[Step]: ...
+
+    @property
+    def evaluations(self) -> list[Evaluation]:
+        """Engine calls, in order: one or two a step, as the solver needs."""
+
+    @property
+    def damping(self) -> list[float]:
+        """
+        (S,): share of the line that cached keys and values go along, 0 outside RAS steps.
+        """
+
+    @property
+    def unconditional(self) -> list[bool]:
+        """
+        (S,): whether a step runs that branch of guidance, or reuses the difference.
+        """
+
+    @property
+    def tokens(self) -> int: ...
+
+    @property
+    def pinned(self) -> int: ...
+
+    @property
+    def max_age(self) -> int:
+        """-1: no bound."""
+
+    @property
+    def capacity(self) -> NDArray[numpy.int32]:
+        """
+        (S, max_age + 1): patches that the steps after each one can still recompute.
+        """
+
+    @property
+    def keeps(self) -> Keeps: ...
+
+    @property
+    def ranking(self) -> Ranking: ...
+
+    @property
+    def forecast(self) -> Forecast: ...
+
+    @property
+    def budget(self) -> Budget: ...
+
+    def scored_at(self, step: Step) -> float:
+        """
+        The time that the scores after a step look ahead to: of the next step's last evaluation.
+        """
+
+    def runs(self, call: int, step: int) -> bool:
+        """
+        Whether a step makes the first engine call (0), or the second, where branches are apart.
+        """
+
+    def precedes_ras(self, call: int, step: int) -> bool:
+        """
+        Whether the next step after this one that makes that call reads what is cached.
+        """
+
 def advance(output: Array, guidance: Array, velocity: Array, latent: Array, tokens: Array, score: Array, age: Array, drops: Array, dt: float, pinned: int, channels: int, metric: str = 'std', last: bool = True, time: Array | None = None, rate: Array | None = None, slope: Array | None = None, curve: Array | None = None, span: Array | None = None, t: float = 0, next: float = 0, bend: float = 0, arc: float = 0, forecast: float = 0, keep_norm: bool = False, table: Array | None = None, row: Array | None = None, stream: int = 0) -> None:
     """
     Guide the head, move every patch along its velocity, score it; in place.

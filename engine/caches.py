@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from flagdit.cpp_ext import CacheForecast, Step
+from flagdit.cpp_ext import CacheForecast
 from flagdit.engine.errors import RequestError
 from flagdit.engine.layout import FloatArray
 from flagdit.engine.session import Array, empty, zeros
@@ -29,12 +29,6 @@ def dampings(forecast_kv: float | Sequence[float], steps: int) -> list[float]:
         if not 0 <= value <= 1:
             raise RequestError(f"forecast_kv is {value}; allowed are 0 (off) to 1 (the whole way along the line)")
     return values
-
-
-def precedes_ras(steps: Sequence[Step], runs: Sequence[bool], index: int) -> bool:
-    """Whether the next step after `index` that makes a call, of those that `runs` says, reads what is cached."""
-    following = (step for step in steps[index + 1 :] if runs[step.index])
-    return not next((step.dense for step in following), True)
 
 
 class ForecastCaches:

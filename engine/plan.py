@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-
-import numpy as np
-import numpy.typing as npt
 
 from flagdit.cpp_ext import (
-    Evaluation,
+    Budget,
+    Forecast,
+    Keeps,
+    Plan,
+    Ranking,
     Step,
     least_max_age,
     plan_evaluations,
@@ -20,34 +20,10 @@ from flagdit.cpp_ext import (
 from flagdit.engine.caches import dampings
 from flagdit.engine.errors import RequestError
 from flagdit.engine.guidance import unconditional_steps
-from flagdit.engine.keeps import Keeps
 from flagdit.engine.ras import RasConfig, Solver, check
 from flagdit.engine.times import RUN, Span, times_of
 
-
-@dataclass(frozen=True)
-class Plan:
-    """All decisions about which step recomputes how much, made before anything runs."""
-
-    steps: list[Step]
-    evaluations: list[Evaluation]  # engine calls, in order: one or two a step, as the solver needs
-    damping: list[float]  # (S,): share of the line that cached keys and values go along, 0 outside RAS steps
-    unconditional: list[bool]  # (S,): whether a step runs that branch of guidance, or reuses the difference
-    tokens: int
-    pinned: int
-    max_age: int  # -1: no bound
-    capacity: npt.NDArray[np.int32]  # (S, max_age + 1): patches that the steps after each one can still recompute
-    keeps: Keeps
-
-    def runs(self, call: int) -> list[bool]:
-        """(S,): whether each step makes the first engine call, or the second, where branches are apart."""
-        return self.unconditional if call else [True] * len(self.steps)
-
-    def scored_at(self, step: Step) -> float:
-        """The time that the scores after a step look ahead to: of the next step's last evaluation, which Heun puts at
-        its end, where what was computed in this step would otherwise count as known."""
-        following = [evaluation.t for evaluation in self.evaluations if evaluation.step == step.index + 1]
-        return max(following, default=step.t_next)
+__all__ = ["Plan", "make_plan"]
 
 
 def make_plan(
@@ -105,8 +81,21 @@ def make_plan(
     curve = ras.forecast == 2 or arcs
     damping = [0.0 if step.dense else share for step, share in zip(planned, shares, strict=True)]
     velocity = (slope or curve or ras.ranking == "change", slope or curve, curve)
-    keeps = Keeps(*velocity, not all(unconditional), any(damping))
-    return Plan(planned, evaluations, damping, unconditional, tokens, pinned, max_age, capacity, keeps)
+    rate, slope, curve = velocity
+    return Plan(
+        steps=planned,
+        evaluations=evaluations,
+        damping=damping,
+        unconditional=unconditional,
+        tokens=tokens,
+        pinned=pinned,
+        max_age=max_age,
+        capacity=capacity,
+        keeps=Keeps(rate=rate, slope=slope, curve=curve, difference=not all(unconditional), cache_slope=any(damping)),
+        ranking=Ranking(metric=ras.ranking, mode=ras.mode, starvation=ras.starvation, dilation=ras.dilation),
+        forecast=Forecast(order=ras.forecast, clamp=ras.forecast_clamp, keep_norm=ras.forecast_norm),
+        budget=Budget(error_budget=ras.error_budget, gate=ras.gate, bucket=ras.bucket),
+    )
 
 
 def _rows(tokens: int, pinned: int) -> int:

@@ -13,10 +13,9 @@ from typing import Any, TypedDict, cast
 import numpy as np
 import numpy.typing as npt
 
-from flagdit.cpp_ext import Evaluation, SlotBuffers, Step, advance, dilate, select
-from flagdit.engine.caches import ForecastCaches, precedes_ras
+from flagdit.cpp_ext import Evaluation, Keeps, SlotBuffers, Step, advance, dilate, select
+from flagdit.engine.caches import ForecastCaches
 from flagdit.engine.guidance import GuidanceDifference
-from flagdit.engine.keeps import Keeps
 from flagdit.engine.layout import FloatArray, TokenLayout, rope_rows
 from flagdit.engine.manifest import ModelSpec
 from flagdit.engine.plan import Plan
@@ -204,7 +203,7 @@ class RegionState:
     def remember(self, plan: Plan, step: Step, calls: int) -> None:
         """Before a dense step of so many calls: keep the keys and values that the next forecasts begin with."""
         for call, forecast in enumerate(self.forecasts[:calls]):
-            if precedes_ras(plan.steps, plan.runs(call), step.index):
+            if plan.precedes_ras(call, step.index):
                 forecast.remember()
 
     def retarget(self, plan: Plan, step: Step, t: float, calls: int) -> None:

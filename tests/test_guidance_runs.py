@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
+import plans
 import pytest
 import torch
 from noise import noise_of
@@ -153,7 +154,7 @@ def test_one_call_a_branch_is_one_call_of_both(pipeline: Pipeline) -> None:
     """Nothing reused, but the branches apart."""
     expected = finish(pipeline.start(request(RasConfig(0.3), "ab2", (7, 2))))
     run = pipeline.start(request(RasConfig(0.3), "ab2", (7, 2)))
-    run.legs[-1].plan = replace(run.plan, keeps=replace(run.plan.keeps, difference=True))
+    run.legs[-1].plan = plans.changed(run.plan, keeps=plans.changed(run.plan.keeps, difference=True))
     assert difference(finish(run), expected) < 1e-5
 
 

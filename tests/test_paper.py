@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Literal
 
 import fake
 import numpy as np
+import plans
 import published
 import pytest
 import torch
@@ -150,7 +151,7 @@ def test_starvation_reaches_the_selection(mode: str) -> None:
     runs = []
     for starvation in (0.1, 1.0):
         ras = RasConfig(starvation=starvation, mode=mode)  # type: ignore[arg-type]
-        plan = replace(plan_of(layout, ras), max_age=-1)
+        plan = plans.changed(plan_of(layout, ras), max_age=-1)
         runs.append([active for active, _ in fake.run(layout, plan, ras, *noise_and_velocities(layout, 30))])
     assert runs[0] != runs[1]
 
@@ -160,7 +161,7 @@ def never_updated(ras: RasConfig, max_age: int | None = None) -> float:
     layout = TokenLayout(64, 64, patch=2, channels=4)
     plan = plan_of(layout, ras)
     if max_age is not None:
-        plan = replace(plan, max_age=max_age)
+        plan = plans.changed(plan, max_age=max_age)
     noise, velocities = noise_and_velocities(layout, 30)
     y, x = np.mgrid[0:64, 0:64] / 64
     field = 1 + 0.25 * np.sin(2 * np.pi * x) * np.cos(2 * np.pi * y)

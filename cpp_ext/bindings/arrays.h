@@ -6,8 +6,10 @@
 
 #include <string>
 
+#include "flagdit/advance.h"
 #include "flagdit/plan.h"
 #include "flagdit/repartition.h"
+#include "flagdit/solver.h"
 #include "flagdit/tensor.h"
 
 namespace flagdit::python {
@@ -30,9 +32,12 @@ struct SlotView {
 SlotView to_slots(const std::string& name, const Array& array);
 
 Mode to_mode(const std::string& op, const std::string& name);
+Metric to_metric(const std::string& op, const std::string& name);
+Solver to_solver(const std::string& op, const std::string& name);
 
 void register_errors(nb::module_& m);
 void register_plan(nb::module_& m);
+void register_plan_data(nb::module_& m);
 void register_solver(nb::module_& m);
 void register_ops(nb::module_& m);
 void register_slots(nb::module_& m);

@@ -12,6 +12,7 @@
 #include "flagdit/advance.h"
 #include "flagdit/dilate.h"
 #include "flagdit/graph.h"
+#include "flagdit/names.h"
 #include "flagdit/select.h"
 #include "flagdit/tick.h"
 
@@ -21,13 +22,6 @@ namespace {
 using namespace nb::literals;
 
 Stream to_stream(uintptr_t stream) { return reinterpret_cast<Stream>(stream); }
-
-Metric to_metric(const std::string& name) {
-  if (name == "std") return Metric::std;
-  if (name == "l2") return Metric::l2;
-  if (name == "change") return Metric::change;
-  throw std::invalid_argument("advance: metric: got '" + name + "', allowed 'std', 'l2', 'change'");
-}
 
 std::optional<Tensor> to_optional(const std::string& name, const std::optional<Array>& array) {
   return array ? std::optional(to_tensor(name, *array)) : std::nullopt;
@@ -91,7 +85,7 @@ void advance_arrays(const ConstArray& output, const ConstArray& guidance, const 
       dt,
       pinned,
       channels,
-      to_metric(metric),
+      to_metric("advance", metric),
       last,
       to_history({time, rate, slope, curve, span}, t, next, bend, arc, forecast, keep_norm),
       to_table(table, row)};
@@ -161,6 +155,11 @@ constexpr const char* kSelect =
 constexpr const char* kTick = "def tick(row: Array, stream: int = 0) -> None";
 
 }  // namespace
+
+Metric to_metric(const std::string& op, const std::string& name) {
+  if (const std::optional<Metric> metric = metric_of(name)) return *metric;
+  throw std::invalid_argument(op + ": metric: got '" + name + "', allowed 'std', 'l2', 'change'");
+}
 
 void register_ops(nb::module_& m) {
   m.def("advance", &advance_arrays, nb::sig(kAdvance), "output"_a, "guidance"_a, "velocity"_a,

@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "arrays.h"
+#include "flagdit/names.h"
 #include "flagdit/refresh.h"
 
 namespace flagdit::python {
@@ -66,8 +67,7 @@ std::vector<Step> plan_with(const std::vector<double>& times, int64_t tokens, in
 }  // namespace
 
 Mode to_mode(const std::string& op, const std::string& name) {
-  if (name == "corrected") return Mode::corrected;
-  if (name == "paper") return Mode::paper;
+  if (const std::optional<Mode> mode = mode_of(name)) return *mode;
   throw std::invalid_argument(op + ": mode: got '" + name + "', allowed 'corrected', 'paper'");
 }
 

@@ -8,23 +8,16 @@
 #include <array>
 #include <cstdio>
 #include <functional>
+#include <optional>
 #include <stdexcept>
 
 #include "arrays.h"
+#include "flagdit/names.h"
 
 namespace flagdit::python {
 namespace {
 
 using namespace nb::literals;
-
-Solver to_solver(const std::string& name) {
-  if (name == "euler") return Solver::euler;
-  if (name == "midpoint") return Solver::midpoint;
-  if (name == "heun") return Solver::heun;
-  if (name == "ab2") return Solver::ab2;
-  throw std::invalid_argument("plan_evaluations: solver: got '" + name +
-                              "', allowed 'euler', 'midpoint', 'heun', 'ab2'");
-}
 
 std::string repr(const Evaluation& evaluation) {
   char text[192];
@@ -40,6 +33,12 @@ constexpr const char* kPlan =
     "weights: Sequence[tuple[float, float, float]] = ()) -> list[Evaluation]";
 
 }  // namespace
+
+Solver to_solver(const std::string& op, const std::string& name) {
+  if (const std::optional<Solver> solver = solver_of(name)) return *solver;
+  throw std::invalid_argument(op + ": solver: got '" + name +
+                              "', allowed 'euler', 'midpoint', 'heun', 'ab2'");
+}
 
 void register_solver(nb::module_& m) {
   nb::class_<Evaluation>(m, "Evaluation", "One call of the engine, and what it adds to the latent.")
@@ -60,7 +59,7 @@ void register_solver(nb::module_& m) {
          const std::vector<std::array<double, 3>>& weights) {
         std::vector<Weights> of;
         for (const auto& [velocity, slope, curve] : weights) of.push_back({velocity, slope, curve});
-        return plan_evaluations(steps, to_solver(solver), of);
+        return plan_evaluations(steps, to_solver("plan_evaluations", solver), of);
       },
       nb::sig(kPlan), "steps"_a, "solver"_a = "euler", "weights"_a = nb::make_tuple(),
       "What the engine is called for: once a step, twice with 'midpoint' and 'heun'. weights: of "

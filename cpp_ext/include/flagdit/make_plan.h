@@ -1,0 +1,75 @@
+// All that a run decides beforehand, as plain data: a sampler needs no option besides.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "flagdit/advance.h"
+#include "flagdit/plan.h"
+#include "flagdit/solver.h"
+
+namespace flagdit {
+
+// What a run remembers of every token besides its last velocity.
+struct Keeps {
+  bool rate = false;         // when that was computed, and how far it was off: two numbers
+  bool slope = false;        // how it changed: as many values as the velocity
+  bool curve = false;        // how the slope changed: as many again, and a number
+  bool difference = false;   // of guidance, for steps that reuse it: as many as the velocity
+  bool cache_slope = false;  // how keys and values changed, and the last computed ones
+
+  bool operator==(const Keeps& other) const;
+};
+
+// How the tokens of the next head are chosen, see select.h and dilate.h.
+struct Ranking {
+  Metric metric = Metric::change;
+  Mode mode = Mode::corrected;
+  double starvation = 0.1;  // how fast a token that was left out gains priority
+  double dilation = 0.0;    // share of its neighbours' scores that a token has at least; 0 is off
+};
+
+// How velocities of the tail go on, see History in advance.h.
+struct Forecast {
+  int64_t order = 0;  // 0: as last computed, 1: along a line, 2: along a parabola
+  double clamp = 0.5;
+  bool keep_norm = false;
+};
+
+// What a step may decide when it runs, by the errors that are left; 0 turns either off.
+struct Budget {
+  double error_budget = 0.0;  // a step computes more tokens until the mean error is below this
+  double gate = 0.0;          // a step whose error would be below this makes no call
+  int64_t bucket = 1;         // patches are computed in multiples of this
+};
+
+// S steps.
+struct Plan {
+  std::vector<Step> steps;
+  std::vector<Evaluation> evaluations;  // engine calls, in order: one or two a step
+  std::vector<double> damping;  // (S,): share of the line that cached keys and values go along, 0
+                                // outside RAS steps
+  std::vector<bool> unconditional;  // (S,): whether a step runs that branch of guidance, or reuses
+                                    // the difference
+  int64_t tokens = 0, pinned = 0;
+  int64_t max_age = -1;           // -1: no bound
+  std::vector<int32_t> capacity;  // (S, capacity_columns): patches that the steps after each one
+                                  // can still recompute (refresh.h)
+  int64_t capacity_columns = 0;
+  Keeps keeps;
+  Ranking ranking;
+  Forecast forecast;
+  Budget budget;
+
+  // The time that the scores after a step look ahead to: of the next step's last evaluation, which
+  // Heun puts at its end, where what was computed in this step would otherwise count as known.
+  double scored_at(const Step& step) const;
+
+  // Whether a step makes the first engine call, or the second, where branches are apart.
+  bool runs(int64_t call, int64_t step) const;
+
+  // Whether the next step after this one that makes that call reads what is cached.
+  bool precedes_ras(int64_t call, int64_t step) const;
+};
+
+}  // namespace flagdit

@@ -1,0 +1,34 @@
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <limits>
+
+#include "flagdit/make_plan.h"
+
+namespace flagdit {
+
+bool Keeps::operator==(const Keeps& other) const {
+  return rate == other.rate && slope == other.slope && curve == other.curve &&
+         difference == other.difference && cache_slope == other.cache_slope;
+}
+
+double Plan::scored_at(const Step& step) const {
+  double latest = -std::numeric_limits<double>::infinity();
+  for (const Evaluation& e : evaluations) {
+    if (e.step == step.index + 1) latest = std::max(latest, e.t);
+  }
+  return std::isfinite(latest) ? latest : step.t_next;
+}
+
+bool Plan::runs(int64_t call, int64_t step) const {
+  return call == 0 || unconditional.at(static_cast<size_t>(step));
+}
+
+bool Plan::precedes_ras(int64_t call, int64_t step) const {
+  for (size_t next = static_cast<size_t>(step) + 1; next < steps.size(); ++next) {
+    if (runs(call, steps[next].index)) return !steps[next].dense;
+  }
+  return false;
+}
+
+}  // namespace flagdit
