@@ -259,6 +259,34 @@ class Plan:
         Whether the next step after this one that makes that call reads what is cached.
         """
 
+MAX_STEPS: int = 1000
+
+MAX_TOKENS: int = 131072
+
+def times_of(steps: int | Sequence[float], shift: float, span: tuple[float, float] = (0.0, 1.0)) -> list[float]:
+    """
+    S + 1 times of the span: of a number of steps, shifted, or as they are given.
+    """
+
+def make_plan(ras: object, steps: int | Sequence[float], tokens: int, pinned: int = 0, shift: float = 1.0, solver: str = 'euler', weights: Sequence[tuple[float, float, float]] = (), span: tuple[float, float] = (0.0, 1.0)) -> Plan:
+    """
+    Plan steps over tokens, of which the pinned ones are always recomputed. ras: an object with the attributes of RasConfig.
+    """
+
+def ratios_of(ras: object, steps: int) -> float | list[float]:
+    """The ratio of all steps, or of each."""
+
+def resets_of(ras: object, steps: int) -> list[int]:
+    """The reset steps of a run."""
+
+def dampings(forecast_kv: float | Sequence[float], steps: int) -> list[float]:
+    """The share of the way that cached keys and values go, of each step."""
+
+def unconditional_steps(steps: int, every: int, warmup: int | None = None, dense: set[int] = ...) -> list[bool]:
+    """
+    Whether each step runs the unconditional branch: the first `warmup` (by default half of them), dense ones, and of the others each `every`-th.
+    """
+
 def advance(output: Array, guidance: Array, velocity: Array, latent: Array, tokens: Array, score: Array, age: Array, drops: Array, dt: float, pinned: int, channels: int, metric: str = 'std', last: bool = True, time: Array | None = None, rate: Array | None = None, slope: Array | None = None, curve: Array | None = None, span: Array | None = None, t: float = 0, next: float = 0, bend: float = 0, arc: float = 0, forecast: float = 0, keep_norm: bool = False, table: Array | None = None, row: Array | None = None, stream: int = 0) -> None:
     """
     Guide the head, move every patch along its velocity, score it; in place.

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from flagdit.cpp_ext import CacheForecast
-from flagdit.engine.errors import RequestError
 from flagdit.engine.layout import FloatArray
 from flagdit.engine.session import Array, empty, zeros
 
@@ -16,19 +15,6 @@ BITS = {"float32": "float32", "float16": "float16", "uint16": "bfloat16"}
 
 Pairs = tuple[Array, Array]
 """Swaps (B, N, 2) and counts (B,), as from `select`."""
-
-
-def dampings(forecast_kv: float | Sequence[float], steps: int) -> list[float]:
-    """RasConfig.forecast_kv of every step. Raises RequestError if one is out of bounds, or if not each has its own."""
-    values = [forecast_kv] * steps if isinstance(forecast_kv, float | int) else list(forecast_kv)
-    if len(values) != steps:
-        raise RequestError(
-            f"forecast_kv has {len(values)} values; allowed are one, or one for each of the {steps} steps"
-        )
-    for value in values:
-        if not 0 <= value <= 1:
-            raise RequestError(f"forecast_kv is {value}; allowed are 0 (off) to 1 (the whole way along the line)")
-    return values
 
 
 class ForecastCaches:

@@ -9,13 +9,12 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from flagdit.cpp_ext import MAX_TOKENS
 from flagdit.engine.errors import RequestError
 from flagdit.engine.manifest import ModelSpec
 
 FloatArray = npt.NDArray[np.float32]
 Ntk = float | Literal["auto"] | None
-
-MAX_TOKENS = 131_072  # the longest sequence of the Lumina-T2X paper
 
 
 @dataclass(frozen=True)

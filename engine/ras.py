@@ -4,33 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, cast, get_args
+from typing import Literal
 
-import numpy as np
-
-from flagdit.engine.errors import RequestError
-from flagdit.engine.layout import MAX_TOKENS
-from flagdit.engine.times import MAX_STEPS
-
-MOST = {
-    "warmup": MAX_STEPS,
-    "bucket": MAX_TOKENS,
-    "max_age": MAX_STEPS,
-    "skip_step": MAX_TOKENS,
-    "skip_every": MAX_STEPS,
-    "end": MAX_STEPS,
-}
-"""How large the numbers of RasConfig may be that are counted with, in either direction; the plan bounds them closer."""
-
-MAX_STARVATION = 10  # the paper takes 0.1; at 10, nine drops are more than a float can weigh
-PAPER_RESETS = (12, 22)
+from flagdit.cpp_ext import ratios_of, resets_of
 
 Solver = Literal["euler", "midpoint", "heun", "ab2"]
 Metric = Literal["std", "l2", "change"]
-
-
-LEVELS = 8
-"""Ratios that a falling one has at most: every number of tokens is another shape to bind, and another CUDA graph."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +21,7 @@ class RasConfig:
     ratio: share of the patches recomputed in a RAS step, in (0, 1], or one value per step; 1 is dense sampling. None is
         .25, in paper mode .5 as in the paper's code.
     ratio_end: the ratio falls (or grows) from `ratio` after the warm-up to this at the last step, in a line of at most
-        8 levels (LEVELS).
+        8 levels.
     skip_step, skip_every: a linear schedule: this many patches more are left out every so many steps, and about the
         ratio's share in the middle of the run; 0 and 0 keep the ratio. The paper's example is 256 and 4 of 4096.
     warmup: dense steps at the start.
@@ -110,81 +89,11 @@ class RasConfig:
 
     def ratios(self, steps: int) -> float | list[float]:
         """The ratio of all steps, or of each."""
-        share = self.share
-        if not isinstance(share, float | int):
-            return list(share)
-        if self.ratio_end is None:
-            return share
-        first, last = min(self.warmup, steps), max(steps - 1, 1)
-        place = [min(max((s - first) / max(last - first, 1), 0.0), 1.0) for s in range(steps)]
-        stairs = max(min(LEVELS - 1, last - first), 1)
-        return [share + round(p * stairs) / stairs * (self.ratio_end - share) for p in place]
+        return ratios_of(self, steps)
 
     def resets_of(self, steps: int) -> list[int]:
         """The reset steps of a run; the default leaves out those that fall into the warm-up."""
-        if self.resets is not None:
-            return sorted({r + steps if -steps <= r < 0 else r for r in self.resets})
-        if self.mode == "paper" and steps > max(PAPER_RESETS):
-            return list(PAPER_RESETS)
-        if steps >= 20:
-            return sorted({r for r in (round(0.4 * steps), round(0.733 * steps)) if self.warmup < r})
-        middle = (self.warmup + steps) // 2
-        return [middle] if self.warmup + 1 < middle < steps else []
+        return resets_of(self, steps)
 
 
 DENSE = RasConfig(ratio=1.0)
-
-
-def check(ras: RasConfig, solver: Solver) -> None:
-    """Refuse options that the core does not see, or could not tell the mode of. Raises RequestError."""
-    for name, limit in MOST.items():
-        if getattr(ras, name) is not None:
-            check_whole(name, getattr(ras, name), limit)
-    for name in ("ratio", "resets", "forecast_kv"):
-        values = getattr(ras, name)
-        if isinstance(values, Sequence | np.ndarray) and len(values) > MAX_STEPS:
-            raise RequestError(f"{name} has {len(values)} values; allowed are {MAX_STEPS} at most, one for each step")
-    for reset in ras.resets or ():
-        check_whole("a reset", reset, MAX_STEPS)
-    if not 0 <= ras.starvation <= MAX_STARVATION:
-        raise RequestError(f"starvation is {ras.starvation}; allowed are 0 to {MAX_STARVATION}")
-    if ras.forecast not in (0, 1, 2) or not 0 < ras.forecast_clamp <= 100:
-        raise RequestError(
-            f"forecast is {ras.forecast}, forecast_clamp {ras.forecast_clamp}; allowed: 0 to 2, and above 0 to 100"
-        )
-    if ras.ranking not in get_args(Metric):
-        raise RequestError(f"metric is {ras.ranking!r}; allowed are {', '.join(get_args(Metric))}")
-    if ras.ratio_end is not None and not isinstance(ras.share, float | int):
-        raise RequestError("ratio is a list and there is a ratio_end; give one ratio with it, or the list alone")
-    if ras.ratio_end is not None and not 0 < ras.ratio_end <= 1:
-        raise RequestError(f"ratio_end is {ras.ratio_end}; allowed are above 0 to 1")
-    for name, end in (("dilation", 1.0), ("error_budget", 10.0), ("gate", 10.0)):
-        value = getattr(ras, name)
-        if not 0 <= value <= end:
-            raise RequestError(f"{name} is {value}; allowed are 0 to {end:g}")
-        if value and (ras.ranking != "change" or ras.high_ratio):
-            raise RequestError(
-                f"{name} is {value}, which needs the metric 'change' and no high_ratio; got {ras.ranking!r}, "
-                f"{ras.high_ratio}"
-            )
-    if ras.mode == "paper":
-        _check_paper(ras, solver)
-
-
-def check_whole(name: str, value: object, most: int) -> None:
-    """Raise RequestError unless the value is a whole number of no more than that, in either direction."""
-    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if not whole or abs(cast(int, value)) > most:
-        raise RequestError(f"{name} is {value!r}; allowed are whole numbers, {most} at most")
-
-
-def _check_paper(ras: RasConfig, solver: Solver) -> None:
-    """Refuse what the published code does not have."""
-    if ras.forecast or solver != "euler":
-        raise RequestError(f"paper mode is Euler without forecast; got {solver}, forecast {ras.forecast}")
-    if ras.forecast_kv:
-        raise RequestError(f"paper mode keeps what it cached as it is; got forecast_kv {ras.forecast_kv}")
-    if ras.guidance_every != 1:
-        raise RequestError(f"paper mode runs both branches in every step; got guidance_every {ras.guidance_every}")
-    if ras.ranking == "change" or ras.ratio_end is not None:
-        raise RequestError(f"paper mode ranks by std or l2, at one ratio; got {ras.ranking}, ratio_end {ras.ratio_end}")

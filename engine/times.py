@@ -6,36 +6,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from flagdit.cpp_ext import flow_times
+from flagdit.cpp_ext import MAX_STEPS, times_of
 from flagdit.engine.errors import RequestError
 
-MAX_STEPS = 1000
-
+__all__ = ["MAX_STEPS", "RUN", "Span", "times_of"]
 
 Span = tuple[float, float]
+"""Times that a run begins and ends at: from 0 (noise) to 1 (data), or a part of that beside a coarse picture."""
 RUN: Span = (0.0, 1.0)
 """Noise to data."""
-
-
-def times_of(steps: int | Sequence[float], shift: float, span: Span = RUN) -> list[float]:
-    """S + 1 times of `span`: of a number of steps, shifted, or as they are given.
-
-    span: from 0 (noise) to 1 (data), or a part of it where a run begins with a coarse picture. A number of steps is
-    spread evenly over the part that it takes before the shift, so a part of the shifted grid is cut out.
-
-    Raises RequestError if there are too few or too many, if the shift is out of bounds, or if they do not have the ends
-    of the span.
-    """
-    checked_count(steps)
-    checked_shift(shift)
-    if isinstance(steps, int | np.integer):
-        return flow_times(int(steps), shift) if span == RUN else _cut(span, int(steps), shift)
-    times = [float(t) for t in steps]
-    if (times[0], times[-1]) != span:
-        start = "0 (noise)" if span[0] == 0 else f"{span[0]:g} (where the coarse picture is noised to)"
-        end = "1 (data)" if span[1] == 1 else f"{span[1]:g}"
-        raise RequestError(f"the times run from {times[0]:g} to {times[-1]:g}; allowed is {start} to {end}")
-    return times
 
 
 def checked_count(steps: int | Sequence[float]) -> int:
@@ -53,13 +32,6 @@ def checked_shift(shift: float) -> float:
     if not 0.1 <= shift <= 100:
         raise RequestError(f"shift is {shift}; allowed are 0.1 to 100")
     return shift
-
-
-def _cut(span: Span, steps: int, shift: float) -> list[float]:
-    """The shifted grid between two times: even before the shift."""
-    first, last = (unshifted(t, shift) for t in span)
-    places = [first + (last - first) * i / steps for i in range(1, steps)]
-    return [span[0], *(t / (t + shift * (1 - t)) for t in places), span[1]]
 
 
 def unshifted(t: float, shift: float) -> float:

@@ -11,8 +11,8 @@ import plans
 import pytest
 from test_guidance_runs import finish, request
 
+from flagdit.cpp_ext import dampings
 from flagdit.engine import DENSE, Pipeline, RasConfig, RequestError
-from flagdit.engine.caches import dampings
 from flagdit.engine.cost import price
 from flagdit.engine.plan import make_plan
 from flagdit.engine.ras import Solver

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from test_adapt import LAYOUT, patches, plan_of
 from test_pipeline import PROMPT
 
+from flagdit.cpp_ext import unconditional_steps
 from flagdit.engine import DENSE, Pipeline, RasConfig, RequestError, Solver, make_plan
 from flagdit.engine.cost import price
-from flagdit.engine.guidance import unconditional_steps
 
 SOLVERS: list[Solver] = ["euler", "ab2", "midpoint", "heun"]
 every_solver = pytest.mark.parametrize("solver", SOLVERS)

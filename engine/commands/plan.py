@@ -12,6 +12,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from flagdit.cpp_ext import MAX_TOKENS
 from flagdit.engine.bundle import Bundle
 from flagdit.engine.coarse import coarse_layout
 from flagdit.engine.commands.coarse import CoarseOption
@@ -39,7 +40,7 @@ from flagdit.engine.commands.tables import show
 from flagdit.engine.cost import price
 from flagdit.engine.cpu import Precision, available
 from flagdit.engine.errors import RequestError
-from flagdit.engine.layout import MAX_TOKENS, TokenLayout
+from flagdit.engine.layout import TokenLayout
 from flagdit.engine.manifest import ModelSpec
 from flagdit.engine.memory import Memory, memory
 from flagdit.engine.presets import Preset, presets_of

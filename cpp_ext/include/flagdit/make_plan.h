@@ -6,7 +6,9 @@
 
 #include "flagdit/advance.h"
 #include "flagdit/plan.h"
+#include "flagdit/regions.h"
 #include "flagdit/solver.h"
+#include "flagdit/times.h"
 
 namespace flagdit {
 
@@ -71,5 +73,20 @@ struct Plan {
   // Whether the next step after this one that makes that call reads what is cached.
   bool precedes_ras(int64_t call, int64_t step) const;
 };
+
+// What a plan is made of. Pinned tokens carry no latent, one a line of patches, and are computed in
+// every step; without any, the picture is a square if its patches make one.
+struct PlanRequest {
+  Regions regions;
+  Steps steps;
+  int64_t tokens = 0, pinned = 0;
+  Number shift = 1.0;  // of a number of steps
+  Solver solver = Solver::euler;
+  std::vector<Weights> weights{};  // of each step, in place of the solver's own
+  Span span{};                     // the times that it begins and ends at
+};
+
+// Throws Error if an option is out of bounds, or contradicts another.
+Plan make_plan(const PlanRequest& request);
 
 }  // namespace flagdit

@@ -1,0 +1,37 @@
+// Options as Python says them: objects of its own, read by their names. Here is where types are
+// checked; what values may be, the core knows.
+#pragma once
+
+#include <nanobind/nanobind.h>
+
+#include <string>
+#include <vector>
+
+#include "flagdit/fields.h"
+#include "flagdit/regions.h"
+#include "flagdit/times.h"
+
+namespace flagdit::python {
+
+namespace nb = nanobind;
+
+// What NumPy makes of numbers and lists is taken as Python's.
+Value to_value(nb::handle object);
+nb::object to_python(const Number& number);
+nb::object to_python(const Value& value);
+
+// An object with the attributes of RasConfig. Throws Error for a value of another kind.
+Regions to_regions(nb::handle ras);
+// The arguments that RasConfig is made from.
+nb::dict to_fields(const Regions& regions);
+Changes to_changes(nb::handle mapping);
+
+// Throw Error for what is no number, or neither a whole number nor a list of times.
+Number to_number(const char* name, nb::handle object);
+Steps to_steps(nb::handle object);
+nb::object to_python(const Steps& steps);
+
+// A sequence of three numbers for each step.
+std::vector<Weights> to_weights(nb::handle sequence);
+
+}  // namespace flagdit::python
