@@ -1,7 +1,8 @@
 """Region-adaptive sampling between engine calls: the C++/CUDA core."""
 
 from collections.abc import Callable, Sequence
-from typing import Annotated
+import os
+from typing import Annotated, overload
 
 import numpy
 from numpy.typing import NDArray
@@ -286,6 +287,184 @@ def unconditional_steps(steps: int, every: int, warmup: int | None = None, dense
     """
     Whether each step runs the unconditional branch: the first `warmup` (by default half of them), dense ones, and of the others each `every`-th.
     """
+
+class Price:
+    """
+    FLOPs of a row of one evaluation that computes A of N tokens beside T of a text: A token + A (N + T) pair + T text + T (N + T) text_pair.
+    """
+
+    def __init__(self, *, token: float = 0.0, pair: float = 0.0, text: float = 0.0, text_pair: float = 0.0) -> None: ...
+
+    @property
+    def token(self) -> float: ...
+
+    @property
+    def pair(self) -> float: ...
+
+    @property
+    def text(self) -> float: ...
+
+    @property
+    def text_pair(self) -> float: ...
+
+class Sizes:
+    """Numbers of a model that prices and memory are made of (price.h)."""
+
+    def __init__(self, *, price: Price, parameters: int = 0, width: int = 0, hidden: int = 0, heads: int = 0, keys: int = 0, patch: int = 0, place: int = 0, cached: int = 0, text: int = 0, text_values: int = 0, step_values: int = 0) -> None: ...
+
+    @property
+    def price(self) -> Price: ...
+
+    @property
+    def parameters(self) -> int: ...
+
+    @property
+    def width(self) -> int: ...
+
+    @property
+    def hidden(self) -> int: ...
+
+    @property
+    def heads(self) -> int: ...
+
+    @property
+    def keys(self) -> int: ...
+
+    @property
+    def patch(self) -> int: ...
+
+    @property
+    def place(self) -> int: ...
+
+    @property
+    def cached(self) -> int: ...
+
+    @property
+    def text(self) -> int: ...
+
+    @property
+    def text_values(self) -> int: ...
+
+    @property
+    def step_values(self) -> int: ...
+
+class Cost:
+    """Price of a plan for one model."""
+
+    @property
+    def flops(self) -> list[float]:
+        """Of every evaluation."""
+
+    @property
+    def dense_flops(self) -> float:
+        """Of a dense one at the full size."""
+
+    @property
+    def cache_bytes(self) -> int: ...
+
+    @property
+    def total(self) -> float:
+        """FLOPs of all evaluations."""
+
+    @property
+    def flop_ratio(self) -> float:
+        """
+        FLOPs of the plan over those of as many dense evaluations: of dense sampling with the same solver.
+        """
+
+    @property
+    def expected_speedup(self) -> float:
+        """
+        What the plan gains if time follows FLOPs: the bound a run is measured against.
+        """
+
+    def after(self, coarse: Cost) -> Cost:
+        """
+        This one's and that of the coarse steps before it, whose caches are gone by then.
+        """
+
+def step_flops(price: Price, active: int, tokens: int, rows: int, text: int) -> float:
+    """
+    FLOPs (2 per multiply-add) of one evaluation: `active` queries over `tokens` keys and `text` text keys.
+    """
+
+def price(sizes: Sizes, plan: Plan, samples: int = 1, branches: int = 2, text: int = 32, value_bytes: int = 4, taken: Sequence[tuple[int, int]] | None = None) -> Cost:
+    """
+    Price a plan; `text` is the number of text tokens, `value_bytes` the size of a cached value. taken: tokens and branches that each step computed, where a run may differ from its plan.
+    """
+
+PROGRAM_BYTES: int = 125829120
+
+WHOLE_SCORES: int = 4194304
+
+SCORE_BLOCK: int = 1048576
+
+class Memory:
+    """Bytes that a process holds when a run takes most."""
+
+    @property
+    def program(self) -> int:
+        """Python, its libraries, the text encoder."""
+
+    @property
+    def weights(self) -> int: ...
+
+    @property
+    def caches(self) -> int:
+        """
+        What the plan keeps of tokens: keys, values, velocities (Cost.cache_bytes).
+        """
+
+    @property
+    def state(self) -> int:
+        """What else it keeps of them."""
+
+    @property
+    def conditions(self) -> int:
+        """Keys and values of the text, modulations of all evaluations."""
+
+    @property
+    def activations(self) -> int:
+        """Of one layer."""
+
+    @property
+    def scores(self) -> int:
+        """Of attention."""
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+
+    def parts(self) -> dict[str, int]:
+        """All but the total, by name."""
+
+    def after(self, loaded: int) -> int:
+        """
+        All of it where a process that holds so much has loaded the engine already.
+        """
+
+def memory(sizes: Sizes, plans: Sequence[Plan], precision: str, samples: int = 1, branches: int = 2, threads: int = 1) -> Memory:
+    """
+    What a run of these plans one after the other takes in an engine of that precision; of all it says the largest.
+    """
+
+def check_memory(needs: Callable[[int], int], present: int | None, samples: int, what: str, less: str = '') -> None:
+    """
+    Refuse a run that needs more than `present` bytes, with what would fit; None is not known.
+    """
+
+@overload
+def room() -> int | None:
+    """
+    Bytes that this process could hold in all, those that it holds already among them; None if nobody says.
+    """
+
+@overload
+def room(proc: str | os.PathLike, cgroups: str | os.PathLike, *, memory: int | None = None, address_space: int | None = None) -> int | None:
+    """Of a system whose files are there."""
+
+def resident(proc: str | os.PathLike = '/proc') -> int:
+    """Bytes that this process holds; 0 if nobody says."""
 
 def advance(output: Array, guidance: Array, velocity: Array, latent: Array, tokens: Array, score: Array, age: Array, drops: Array, dt: float, pinned: int, channels: int, metric: str = 'std', last: bool = True, time: Array | None = None, rate: Array | None = None, slope: Array | None = None, curve: Array | None = None, span: Array | None = None, t: float = 0, next: float = 0, bend: float = 0, arc: float = 0, forecast: float = 0, keep_norm: bool = False, table: Array | None = None, row: Array | None = None, stream: int = 0) -> None:
     """

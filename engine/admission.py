@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from flagdit.cpp_ext import room
 from flagdit.engine.cpu import Precision
 from flagdit.engine.leg import Leg, legs_of
 from flagdit.engine.manifest import ModelSpec
 from flagdit.engine.memory import check_memory, memory
 from flagdit.engine.request import Request
-from flagdit.engine.room import room
 from flagdit.engine.text import Prompts
 
 

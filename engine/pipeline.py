@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal, cast
 
+from flagdit.cpp_ext import resident
 from flagdit.engine.bundle import Bundle
 from flagdit.engine.coarse import Coarse
 from flagdit.engine.contract import check_borders
@@ -21,7 +22,6 @@ from flagdit.engine.ras import RasConfig, Solver
 from flagdit.engine.request import Request, checked_prompts, checked_seed, drawn_seed
 from flagdit.engine.resolve import Options, resolve
 from flagdit.engine.result import Preview, Result
-from flagdit.engine.room import resident
 from flagdit.engine.run import Run, Stages
 from flagdit.engine.session import Bytes, OnnxSession
 from flagdit.engine.text import TextEncoder

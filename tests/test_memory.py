@@ -6,17 +6,17 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import astuple
 from pathlib import Path
 
 import pytest
 
+from flagdit.cpp_ext import PROGRAM_BYTES, SCORE_BLOCK, WHOLE_SCORES
 from flagdit.engine.admission import admit
 from flagdit.engine.bundle import Bundle
 from flagdit.engine.coarse import coarse_layout
 from flagdit.engine.errors import RequestError
 from flagdit.engine.layout import TokenLayout
-from flagdit.engine.memory import BLOCK, PROGRAM, WHOLE, check_memory, memory
+from flagdit.engine.memory import check_memory, memory
 from flagdit.engine.pipeline import Pipeline
 from flagdit.engine.plan import make_plan
 from flagdit.engine.presets import Preset
@@ -50,7 +50,7 @@ def test_the_estimate_is_near_what_a_process_holds(bundle_dir: Path, side: int, 
     held = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     said = estimate(bundle_dir, side, pictures)
     assert 0.75 * held < said < 1.25 * held, (said, held)
-    assert said > PROGRAM + 40e6  # it is no constant
+    assert said > PROGRAM_BYTES + 40e6  # it is no constant
 
 
 def test_the_parts_grow_as_they_should(pipeline: Pipeline) -> None:
@@ -59,7 +59,7 @@ def test_the_parts_grow_as_they_should(pipeline: Pipeline) -> None:
     def parts(factor: int = 1, ras: RasConfig = DENSE, samples: int = 1, precision: str = "float32") -> tuple[int, ...]:
         own = layout if factor == 1 else coarse_layout(layout, factor)
         plan = make_plan(ras, 10, own.tokens, own.pinned)
-        return astuple(memory(pipeline.spec, [plan], precision, samples, threads=2))  # type: ignore[arg-type]
+        return tuple(memory(pipeline.spec, [plan], precision, samples, threads=2).parts().values())  # type: ignore[arg-type]
 
     program, weights, caches, state, conditions, activations, scores = parts()
     quarter = parts(2)
@@ -67,12 +67,12 @@ def test_the_parts_grow_as_they_should(pipeline: Pipeline) -> None:
     for part, whole in ((2, caches), (5, activations)):
         assert whole / quarter[part] == pytest.approx(4, rel=0.05)  # not 16
     masks = 4 * 2 * layout.tokens * 12
-    assert scores == 2 * max(BLOCK, 64 * 4 * layout.tokens) + masks  # two threads, a block each
+    assert scores == 2 * max(SCORE_BLOCK, 64 * 4 * layout.tokens) + masks  # two threads, a block each
     assert parts(samples=3)[2] == 3 * caches
     assert parts(ras=RasConfig(ratio=0.5, forecast_kv=0.5))[2] > 2.3 * caches
     assert parts(precision="int8-bf16")[2] < 0.6 * caches and parts(precision="int8-bf16")[6] == 0
     small = make_plan(DENSE, 1, 64, 8)
-    assert memory(pipeline.spec, [small], "float32").scores == 4 * 2 * 64 * (4 * 64 + 12) < WHOLE
+    assert memory(pipeline.spec, [small], "float32").scores == 4 * 2 * 64 * (4 * 64 + 12) < WHOLE_SCORES
     state_of_a_step = 2 * layout.tokens
     many = make_plan(DENSE, 1000, layout.tokens, layout.pinned)
     longer = memory(pipeline.spec, [many], "float32", threads=2)

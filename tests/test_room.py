@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import resource
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from flagdit.engine import room as room_module
-from flagdit.engine.room import resident, room
+from flagdit.cpp_ext import resident, room
 
 MB = 1 << 20
-
-
-@pytest.fixture(autouse=True)
-def unlimited(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
 
 def files(folder: Path, **contents: str) -> Path:
@@ -74,23 +67,29 @@ def test_groups_of_version_1(proc: Path, tmp_path: Path) -> None:
     assert room(proc, tmp_path / "cgroups") == (100 + 600 - 200 + 10) * MB
 
 
-def test_the_limit_of_a_shell(proc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resource, "getrlimit", lambda _: (700 * MB, 700 * MB))
-    assert room(proc, tmp_path / "none") == (100 + 700 - 300) * MB
+def test_the_limit_of_a_shell(proc: Path, tmp_path: Path) -> None:
+    assert room(proc, tmp_path / "none", address_space=700 * MB) == (100 + 700 - 300) * MB
+    assert room(proc, tmp_path / "none", address_space=200 * MB) == 100 * MB  # nothing is left
 
 
-def test_systems_without_proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room_module, "memory_bytes", lambda: 8000 * MB)
-    assert room(tmp_path / "none", tmp_path / "none") == 8000 * MB
-    monkeypatch.setattr(room_module, "memory_bytes", lambda: None)
-    assert room(tmp_path / "none", tmp_path / "none") is None
+def test_systems_without_proc(tmp_path: Path) -> None:
+    """As Windows is, which says nothing at all."""
+    none = tmp_path / "none"
+    assert room(none, none, memory=8000 * MB) == 8000 * MB
+    assert room(none, none, address_space=700 * MB) is None
+    assert room(none, none) is None and resident(none) == 0
 
 
-def test_windows_has_neither_resource_nor_sysconf(tmp_path: Path) -> None:
-    code = (
-        "import os, sys; sys.modules['resource'] = None; os.__dict__.pop('sysconf', None)\n"
-        "from pathlib import Path; from flagdit.engine.room import room\n"
-        "print(room(Path(sys.argv[1]), Path(sys.argv[1])))"
-    )
-    done = subprocess.run([sys.executable, "-c", code, tmp_path], check=True, capture_output=True, text=True)
-    assert done.stdout.strip() == "None"
+def test_files_that_say_something_else(proc: Path, tmp_path: Path) -> None:
+    """Nothing is refused for a file that is not understood."""
+    files(proc, meminfo="MemAvailable: lots\nMemAvailable:\n\n", self__cgroup="0\nx::\n4:memory:/../..\n")
+    group(tmp_path / "cgroups/memory", "1 2", 3)
+    assert room(proc, tmp_path / "cgroups", memory=8000 * MB) == 8000 * MB
+
+
+def test_the_limit_of_this_process() -> None:
+    code = "import resource; resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))\n"
+    code += "from flagdit.cpp_ext import room; print(room())"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    said = int(done.stdout)
+    assert 0 < said <= 3 << 30

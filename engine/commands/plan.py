@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
 from itertools import groupby
 from typing import Annotated
 
@@ -12,7 +11,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from flagdit.cpp_ext import MAX_TOKENS
+from flagdit.cpp_ext import MAX_TOKENS, room
 from flagdit.engine.bundle import Bundle
 from flagdit.engine.coarse import coarse_layout
 from flagdit.engine.commands.coarse import CoarseOption
@@ -45,7 +44,6 @@ from flagdit.engine.manifest import ModelSpec
 from flagdit.engine.memory import Memory, memory
 from flagdit.engine.presets import Preset, presets_of
 from flagdit.engine.resolve import resolve
-from flagdit.engine.room import room
 
 LONG = 40  # steps: above it, equal ones share a line
 BAR = 16
@@ -157,7 +155,7 @@ def _as_dict(outlook: Outlook) -> dict[str, object]:
         "evaluations": outlook.evaluations,
         "flops": None if cost is None else sum(cost.flops),
         "cache_bytes": None if cost is None else cost.cache_bytes,
-        "memory": {name: asdict(needed) | {"total": needed.total} for name, needed in outlook.memory.items()},
+        "memory": {name: needed.parts() | {"total": needed.total} for name, needed in outlook.memory.items()},
         "flop_ratio": outlook.flop_ratio,
         "expected_speedup": outlook.speedup,
         "steps": [
