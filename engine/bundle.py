@@ -117,9 +117,14 @@ def read_spec(path: Path, kind: type[S]) -> S:
     version = content.get("schema_version") if isinstance(content, dict) else None
     if version != SCHEMA_VERSION or isinstance(version, bool):
         shown = repr(version) if isinstance(version, str | int | float | None) else type(version).__name__
+        again = (
+            "flagdit export CHECKPOINT -o MODEL, then flagdit build MODEL -o BUNDLE"
+            if kind is Manifest
+            else "flagdit export CHECKPOINT -o MODEL"
+        )
         raise BundleError(
-            f"{path}: schema version {shortened(shown)}; this flagdit reads {SCHEMA_VERSION}: "
-            "rebuild with flagdit build, or install the flagdit that wrote it"
+            f"{path}: schema version {shortened(shown)}; this flagdit reads {SCHEMA_VERSION}: make it again with "
+            f"{again}, or install the flagdit that wrote it"
         )
     try:
         spec = kind.model_validate(content)
@@ -150,11 +155,11 @@ def _named_files(manifest: Manifest) -> Iterator[str]:
 
 def graph_files(spec: ModelSpec) -> list[str]:
     """Names of a model's graphs."""
-    graphs = (spec.graphs.condition, spec.graphs.denoise, spec.graphs.text_encoder, spec.graphs.decode)
-    return [graph.file for graph in graphs if graph is not None]
+    graphs = (spec.graphs.condition, spec.graphs.place, spec.graphs.denoise, spec.graphs.decode)
+    return [graph.file for graph in (*graphs, *(text.graph for text in spec.texts)) if graph is not None]
 
 
 def model_files(spec: ModelSpec) -> list[str]:
     """Names of the files that a model consists of, besides model.json."""
     names = [spec.weights.file, *graph_files(spec)]
-    return list(dict.fromkeys(names if spec.text is None else [*names, spec.text.tokenizer]))
+    return list(dict.fromkeys([*names, *(text.tokenizer for text in spec.texts)]))

@@ -1,74 +1,39 @@
 """What docs/contract.md asks of a model: that its numbers, what it says of its graphs, and the graphs are one.
 
-What holds for all of them is checked once, so that a run needs no checks of its own.
+What holds for all of them is checked once, so that a run needs no checks of its own. No model is known here: what an
+input of `denoise` is, its first axis says, and the graph that makes it.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from flagdit.engine.coarse import coarse_layout
 from flagdit.engine.errors import BundleError, FlagditError, RequestError
 from flagdit.engine.layout import TokenLayout
-from flagdit.engine.manifest import ModelSpec, Preset, Tensor
+from flagdit.engine.manifest import Graph, ModelSpec, Preset, Tensor
+from flagdit.engine.ports import FLOATS, Allowed, caches, constants, placed, shown, timed, twin
 from flagdit.engine.presets import of_spec
 from flagdit.engine.session import Borders
-from flagdit.files.printable import printable
 
-Shape = tuple[int | str, ...]
-Ports = Mapping[str, Shape]
-
-FLOATS = ("float32", "float16", "bfloat16")
-"""What keys and values may be in `denoise`; all else that is no number of a token is float32."""
-
-
-def condition_inputs(width: int) -> Ports:
-    """width: of a text's features."""
-    return {"t": ("S",), "text": ("R", "T", width), "text_mask": ("R", "T")}
-
-
-def text_conditions(spec: ModelSpec) -> Ports:
-    """What `condition` makes of a text and `denoise` takes as it is."""
-    layers, kv = spec.layers, spec.layers.kv_heads
-    names = [f"text_{kind}.{layer}" for layer in range(layers.count) for kind in ("key", "value")]
-    return {"text_bias": ("R", 1, 1, "T"), **dict.fromkeys(names, ("R", kv, "T", spec.rope.head_dim))}
-
-
-def modulations(spec: ModelSpec) -> Ports:
-    """What `condition` makes of every time, behind the axis S, and `denoise` takes of one."""
-    layers = spec.layers
-    return {"modulation": ("R", layers.count, 6, layers.width), "final_modulation": ("R", 2, layers.width)}
-
-
-def caches(spec: ModelSpec, place: str, axis: str) -> Ports:
-    """Keys and values of the tail (axis M), or of the head (axis A)."""
-    shape: Shape = (axis, "R", spec.layers.kv_heads, spec.rope.head_dim)
-    return {f"{kind}_{place}.{i}": shape for i in range(spec.layers.count) for kind in ("key", "value")}
-
-
-def denoise_inputs(spec: ModelSpec) -> Ports:
-    values, half = spec.latent.channels * spec.tokens.patch_size**2, spec.rope.head_dim // 2
-    return {
-        "tokens": ("A", "R", values),
-        "special": ("A", 1),
-        "rope_cos": ("A", "R", half),
-        "rope_sin": ("A", "R", half),
-        "attention_scale": (1,),
-        **modulations(spec),
-        **text_conditions(spec),
-        **caches(spec, "tail", "M"),
-    }
-
-
-def denoise_outputs(spec: ModelSpec) -> Ports:
-    values = spec.latent.channels * spec.tokens.patch_size**2
-    return {"velocity": ("A", "R", values), **caches(spec, "head", "A")}
+TEXT_INPUTS: Mapping[str, Allowed] = dict.fromkeys(("input_ids", "attention_mask"), (("int64",), [("R", "T")]))
+CONDITION_INPUTS: Mapping[str, Allowed] = {"t": (("float32",), [("S",)]), "text_mask": (("bool",), [("R", "T")])}
+"""Besides what the text encoder makes."""
+PLACE_INPUTS: Mapping[str, Allowed] = {
+    "place": (("int64",), [("N", 4)]),  # TokenLayout.places
+    "extent": (("int64",), [(3,)]),  # frames, lines and columns of patches
+    "ntk": (("float32",), [(1,)]),  # factor on the base of rotary embeddings
+    "proportional": (("bool",), [(1,)]),  # whether the softmax sharpens with the number of tokens
+}
+"""Of which a model's takes the first, and what it has a use for."""
 
 
 def check_spec(path: Path, spec: ModelSpec) -> None:
     """Raise BundleError, by the place in the file `path`, if a specification contradicts itself."""
     try:
+        _check_known(spec)
         _check_numbers(spec)
         _check_graphs(spec)
         for preset in spec.presets:
@@ -78,12 +43,29 @@ def check_spec(path: Path, spec: ModelSpec) -> None:
 
 
 def check_denoise(place: str, spec: ModelSpec, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
-    """Raise BundleError unless `denoise`, or an engine of it, is said to take and give what it should."""
-    _check_ports(f"{place}.inputs", inputs, denoise_inputs(spec))
-    _check_ports(f"{place}.outputs", outputs, denoise_outputs(spec))
-    kept = {tensor.dtype for tensor in (*inputs, *outputs) if tensor.name.startswith(("key_", "value_"))}
-    if len(kept) > 1:
-        raise BundleError(f"{place}: its keys and values are {' and '.join(sorted(kept))}; allowed is one of them")
+    """Raise BundleError unless `denoise`, or an engine of it, takes what the other graphs make, and gives its own."""
+    tails = caches(inputs)
+    if not tails:
+        raise BundleError(f"{place}.inputs: none begins with M, so there is nothing to cache")
+    for tensor in tails:
+        if tensor.shape[1:2] != ("R",) or any(isinstance(axis, str) for axis in tensor.shape[2:]):
+            raise BundleError(f"{place}: {tensor.name!a} is {shown(tensor.shape)}; allowed is (M, R, and sizes")
+    kept = {tensor.dtype for tensor in tails}
+    if len(kept) > 1 or not kept <= set(FLOATS):
+        raise BundleError(
+            f"{place}: its caches are {' and '.join(sorted(kept))}; allowed is one of {', '.join(FLOATS)}"
+        )
+    patches: Allowed = ("float32",), [("A", "R", spec.patch_values)]
+    taken: dict[str, Allowed] = {
+        "tokens": patches,
+        **placed(spec.graphs.place),
+        **{tensor.name: (FLOATS, [tensor.shape[1:]]) for tensor in timed(spec.graphs.condition)},
+        **{tensor.name: (FLOATS, [tensor.shape]) for tensor in constants(spec.graphs.condition)},
+        **{tensor.name: ((tensor.dtype,), [tensor.shape]) for tensor in tails},
+    }
+    heads: dict[str, Allowed] = {twin(tensor.name): ((tensor.dtype,), [("A", *tensor.shape[1:])]) for tensor in tails}
+    _check_ports(f"{place}.inputs", inputs, taken)
+    _check_ports(f"{place}.outputs", outputs, {"velocity": patches, **heads})
 
 
 def check_borders(name: str, said: Sequence[Tensor], found: Borders) -> None:
@@ -95,7 +77,7 @@ def check_borders(name: str, said: Sequence[Tensor], found: Borders) -> None:
         fits = len(shape) == len(tensor.shape) and all(map(_same_axis, shape, tensor.shape))
         if dtype != tensor.dtype or not fits:
             raise BundleError(
-                f"{name}: {port} is {dtype} {_text(shape)}; the manifest says {tensor.dtype} {_text(tensor.shape)}, "
+                f"{name}: {port} is {dtype} {shown(shape)}; the manifest says {tensor.dtype} {shown(tensor.shape)}, "
                 "so export the model again"
             )
 
@@ -105,18 +87,30 @@ def _same_axis(found: int | str | None, said: int | str) -> bool:
     return found == said if isinstance(found, int) or isinstance(said, int) else True
 
 
+def _check_known(spec: ModelSpec) -> None:
+    """Refuse what the format can say and no run can do yet."""
+    said: dict[str, tuple[object, object]] = {
+        "latent.downscale": (spec.latent.downscale, 1),
+        "latent.frames": (spec.latent.frames, 1),
+        "tokens.patch, frames": (spec.tokens.patch[0], 1),
+        "tokens.closes": ("frame" if "frame" in spec.tokens.closes else "line", "line"),
+        "phases": (len(spec.phases), 1),
+        "phases.0": (spec.phases[0], 0.0),
+        "texts": (max(1, len(spec.texts)), 1),
+    }
+    for number, text in enumerate(spec.texts):
+        said[f"texts.{number}.template"] = text.template, "{}"
+        said[f"texts.{number}.padding"] = text.padding, None
+    for name, (value, known) in said.items():
+        if value != known:
+            raise BundleError(f"{name} is {value!a:.80}; this flagdit runs {known!a} alone, so it needs a newer one")
+
+
 def _check_numbers(spec: ModelSpec) -> None:
-    layers, head = spec.layers, spec.rope.head_dim
-    if head % 2:
-        raise BundleError(f"rope.head_dim is {head}; allowed are even numbers")
-    if layers.width != layers.heads * head:
-        raise BundleError(f"layers.width is {layers.width}, which is not {layers.heads} heads of {head}")
-    if layers.heads % layers.kv_heads:
-        raise BundleError(f"layers.heads is {layers.heads}, which {layers.kv_heads} kv heads do not share evenly")
-    if spec.tokens.special != ("nextline",):
-        raise BundleError("tokens.special is not nextline alone, which is what lines of patches end with")
-    if (spec.text is None) != (spec.graphs.text_encoder is None):
-        raise BundleError("text and graphs.text_encoder: one is there without the other")
+    if spec.sizes.heads % spec.sizes.kv_heads:
+        raise BundleError(
+            f"sizes.heads is {spec.sizes.heads}, which {spec.sizes.kv_heads} kv heads do not share evenly"
+        )
     try:
         TokenLayout.of(spec, None)
     except RequestError as error:
@@ -136,38 +130,58 @@ def _check_preset(spec: ModelSpec, preset: Preset) -> None:
 
 
 def _check_graphs(spec: ModelSpec) -> None:
-    condition, encoder = spec.graphs.condition, spec.graphs.text_encoder
+    condition, place = spec.graphs.condition, spec.graphs.place
     width = next((t.shape[-1] for t in condition.inputs if t.name == "text" and t.shape), None)
     if not isinstance(width, int):
         raise BundleError("graphs.condition.inputs: no text with a width")
-    _check_ports("graphs.condition.inputs", condition.inputs, condition_inputs(width))
-    timed = {name: ("S", *shape) for name, shape in modulations(spec).items()}
-    _check_ports("graphs.condition.outputs", condition.outputs, {**timed, **text_conditions(spec)})
-    if any(tensor.dtype != "float32" for tensor in condition.outputs):
-        raise BundleError("graphs.condition.outputs: not all are float32")
+    features: dict[str, Allowed] = {"text": (("float32",), [("R", "T", width)])}
+    _check_ports("graphs.condition.inputs", condition.inputs, {**CONDITION_INPUTS, **features})
+    _check_condition(spec, condition)
+    _check_place(place)
+    names = Counter(tensor.name for graph in (condition, place) for tensor in graph.outputs)
+    for name, count in names.items():
+        if count > 1 or name == "tokens":
+            raise BundleError(f"graphs.denoise.inputs: {name!a} is made twice")
     check_denoise("graphs.denoise", spec, spec.graphs.denoise.inputs, spec.graphs.denoise.outputs)
-    if spec.text is not None and encoder is not None:
-        if spec.text.width != width:
-            raise BundleError(f"text.width is {spec.text.width}, and condition takes texts of {width}")
-        _check_ports("graphs.text_encoder.inputs", encoder.inputs, dict.fromkeys(TEXT_INPUTS, ("R", "T")))
-        _check_ports("graphs.text_encoder.outputs", encoder.outputs, {"text": ("R", "T", width)})
+    for number, text in enumerate(spec.texts):
+        _check_ports(f"texts.{number}.graph.inputs", text.graph.inputs, TEXT_INPUTS)
+        _check_ports(f"texts.{number}.graph.outputs", text.graph.outputs, features)
 
 
-TEXT_INPUTS = ("input_ids", "attention_mask")
-DTYPES = {"text_mask": ("bool",), **dict.fromkeys(TEXT_INPUTS, ("int64",))}
-"""Of the ports that are not float32."""
+def _check_condition(spec: ModelSpec, condition: Graph) -> None:
+    for tensor in condition.outputs:
+        rows = tensor.shape[1:] if tensor.shape[:1] == ("S",) else tensor.shape
+        if tensor.dtype != "float32" or rows[:1] != ("R",) or {*filter(_named, rows[1:])} - {"T"}:
+            raise BundleError(
+                f"graphs.condition.outputs: {tensor.name!a} is {tensor.dtype} {shown(tensor.shape)}; allowed is "
+                "float32 (R, ...) or (S, R, ...) with sizes and T"
+            )
+    long = {tensor.name for tensor in constants(condition) if "T" in tensor.shape}
+    if unknown := sorted(spec.pads.keys() - long):
+        raise BundleError(f"pads: {unknown[0]!a} is no output (R, ...) of condition with an axis T")
 
 
-def _check_ports(place: str, said: Sequence[Tensor], expected: Ports) -> None:
+def _check_place(place: Graph) -> None:
+    taken = {name: PLACE_INPUTS[name] for name in ("place", *(t.name for t in place.inputs)) if name in PLACE_INPUTS}
+    _check_ports("graphs.place.inputs", place.inputs, taken)
+    for tensor in place.outputs:
+        if {*filter(_named, tensor.shape)} - {"N"} or "N" in tensor.shape[1:]:
+            raise BundleError(
+                f"graphs.place.outputs: {tensor.name!a} is {shown(tensor.shape)}; allowed are sizes, and N before them"
+            )
+
+
+def _named(axis: int | str) -> bool:
+    return isinstance(axis, str)
+
+
+def _check_ports(place: str, said: Sequence[Tensor], expected: Mapping[str, Allowed]) -> None:
     _check_names(place, expected, [tensor.name for tensor in said])
     for tensor in said:
-        if tensor.shape != expected[tensor.name]:
-            shapes = f"{_text(tensor.shape)}; by the sizes of the model it is {_text(expected[tensor.name])}"
-            raise BundleError(f"{place}: {tensor.name} is {shapes}")
-        key = tensor.name.partition(".")
-        allowed = FLOATS if key[1] else DTYPES.get(key[0], ("float32",))
-        if tensor.dtype not in allowed:
-            raise BundleError(f"{place}: {tensor.name} is {tensor.dtype}; allowed are {', '.join(allowed)}")
+        types, shapes = expected[tensor.name]
+        if tensor.dtype not in types or tensor.shape not in shapes:
+            allowed = f"{' or '.join(types)} {' or '.join(shown(shape) for shape in shapes)}"
+            raise BundleError(f"{place}: {tensor.name} is {tensor.dtype} {shown(tensor.shape)}; allowed is {allowed}")
 
 
 def _check_names(place: str, expected: Mapping[str, object], found: Sequence[str] | Mapping[str, object]) -> None:
@@ -176,8 +190,3 @@ def _check_names(place: str, expected: Mapping[str, object], found: Sequence[str
         raise BundleError(f"{place}: {wrong[0]!a} {what}")
     if len(found) > len(expected):
         raise BundleError(f"{place}: names are there twice")
-
-
-def _text(shape: Sequence[int | str | None]) -> str:
-    """A shape on one line: of axes a manifest may say anything."""
-    return f"({', '.join('?' if axis is None else printable(str(axis)) for axis in shape)})"

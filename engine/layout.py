@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,25 +18,26 @@ Ntk = float | Literal["auto"] | None
 
 @dataclass(frozen=True)
 class TokenLayout:
-    """A Flag-DiT sequence: rows of patches, each closed by a [nextline] token (models.md: positions 0..N-1).
+    """Lines of patches; each may be closed by a token that carries no latent ([nextline]).
 
-    height and width are in latent pixels. A token's id is its place in the sequence.
+    height and width are in latents. A token's id is its place in the sequence.
     """
 
     height: int
     width: int
     patch: int
     channels: int
+    closes_lines: bool = True
 
     @classmethod
     def of(cls, spec: ModelSpec, size: tuple[int, int] | None) -> TokenLayout:
         """The layout of `size` (width, height), by default the model's own. Raises RequestError if it cannot tile."""
         width, height = size or spec.latent.size
-        patch = spec.tokens.patch_size
+        _, patch, _ = spec.tokens.patch
         if min(width, height) < patch or width % patch or height % patch:
             near = "x".join(str(max(patch, round(n / patch) * patch)) for n in (width, height))
             raise RequestError(f"size {width}x{height} is not made of {patch}x{patch} patches; the nearest is {near}")
-        layout = cls(height, width, patch, spec.latent.channels)
+        layout = cls(height, width, patch, spec.latent.channels, "line" in spec.tokens.closes)
         if layout.tokens > MAX_TOKENS:
             raise RequestError(f"size {width}x{height} has {layout.tokens} tokens; allowed are {MAX_TOKENS}")
         return layout
@@ -52,8 +52,18 @@ class TokenLayout:
 
     @property
     def pinned(self) -> int:
-        """[nextline] tokens: they carry no latent and are recomputed in every step."""
-        return self.rows
+        """Tokens that close a line: they carry no latent and are recomputed in every step."""
+        return self.rows if self.closes_lines else 0
+
+    @property
+    def stride(self) -> int:
+        """Tokens in a line."""
+        return self.columns + self.closes_lines
+
+    @property
+    def extent(self) -> tuple[int, int, int]:
+        """Frames, lines and columns of patches."""
+        return 1, self.rows, self.columns
 
     @property
     def patches(self) -> int:
@@ -69,8 +79,15 @@ class TokenLayout:
 
     def slots(self) -> npt.NDArray[np.int32]:
         """Token ids (N,) in the first slot order: pinned tokens, then the patches row by row."""
-        ids = np.arange(self.tokens, dtype=np.int32).reshape(self.rows, self.columns + 1)
-        return np.concatenate([ids[:, -1], ids[:, :-1].ravel()])
+        ids = np.arange(self.tokens, dtype=np.int32).reshape(self.rows, self.stride)
+        return np.concatenate([ids[:, self.columns :].ravel(), ids[:, : self.columns].ravel()])
+
+    def places(self) -> npt.NDArray[np.int64]:
+        """Index in the sequence, frame, line and column (N, 4) of each token; -1 where it has none."""
+        index = np.arange(self.tokens, dtype=np.int64)
+        line, column = np.divmod(index, self.stride)
+        column[column == self.columns] = -1
+        return np.stack([index, np.zeros_like(index), line, column], axis=1)
 
     def patchify(self, images: FloatArray) -> FloatArray:
         """Patch vectors (patches, B, P) of images (B, C, H, W), ordered (channel, ph, pw)."""
@@ -93,37 +110,19 @@ class TokenLayout:
 
     def patch_index(self, token: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
         """Row-major patch number of patch tokens' ids."""
-        return token - token // (self.columns + 1)
+        return token - token // self.stride if self.closes_lines else token
 
 
-def rope_rows(spec: ModelSpec, positions: npt.NDArray[np.int32], ntk: float = 1.0) -> tuple[FloatArray, FloatArray]:
-    """cos and sin (N, d/2) of 1-D positions (N,); `ntk` multiplies theta (NTK-aware scaling, Lumina's demo)."""
-    d = spec.rope.head_dim
-    frequencies = (spec.rope.theta * ntk) ** -(np.arange(0, d, 2, dtype=np.float32) / d)
-    angles = positions.astype(np.float32)[:, None] * frequencies.astype(np.float32)
-    return np.cos(angles), np.sin(angles)
+def model_shift(spec: ModelSpec, size: tuple[int, int] | None) -> float:
+    """The time shift that suits the model at a size, by default its own. Raises RequestError if that cannot tile."""
+    return spec.flow.shift_at(TokenLayout.of(spec, size).patches)
 
 
 def ntk_factor(spec: ModelSpec, layout: TokenLayout, ntk: Ntk) -> float:
-    """What multiplies theta: 1 for None, else `ntk`, else ("auto") the area over the training area, at least 1.
+    """The factor for `place`: 1 for None, else `ntk`, else ("auto") the area over the training area, at least 1.
 
     That is what Lumina-T2X's demo takes; at least 1, so that nothing changes at the training size and below it.
     """
     if ntk is None:
         return 1.0
     return max(1.0, layout.patches / TokenLayout.of(spec, None).patches) if ntk == "auto" else float(ntk)
-
-
-def base_tokens(spec: ModelSpec) -> int:
-    """Base of proportional attention: the tokens of a picture of the training size, [nextline] included.
-
-    The official demo counts every [nextline] twice: 4224 for 1024 pixels, whose sequence has 4160. So its softmax scale
-    is .9991 of the plain one at the training size, where this base changes nothing.
-    """
-    return TokenLayout.of(spec, None).tokens
-
-
-def attention_scale(spec: ModelSpec, tokens: int, base_tokens: int | None = None) -> float:
-    """Softmax scale; with `base_tokens`, proportional attention: sqrt(log_base(N) / d) (Lumina-T2X)."""
-    growth = 1.0 if base_tokens is None else math.log(tokens) / math.log(base_tokens)
-    return math.sqrt(growth / spec.rope.head_dim)

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
-import numpy as np
 import numpy.typing as npt
 
 from flagdit.engine.coarse import coarse_layout, full_span
 from flagdit.engine.cost import Cost, price
-from flagdit.engine.layout import FloatArray, TokenLayout, attention_scale, base_tokens, ntk_factor
+from flagdit.engine.layout import FloatArray, TokenLayout, ntk_factor
 from flagdit.engine.manifest import ModelSpec
+from flagdit.engine.placing import check_extrapolation, placed
 from flagdit.engine.plan import Plan, make_plan
+from flagdit.engine.ports import begins
 from flagdit.engine.ras import DENSE, RasConfig
 from flagdit.engine.regions import RegionState
 from flagdit.engine.request import Request
@@ -24,10 +25,10 @@ class Leg:
     """A plan over one size. Its state is there from the first of its steps on."""
 
     def __init__(self, spec: ModelSpec, request: Request, layout: TokenLayout, plan: Plan, ras: RasConfig) -> None:
-        base = base_tokens(spec) if request.proportional else None
         self.layout, self.plan, self.ras = layout, plan, ras
+        check_extrapolation(spec.graphs.place, request.ntk, request.proportional)
         self.ntk = ntk_factor(spec, layout, request.ntk)
-        self.attention_scale = attention_scale(spec, layout.tokens, base)
+        self._proportional, self._shared = request.proportional, dict[str, Array]()
         self.state: RegionState | None = None
         self._spec, self._branches, self._samples = spec, request.branches, len(request.prompts)
 
@@ -37,9 +38,12 @@ class Leg:
         counts = Counter(evaluation.step for evaluation in self.plan.evaluations)
         return [counts[step.index] for step in self.plan.steps]
 
-    def begin(self, start: FloatArray, cached: npt.DTypeLike) -> RegionState:
+    def begin(self, start: FloatArray, place: OnnxSession, cached: npt.DTypeLike) -> RegionState:
         """Allocate its state at latents (B, C, H, W). cached: what keys and values are kept in."""
-        args = (self._spec, self.layout, start, self._branches, self.plan.keeps, self.ntk, cached)
+        made = placed(place, self.layout, self.ntk, self._proportional)
+        ports = {port.name: port for port in self._spec.graphs.denoise.inputs}
+        self._shared = {name: x for name, x in made.items() if not begins(ports[name], "A")}
+        args = (list(ports.values()), self.layout, start, self._branches, self.plan.keeps, made, cached)
         self.state = RegionState(*args)
         return self.state
 
@@ -53,8 +57,7 @@ class Leg:
         """Go through the plan, a yield a step; it has begun."""
         if self.state is None:
             raise RuntimeError("the leg has not begun")
-        own = {**conditions, "attention_scale": np.array([self.attention_scale], np.float32)}
-        yield from sample(denoise, self.state, self.plan, own, modulations, guidance, self.ras)
+        yield from sample(denoise, self.state, self.plan, conditions, modulations, guidance, self.ras, self._shared)
 
     def end(self) -> FloatArray:
         """The picture (B, C, H, W) that its last step left, or the estimate of it if that ended before time 1."""

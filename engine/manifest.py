@@ -1,63 +1,78 @@
-"""The specification of a model directory (`model.json`) and of a bundle (`manifest.json`).
+"""The specification of a model directory (`model.json`) and of a bundle (`manifest.json`): docs/bundle.md.
 
 A bundle's manifest is the model's specification, a digest of every file, and the engines built from its graphs.
+Letters of symbolic axes: A active, M cached, R rows, T text, S evaluations, N all tokens.
 """
 
 from __future__ import annotations
 
-import re
+import math
 from collections import Counter
-from itertools import pairwise
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-SCHEMA_VERSION = 1
+from flagdit.engine.preset_spec import CoarseSteps, Preset
+from flagdit.engine.spec import Digest, FileName, Size, Spec
 
-Size = tuple[Annotated[int, Field(ge=1, le=65536)], Annotated[int, Field(ge=1, le=65536)]]
+__all__ = [
+    "SCHEMA_VERSION",
+    "CoarseSteps",
+    "Engine",
+    "File",
+    "Graph",
+    "Manifest",
+    "ModelSpec",
+    "Preset",
+    "Profile",
+    "Spec",
+    "Tensor",
+]
 
+SCHEMA_VERSION = 2
 
-def _plain_name(name: str) -> str:
-    """A file beside the manifest: no folder, no way out of the bundle."""
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", name):
-        raise ValueError("is not a plain file name")
-    return name
-
-
-FileName = Annotated[str, AfterValidator(_plain_name)]
-Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-
-
-class Spec(BaseModel):
-    """Read strictly: what is not known is refused, nothing is guessed."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, str_max_length=2000)
+Count = Annotated[int, Field(ge=1, le=1 << 20)]
+Side = Annotated[int, Field(ge=1, le=64)]
+Flops = Annotated[int, Field(ge=0, le=1 << 60)]
 
 
 class Tensor(Spec):
-    """One input or output of a graph; symbolic axes are letters (A active, M cached, R rows, T text, S steps)."""
+    """One input or output of a graph. What a letter as its first axis makes of it, docs/contract.md says."""
 
-    name: str
-    dtype: Literal["float32", "float16", "bfloat16", "int64", "int32", "bool"]
-    shape: Annotated[tuple[int | str, ...], Field(max_length=8)]
+    name: Annotated[str, Field(min_length=1)]
+    dtype: Literal["float64", "float32", "float16", "bfloat16", "int64", "int32", "bool"]
+    shape: Annotated[tuple[Annotated[int, Field(ge=1, le=1 << 30)] | str, ...], Field(max_length=8)]
+
+    def values(self, sizes: Mapping[str, int]) -> int:
+        """How many numbers it has where its symbolic axes have these sizes."""
+        return math.prod(sizes[axis] if isinstance(axis, str) else axis for axis in self.shape)
 
 
 class Graph(Spec):
+    """An ONNX file, and what it takes and gives."""
+
     file: FileName
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
 
+    def named(self) -> dict[str, Tensor]:
+        """All inputs and outputs."""
+        return {tensor.name: tensor for tensor in (*self.inputs, *self.outputs)}
+
 
 class Graphs(Spec):
-    """`condition` runs once per prompt, `denoise` once per step; a model without the others leaves them out."""
+    """`condition` runs once a prompt, `place` once a size, `denoise` once an evaluation."""
 
     condition: Graph
+    place: Graph
     denoise: Graph
-    text_encoder: Graph | None = None
     decode: Graph | None = None
 
 
 class Weights(Spec):
+    """The safetensors file that `condition` and `denoise` have their weights in."""
+
     file: FileName
     sha256: Digest
     dtype: Literal["float32", "float16", "bfloat16", "int8"]
@@ -65,25 +80,26 @@ class Weights(Spec):
 
 
 class Latent(Spec):
-    """What the flow ends in: pixels in [-1, 1], or latents of a VAE. `size` is (width, height) of the training."""
+    """What the flow ends in: pixels in [-1, 1], or latents of a VAE.
+
+    size: (width, height) of the training, in pixels, of which a latent has `downscale` a side.
+    """
 
     space: Literal["pixels", "vae"]
     channels: Annotated[int, Field(ge=1, le=64)]
     size: Size
+    downscale: Annotated[int, Field(ge=1, le=256)] = 1
+    frames: Annotated[int, Field(ge=1, le=65536)] = 1
 
 
 class Tokens(Spec):
-    """Patches of `patch_size` squared, as vectors ordered (channel, ph, pw); special tokens carry no latent."""
+    """Patches of (frames, height, width) latents, as vectors ordered (channel, frame, height, width).
 
-    patch_size: Annotated[int, Field(ge=1, le=64)]
-    order: Literal["channel,ph,pw"]
-    special: tuple[Literal["nextline"], ...]
+    closes: what ends with a token that carries no latent: every line of patches, every frame.
+    """
 
-
-class Rope(Spec):
-    kind: Literal["1d"]
-    theta: Annotated[float, Field(ge=1, le=1e12)]
-    head_dim: Annotated[int, Field(ge=2, le=1024)]
+    patch: tuple[Side, Side, Side]
+    closes: Annotated[tuple[Literal["line", "frame"], ...], Field(max_length=2)]
 
 
 class Guidance(Spec):
@@ -98,92 +114,64 @@ class Guidance(Spec):
         return self.scale if scale is None else scale
 
 
+class ShiftByTokens(Spec):
+    """A time shift exp(mu) with mu on the line through two numbers of patches (diffusers' dynamic shifting)."""
+
+    tokens: tuple[Count, Count]
+    mu: tuple[Annotated[float, Field(ge=-4, le=4)], Annotated[float, Field(ge=-4, le=4)]]
+
+    @model_validator(mode="after")
+    def _is_a_line(self) -> ShiftByTokens:
+        if not self.tokens[0] < self.tokens[1]:
+            raise ValueError(f"the tokens are {self.tokens[0]} and {self.tokens[1]}; the second are more")
+        return self
+
+
 class Flow(Spec):
-    time: Literal["noise-to-data"]
-    velocity: Literal["data-minus-noise"]
-    shift: Annotated[float, Field(ge=0.1, le=100)]  # time shift that suits the model
+    """Time runs from 0 (noise) to 1 (data), the velocity is data minus noise. shift: of times, that suits the model."""
+
+    shift: Annotated[float, Field(ge=0.1, le=100)] | ShiftByTokens
+
+    def shift_at(self, patches: int) -> float:
+        """The shift of a picture of so many patches, 0.1 to 100."""
+        if not isinstance(self.shift, ShiftByTokens):
+            return self.shift
+        (few, many), (low, high) = self.shift.tokens, self.shift.mu
+        mu = low + (high - low) * (patches - few) / (many - few)
+        return min(max(math.exp(min(mu, 5.0)), 0.1), 100.0)
 
 
-Width = Annotated[int, Field(ge=1, le=1 << 20)]
+class Sizes(Spec):
+    """What the estimate of memory needs besides the ports: widths of a token, of its hidden layer, of the heads."""
+
+    width: Count
+    hidden: Count
+    heads: Count
+    kv_heads: Count
+    head: Count
 
 
-class Layers(Spec):
-    """Sizes that price a step (FLOPs, cache bytes)."""
+class Price(Spec):
+    """FLOPs (two a multiply-add) of a row and evaluation: A token + A (N + T) pair + T text + T (N + T) text_pair."""
 
-    count: Annotated[int, Field(ge=1, le=1024)]
-    width: Width
-    heads: Width
-    kv_heads: Width
-    ffn: Width
-
-
-def _in_order(times: tuple[float, ...]) -> tuple[float, ...]:
-    for before, after in pairwise(times):
-        if not before < after:
-            raise ValueError(f"the times are not in order: {after:g} is after {before:g}")
-    return times
-
-
-Time = Annotated[float, Field(ge=0, le=1)]
-Times = Annotated[tuple[Time, ...], Field(min_length=2, max_length=1001), AfterValidator(_in_order)]
-Weight = Annotated[float, Field(ge=-100, le=100)]
-
-
-class CoarseSteps(Spec):
-    """Dense steps of ab2 that a plan begins with, at the size over `factor`: between times from 0 to 1 or before.
-
-    The picture is then enlarged, and brought with noise to the first of the plan's own times.
-    """
-
-    factor: Annotated[int, Field(ge=2, le=16)]
-    times: Times
-
-    @model_validator(mode="after")
-    def _begins_at_noise(self) -> CoarseSteps:
-        if self.times[0] != 0:
-            raise ValueError(f"the times begin at {self.times[0]:g}; allowed is 0")
-        return self
-
-
-class Preset(Spec):
-    """A plan that `flagdit calibrate` found: of S steps between S + 1 times, and what it was measured to do.
-
-    weights: of each step, of its velocity, slope and curve (solver.h). ratios: the share of the patches that each
-    computes. forecast_kv: see RasConfig, of each step. coarse: what comes before the first of the times, which is
-    then above 0. cost: FLOPs over those of 30 dense steps. psnr: dB to the
-    converged picture, over the prompts that it was chosen by, and over others ("held_out"); "dense" is that of plain
-    dense steps of that cost, of ab2 or Euler on their best grid, over the same others.
-    """
-
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,31}$")]
-    size: Size
-    times: Times
-    weights: tuple[tuple[Weight, Weight, Weight], ...]
-    ratios: tuple[Annotated[float, Field(gt=0, le=1)], ...]
-    forecast_kv: tuple[Annotated[float, Field(ge=0, le=1)], ...] = ()
-    coarse: CoarseSteps | None = None
-    cost: Annotated[float, Field(gt=0, le=1e6)]
-    psnr: dict[Literal["chosen", "held_out", "dense"], Annotated[float, Field(ge=-1e3, le=1e3)]] = {}
-
-    @model_validator(mode="after")
-    def _fits(self) -> Preset:
-        steps = len(self.times) - 1
-        for name in ("weights", "ratios", "forecast_kv"):
-            if len(getattr(self, name)) not in ((0, steps) if name != "ratios" else (steps,)):
-                raise ValueError(f"{name} are {len(getattr(self, name))}, and there are {steps} steps")
-        if (self.coarse is None) != (self.times[0] == 0):
-            raise ValueError(f"the times begin at {self.times[0]:g}; allowed is 0, or above it after coarse steps")
-        if self.times[-1] != 1:
-            raise ValueError(f"the times end at {self.times[-1]:g}; allowed is 1")
-        if self.ratios[0] != 1:
-            raise ValueError(f"the first ratio is {self.ratios[0]:g}; allowed is 1: nothing is cached yet")
-        return self
+    token: Flops
+    pair: Flops
+    text: Flops
+    text_pair: Flops
 
 
 class Text(Spec):
-    width: Width
-    max_tokens: Annotated[int, Field(ge=2, le=4096)]
+    """A text encoder. What its graph gives goes to the inputs of `condition` that have the same names.
+
+    template: what a prompt is put into, at {}. padding: the token that fills up to max_tokens, none if texts keep
+    their own length.
+    """
+
+    graph: Graph
     tokenizer: FileName
+    template: str
+    max_tokens: Annotated[int, Field(ge=2, le=4096)]
+    padding: Annotated[int, Field(ge=0, le=1 << 24)] | None
 
 
 def _unlike(presets: tuple[Preset, ...]) -> tuple[Preset, ...]:
@@ -194,28 +182,47 @@ def _unlike(presets: tuple[Preset, ...]) -> tuple[Preset, ...]:
 
 
 class ModelSpec(Spec):
-    """The content of `model.json`."""
+    """The content of `model.json`.
 
-    schema_version: Literal[1]
+    family, config: for people; nothing at run time reads them. phases: the times from which on tokens are placed
+    anew. pads: what fills an output of `condition` behind a text that is shorter than others of its batch; zeros if it
+    is not named.
+    """
+
+    schema_version: Literal[2]
     name: str
-    family: Literal["flag-dit"]
-    config: dict[str, int | float | bool | None]
+    family: str
+    config: dict[str, int | float | bool | str | None]
     weights: Weights
     latent: Latent
     tokens: Tokens
-    rope: Rope
     guidance: Guidance
     flow: Flow
-    layers: Layers
-    text: Text | None
+    phases: Annotated[tuple[Annotated[float, Field(ge=0, le=1)], ...], Field(min_length=1, max_length=8)] = (0.0,)
+    sizes: Sizes
+    price: Price
+    texts: Annotated[tuple[Text, ...], Field(max_length=4)]
+    pads: dict[str, float] = Field(default_factory=dict)
     presets: Annotated[tuple[Preset, ...], AfterValidator(_unlike)] = ()
     examples: Annotated[tuple[Annotated[str, Field(min_length=1, max_length=2000)], ...], Field(max_length=1000)] = ()
     graphs: Graphs
     licences: dict[str, str]
     exporter: dict[str, str | int]
 
+    @property
+    def text(self) -> Text | None:
+        """The text encoder, if there is one."""
+        return self.texts[0] if self.texts else None
+
+    @property
+    def patch_values(self) -> int:
+        """P, the numbers of a patch."""
+        return self.latent.channels * math.prod(self.tokens.patch)
+
 
 class File(Spec):
+    """What a file of the bundle is."""
+
     sha256: Digest
     bytes: Annotated[int, Field(ge=0)]
 
@@ -231,7 +238,7 @@ class Profile(Spec):
 class Engine(Spec):
     """One graph compiled for one target. A GPU's runs only where the versions and the architectures match."""
 
-    graph: Literal["condition", "denoise", "text_encoder", "decode"]
+    graph: Literal["condition", "denoise"]
     file: FileName
     target: Literal["tensorrt-rtx", "tensorrt", "onnxruntime"]
     version: str
@@ -248,7 +255,7 @@ class Engine(Spec):
 class Manifest(Spec):
     """The content of `manifest.json`."""
 
-    schema_version: Literal[1]
+    schema_version: Literal[2]
     flagdit: str
     model: ModelSpec
     files: dict[FileName, File]

@@ -14,7 +14,7 @@ from flagdit.engine.coarse import Coarse
 from flagdit.engine.contract import check_borders
 from flagdit.engine.cpu import Precision, available, choose
 from flagdit.engine.errors import RequestError
-from flagdit.engine.layout import Ntk
+from flagdit.engine.layout import Ntk, model_shift
 from flagdit.engine.manifest import Engine, Graph
 from flagdit.engine.preflight import Preflight
 from flagdit.engine.presets import Preset, presets_of
@@ -43,15 +43,16 @@ class Pipeline:
 
     def _load(self, ready: Preflight) -> None:
         bundle, spec, threads = ready.bundle, ready.spec, ready.threads
-        assert spec.text is not None and spec.graphs.text_encoder is not None  # Preflight has seen them
+        assert spec.text is not None  # Preflight has seen them
         self.bundle, self.spec, self._threads = bundle, spec, threads
         weights: dict[str, Bytes] = {}  # read once for all graphs; afterwards the sessions have what they need
-        encoder = _session(bundle, spec.graphs.text_encoder, {}, threads)
+        encoder = _session(bundle, spec.text.graph, {}, threads)
         text = TextEncoder(encoder, ready.tokenizer, spec.text.max_tokens)
         condition = _session(bundle, spec.graphs.condition, weights, 1)  # its sums depend on the number of threads
+        place = _session(bundle, spec.graphs.place, {}, 1)
         denoise = _denoise(bundle, ready.engine, weights, threads)
         del weights
-        self.stages = Stages(spec, text, condition, denoise, bundle.name, resident())
+        self.stages = Stages(spec, text, condition, place, denoise, bundle.name, resident())
 
     @classmethod
     def load(
@@ -122,7 +123,7 @@ class Pipeline:
 
     def resolve(self, options: Options, size: tuple[int, int] | None = None) -> Preset:
         """How a run of that size with these options is sampled. Raises RequestError if they contradict each other."""
-        return resolve(options, self.presets(size), self.spec.flow.shift)
+        return resolve(options, self.presets(size), model_shift(self.spec, size))
 
     @property
     def precision(self) -> Precision:

@@ -8,6 +8,7 @@ from flagdit.engine.admission import admit
 from flagdit.engine.bundle import Bundle
 from flagdit.engine.cpu import Precision, checked_threads, choose
 from flagdit.engine.errors import BackendError
+from flagdit.engine.layout import model_shift
 from flagdit.engine.presets import Preset, presets_of
 from flagdit.engine.request import Request
 from flagdit.engine.resolve import Options, resolve
@@ -29,7 +30,7 @@ class Preflight:
         self.threads, self.precision = None if threads is None else checked_threads(threads), precision
         self.engine = choose(bundle.manifest, precision)
         text = self.spec.text
-        if text is None or self.spec.graphs.text_encoder is None:
+        if text is None:
             raise BackendError("the bundle has no text encoder; export the model with --text-encoder")
         self.tokenizer = BundleTokenizer(text.tokenizer, bundle.read(text.tokenizer, MAX_BYTES).tobytes())
         self.prompts = Prompts(self.tokenizer, text.max_tokens)
@@ -41,7 +42,7 @@ class Preflight:
 
     def resolve(self, options: Options, size: tuple[int, int] | None = None) -> Preset:
         """See Pipeline.resolve."""
-        return resolve(options, presets_of(self.spec, size), self.spec.flow.shift)
+        return resolve(options, presets_of(self.spec, size), model_shift(self.spec, size))
 
     def check(self, request: Request, precision: Precision | None = None) -> None:
         """Raise RequestError for what Pipeline.start would refuse; precision: of another engine than this one."""

@@ -7,6 +7,7 @@ compute therefore have buffers of their own.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict, cast
 
@@ -15,10 +16,12 @@ import numpy.typing as npt
 
 from flagdit.cpp_ext import Evaluation, Keeps, SlotBuffers, Step, advance, dilate, select
 from flagdit.engine.caches import ForecastCaches
+from flagdit.engine.errors import BundleError
 from flagdit.engine.guidance import GuidanceDifference
-from flagdit.engine.layout import FloatArray, TokenLayout, rope_rows
-from flagdit.engine.manifest import ModelSpec
+from flagdit.engine.layout import FloatArray, TokenLayout
+from flagdit.engine.manifest import Tensor
 from flagdit.engine.plan import Plan
+from flagdit.engine.ports import begins, caches, twin
 from flagdit.engine.ras import RasConfig
 from flagdit.engine.session import Array, empty
 
@@ -45,26 +48,42 @@ def _history(keeps: Keeps, n: int, b: int, p: int) -> History:
     return arrays
 
 
+def _by_slot(
+    ports: Sequence[Tensor], placed: Mapping[str, Array], slots: npt.NDArray[np.int32], rows: int, pinned: int
+) -> dict[str, Array]:
+    """What `place` made of every token, (N, ...), by slot; for an input (A, R, ...) the same for all rows.
+
+    Raises BundleError if an input without R is not the same for all patches: it does not move with them.
+    """
+    found: dict[str, Array] = {}
+    for port in ports:
+        if port.name in placed and begins(port, "A"):
+            by_slot, moves = placed[port.name][slots], port.shape[1:2] == ("R",)
+            if not moves and (by_slot[pinned:] != by_slot[pinned]).any():
+                raise BundleError(f"place: {port.name} differs between patches, and denoise takes it without R")
+            found[port.name] = np.repeat(by_slot[:, None], rows, axis=1) if moves else by_slot
+    return found
+
+
 @dataclass(frozen=True)
 class Call:
     """What the engine writes in one call: of all R rows, or of the B rows of one branch."""
 
     rows: slice  # of the R
     output: Array  # (N, rows, P)
-    keys: list[Array]  # L times (N, rows, G, d)
-    values: list[Array]
+    kept: dict[str, Array]  # keys and values (N, rows, ...), by the input that reads their tail
 
     @classmethod
-    def of(cls, spec: ModelSpec, n: int, p: int, rows: slice, cached: npt.DTypeLike) -> Call:
+    def of(cls, ports: Sequence[Tensor], n: int, p: int, rows: slice, cached: npt.DTypeLike) -> Call:
         """Its arrays, uninitialised, for N tokens of P values. cached: what keys and values are kept in."""
-        count, g, d = rows.stop - rows.start, spec.layers.kv_heads, spec.rope.head_dim
-        keys, values = ([empty((n, count, g, d), cached) for _ in range(spec.layers.count)] for _ in range(2))
-        return cls(rows, empty((n, count, p)), keys, values)
+        count = rows.stop - rows.start
+        kept = {port.name: empty((n, count, *map(int, port.shape[2:])), cached) for port in caches(ports)}
+        return cls(rows, empty((n, count, p)), kept)
 
     @property
     def caches(self) -> list[Array]:
-        """Keys and values of all layers."""
-        return [*self.keys, *self.values]
+        """All that is kept."""
+        return list(self.kept.values())
 
 
 class RegionState:
@@ -76,35 +95,35 @@ class RegionState:
 
     def __init__(
         self,
-        spec: ModelSpec,
+        ports: Sequence[Tensor],
         layout: TokenLayout,
         noise: FloatArray,
         branches: int,
         keeps: Keeps,
-        ntk: float = 1.0,
+        placed: Mapping[str, Array],
         cached: npt.DTypeLike = np.float32,
     ) -> None:
-        """Start from noise (B, C, H, W). ntk: factor on theta of RoPE. cached: what keys and values are kept in."""
+        """Start from noise (B, C, H, W). ports: inputs of `denoise`. cached: what keys and values are kept in.
+
+        placed: what `place` made (placing.py).
+        """
         b, n, p = len(noise), layout.tokens, layout.patch_values
         apart = branches > 1 and keeps.difference
         count, rows = (branches, b) if apart else (1, branches * b)
         slots = layout.slots()
         patches = layout.patch_index(slots[layout.pinned :])
-        self.spec, self.layout, self.samples, self.branches = spec, layout, b, branches
+        self.layout, self.samples, self.branches = layout, b, branches
         self.token = np.repeat(slots[:, None], b, axis=1)  # (N, B)
         self.latent = np.zeros((n, b, p), np.float32)
         self.latent[layout.pinned :] = layout.patchify(noise)[patches]
         self.velocity = np.zeros((n, b, p), np.float32)
         self.history = _history(keeps, n, b, p)
-        self.calls = [Call.of(spec, n, p, slice(i * rows, (i + 1) * rows), cached) for i in range(count)]
+        self.calls = [Call.of(ports, n, p, slice(i * rows, (i + 1) * rows), cached) for i in range(count)]
         self.forecasts = [ForecastCaches(call.caches, b) for call in self.calls if keeps.cache_slope]
         self.difference = GuidanceDifference(n, b, p) if apart else None
         self.output = self.difference.guided if self.difference else self.calls[0].output  # what `advance` reads
         self.tokens = np.tile(self.latent, (1, rows // b, 1))  # (N, R, P)
-        self.special = np.zeros((n, 1), np.float32)
-        self.special[: layout.pinned] = 1
-        cos, sin = rope_rows(spec, slots, ntk)
-        self.rope_cos, self.rope_sin = (np.repeat(x[:, None], rows, axis=1) for x in (cos, sin))
+        self.placed = _by_slot(ports, placed, slots, rows, layout.pinned)
         self.age, self.drops = (np.zeros((n, b), np.int32) for _ in range(2))
         self.score = np.zeros((n, b), np.float32)
         self._swaps, self._counts = np.zeros((b, n, 2), np.int32), np.zeros(b, np.int32)
@@ -115,7 +134,8 @@ class RegionState:
     def _moved(self, calls: int) -> SlotBuffers:
         """All that moves with its token, before a step that makes so many calls: what those write, one way only."""
         history = cast("dict[str, FloatArray]", self.history).values()
-        floats = [self.latent, self.velocity, self.tokens, self.rope_cos, self.rope_sin, *history]
+        rows = [x for x in self.placed.values() if x.ndim > 2]
+        floats = [self.latent, self.velocity, self.tokens, *rows, *history]
         written, kept = (
             [cache for call in part for cache in call.caches if not self.forecasts]  # or `forecasts` move them
             for part in (self.calls[:calls], self.calls[calls:])
@@ -127,17 +147,11 @@ class RegionState:
 
     def head(self, active: int, call: int = 0) -> tuple[dict[str, Array], dict[str, Array]]:
         """What a call with `active` slots binds: its inputs and its outputs, by the graph's tensor names."""
-        inputs = {
-            "tokens": self.tokens[:active],
-            "special": self.special[:active],
-            "rope_cos": self.rope_cos[:active],
-            "rope_sin": self.rope_sin[:active],
-        }
+        inputs = {"tokens": self.tokens[:active], **{name: x[:active] for name, x in self.placed.items()}}
         own = self.calls[call]
         outputs = {"velocity": own.output[:active]}
-        for layer, (key, value) in enumerate(zip(own.keys, own.values, strict=True)):
-            inputs |= {f"key_tail.{layer}": key[active:], f"value_tail.{layer}": value[active:]}
-            outputs |= {f"key_head.{layer}": key[:active], f"value_head.{layer}": value[:active]}
+        for tail, cache in own.kept.items():
+            inputs[tail], outputs[twin(tail)] = cache[active:], cache[:active]
         return inputs, outputs
 
     def guide(self, active: int, calls: int, guidance: FloatArray) -> None:
@@ -172,7 +186,7 @@ class RegionState:
             keep_norm=ras.forecast_norm,
         )
         if ras.dilation and evaluation.last:
-            dilate(self.score, self.token, self._grid, self.layout.columns + 1, self.layout.pinned, ras.dilation)
+            dilate(self.score, self.token, self._grid, self.layout.stride, self.layout.pinned, ras.dilation)
 
     def repartition(self, plan: Plan, step: Step, ras: RasConfig, calls: int = 1) -> None:
         """Bring the tokens that a step computes, in so many calls, into its head."""

@@ -44,11 +44,13 @@ class Preview:
     _factor: int  # by which the picture is larger than the state's
 
     @classmethod
-    def of(cls, timed: StepTime, total: int, index: int, state: RegionState, factor: int = 1) -> Preview:
+    def of(
+        cls, spec: ModelSpec, timed: StepTime, total: int, index: int, state: RegionState, factor: int = 1
+    ) -> Preview:
         """A copy of what there is to see of the state, which the next step changes in place."""
         ahead = 1 - timed.step.t_next
         latents = state.moved(ahead) if ahead else state.latent.copy()
-        return cls(timed, total, index, state.spec, state.layout, latents, state.token.copy(), factor)
+        return cls(timed, total, index, spec, state.layout, latents, state.token.copy(), factor)
 
     @property
     def images(self) -> list[Image.Image]:

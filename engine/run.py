@@ -21,6 +21,8 @@ from flagdit.engine.leg import Leg
 from flagdit.engine.manifest import ModelSpec
 from flagdit.engine.noise import latent_noise
 from flagdit.engine.plan import Plan
+from flagdit.engine.ports import caches
+from flagdit.engine.ports import timed as timed_ports
 from flagdit.engine.regions import RegionState
 from flagdit.engine.report import Report, StepReport, plain
 from flagdit.engine.request import Request
@@ -37,6 +39,7 @@ class Stages:
     spec: ModelSpec
     text: TextEncoder
     condition: OnnxSession
+    place: OnnxSession
     denoise: OnnxSession
     bundle: str = ""
     loaded: int = 0  # bytes that the process held when they were
@@ -47,7 +50,7 @@ class Run:
 
     def __init__(self, stages: Stages, request: Request) -> None:
         spec = stages.spec
-        self._cached = np.dtype(stages.denoise.dtype("key_tail.0"))
+        self._cached = np.dtype(stages.denoise.dtype(caches(spec.graphs.denoise.inputs)[0].name))
         self.request, self.legs = request, admit(spec, stages.text, request, stages.denoise.precision, stages.loaded)
         self._stages, self._spec = stages, spec
         self._seconds: dict[str, float] = {}
@@ -87,7 +90,9 @@ class Run:
             self._timed.append((leg, timed))
             self._check_finite(state, total)
             self._ages.append(self._grown(state))
-            yield Preview.of(timed, total, len(self._timed) - 1, state, self.layout.width // leg.layout.width)
+            yield Preview.of(
+                self._spec, timed, total, len(self._timed) - 1, state, self.layout.width // leg.layout.width
+            )
 
     def _check_finite(self, state: RegionState, total: int) -> None:
         """Refuse to go on from latents that are no numbers: in every step, since that takes some microseconds."""
@@ -104,7 +109,7 @@ class Run:
         elif coarse is not None:
             noise = go_on_from(self.legs[0].end(), noise, coarse)
             self.legs[0].state = None
-        state = leg.begin(noise, self._cached)
+        state = leg.begin(noise, self._stages.place, self._cached)
         self._seconds["allocate"] += time.perf_counter() - start
         return state
 
@@ -134,12 +139,12 @@ class Run:
         times = np.array([evaluation.t for leg in self.legs for evaluation in leg.plan.evaluations], np.float32)
         graph = self._spec.graphs.condition
         check_finite({f"the text {prompt[:40]!r}": x for prompt, x in features.items()}, *self._maker("text_encoder"))
-        made = make_conditions(self._stages.condition, graph.outputs, times, prompts, features)
+        made = make_conditions(self._stages.condition, graph.outputs, times, prompts, features, self._spec.pads)
         check_finite(made, *self._maker("condition"))
         outputs = {name: as_dtype(x, self._stages.denoise.dtype(name)) for name, x in made.items()}
         self._text_tokens = max(len(text) for text in features.values())
         self._seconds = {"text_encoder": encoded - start, "condition": time.perf_counter() - encoded}
-        modulations = {name: outputs.pop(name) for name in ("modulation", "final_modulation")}
+        modulations = {port.name: outputs.pop(port.name) for port in timed_ports(graph)}
         return outputs, modulations
 
     def _maker(self, graph: str) -> tuple[str, str, str]:
@@ -152,7 +157,7 @@ class Run:
 
     def _guidance(self) -> FloatArray:
         """Guidance scale (P,) of every value of a patch; channels that are not guided keep the conditional one."""
-        scale = np.ones((self.layout.channels, self.layout.patch**2), np.float32)
+        scale = np.ones((self.layout.channels, self.layout.patch_values // self.layout.channels), np.float32)
         scale[[c for c in self._spec.guidance.channels if c < len(scale)]] = self.request.guidance
         return scale.ravel()
 

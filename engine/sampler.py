@@ -17,9 +17,6 @@ from flagdit.engine.ras import RasConfig
 from flagdit.engine.regions import RegionState
 from flagdit.engine.session import Array, Binding, OnnxSession, empty
 
-SHARED = frozenset({"attention_scale"})
-"""Conditions that have no row of their own for every sample and branch."""
-
 
 @dataclass(frozen=True)
 class StepTime:
@@ -43,12 +40,13 @@ def sample(
     modulations: Mapping[str, Array],  # of the denoise graph, (E, R, ...): one entry an evaluation
     guidance: FloatArray,  # (P,) scale of every value of a patch
     ras: RasConfig,
+    shared: Mapping[str, Array] | None = None,  # of the denoise graph, the same for all rows
 ) -> Iterator[StepTime]:
     """Integrate the flow from noise to image; `state` holds the latents after every yield.
 
     All evaluations of a step compute the same tokens and branches: the head is chosen before the first of them.
     """
-    engine = Engine(denoise, state, conditions, modulations)
+    engine = Engine(denoise, state, conditions, modulations, shared or {})
     owed = False  # a step that was to run both branches and that the gate left out passes its turn on
     for index, evaluations in groupby(enumerate(plan.evaluations), key=lambda call: call[1].step):
         start = time.perf_counter()
@@ -81,6 +79,7 @@ class Engine:
         state: RegionState,
         conditions: Mapping[str, Array],
         modulations: Mapping[str, Array],
+        shared: Mapping[str, Array],
     ) -> None:
         """The arrays are those of `sample`."""
         self._denoise, self._state, self._modulations = denoise, state, modulations
@@ -88,7 +87,7 @@ class Engine:
             {name: empty(x[0, call.rows].shape, x.dtype) for name, x in modulations.items()} for call in state.calls
         ]
         self._inputs = [
-            {name: x if name in SHARED else x[call.rows] for name, x in conditions.items()} | current
+            {name: x[call.rows] for name, x in conditions.items()} | current | dict(shared)
             for call, current in zip(state.calls, self._current, strict=True)
         ]
         self._bindings: dict[tuple[int, int], Binding] = {}  # by active and call

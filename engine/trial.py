@@ -20,23 +20,25 @@ def try_text(directory: Path, spec: ModelSpec) -> None:
 
     Nothing else says for how many tokens an encoder has positions. A model without a text encoder is let through.
     """
-    text, graph = spec.text, spec.graphs.text_encoder
-    if text is None or graph is None:
+    text = spec.text
+    if text is None:
         return
+    graph, (features_port,) = text.graph, text.graph.outputs
+    expected = (1, text.max_tokens, features_port.shape[-1])
     tokenizer = BundleTokenizer(text.tokenizer, regular.read(directory / text.tokenizer, MAX_BYTES))
     session = OnnxSession(GraphFile(graph.file, regular.read(directory / graph.file, MAX_GRAPH_BYTES), {}))
     ids = np.full((1, text.max_tokens), tokenizer.encode("")[0], np.int64)
     try:
-        features = session.run({"input_ids": ids, "attention_mask": np.ones_like(ids)})["text"]
+        features = session.run({"input_ids": ids, "attention_mask": np.ones_like(ids)})[features_port.name]
     except BundleError as error:
         raise BuildError(
             f"the text encoder does not take {text.max_tokens} tokens, which the model says that it does ({error}); "
             "export it again with fewer --max-text-tokens"
         ) from None
-    if features.shape != (1, text.max_tokens, text.width):
+    if features.shape != expected:
         raise BuildError(
             f"{graph.file} makes features {features.shape} of {text.max_tokens} tokens; allowed are "
-            f"{(1, text.max_tokens, text.width)}: export the model again with its own text encoder"
+            f"{expected}: export the model again with its own text encoder"
         )
     if (found := broken({"the text": features})) is not None:
         raise BuildError(f"{graph.file}: {found}; export the model again with an intact text encoder")

@@ -1,4 +1,4 @@
-"""FlagDiT -> model directory: `model.json`, `weights.safetensors`, `condition.onnx`, `denoise.onnx`.
+"""FlagDiT -> model directory: `model.json`, `weights.safetensors` and its graphs.
 
 The directory is the only interface to `flagdit.engine`; `model.json` says all it needs to know.
 """
@@ -20,14 +20,23 @@ from safetensors.torch import save_file
 
 from flagdit.export import graphs, onnx_graph
 from flagdit.export.checkpoint import Checkpoint
+from flagdit.export.config import FlagDiTConfig
 from flagdit.export.flag_dit import FlagDiT
+from flagdit.export.layers import MASKED
 from flagdit.export.options import MODEL, ExportOptions, check
 from flagdit.export.storage import check_stored, store
-from flagdit.export.text_encoder import export_text_encoder
+from flagdit.export.text_encoder import TEXT_GRAPH, export_text_encoder
 from flagdit.files import whole_folder
 
-SCHEMA_VERSION = 1
-EXAMPLE = {"A": 6, "M": 4, "R": 4, "T": 5, "S": 3}  # sizes to trace with: all differ from 0 and 1, which specialise
+SCHEMA_VERSION = 2
+EXAMPLE = {
+    "A": 6,
+    "M": 4,
+    "N": 7,
+    "R": 4,
+    "T": 5,
+    "S": 3,
+}  # sizes to trace with: all differ from 0 and 1, which specialise
 
 
 def export_model(
@@ -62,17 +71,22 @@ def _write(model: FlagDiT, directory: Path, options: ExportOptions, progress: Ca
     path.chmod(0o644)  # safetensors makes it private
     weights = onnx_graph.WeightsFile.open(path)
     described = {}
-    for name, trace in {"condition": trace_condition, "denoise": trace_denoise}.items():
+    traces: dict[str, Callable[[], ir.Model]] = {
+        "condition": lambda: trace_condition(model),
+        "place": lambda: trace_place(model.config, options.size),
+        "denoise": lambda: trace_denoise(model),
+    }
+    for name, trace in traces.items():
         progress(name)
-        graph = trace(model)
+        graph = trace()
         described[name] = {"file": f"{name}.onnx", **describe(graph)}
         onnx_graph.save(graph, directory / f"{name}.onnx", weights)
-    text = None
+    texts = []
     if options.text_encoder is not None:
         progress("text_encoder")
         text = export_text_encoder(options.text_encoder, directory, options.max_text_tokens, options.text_int8)
-        described["text_encoder"] = {"file": "text_encoder.onnx", **describe(ir.load(directory / "text_encoder.onnx"))}
-    spec = specification(model, options, described, text, path)
+        texts.append({"graph": {"file": TEXT_GRAPH, **describe(ir.load(directory / TEXT_GRAPH))}, **text})
+    spec = specification(model, options, described, texts, path)
     (directory / MODEL).write_text(json.dumps(spec, indent=2) + "\n")
 
 
@@ -83,6 +97,16 @@ def trace_condition(model: FlagDiT) -> ir.Model:
     names = ["modulation", "final_modulation", "text_bias", *graphs.kv_names("text", model.config.n_layers)]
     axes = tuple(onnx_graph.dynamic_axes(a) for a in graphs.CONDITION_INPUTS.values())
     return onnx_graph.trace(graphs.Condition(model), args, axes, list(graphs.CONDITION_INPUTS), names)
+
+
+def trace_place(config: FlagDiTConfig, size: tuple[int, int]) -> ir.Model:
+    """The graph that runs once per size; `size` (width, height) is that of the training."""
+    columns, lines = (n // config.patch_size for n in size)
+    places = torch.arange(4 * EXAMPLE["N"]).reshape(-1, 4)
+    args = (places, torch.ones(1), torch.zeros(1, dtype=torch.bool))
+    axes = tuple(onnx_graph.dynamic_axes(a) for a in graphs.PLACE_INPUTS.values())
+    place = graphs.Place(config, lines * (columns + 1))
+    return onnx_graph.trace(place, args, axes, list(graphs.PLACE_INPUTS), graphs.PLACE_OUTPUTS)
 
 
 def trace_denoise(model: FlagDiT) -> ir.Model:
@@ -126,7 +150,7 @@ def describe(model: ir.Model) -> dict[str, Any]:
 
 
 def specification(
-    model: FlagDiT, options: ExportOptions, described: dict[str, Any], text: dict[str, Any] | None, weights: Path
+    model: FlagDiT, options: ExportOptions, described: dict[str, Any], texts: list[dict[str, Any]], weights: Path
 ) -> dict[str, Any]:
     """The content of `model.json`: identity, conventions, token layout, graphs."""
     c = model.config
@@ -146,15 +170,29 @@ def specification(
             "channels": c.in_channels,
             "size": list(options.size),
         },
-        "tokens": {"patch_size": c.patch_size, "order": "channel,ph,pw", "special": ["nextline"]},
-        "rope": {"kind": "1d", "theta": c.rope_theta, "head_dim": c.head_dim},
-        # Lumina guides the first three channels only; time runs from noise (0) to data (1).
+        "tokens": {"patch": [1, c.patch_size, c.patch_size], "closes": ["line"]},
+        # Lumina guides the first three channels only.
         "guidance": {"channels": [0, 1, 2], "rows": ["cond", "uncond"], "scale": options.guidance},
-        "flow": {"time": "noise-to-data", "velocity": "data-minus-noise", "shift": options.shift},
-        "layers": {"count": c.n_layers, "width": c.dim, "heads": c.n_heads, "kv_heads": c.kv_heads, "ffn": c.ffn_dim},
-        "text": text,
+        "flow": {"shift": options.shift},
+        "sizes": {
+            "width": c.dim,
+            "hidden": c.ffn_dim,
+            "heads": c.n_heads,
+            "kv_heads": c.kv_heads,
+            "head": c.head_dim,
+        },
+        "price": price(c),
+        "texts": texts,
+        "pads": {"text_bias": MASKED},
         "examples": list(options.examples),
         "graphs": described,
         "licences": options.licences,
         "exporter": {"flagdit": version("flagdit"), "torch": torch.__version__, "opset": onnx_graph.OPSET},
     }
+
+
+def price(c: FlagDiTConfig) -> dict[str, int]:
+    """FLOPs (2 a multiply-add) of a row of one evaluation: of a token, and of a token and a key."""
+    linear = 2 * c.dim**2 + 2 * c.dim * c.kv_heads * c.head_dim + 3 * c.dim * c.ffn_dim
+    ends = 2 * c.patch_size**2 * c.in_channels * c.dim  # the patch in, the velocity out
+    return {"token": 2 * (c.n_layers * linear + ends), "pair": 4 * c.n_layers * c.dim, "text": 0, "text_pair": 0}

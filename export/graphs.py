@@ -1,18 +1,20 @@
-"""The two graphs a Flag-DiT is exported as: `condition`, once per prompt, and `denoise`, once per step.
+"""The graphs of a Flag-DiT: `condition`, once per prompt, `place`, once per size, and `denoise`, once per step.
 
-Letters: A active tokens (the head), M cached tokens (the tail), R rows (samples x guidance branches), S steps,
-T text tokens, P values of a patch, K kinds of special token, L layers, D width, G kv heads, d head size.
+Letters: A active tokens (the head), M cached tokens (the tail), N all of them, R rows (samples x guidance branches),
+S steps, T text tokens, P values of a patch, K kinds of special token, L layers, D width, G kv heads, d head size.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
+from flagdit.export.config import FlagDiTConfig
 from flagdit.export.flag_dit import FlagDiT
-from flagdit.export.layers import text_mask_bias
+from flagdit.export.layers import rope_table, text_mask_bias
 
 TextKV = Sequence[tuple[Tensor, Tensor]]
 """Per layer, the keys and values of the text: (R, G, T, d) each."""
@@ -36,6 +38,34 @@ class Condition(nn.Module):
         final = model.final_layer.adaLN_modulation(c).unflatten(-1, (2, -1))
         kv = [tensor for layer in model.blocks for tensor in layer.text_kv(text)]
         return modulation, final, text_mask_bias(text_mask, text.dtype), *kv
+
+
+class Place(nn.Module):
+    """What `denoise` takes of the place of every token, and of how many there are. Holds no weights.
+
+    All is made in double and rounded once, so that no library of mathematics decides a bit.
+    """
+
+    def __init__(self, config: FlagDiTConfig, base_tokens: int) -> None:
+        """base_tokens: those of a picture of the training size, the base of proportional attention.
+
+        The official demo counts every [nextline] twice there: 4224 for 1024 pixels, whose sequence has 4160. So its
+        softmax scale is .9991 of the plain one at the training size, where this base changes nothing.
+        """
+        super().__init__()
+        self.config, self.base_tokens = config, base_tokens
+
+    def forward(self, place: Tensor, ntk: Tensor, proportional: Tensor) -> tuple[Tensor, ...]:
+        """cos and sin (N, d/2), special (N, 1), attention_scale (1,) of places (N, 4): index, frame, line, column.
+
+        ntk (1,): factor on theta (NTK-aware scaling, Lumina's demo). proportional (1,): whether the softmax scale is
+        sqrt(log_base(N) / d) for sqrt(1 / d) (Lumina-T2X). A [nextline] has no column: -1.
+        """
+        c = self.config
+        cos, sin = rope_table(place[:, 0], c.head_dim, c.rope_theta * ntk.double())
+        tokens = torch.ones_like(place[:, 0], dtype=torch.float64).sum()
+        growth = torch.where(proportional, torch.log(tokens) / math.log(self.base_tokens), 1.0)
+        return cos[:, 0], sin[:, 0], (place[:, 3:] < 0).float(), torch.sqrt(growth / c.head_dim).float()
 
 
 class Denoise(nn.Module):
@@ -110,6 +140,12 @@ CONDITION_INPUTS = {
     "text": ("R", "T", None),
     "text_mask": ("R", "T"),
 }
+PLACE_INPUTS = {
+    "place": ("N", None),
+    "ntk": (None,),
+    "proportional": (None,),
+}
+PLACE_OUTPUTS = ("rope_cos", "rope_sin", "special", "attention_scale")
 DENOISE_INPUTS = {
     "tokens": ("A", "R", None),
     "special": ("A", None),

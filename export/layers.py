@@ -64,14 +64,14 @@ class TimestepEmbedder(nn.Module):
         return out
 
 
-def rope_table(positions: Tensor, head_dim: int, theta: float, scaling: float = 1.0) -> Rope:
-    """Angles of 1-D positions (N,): cos and sin, (N, 1, d/2), in fp32.
+def rope_table(positions: Tensor, head_dim: int, theta: float | Tensor, scaling: float = 1.0) -> Rope:
+    """cos and sin of the angles of 1-D positions (N,): (N, 1, d/2) each, made in double and rounded once to fp32.
 
     `theta` already holds the NTK factor; `scaling` divides the positions (position interpolation).
     """
-    exponents = torch.arange(0, head_dim, 2, dtype=torch.float32, device=positions.device) / head_dim
-    angles = positions.float()[:, None] / scaling * theta**-exponents  # (N, d/2)
-    return angles.cos()[:, None], angles.sin()[:, None]
+    exponents = torch.arange(0, head_dim, 2, dtype=torch.float64, device=positions.device) / head_dim
+    angles = positions.double()[:, None] / scaling * theta**-exponents  # (N, d/2)
+    return angles.cos().float()[:, None], angles.sin().float()[:, None]
 
 
 def rotate(x: Tensor, rope: Rope, heads: int) -> Tensor:

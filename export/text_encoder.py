@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from flagdit.export import onnx_graph
 from flagdit.export.errors import ExportError
 
+TEXT_GRAPH = "text_encoder.onnx"
 OPSET = 21  # with DequantizeLinear in blocks
 BLOCK = 32
 
@@ -33,15 +34,15 @@ class LastHiddenState(nn.Module):
 
 
 def export_text_encoder(source: Path, directory: Path, max_tokens: int, int8: bool) -> dict[str, Any]:
-    """Write the encoder and `tokenizer.json` to `directory`; returns their entry of `model.json`."""
+    """Write the encoder and `tokenizer.json` to `directory`; returns what `model.json` says of them."""
     encoder = load_encoder(source)
     try_longest(encoder, source, max_tokens)
     model = _trace(encoder)
     if int8:
         quantize_weights(model.graph)
-    ir.save(model, directory / "text_encoder.onnx")
+    ir.save(model, directory / TEXT_GRAPH)
     shutil.copyfile(source / "tokenizer.json", directory / "tokenizer.json")
-    return {"width": int(encoder.config.hidden_size), "max_tokens": max_tokens, "tokenizer": "tokenizer.json"}
+    return {"tokenizer": "tokenizer.json", "template": "{}", "max_tokens": max_tokens, "padding": None}
 
 
 def load_encoder(source: Path) -> Any:

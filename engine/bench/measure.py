@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from flagdit.engine.bench.exact import ExactPictures
 from flagdit.engine.bench.settings import STEPS, Setting
-from flagdit.engine.layout import FloatArray
+from flagdit.engine.layout import FloatArray, model_shift
 from flagdit.engine.manifest import ModelSpec
 from flagdit.engine.pipeline import Pipeline
 from flagdit.engine.presets import Preset
@@ -106,7 +106,7 @@ def request_of(
     guidance: float,
 ) -> Request:
     """Pictures of prompts, the first of which has the seed `first`."""
-    shift = spec.flow.shift if how.shift is None else how.shift
+    shift = model_shift(spec, size) if how.shift is None else how.shift
     seeds = list(range(first, first + len(prompts)))
     return Request.of(replace(how, shift=shift), list(prompts), seeds, size, guidance)
 

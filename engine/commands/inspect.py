@@ -58,12 +58,12 @@ def inspect(
 
 def _model(manifest: Manifest) -> None:
     model = manifest.model
-    layers, latent = model.layers, model.latent
+    sizes, latent, patch = model.sizes, model.latent, model.tokens.patch
     rows = {
         "model": f"{model.name} ({model.family})",
         "parameters": f"{model.weights.parameters:,} stored as {model.weights.dtype}",
-        "layers": f"{layers.count} x {layers.width}, {layers.heads} heads, {layers.kv_heads} kv heads",
-        "size": f"{latent.size[0]}x{latent.size[1]} {latent.space}, patches of {model.tokens.patch_size}",
+        "sizes": f"width {sizes.width}, {sizes.heads} heads, {sizes.kv_heads} kv heads",
+        "size": f"{latent.size[0]}x{latent.size[1]} {latent.space}, patches of {patch[1]}x{patch[2]}",
         "prompt": f"up to {model.text.max_tokens} tokens" if model.text else "no text encoder",
         "licences": ", ".join(f"{part}: {licence}" for part, licence in model.licences.items()) or "none named",
         "written by": f"flagdit {manifest.flagdit}, schema {manifest.schema_version}",
@@ -83,10 +83,14 @@ def _presets(manifest: Manifest) -> None:
 
 def _graphs(manifest: Manifest) -> None:
     table = Table("graph", "file", "inputs", "outputs", header_style="bold", box=None)
-    for name in ("text_encoder", "condition", "denoise", "decode"):
-        graph: Graph | None = getattr(manifest.model.graphs, name)
+    model = manifest.model
+    graphs = [("text encoder", text.graph) for text in model.texts]
+    for name in ("condition", "place", "denoise", "decode"):
+        graph: Graph | None = getattr(model.graphs, name)
         if graph is not None:
-            table.add_row(name, graph.file, str(len(graph.inputs)), str(len(graph.outputs)))
+            graphs.append((name, graph))
+    for name, graph in graphs:
+        table.add_row(name, graph.file, str(len(graph.inputs)), str(len(graph.outputs)))
     show(table)
 
 

@@ -39,7 +39,7 @@ from flagdit.engine.commands.tables import show
 from flagdit.engine.cost import price
 from flagdit.engine.cpu import Precision, available
 from flagdit.engine.errors import RequestError
-from flagdit.engine.layout import TokenLayout
+from flagdit.engine.layout import TokenLayout, model_shift
 from flagdit.engine.manifest import ModelSpec
 from flagdit.engine.memory import Memory, memory
 from flagdit.engine.presets import Preset, presets_of
@@ -106,7 +106,7 @@ def plan(
         say_which(bundle)
         manifest = Bundle.open(bundle).manifest
         spec = manifest.model
-        how = resolve(said, presets_of(spec, dimensions), spec.flow.shift)
+        how = resolve(said, presets_of(spec, dimensions), model_shift(spec, dimensions))
         outlook = _priced(how, spec, TokenLayout.of(spec, dimensions), tuple(available(manifest)))
     else:
         outlook = _counted(resolve(said), tokens or 0)

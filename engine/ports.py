@@ -1,0 +1,61 @@
+"""What an input or an output of a graph is: its first axis says it, whatever it is called (docs/contract.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from flagdit.engine.manifest import Graph, Tensor
+from flagdit.files.printable import printable
+
+Shape = tuple[int | str, ...]
+Allowed = tuple[Sequence[str], Sequence[Shape]]
+"""Types and shapes that a port may have."""
+
+FLOATS = ("float32", "float16", "bfloat16")
+"""What `denoise` may take conditions and caches in; all else has the type that it is made in."""
+
+
+def begins(tensor: Tensor, letter: str) -> bool:
+    """Whether its first axis is this letter."""
+    return tensor.shape[:1] == (letter,)
+
+
+def caches(inputs: Sequence[Tensor]) -> list[Tensor]:
+    """The inputs of `denoise` that are the tail of a cache: they begin with M."""
+    return [tensor for tensor in inputs if begins(tensor, "M")]
+
+
+def cached_values(inputs: Sequence[Tensor]) -> int:
+    """Numbers that all caches keep of a token and row."""
+    return sum(tensor.values({"M": 1, "R": 1}) for tensor in caches(inputs))
+
+
+def twin(tail: str) -> str:
+    """The name of the output that writes the head of a cache, by that of the input that reads its tail."""
+    return tail.replace("_tail", "_head")
+
+
+def timed(condition: Graph) -> list[Tensor]:
+    """The outputs of `condition` that have an entry an evaluation: they begin with S."""
+    return [tensor for tensor in condition.outputs if begins(tensor, "S")]
+
+
+def constants(condition: Graph) -> list[Tensor]:
+    """All others: they are the same in all evaluations."""
+    return [tensor for tensor in condition.outputs if not begins(tensor, "S")]
+
+
+def placed(place: Graph) -> dict[str, Allowed]:
+    """Inputs of `denoise` that `place` makes: an output that begins with N is of tokens, the same for all rows."""
+    return {
+        tensor.name: (
+            (tensor.dtype,),
+            [("A", *tensor.shape[1:]), ("A", "R", *tensor.shape[1:])] if begins(tensor, "N") else [tensor.shape],
+        )
+        for tensor in place.outputs
+    }
+
+
+def shown(shape: Sequence[int | str | None]) -> str:
+    """A shape on one line: of axes a manifest may say anything."""
+    return f"({', '.join('?' if axis is None else printable(str(axis)) for axis in shape)})"
