@@ -533,3 +533,93 @@ class CacheForecast:
         """
         Take over the `fresh` first slots, which the engine computed at `time`, exchange swapped slots, and forecast what is behind the `active` ones at `target`; in place.
         """
+
+class Layout:
+    """The tokens of latents: where they are, which carry none (layout.h)."""
+
+    def __init__(self, height: int, width: int, channels: int, patch: Sequence[int], frames: int = 1, closes_lines: bool = False, closes_frames: bool = False) -> None:
+        """
+        patch: its frames, height and width, which divide those of the latents.
+        """
+
+    @property
+    def frames(self) -> int: ...
+
+    @property
+    def height(self) -> int: ...
+
+    @property
+    def width(self) -> int: ...
+
+    @property
+    def channels(self) -> int: ...
+
+    @property
+    def patch_frames(self) -> int: ...
+
+    @property
+    def patch_height(self) -> int: ...
+
+    @property
+    def patch_width(self) -> int: ...
+
+    @property
+    def closes_lines(self) -> bool: ...
+
+    @property
+    def closes_frames(self) -> bool: ...
+
+    def __eq__(self, other: object, /) -> bool: ...
+
+    def __hash__(self) -> int: ...
+
+    @property
+    def depth(self) -> int:
+        """Frames of patches."""
+
+    @property
+    def lines(self) -> int:
+        """Lines of patches in a frame."""
+
+    @property
+    def columns(self) -> int:
+        """Patches in a line."""
+
+    @property
+    def patches(self) -> int: ...
+
+    @property
+    def pinned(self) -> int:
+        """Tokens without a latent."""
+
+    @property
+    def tokens(self) -> int: ...
+
+    @property
+    def patch_values(self) -> int:
+        """P, the values of a patch."""
+
+    @property
+    def stride(self) -> int:
+        """Tokens in a line."""
+
+    def fill_slots(self, out: Array) -> None:
+        """
+        Fill out (N,) with token ids in the first slot order: those without a latent first.
+        """
+
+    def fill_places(self, out: Array) -> None:
+        """
+        Fill out (N, 4) with index, frame, line and column of each token; -1: it has none.
+        """
+
+    def fill_patches(self, token: Array, out: Array) -> None:
+        """
+        Fill out with the numbers of the patches of token ids; -1 for one without a latent.
+        """
+
+    def cut(self, latents: Array, out: Array) -> None:
+        """Cut latents (B, C, F, H, W) into out (patches, B, P)."""
+
+    def join(self, patches: Array, out: Array) -> None:
+        """Put patches (patches, B, P) together to out (B, C, F, H, W)."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from flagdit.engine.errors import RequestError
-from flagdit.engine.layout import FloatArray, TokenLayout
+from flagdit.engine.layout import FloatArray, TokenLayout, nearest
 from flagdit.engine.plan import Plan, make_plan
 from flagdit.engine.ras import DENSE
 from flagdit.engine.times import RUN, Span
@@ -62,16 +62,17 @@ def full_span(coarse: Coarse | None) -> Span:
 
 def coarse_layout(layout: TokenLayout, factor: int) -> TokenLayout:
     """The layout of a picture that is smaller by the factor. Raises RequestError if that does not tile."""
-    cell = factor * layout.patch
-    if layout.width % cell or layout.height % cell:
-        fits = [f for f in range(2, MAX_FACTOR + 1) if not (layout.columns % f or layout.rows % f)]
+    smaller = layout.smaller(factor)
+    if smaller is None:
+        fits = [f for f in range(2, MAX_FACTOR + 1) if layout.smaller(f) is not None]
         allowed = f"allowed for this size: {', '.join(map(str, fits))}" if fits else "no factor divides this size"
-        near = "x".join(str(max(cell, round(n / cell) * cell)) for n in (layout.width, layout.height))
+        wide, high = layout.patch_width, layout.patch_height
+        near = f"{nearest(layout.width, factor * wide)}x{nearest(layout.height, factor * high)}"
         raise RequestError(
-            f"size {layout.width}x{layout.height} over {factor} is not made of {layout.patch}x{layout.patch} patches; "
+            f"size {layout.width}x{layout.height} over {factor} is not made of {wide}x{high} patches; "
             f"{allowed}; the nearest size is {near}"
         )
-    return TokenLayout(layout.height // factor, layout.width // factor, layout.patch, layout.channels)
+    return smaller
 
 
 def coarse_noise(noise: FloatArray, factor: int) -> FloatArray:

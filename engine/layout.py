@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from flagdit.cpp_ext import MAX_TOKENS
+from flagdit.cpp_ext import MAX_TOKENS, Layout
 from flagdit.engine.errors import RequestError
 from flagdit.engine.manifest import ModelSpec
 
@@ -16,90 +15,78 @@ FloatArray = npt.NDArray[np.float32]
 Ntk = float | Literal["auto"] | None
 
 
-@dataclass(frozen=True)
-class TokenLayout:
-    """Lines of patches; each may be closed by a token that carries no latent ([nextline]).
+class TokenLayout(Layout):
+    """The layout of latents (B, C, H, W), with arrays made for the caller. A token's id is its place in the sequence.
 
-    height and width are in latents. A token's id is its place in the sequence.
+    height and width are in latents.
     """
 
-    height: int
-    width: int
-    patch: int
-    channels: int
-    closes_lines: bool = True
+    def __init__(
+        self, height: int, width: int, patch: int | tuple[int, int, int], channels: int, closes_lines: bool = True
+    ) -> None:
+        """patch: its frames, height and width, or the side of a square. Raises ValueError if they do not tile."""
+        sides = (1, patch, patch) if isinstance(patch, int) else patch
+        super().__init__(height, width, channels, sides, closes_lines=closes_lines)
 
     @classmethod
     def of(cls, spec: ModelSpec, size: tuple[int, int] | None) -> TokenLayout:
         """The layout of `size` (width, height), by default the model's own. Raises RequestError if it cannot tile."""
         width, height = size or spec.latent.size
-        _, patch, _ = spec.tokens.patch
-        if min(width, height) < patch or width % patch or height % patch:
-            near = "x".join(str(max(patch, round(n / patch) * patch)) for n in (width, height))
-            raise RequestError(f"size {width}x{height} is not made of {patch}x{patch} patches; the nearest is {near}")
-        layout = cls(height, width, patch, spec.latent.channels, "line" in spec.tokens.closes)
+        _, high, wide = spec.tokens.patch
+        if width < wide or height < high or width % wide or height % high:
+            near = f"{nearest(width, wide)}x{nearest(height, high)}"
+            raise RequestError(f"size {width}x{height} is not made of {wide}x{high} patches; the nearest is {near}")
+        layout = cls(height, width, spec.tokens.patch, spec.latent.channels, "line" in spec.tokens.closes)
         if layout.tokens > MAX_TOKENS:
             raise RequestError(f"size {width}x{height} has {layout.tokens} tokens; allowed are {MAX_TOKENS}")
         return layout
 
     @property
     def rows(self) -> int:
-        return self.height // self.patch
-
-    @property
-    def columns(self) -> int:
-        return self.width // self.patch
-
-    @property
-    def pinned(self) -> int:
-        """Tokens that close a line: they carry no latent and are recomputed in every step."""
-        return self.rows if self.closes_lines else 0
-
-    @property
-    def stride(self) -> int:
-        """Tokens in a line."""
-        return self.columns + self.closes_lines
+        """Lines of patches, as arrays of the picture count them."""
+        return self.lines
 
     @property
     def extent(self) -> tuple[int, int, int]:
         """Frames, lines and columns of patches."""
-        return 1, self.rows, self.columns
+        return self.depth, self.lines, self.columns
 
-    @property
-    def patches(self) -> int:
-        return self.rows * self.columns
-
-    @property
-    def tokens(self) -> int:
-        return self.patches + self.pinned
-
-    @property
-    def patch_values(self) -> int:
-        return self.channels * self.patch**2
+    def smaller(self, factor: int) -> TokenLayout | None:
+        """The layout of a picture that is smaller by the factor, if that is made of patches."""
+        if self.lines % factor or self.columns % factor:
+            return None
+        patch = self.patch_frames, self.patch_height, self.patch_width
+        return TokenLayout(self.height // factor, self.width // factor, patch, self.channels, self.closes_lines)
 
     def slots(self) -> npt.NDArray[np.int32]:
         """Token ids (N,) in the first slot order: pinned tokens, then the patches row by row."""
-        ids = np.arange(self.tokens, dtype=np.int32).reshape(self.rows, self.stride)
-        return np.concatenate([ids[:, self.columns :].ravel(), ids[:, : self.columns].ravel()])
+        out = np.empty(self.tokens, np.int32)
+        self.fill_slots(out)
+        return out
 
     def places(self) -> npt.NDArray[np.int64]:
         """Index in the sequence, frame, line and column (N, 4) of each token; -1 where it has none."""
-        index = np.arange(self.tokens, dtype=np.int64)
-        line, column = np.divmod(index, self.stride)
-        column[column == self.columns] = -1
-        return np.stack([index, np.zeros_like(index), line, column], axis=1)
+        out = np.empty((self.tokens, 4), np.int64)
+        self.fill_places(out)
+        return out
+
+    def patch_index(self, token: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+        """Row-major patch number of tokens' ids, -1 of one that carries no latent."""
+        out = np.empty(token.shape, np.int32)
+        self.fill_patches(np.ascontiguousarray(token, np.int32), out)
+        return out
 
     def patchify(self, images: FloatArray) -> FloatArray:
-        """Patch vectors (patches, B, P) of images (B, C, H, W), ordered (channel, ph, pw)."""
-        b, c, p = len(images), self.channels, self.patch
-        x = images.reshape(b, c, self.rows, p, self.columns, p).transpose(2, 4, 0, 1, 3, 5)
-        return np.ascontiguousarray(x, np.float32).reshape(self.patches, b, self.patch_values)
+        """Patch vectors (patches, B, P) of images (B, C, H, W), ordered (channel, height, width)."""
+        out = np.empty((self.patches, len(images), self.patch_values), np.float32)
+        self.cut(np.ascontiguousarray(images[:, :, None], np.float32), out)
+        return out
 
     def unpatchify(self, patches: FloatArray) -> FloatArray:
         """Images (B, C, H, W) of patch vectors (patches, B, P)."""
-        b, c, p = patches.shape[1], self.channels, self.patch
-        x = patches.reshape(self.rows, self.columns, b, c, p, p).transpose(2, 3, 0, 4, 1, 5)
-        return np.ascontiguousarray(x).reshape(b, c, self.height, self.width)
+        out = np.empty((patches.shape[1], self.channels, 1, self.height, self.width), np.float32)
+        self.join(np.ascontiguousarray(patches, np.float32), out)
+        return out[:, :, 0]
 
     def arranged(self, values: FloatArray, token: npt.NDArray[np.int32]) -> FloatArray:
         """Images (B, C, H, W) of values (N, B, P) that lie in slots, given the tokens (N, B) in them."""
@@ -108,9 +95,10 @@ class TokenLayout:
             out[self.patch_index(token[self.pinned :, sample]), sample] = values[self.pinned :, sample]
         return self.unpatchify(out)
 
-    def patch_index(self, token: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
-        """Row-major patch number of patch tokens' ids."""
-        return token - token // self.stride if self.closes_lines else token
+
+def nearest(size: int, side: int) -> int:
+    """The multiple of `side` next to `size`, at least one."""
+    return max(side, round(size / side) * side)
 
 
 def model_shift(spec: ModelSpec, size: tuple[int, int] | None) -> float:

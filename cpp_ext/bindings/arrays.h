@@ -45,5 +45,6 @@ void register_ops(nb::module_& m);
 void register_slots(nb::module_& m);
 void register_noise(nb::module_& m);
 void register_forecast(nb::module_& m);
+void register_layout(nb::module_& m);
 
 }  // namespace flagdit::python

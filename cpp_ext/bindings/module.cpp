@@ -18,4 +18,5 @@ NB_MODULE(_ext, m) {
   flagdit::python::register_slots(m);
   flagdit::python::register_noise(m);
   flagdit::python::register_forecast(m);
+  flagdit::python::register_layout(m);
 }
