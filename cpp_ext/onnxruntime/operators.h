@@ -15,7 +15,21 @@
 
 namespace flagdit::onnxruntime {
 
-const OrtApi& api();  // of the version that this was compiled for
+// Of the runtime that is calling, of the version that this was compiled for: a process may have two,
+// such as that of Python's package and the one a program links.
+const OrtApi& api();
+
+// Whose calls this thread answers, as long as it lives.
+class Answering {
+ public:
+  explicit Answering(const OrtApi* api);
+  ~Answering();
+  Answering(const Answering&) = delete;
+  Answering& operator=(const Answering&) = delete;
+
+ private:
+  const OrtApi* before_;
+};
 
 void check(OrtStatus* status);  // throws std::runtime_error
 
@@ -110,20 +124,31 @@ struct Operator : OrtCustomOp {
     GetOutputCharacteristic = [](const OrtCustomOp*, size_t) { return INPUT_OUTPUT_REQUIRED; };
     GetStartVersion = [](const OrtCustomOp*) { return 1; };
     GetEndVersion = [](const OrtCustomOp*) { return 1; };
-    CreateKernelV2 = [](const OrtCustomOp*, const OrtApi*, const OrtKernelInfo* info,
+    CreateKernelV2 = [](const OrtCustomOp*, const OrtApi* from, const OrtKernelInfo* info,
                         void** kernel) {
-      return guarded([&] { *kernel = new Op(KernelInfo(info, Op::kInputs)); });
+      const Answering answering(from);
+      return guarded([&] { *kernel = new Kernel{from, Op(KernelInfo(info, Op::kInputs))}; });
     };
     KernelComputeV2 = [](void* kernel, OrtKernelContext* context) {
+      const auto& own = *static_cast<const Kernel*>(kernel);
+      const Answering answering(own.api);
       return guarded([&] {
         Context call(context, Op::kInputs);
-        static_cast<const Op*>(kernel)->compute(call);
+        own.op.compute(call);
       });
     };
-    KernelDestroy = [](void* kernel) { delete static_cast<Op*>(kernel); };
+    KernelDestroy = [](void* kernel) {
+      const Answering answering(static_cast<const Kernel*>(kernel)->api);
+      delete static_cast<Kernel*>(kernel);
+    };
   }
 
  private:
+  struct Kernel {
+    const OrtApi* api;
+    Op op;
+  };
+
   template <typename F>
   static OrtStatus* guarded(const F& f) {
     try {

@@ -24,6 +24,8 @@
 #include <atomic>
 #include <cmath>
 #include <exception>
+#include <map>
+#include <mutex>
 #include <string>
 
 #include "operators.h"
@@ -31,8 +33,7 @@
 namespace flagdit::onnxruntime {
 namespace {
 
-// Of the runtime that registered the operators: there is one a process.
-std::atomic<const OrtApi*> bound{nullptr};
+thread_local const OrtApi* answering = nullptr;
 
 std::vector<int64_t> shape_of(const OrtValue* value) {
   OrtTensorTypeAndShapeInfo* info = nullptr;
@@ -54,12 +55,14 @@ std::vector<int64_t> shape_of(const OrtValue* value) {
 // The work of one call, which threads share.
 struct Work {
   const std::function<void(int64_t)>& run;
+  const OrtApi* from = &api();  // its threads answer to it
   std::atomic<bool> failed{false};
   std::exception_ptr error{};
 
   // An exception that left a thread of the runtime would end the process.
   void task(int64_t number) noexcept {
     if (failed.load(std::memory_order_relaxed)) return;
+    const Answering answering(from);
     try {
       run(number);
     } catch (...) {
@@ -79,7 +82,10 @@ void* data_of(const OrtValue* value) {
   return data;
 }
 
-const OrtApi& api() { return *bound.load(); }
+const OrtApi& api() { return *answering; }
+
+Answering::Answering(const OrtApi* api) : before_(answering) { answering = api; }
+Answering::~Answering() { answering = before_; }
 
 void check(OrtStatus* status) {
   if (status == nullptr) return;
@@ -159,6 +165,30 @@ void Context::parallel(int64_t tasks, const std::function<void(int64_t)>& run) c
   if (work.error) std::rethrow_exception(work.error);
 }
 
+namespace {
+
+struct Domains {
+  OrtCustomOpDomain *own = nullptr, *onnx = nullptr;
+};
+
+// A runtime's, for the life of the process: sessions keep pointers to them, and say nowhere that they
+// are done.
+const Domains& domains_of(const OrtApi* api) {
+  static std::mutex mutex;
+  static std::map<const OrtApi*, Domains> made;
+  const std::lock_guard lock(mutex);
+  const auto known = made.find(api);
+  if (known != made.end()) return known->second;
+  Domains domains;
+  check(api->CreateCustomOpDomain("flagdit", &domains.own));
+  for (const OrtCustomOp* op : {&attention(), &feed_forward(), &linear(), &project()})
+    check(api->CustomOpDomain_Add(domains.own, op));
+  check(api->CreateCustomOpDomain("", &domains.onnx));
+  check(api->CustomOpDomain_Add(domains.onnx, &blocked_attention()));
+  return made.emplace(api, domains).first->second;
+}
+
+}  // namespace
 }  // namespace flagdit::onnxruntime
 
 // What ONNX Runtime looks for in a library of operators.
@@ -168,27 +198,13 @@ RegisterCustomOps(OrtSessionOptions* options, const OrtApiBase* base) {
   const OrtApi* api = base->GetApi(ORT_API_VERSION);
   if (api == nullptr)
     return base->GetApi(1)->CreateStatus(ORT_FAIL, "flagdit needs ONNX Runtime 1.21 or later");
-  bound = api;
-  // One for the life of the process: sessions keep pointers to it, and say nowhere that they are
-  // done.
+  const Answering answering(api);
   try {
-    static OrtCustomOpDomain* const domain = [api] {
-      OrtCustomOpDomain* made = nullptr;
-      check(api->CreateCustomOpDomain("flagdit", &made));
-      for (const OrtCustomOp* op : {&attention(), &feed_forward(), &linear(), &project()})
-        check(api->CustomOpDomain_Add(made, op));
-      return made;
-    }();
-    static OrtCustomOpDomain* const onnx = [api] {
-      OrtCustomOpDomain* made = nullptr;
-      check(api->CreateCustomOpDomain("", &made));
-      check(api->CustomOpDomain_Add(made, &blocked_attention()));
-      return made;
-    }();
+    const Domains& domains = domains_of(api);
     int asked = 0;
     check(api->HasSessionConfigEntry(options, "flagdit.blocked_attention", &asked));
-    if (asked != 0) check(api->AddCustomOpDomain(options, onnx));
-    return api->AddCustomOpDomain(options, domain);
+    if (asked != 0) check(api->AddCustomOpDomain(options, domains.onnx));
+    return api->AddCustomOpDomain(options, domains.own);
   } catch (const std::exception& error) {
     return failed("operators", error);
   }

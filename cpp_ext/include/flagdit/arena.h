@@ -1,0 +1,39 @@
+// The memory of one run: its size is known before any of it is taken, and all of it is given back at
+// once.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "flagdit/tensor.h"
+
+namespace flagdit {
+
+class Arena {
+ public:
+  // Hands out no memory, and counts what would be.
+  Arena() = default;
+  // Throws Error(backend) if there is not so much.
+  Arena(Device device, int64_t bytes);
+
+  // A tensor of zeros, which cost nothing until they are touched; 256 bytes from any other, as
+  // backends on a GPU want it. Its data is null where the arena only counts. Throws
+  // std::invalid_argument if it is not large enough.
+  Tensor make(DType dtype, const Shape& shape);
+
+  int64_t used() const { return used_; }
+  Device device() const { return device_; }
+
+ private:
+  struct Free {
+    void operator()(std::byte* memory) const;
+  };
+
+  std::unique_ptr<std::byte, Free> memory_;
+  std::byte* first_ = nullptr;
+  int64_t size_ = 0, used_ = 0;
+  Device device_ = Device::cpu;
+};
+
+}  // namespace flagdit

@@ -1,0 +1,82 @@
+// Everything that a run keeps per slot. Slots hold tokens: those without a latent first, then the
+// rest of the head, then the tail, whose velocity and caches are those of their last computation.
+// Every array is slot-major, (N, rows, ...), so head and tail are contiguous. Rows that only some
+// steps compute therefore have arrays of their own.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "flagdit/advance.h"
+#include "flagdit/arena.h"
+#include "flagdit/forecast.h"
+#include "flagdit/layout.h"
+#include "flagdit/make_plan.h"
+#include "flagdit/repartition.h"
+#include "flagdit/session.h"
+
+namespace flagdit {
+
+// The sizes of a run at one size of picture.
+struct Extent {
+  Layout layout;
+  int64_t samples = 1, branches = 1;  // B, and of guidance
+
+  int64_t rows() const { return samples * branches; }  // R; row r belongs to sample r % B
+};
+
+// What the engine writes in one call: of all R rows, or of the B rows of one branch.
+struct Call {
+  int64_t first_row, rows;
+  Tensor output;               // (N, rows, P)
+  std::vector<Tensor> caches;  // (N, rows, ...), one for each port of the engine that starts with M
+};
+
+// Keys and values of one call, forecast: see forecast.h. A group of caches of one width.
+struct ForecastArrays {
+  std::vector<Tensor> anchors, slopes;  // as the caches; slopes are bf16
+  Tensor anchored;                      // (N, B)
+};
+
+class Buffers {
+ public:
+  // Takes its arrays from the arena, and touches none: with one that counts, this is what a run
+  // takes. placed: by token, (N, ...), under the names of the engine's inputs.
+  Buffers(const std::vector<Port>& ports, const Extent& extent, const Keeps& keeps,
+          const std::vector<Bound>& placed, Arena& arena);
+
+  // Begins with latents (B, C, F, H, W). Throws Error(bundle) if `placed` differs among patches where
+  // the engine has no row for each sample.
+  void begin(const float* latents, const std::vector<Bound>& placed);
+
+  // What a call with so many active slots binds besides its conditions.
+  std::vector<Bound> head(int64_t active, size_t call) const;
+  // What moves with its tokens before a step that makes so many calls.
+  SlotBuffers moved(size_t calls) const;
+  // The forecasts of a call.
+  std::vector<CacheForecast> forecasts(size_t call) const;
+
+  // Latents (B, C, F, H, W), moved `ahead` in time along the cached velocities.
+  void latents(float* out, double ahead) const;
+  // (B, F, H, W) in patches: steps since the velocity of each was computed.
+  void ages(int16_t* out) const;
+
+  Extent extent;
+  Tensor token;                              // (N, B) i32
+  Tensor latent, velocity;                   // (N, B, P) f32
+  Tensor tokens;                             // (N, R or B, P), what the engine reads
+  Tensor age, drops;                         // (N, B) i32
+  Tensor score;                              // (N, B) f32
+  std::optional<History> history{};          // of `advance`
+  std::optional<Tensor> difference, guided;  // (N, B, P) f32, where branches are apart
+  std::vector<Call> calls;
+  std::vector<Bound> placed;  // by slot
+  std::vector<std::vector<ForecastArrays>> forecast_arrays;  // of each call, a group a width
+  Tensor swaps, counts, keys, grid;                          // of `select` and `dilate`
+
+ private:
+  std::vector<Port> ports_;
+};
+
+}  // namespace flagdit
