@@ -1,7 +1,6 @@
 // A graph in ONNX Runtime on the CPU, and memory that is bound to it.
 #include <utility>
 
-#include "flagdit/checked.h"
 #include "onnxruntime_library.h"
 
 // The CPU operators of this library (cpp_ext/onnxruntime/register.cpp).
@@ -43,8 +42,46 @@ class OnnxBinding : public Binding {
     check(library_->api->RunWithBinding(session_->get(), nullptr, io_.get()), "run");
   }
 
+  // An output in memory that the runtime takes for it.
+  void add(const Port& port) {
+    check(library_->api->BindOutputToDevice(io_.get(), port.name.c_str(), library_->memory),
+          "bind");
+  }
+
+  // Those, in the order in which they were added.
+  std::vector<Output> outputs(const std::vector<const Port*>& ports) {
+    const OrtApi& api = *library_->api;
+    OrtAllocator* allocator = nullptr;
+    check(api.GetAllocatorWithDefaultOptions(&allocator), "run");
+    OrtValue** values = nullptr;
+    size_t count = 0;
+    check(api.GetBoundOutputValues(io_.get(), allocator, &values, &count), "run");
+    std::vector<Output> out;
+    for (size_t i = 0; i < count; ++i) {
+      const std::shared_ptr<OrtValue> value(values[i], api.ReleaseValue);
+      out.push_back({ports[i]->name, tensor_of(value.get()), value});
+    }
+    if (values != nullptr) check(api.AllocatorFree(allocator, values), "run");
+    return out;
+  }
+
  private:
   void check(OrtStatus* status, const char* what) const { library_->check(status, name_, what); }
+
+  Tensor tensor_of(OrtValue* value) const {
+    const OrtApi& api = *library_->api;
+    OnnxHandle<OrtTensorTypeAndShapeInfo> info(api.ReleaseTensorTypeAndShapeInfo);
+    check(api.GetTensorTypeAndShape(value, info.out()), "run");
+    ONNXTensorElementDataType type = ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED;
+    check(api.GetTensorElementType(info.get(), &type), "run");
+    size_t rank = 0;
+    check(api.GetDimensionsCount(info.get(), &rank), "run");
+    std::vector<int64_t> sizes(rank);
+    check(api.GetDimensions(info.get(), sizes.data(), rank), "run");
+    void* data = nullptr;
+    check(api.GetTensorMutableData(value, &data), "run");
+    return {data, from_onnx(type), Shape(sizes.data(), static_cast<int>(rank))};
+  }
 
   OnnxLibrary library_;
   std::shared_ptr<const OnnxHandle<OrtSession>> session_;
@@ -61,10 +98,10 @@ class OnnxSession : public Session {
     precision = options.precision;
     const OnnxHandle<OrtSessionOptions> own = made(graph, options);
     OnnxHandle<OrtSession> session(library_->api->ReleaseSession);
-    library_->check(library_->api->CreateSessionFromArray(library_->env, graph.content.data,
-                                                          graph.content.size, own.get(),
-                                                          session.out()),
-                    name, "load");
+    library_->check(
+        library_->api->CreateSessionFromArray(library_->env, graph.content.data, graph.content.size,
+                                              own.get(), session.out()),
+        name, "load");
     session_ = std::make_shared<const OnnxHandle<OrtSession>>(std::move(session));
     read_ports(false);
     read_ports(true);
@@ -73,6 +110,25 @@ class OnnxSession : public Session {
   const std::vector<Port>& ports() const override { return ports_; }
 
   std::unique_ptr<Binding> bind(const std::vector<Bound>& tensors) override {
+    return bound(tensors);
+  }
+
+  std::vector<Output> run(const std::vector<Bound>& inputs) override {
+    const std::unique_ptr<OnnxBinding> binding = bound(inputs);
+    std::vector<const Port*> made;
+    for (const Port& port : ports_) {
+      if (!port.output) continue;
+      binding->add(port);
+      made.push_back(&port);
+    }
+    binding->run(nullptr);
+    return binding->outputs(made);
+  }
+
+ private:
+  void check(OrtStatus* status) const { library_->check(status, name, "load"); }
+
+  std::unique_ptr<OnnxBinding> bound(const std::vector<Bound>& tensors) const {
     auto binding = std::make_unique<OnnxBinding>(library_, session_, name);
     for (const Bound& bound : tensors) {
       const Port& its = port(bound.name);
@@ -86,9 +142,6 @@ class OnnxSession : public Session {
     }
     return binding;
   }
-
- private:
-  void check(OrtStatus* status) const { library_->check(status, name, "load"); }
 
   OnnxHandle<OrtSessionOptions> made(const GraphBytes& graph, const OnnxOptions& options) const {
     const OrtApi& api = *library_->api;

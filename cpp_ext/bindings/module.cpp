@@ -19,4 +19,6 @@ NB_MODULE(_ext, m) {
   flagdit::python::register_noise(m);
   flagdit::python::register_forecast(m);
   flagdit::python::register_layout(m);
+  flagdit::python::register_session(m);
+  flagdit::python::register_sampler(m);
 }

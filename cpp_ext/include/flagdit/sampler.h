@@ -36,9 +36,9 @@ class Sampler {
   Sampler(std::shared_ptr<Session> denoise, const Extent& extent, std::shared_ptr<const Plan> plan,
           Conditions conditions, const std::vector<float>& guidance, const float* start);
 
-  // Bytes of a run's state.
+  // Bytes of a run's state, before there is one.
   static int64_t bytes(const Session& denoise, const Extent& extent, const Plan& plan,
-                       const std::vector<Bound>& placed);
+                       const Conditions& conditions);
 
   bool done() const { return next_ == plan_->steps.size(); }
   // The next step. Throws Error if the engine fails.
@@ -51,11 +51,6 @@ class Sampler {
   // What one call of the engine reads, at fixed addresses: (rows, ...) of this evaluation.
   using Current = std::vector<Bound>;
 
-  Sampler(std::shared_ptr<Session> denoise, const Extent& extent, std::shared_ptr<const Plan> plan,
-          Conditions conditions, const std::vector<float>& guidance, const float* start,
-          Arena arena);
-
-  Step decided(const Step& step) const;
   double call(int64_t active, size_t evaluation, size_t calls, Stream stream);
   Binding& bound(int64_t active, size_t call);
   void advance(const Step& step, const Evaluation& evaluation, Stream stream);
@@ -63,6 +58,7 @@ class Sampler {
   void remember(const Step& step, size_t calls, Stream stream);
   void retarget(const Step& step, double t, size_t calls, Stream stream);
   void guide(int64_t active, size_t calls);
+  void select_head(const Step& step, Stream stream);
 
   std::shared_ptr<Session> denoise_;
   std::shared_ptr<const Plan> plan_;
@@ -72,8 +68,8 @@ class Sampler {
   Tensor guidance_;
   std::vector<Current> current_;  // of each call
   std::vector<SlotBuffers> moved_;
-  std::vector<std::vector<CacheForecast>> forecasts_;        // of each call
-  std::vector<std::pair<int64_t, double>> fresh_;            // of each call: slots, and when
+  std::vector<std::vector<CacheForecast>> forecasts_;  // of each call
+  std::vector<std::pair<int64_t, double>> fresh_;      // of each call: slots, and when
   std::map<std::pair<int64_t, size_t>, std::unique_ptr<Binding>> bindings_;  // by active and call
   size_t next_ = 0, evaluation_ = 0;
   bool owed_ = false;  // a step that was to run both branches, and that the gate left out

@@ -33,6 +33,13 @@ struct Bound {
   Tensor tensor;
 };
 
+// What a graph gave, in memory of its own.
+struct Output {
+  std::string name;
+  Tensor tensor;
+  std::shared_ptr<const void> memory;
+};
+
 // Inputs and outputs at fixed addresses: running it copies nothing. Does not own their memory.
 class Binding {
  public:
@@ -47,8 +54,10 @@ class Session {
   virtual ~Session() = default;
   virtual const std::vector<Port>& ports() const = 0;
   virtual Device device() const { return Device::cpu; }
-  // Binds every port, by name. Throws Error if the graph does not take such a shape.
+  // Binds every port, by name, for a graph that runs often. Throws Error if it takes no such shape.
   virtual std::unique_ptr<Binding> bind(const std::vector<Bound>& tensors) = 0;
+  // Runs once, for a graph that makes what it gives: sizes of outputs need not be known.
+  virtual std::vector<Output> run(const std::vector<Bound>& inputs) = 0;
 
   // The port of that name. Throws Error if there is none.
   const Port& port(const std::string& name) const;

@@ -1,0 +1,257 @@
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/shared_ptr.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/variant.h>
+#include <nanobind/stl/vector.h>
+
+#include <memory>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "flagdit/onnxruntime.h"
+#include "sessions.h"
+
+namespace flagdit::python {
+namespace {
+
+using namespace nb::literals;
+
+constexpr std::pair<DType, const char*> kNames[] = {
+    {DType::boolean, "bool"}, {DType::i32, "int32"},   {DType::i64, "int64"},
+    {DType::u64, "uint64"},   {DType::f16, "float16"}, {DType::bf16, "bfloat16"},
+    {DType::f32, "float32"},  {DType::f64, "float64"},
+};
+
+DType to_dtype(const std::string& name) {
+  for (const auto& [dtype, known] : kNames)
+    if (name == known) return dtype;
+  throw std::invalid_argument("Port: dtype: got '" + name +
+                              "', allowed bool, int32, int64, uint64, float16, bfloat16, float32, "
+                              "float64");
+}
+
+nb::dlpack::dtype numpy_dtype(DType dtype) {
+  switch (dtype) {
+    case DType::boolean:
+      return nb::dtype<bool>();
+    case DType::i32:
+      return nb::dtype<int32_t>();
+    case DType::i64:
+      return nb::dtype<int64_t>();
+    case DType::u64:
+      return nb::dtype<uint64_t>();
+    case DType::f16:
+      return {static_cast<uint8_t>(nb::dlpack::dtype_code::Float), 16, 1};
+    case DType::bf16:
+      return nb::dtype<uint16_t>();
+    case DType::f64:
+      return nb::dtype<double>();
+    default:
+      return nb::dtype<float>();
+  }
+}
+
+const Port* find(const std::vector<Port>& ports, const std::string& name) {
+  for (const Port& port : ports)
+    if (port.name == name) return &port;
+  return nullptr;
+}
+
+// Arrays of NumPy that a call may write, by name.
+nb::dict arrays_of(const std::vector<Bound>& tensors) {
+  nb::dict out;
+  for (const Bound& bound : tensors) out[bound.name.c_str()] = to_numpy(bound.tensor, nb::none());
+  return out;
+}
+
+class PythonBinding : public Binding {
+ public:
+  explicit PythonBinding(nb::object object) : object_(std::move(object)) {}
+  ~PythonBinding() override {
+    const nb::gil_scoped_acquire acquire;
+    object_.reset();
+  }
+  void run(Stream) override {
+    const nb::gil_scoped_acquire acquire;
+    object_.attr("run")();
+  }
+
+ private:
+  nb::object object_;
+};
+
+class PythonSession : public Session {
+ public:
+  explicit PythonSession(nb::object object) : object_(std::move(object)) {
+    ports_ = nb::cast<std::vector<Port>>(object_.attr("ports"));
+    name = nb::cast<std::string>(nb::getattr(object_, "name", nb::str("the session")));
+    backend = nb::cast<std::string>(nb::getattr(object_, "backend", nb::str("python")));
+    precision = nb::cast<std::string>(nb::getattr(object_, "precision", nb::str("float32")));
+  }
+  ~PythonSession() override {
+    const nb::gil_scoped_acquire acquire;
+    object_.reset();
+  }
+
+  const std::vector<Port>& ports() const override { return ports_; }
+
+  std::unique_ptr<Binding> bind(const std::vector<Bound>& tensors) override {
+    const nb::gil_scoped_acquire acquire;
+    return std::make_unique<PythonBinding>(object_.attr("bind")(arrays_of(tensors)));
+  }
+
+  std::vector<Output> run(const std::vector<Bound>& inputs) override {
+    const nb::gil_scoped_acquire acquire;
+    const nb::dict made = nb::cast<nb::dict>(object_.attr("run")(arrays_of(inputs)));
+    std::vector<Output> out;
+    for (const Bound& bound : to_bound(ports_, made)) {
+      // Released wherever the last one who keeps it is, so with the lock of the interpreter.
+      const std::shared_ptr<nb::object> kept(new nb::object(made[bound.name.c_str()]),
+                                             [](nb::object* object) {
+                                               const nb::gil_scoped_acquire lock;
+                                               delete object;
+                                             });
+      out.push_back({bound.name, bound.tensor, kept});
+    }
+    return out;
+  }
+
+ private:
+  nb::object object_;
+  std::vector<Port> ports_;
+};
+
+// A binding keeps its arrays and its session.
+struct OwnedBinding {
+  std::shared_ptr<Session> session;
+  nb::dict arrays;
+  std::unique_ptr<Binding> binding;
+};
+
+OwnedBinding bind_arrays(const std::shared_ptr<Session>& session, const nb::dict& arrays) {
+  return {session, arrays, session->bind(to_bound(session->ports(), arrays))};
+}
+
+nb::dict run_arrays(const std::shared_ptr<Session>& session, const nb::dict& inputs) {
+  const std::vector<Bound> bound = to_bound(session->ports(), inputs);
+  std::vector<Output> made;
+  {
+    const nb::gil_scoped_release release;
+    made = session->run(bound);
+  }
+  nb::dict out;
+  for (Output& output : made) {
+    const nb::capsule owner(
+        new std::shared_ptr<const void>(output.memory),
+        [](void* kept) noexcept { delete static_cast<std::shared_ptr<const void>*>(kept); });
+    out[output.name.c_str()] = to_numpy(output.tensor, owner);
+  }
+  return out;
+}
+
+using View = nb::ndarray<nb::ro, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+
+Bytes to_bytes(const nb::handle& object) {
+  const auto view = nb::cast<View>(nb::module_::import_("numpy").attr("frombuffer")(
+      object, nb::module_::import_("numpy").attr("uint8")));
+  return {view.data(), view.size()};
+}
+
+std::shared_ptr<Session> open_graph(const OnnxRuntime& runtime, const std::string& name,
+                                    const nb::object& content, const nb::dict& data,
+                                    std::optional<int> threads, const std::string& precision,
+                                    bool lean) {
+  GraphBytes graph{name, to_bytes(content), {}};
+  for (const auto& [file, bytes] : data)
+    graph.data.push_back({nb::cast<std::string>(file), to_bytes(bytes)});
+  const nb::gil_scoped_release release;
+  return runtime.open(graph, {threads, precision, lean});
+}
+
+std::string repr(const Port& port) {
+  return "Port('" + port.name + "', " + to_string(port.dtype) + " " + to_string(port.axes) +
+         (port.output ? ", output)" : ")");
+}
+
+void register_port(nb::module_& m) {
+  nb::class_<Port>(m, "Port", "An input or output of a graph: its axes are sizes, or letters.")
+      .def(
+          "__init__",
+          [](Port* self, std::string name, const std::string& dtype, std::vector<Axis> axes,
+             bool output) {
+            new (self) Port{std::move(name), to_dtype(dtype), std::move(axes), output};
+          },
+          "name"_a, "dtype"_a, "axes"_a, "output"_a = false)
+      .def_ro("name", &Port::name)
+      .def_prop_ro("dtype", [](const Port& port) { return to_string(port.dtype); })
+      .def_ro("axes", &Port::axes)
+      .def_ro("output", &Port::output)
+      .def("__repr__", &repr);
+}
+
+constexpr const char* kBind = "def bind(self, tensors: Mapping[str, Array]) -> Binding";
+constexpr const char* kRun = "def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]";
+constexpr const char* kOpen =
+    "def open(self, name: str, content: bytes | memoryview, data: Mapping[str, bytes | memoryview] "
+    "= {}, "
+    "threads: int | None = None, precision: str = 'float32', lean: bool = False) -> Session";
+
+}  // namespace
+
+std::shared_ptr<Session> to_session(const nb::object& object) {
+  if (nb::isinstance<Session>(object)) return nb::cast<std::shared_ptr<Session>>(object);
+  return std::make_shared<PythonSession>(object);
+}
+
+std::vector<Bound> to_bound(const std::vector<Port>& ports, const nb::dict& arrays) {
+  std::vector<Bound> out;
+  for (const auto& [key, value] : arrays) {
+    const auto name = nb::cast<std::string>(key);
+    const auto array = nb::cast<ConstArray>(value);
+    Tensor tensor = to_tensor(name, array);
+    const Port* port = find(ports, name);
+    const bool bits = array.dtype() == nb::dtype<uint16_t>();
+    if (bits && port != nullptr && port->dtype == DType::bf16) tensor.dtype = DType::bf16;
+    out.push_back({name, tensor});
+  }
+  return out;
+}
+
+nb::object to_numpy(const Tensor& tensor, const nb::object& owner) {
+  size_t sizes[Shape::kMaxRank];
+  for (int axis = 0; axis < tensor.shape.rank; ++axis)
+    sizes[axis] = static_cast<size_t>(tensor.shape[axis]);
+  const nb::ndarray<nb::numpy> view(tensor.data, static_cast<size_t>(tensor.shape.rank), sizes,
+                                    owner, nullptr, numpy_dtype(tensor.dtype));
+  return nb::cast(view, nb::rv_policy::reference);
+}
+
+void register_session(nb::module_& m) {
+  register_port(m);
+  nb::class_<OwnedBinding>(m, "Binding", "Inputs and outputs at fixed addresses; keeps the arrays.")
+      .def("run", [](OwnedBinding& self) {
+        const nb::gil_scoped_release release;
+        self.binding->run(nullptr);
+      });
+  nb::class_<Session>(m, "Session", "A graph that is loaded; threads may share it.")
+      .def_prop_ro("ports", &Session::ports)
+      .def_ro("name", &Session::name)
+      .def_ro("backend", &Session::backend)
+      .def_ro("precision", &Session::precision)
+      .def("bind", &bind_arrays, "tensors"_a, nb::sig(kBind),
+           "All inputs and outputs by name, for a graph that runs often.")
+      .def("run", &run_arrays, "inputs"_a, nb::sig(kRun), "Run once; the outputs by name.");
+  nb::class_<OnnxRuntime>(m, "OnnxRuntime", "ONNX Runtime, from the library at a path.")
+      .def(nb::init<const std::string&>(), "library"_a)
+      .def_prop_ro("version", &OnnxRuntime::version)
+      .def("open", &open_graph, "name"_a, "content"_a, "data"_a = nb::dict(),
+           "threads"_a = nb::none(), "precision"_a = "float32", "lean"_a = false, nb::sig(kOpen),
+           "A graph on the CPU. content, data: of the graph, and of the files that it has its "
+           "weights "
+           "in, which need not be kept. lean: for the graph of a step (onnxruntime.h).");
+}
+
+}  // namespace flagdit::python
