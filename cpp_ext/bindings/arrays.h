@@ -47,6 +47,8 @@ void register_noise(nb::module_& m);
 void register_forecast(nb::module_& m);
 void register_layout(nb::module_& m);
 void register_session(nb::module_& m);
+void register_layout(nb::module_& m);
 void register_sampler(nb::module_& m);
+void register_run(nb::module_& m);
 
 }  // namespace flagdit::python

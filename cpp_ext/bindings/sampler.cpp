@@ -12,7 +12,7 @@
 #include <utility>
 #include <vector>
 
-#include "sessions.h"
+#include "samplers.h"
 
 namespace flagdit::python {
 namespace {
@@ -60,49 +60,35 @@ StepDone step(OwnedSampler& self) {
   return self.sampler->step();
 }
 
-// Values of a run in memory of their own: (B, ...) over the layout's sizes.
-template <typename T>
-struct Made {
-  explicit Made(std::vector<size_t> sizes) : shape(std::move(sizes)) {
-    size_t count = 1;
-    for (const size_t size : shape) count *= size;
-    values.resize(count);
-  }
-  nb::ndarray<nb::numpy, T> array() {
-    auto* kept = new std::vector<T>(std::move(values));
-    const nb::capsule owner(kept, [](void* p) noexcept { delete static_cast<std::vector<T>*>(p); });
-    return nb::ndarray<nb::numpy, T>(kept->data(), shape.size(), shape.data(), owner);
-  }
+constexpr const char* kInit =
+    "def __init__(self, denoise: object, layout: Layout, plan: Plan, *, constant: Mapping[str, "
+    "Array], "
+    "timed: Mapping[str, Array], placed: Mapping[str, Array], guidance: Array, start: Array) -> "
+    "None";
 
-  std::vector<size_t> shape;
-  std::vector<T> values;
-};
+}  // namespace
 
-std::vector<size_t> sizes(std::initializer_list<int64_t> values) {
-  return std::vector<size_t>(values.begin(), values.end());
+nb::ndarray<nb::numpy, float> latents_of(const Sampler& sampler, double ahead) {
+  const Extent& e = sampler.state().extent;
+  const Layout& l = e.layout;
+  std::vector<float> out(static_cast<size_t>(e.samples * l.values()));
+  sampler.state().latents(out.data(), ahead);
+  return to_array(std::move(out), {e.samples, l.channels, l.frames, l.height, l.width});
 }
 
-nb::ndarray<nb::numpy, float> latents(const OwnedSampler& self, double ahead) {
-  const Extent& e = self.sampler->state().extent;
-  Made<float> out(
-      sizes({e.samples, e.layout.channels, e.layout.frames, e.layout.height, e.layout.width}));
-  self.sampler->state().latents(out.values.data(), ahead);
-  return out.array();
+nb::ndarray<nb::numpy, int16_t> ages_of(const Sampler& sampler) {
+  const Extent& e = sampler.state().extent;
+  const Layout& l = e.layout;
+  std::vector<int16_t> out(static_cast<size_t>(e.samples * l.patches()));
+  sampler.state().ages(out.data());
+  return to_array(std::move(out), {e.samples, l.depth(), l.lines(), l.columns()});
 }
 
-nb::ndarray<nb::numpy, int16_t> ages(const OwnedSampler& self) {
-  const Extent& e = self.sampler->state().extent;
-  Made<int16_t> out(sizes({e.samples, e.layout.depth(), e.layout.lines(), e.layout.columns()}));
-  self.sampler->state().ages(out.values.data());
-  return out.array();
-}
-
-// Every array that the run keeps, by name, as it is now: they change with the next step.
-nb::dict state(const nb::object& self) {
-  const Buffers& buffers = nb::cast<const OwnedSampler&>(self).sampler->state();
+nb::dict state_of(const Sampler& sampler, const nb::object& owner) {
+  const Buffers& buffers = sampler.state();
   nb::dict out;
   const auto show = [&](const std::string& name, const Tensor& tensor) {
-    out[name.c_str()] = to_numpy(tensor, self);
+    out[name.c_str()] = to_numpy(tensor, owner);
   };
   show("token", buffers.token);
   show("latent", buffers.latent);
@@ -129,73 +115,7 @@ nb::dict state(const nb::object& self) {
   return out;
 }
 
-void register_layout(nb::module_& m) {
-  nb::class_<Layout>(m, "Layout", "The tokens of a picture or a video (layout.h).")
-      .def(
-          "__init__",
-          [](Layout* self, int64_t height, int64_t width, int64_t channels, int64_t patch_height,
-             int64_t patch_width, int64_t frames, int64_t patch_frames, bool closes_lines,
-             bool closes_frames) {
-            new (self) Layout{frames,       height,      width,        channels,     patch_frames,
-                              patch_height, patch_width, closes_lines, closes_frames};
-            for (const int64_t size :
-                 {frames, height, width, channels, patch_frames, patch_height, patch_width})
-              if (size < 1 || size > int64_t{1} << 20)
-                throw std::invalid_argument("Layout: got " + std::to_string(size) +
-                                            ", allowed 1 to 1048576");
-            if (frames % patch_frames != 0 || height % patch_height != 0 ||
-                width % patch_width != 0)
-              throw std::invalid_argument("Layout: got a size that patches do not tile");
-          },
-          nb::kw_only(), "height"_a, "width"_a, "channels"_a, "patch_height"_a, "patch_width"_a,
-          "frames"_a = 1, "patch_frames"_a = 1, "closes_lines"_a = false, "closes_frames"_a = false)
-      .def_ro("frames", &Layout::frames)
-      .def_ro("height", &Layout::height)
-      .def_ro("width", &Layout::width)
-      .def_ro("channels", &Layout::channels)
-      .def_ro("patch_frames", &Layout::patch_frames)
-      .def_ro("patch_height", &Layout::patch_height)
-      .def_ro("patch_width", &Layout::patch_width)
-      .def_ro("closes_lines", &Layout::closes_lines)
-      .def_ro("closes_frames", &Layout::closes_frames)
-      .def_prop_ro("depth", &Layout::depth, "Frames of patches.")
-      .def_prop_ro("lines", &Layout::lines, "Of patches, in a frame.")
-      .def_prop_ro("columns", &Layout::columns)
-      .def_prop_ro("patches", &Layout::patches)
-      .def_prop_ro("pinned", &Layout::pinned, "Tokens without a latent: in every step's head.")
-      .def_prop_ro("tokens", &Layout::tokens)
-      .def_prop_ro("patch_values", &Layout::patch_values)
-      .def(
-          "slots",
-          [](const Layout& self) {
-            Made<int32_t> out(sizes({self.tokens()}));
-            out.values = self.slots();
-            return out.array();
-          },
-          "Token ids (N,) in the first slot order: those without a latent, then the patches.")
-      .def(
-          "places",
-          [](const Layout& self) {
-            Made<int64_t> out(sizes({self.tokens(), 4}));
-            out.values = self.places();
-            return out.array();
-          },
-          "(N, 4) of each token: index, frame, line and column; -1 for what it has none of.")
-      .def("patch_of", &Layout::patch_of, "token"_a,
-           "Number of a token's patch; -1 if it carries no latent.")
-      .def("__eq__", [](const Layout& self, const Layout& other) { return self == other; });
-}
-
-constexpr const char* kInit =
-    "def __init__(self, denoise: object, layout: Layout, plan: Plan, *, constant: Mapping[str, "
-    "Array], "
-    "timed: Mapping[str, Array], placed: Mapping[str, Array], guidance: Array, start: Array) -> "
-    "None";
-
-}  // namespace
-
 void register_sampler(nb::module_& m) {
-  register_layout(m);
   nb::class_<StepDone>(m, "StepDone", "A step that was done, and the seconds that it took.")
       .def_ro("step", &StepDone::step)
       .def_ro("evaluations", &StepDone::evaluations,
@@ -215,13 +135,21 @@ void register_sampler(nb::module_& m) {
            nb::kw_only(), "constant"_a, "timed"_a, "placed"_a, "guidance"_a, "start"_a)
       .def_prop_ro("done", [](const OwnedSampler& self) { return self.sampler->done(); })
       .def("step", &step, "Do the next step.")
-      .def("latents", &latents, "ahead"_a = 0.0,
-           nb::sig("def latents(self, ahead: float = 0.0) -> Array"),
-           "(B, C, F, H, W), moved `ahead` in time along the velocities as they are.")
-      .def("ages", &ages, nb::sig("def ages(self) -> Array"),
-           "(B, F, H, W) in patches: steps since the velocity of each was computed.")
+      .def(
+          "latents",
+          [](const OwnedSampler& self, double ahead) { return latents_of(*self.sampler, ahead); },
+          "ahead"_a = 0.0, nb::sig("def latents(self, ahead: float = 0.0) -> Array"),
+          "(B, C, F, H, W), moved `ahead` in time along the velocities as they are.")
+      .def(
+          "ages", [](const OwnedSampler& self) { return ages_of(*self.sampler); },
+          nb::sig("def ages(self) -> Array"),
+          "(B, F, H, W) in patches: steps since the velocity of each was computed.")
       .def_prop_ro(
-          "state", &state, nb::sig("def state(self) -> dict[str, Array]"),
+          "state",
+          [](const nb::object& self) {
+            return state_of(*nb::cast<const OwnedSampler&>(self).sampler, self);
+          },
+          nb::sig("def state(self) -> dict[str, Array]"),
           "Views of every array that the run keeps, by name; they change with the next step.");
 }
 

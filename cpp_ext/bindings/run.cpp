@@ -1,0 +1,123 @@
+#include "flagdit/run.h"
+
+#include <nanobind/stl/map.h>
+#include <nanobind/stl/pair.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "flagdit/upsample.h"
+#include "samplers.h"
+
+namespace flagdit::python {
+namespace {
+
+using namespace nb::literals;
+
+using Legs = std::vector<std::pair<Layout, Plan>>;
+using TextList = std::vector<std::pair<std::vector<int64_t>, std::string>>;
+
+Stages stages_of(const nb::object& text, const nb::object& condition, const nb::object& place,
+                 const nb::object& denoise) {
+  return {to_session(text), to_session(condition), to_session(place), to_session(denoise)};
+}
+
+void init_run(Run* self, const Stages& stages, const Legs& legs, TextList texts,
+              std::vector<size_t> rows, std::vector<uint64_t> seeds, int64_t branches,
+              double guidance, std::vector<int64_t> guided, double ntk, bool proportional,
+              std::map<std::string, float> pads, int64_t coarse_factor, double coarse_until) {
+  RunOptions options{{},       coarse_factor,     coarse_until,        std::move(seeds), branches,
+                     guidance, std::move(guided), {ntk, proportional}, std::move(pads)};
+  for (const auto& [layout, plan] : legs) options.legs.push_back({layout, plan});
+  Texts all{{}, std::move(rows)};
+  for (auto& [ids, label] : texts) all.all.push_back({std::move(ids), std::move(label)});
+  new (self) Run(stages, std::move(options), std::move(all));
+}
+
+StepDone step(Run& self) {
+  const nb::gil_scoped_release release;
+  return self.step();
+}
+
+constexpr const char* kInit =
+    "def __init__(self, stages: Stages, legs: Sequence[tuple[Layout, Plan]], *, "
+    "texts: Sequence[tuple[Sequence[int], str]], rows: Sequence[int], seeds: Sequence[int], "
+    "branches: int, guidance: float, guided: Sequence[int], ntk: float = 1.0, "
+    "proportional: bool = False, pads: Mapping[str, float] = {}, coarse_factor: int = 1, "
+    "coarse_until: float = 0.0) -> None";
+
+}  // namespace
+
+void register_run(nb::module_& m) {
+  nb::class_<Stages>(m, "Stages", "The graphs of a model: what a run goes through.")
+      .def(
+          "__init__",
+          [](Stages* self, const nb::object& text, const nb::object& condition,
+             const nb::object& place, const nb::object& denoise) {
+            new (self) Stages(stages_of(text, condition, place, denoise));
+          },
+          nb::kw_only(), "text"_a, "condition"_a, "place"_a, "denoise"_a,
+          nb::sig("def __init__(self, *, text: object, condition: object, place: object, "
+                  "denoise: object) -> None"),
+          "Each a Session, or any object with `ports`, `bind(arrays)` and `run(arrays)`.");
+  nb::class_<Run>(
+      m, "Run",
+      "One generation, a step at a time (run.h).\n\n"
+      "legs: layout and plan of each size, the full one last. texts: token ids of each "
+      "different text, and what messages call it. rows: which of them each sample of each "
+      "branch has, the conditional ones first. guided: channels that guidance touches.")
+      .def("__init__", &init_run, nb::sig(kInit), "stages"_a, "legs"_a, nb::kw_only(), "texts"_a,
+           "rows"_a, "seeds"_a, "branches"_a, "guidance"_a, "guided"_a, "ntk"_a = 1.0,
+           "proportional"_a = false, "pads"_a = std::map<std::string, float>(),
+           "coarse_factor"_a = 1, "coarse_until"_a = 0.0)
+      .def("step", &step, "Do the next step; the first one encodes the text before.")
+      .def_prop_ro("done", &Run::done)
+      .def_prop_ro("count", &Run::count, "Steps that are done.")
+      .def_prop_ro("total", &Run::total, "Steps of all legs.")
+      .def_prop_ro("leg", &Run::leg, "That the last step was of.")
+      .def_prop_ro("text_tokens", &Run::text_tokens, "Of the longest text.")
+      .def_prop_ro(
+          "seconds",
+          [](const Run& self) {
+            const RunSeconds seconds = self.seconds();
+            return std::map<std::string, double>{{"text_encoder", seconds.text},
+                                                 {"condition", seconds.condition},
+                                                 {"allocate", seconds.allocate}};
+          },
+          "By stage, before and between the steps.")
+      .def(
+          "latents",
+          [](const Run& self, double ahead) { return latents_of(self.sampler(), ahead); },
+          "ahead"_a = 0.0, nb::sig("def latents(self, ahead: float = 0.0) -> Array"),
+          "(B, C, F, H, W) of the leg, moved `ahead` in time along the velocities.")
+      .def(
+          "ages", [](const Run& self) { return ages_of(self.sampler()); },
+          nb::sig("def ages(self) -> Array"),
+          "(B, F, H, W) in patches: steps since the velocity of each was computed.")
+      .def_prop_ro(
+          "state",
+          [](const nb::object& self) {
+            return state_of(nb::cast<const Run&>(self).sampler(), self);
+          },
+          nb::sig("def state(self) -> dict[str, Array]"),
+          "Views of every array that the leg keeps, by name; they hold until its end.");
+  m.def(
+      "upsample",
+      [](const nb::ndarray<nb::numpy, const float, nb::ndim<4>, nb::c_contig, nb::device::cpu>&
+             images,
+         int64_t factor) {
+        const auto size = [&](size_t axis) { return static_cast<int64_t>(images.shape(axis)); };
+        std::vector<float> source(images.data(), images.data() + images.size());
+        std::vector<float> out = upsample(source, size(0) * size(1), size(2), size(3), factor);
+        return to_array(std::move(out), {size(0), size(1), size(2) * factor, size(3) * factor});
+      },
+      "images"_a, "factor"_a, nb::sig("def upsample(images: Array, factor: int) -> Array"),
+      "Images (B, C, H, W) at `factor` times their height and width, by Catmull-Rom's cubics.");
+}
+
+}  // namespace flagdit::python

@@ -1,0 +1,87 @@
+// One generation: planned when it is made, run a step at a time.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "flagdit/conditions.h"
+#include "flagdit/layout.h"
+#include "flagdit/make_plan.h"
+#include "flagdit/sampler.h"
+
+namespace flagdit {
+
+// What a run goes through, loaded from one bundle; none of it holds the state of a run.
+struct Stages {
+  std::shared_ptr<Session> text, condition, place, denoise;
+};
+
+// A part of a run at one size: a plain run has one, a run that begins coarse has two.
+struct Leg {
+  Layout layout;
+  Plan plan;
+};
+
+// All that a run needs to know besides its graphs.
+struct RunOptions {
+  std::vector<Leg> legs;        // the last one is at the full size
+  int64_t coarse_factor = 1;    // of width and height of the first of two legs
+  double coarse_until = 0.0;    // the time that the enlarged picture is brought to with noise
+  std::vector<uint64_t> seeds;  // one a sample
+  int64_t branches = 1;         // of guidance
+  double guidance = 1.0;        // scale
+  std::vector<int64_t> guided;  // channels that guidance touches
+  Placing placing{};
+  std::map<std::string, float> pads{};  // see `conditions`
+};
+
+// Seconds by stage; see `Run::seconds`.
+struct RunSeconds {
+  double text = 0.0, condition = 0.0, allocate = 0.0;
+};
+
+class Run {
+ public:
+  // texts: a row for each sample of each branch, the conditional ones first.
+  Run(Stages stages, RunOptions options, Texts texts);
+
+  int64_t total() const { return total_; }  // steps of all legs
+  int64_t count() const { return done_; }   // that are done
+  bool done() const { return done_ == total_; }
+
+  // The next step; the first one encodes the text before. Throws Error: of the number if the
+  // latents are no numbers any more, and as the engine does.
+  StepDone step(Stream stream = nullptr);
+
+  const RunOptions& options() const { return options_; }
+  size_t leg() const { return leg_; }  // that the last step was of
+  const Sampler& sampler() const;      // of that leg
+  RunSeconds seconds() const { return seconds_; }
+  int64_t text_tokens() const { return text_tokens_; }  // of the longest text
+
+  // (B, C, F, H, W) of the leg, moved `ahead` in time along the velocities: 1 - t_next of the last
+  // step is a preview of the end.
+  std::vector<float> latents(double ahead = 0.0) const;
+
+ private:
+  void prepare();
+  void begin(size_t leg);
+  std::vector<float> start(size_t leg) const;
+  std::vector<float> guidance() const;
+
+  Stages stages_;
+  RunOptions options_;
+  Texts texts_;
+  std::vector<Owned> constant_, timed_, placed_;
+  std::unique_ptr<Sampler> sampler_;
+  RunSeconds seconds_;
+  std::vector<float> coarse_;  // what the first of two legs has left
+  size_t leg_ = 0, entry_ = 0;
+  int64_t total_ = 0, done_ = 0, text_tokens_ = 0;
+};
+
+}  // namespace flagdit

@@ -1,0 +1,166 @@
+#include "flagdit/conditions.h"
+
+#include <algorithm>
+#include <cstring>
+#include <optional>
+
+#include "cast.h"
+#include "flagdit/checked.h"
+#include "flagdit/error.h"
+
+namespace flagdit {
+namespace {
+
+constexpr const char* kBefore = "before the first step";
+
+// Zeros, in memory of their own.
+Owned made(const std::string& name, DType dtype, const Shape& shape) {
+  const auto arena = std::make_shared<Arena>(Device::cpu, bytes_of(dtype, shape) + 256);
+  return {{name, arena->make(dtype, shape)}, arena};
+}
+
+// What a port of `condition` makes of every different text, as one array with a row for each of R.
+class Joined {
+ public:
+  Joined(const Port& port, const std::vector<const Tensor*>& parts, int64_t rows, float pad)
+      : row_axis_(axis_of(port, "R")), text_axis_(axis_of(port, "T")) {
+    if (!row_axis_)
+      throw Error(Fault::bundle, "condition: " + port.name + " is " + to_string(port.axes) +
+                                     ", without R; export the model again");
+    Shape shape = parts.front()->shape;
+    shape.sizes[*row_axis_] = rows;
+    if (text_axis_)
+      for (const Tensor* part : parts)
+        shape.sizes[*text_axis_] = std::max(shape.sizes[*text_axis_], part->shape[*text_axis_]);
+    out = made(port.name, DType::f32, shape);
+    const int64_t count = bytes_of(DType::f32, shape) / 4;
+    if (pad != 0.0f) std::fill_n(out.bound.tensor.as<float>(), count, pad);
+  }
+
+  void put(int64_t row, const Tensor& part) const { copy(part, row, 0, 0, 0); }
+
+  Owned out;
+
+ private:
+  static std::optional<int> axis_of(const Port& port, const char* letter) {
+    const auto at = std::find(port.axes.begin(), port.axes.end(), Axis(std::string(letter)));
+    if (at == port.axes.end()) return std::nullopt;
+    return static_cast<int>(at - port.axes.begin());
+  }
+
+  // Axis by axis; from the last one on that both have alike, all at once.
+  void copy(const Tensor& part, int64_t row, int axis, int64_t from, int64_t to) const {
+    const Tensor& whole = out.bound.tensor;
+    if (axis == whole.shape.rank) {
+      whole.as<float>()[to] = part.as<float>()[from];
+      return;
+    }
+    if (axis > std::max(*row_axis_, text_axis_.value_or(0))) {
+      const int64_t count = product("condition", part.shape.sizes.data() + axis,
+                                    static_cast<size_t>(part.shape.rank - axis));
+      std::copy_n(part.as<float>() + from * count, count, whole.as<float>() + to * count);
+      return;
+    }
+    const int64_t first = axis == *row_axis_ ? row : 0;
+    for (int64_t i = 0; i < part.shape[axis]; ++i)
+      copy(part, row, axis + 1, from * part.shape[axis] + i, to * whole.shape[axis] + first + i);
+  }
+
+  std::optional<int> row_axis_, text_axis_;
+};
+
+std::vector<Output> run_condition(Session& condition, const std::vector<float>& times,
+                                  const Tensor& text) {
+  const int64_t length = text.shape[1];
+  const Owned t = made("t", DType::f32, {static_cast<int64_t>(times.size())});
+  std::copy(times.begin(), times.end(), t.bound.tensor.as<float>());
+  const Owned mask = made("text_mask", DType::boolean, {1, length});
+  std::memset(mask.bound.tensor.data, 1, static_cast<size_t>(length));
+  return condition.run({t.bound, {"text", text}, mask.bound});
+}
+
+const Output& output_of(const std::vector<Output>& all, const std::string& name) {
+  const auto at =
+      std::find_if(all.begin(), all.end(), [&](const Output& one) { return one.name == name; });
+  if (at == all.end()) throw Error(Fault::bundle, "condition does not give " + name);
+  return *at;
+}
+
+}  // namespace
+
+Features encode(Session& encoder, const std::vector<Text>& texts) {
+  Features out;
+  for (const Text& text : texts) {
+    const auto length = static_cast<int64_t>(text.ids.size());
+    const Owned ids = made("input_ids", DType::i64, {1, length});
+    std::copy(text.ids.begin(), text.ids.end(), ids.bound.tensor.as<int64_t>());
+    const Owned mask = made("attention_mask", DType::i64, {1, length});
+    std::fill_n(mask.bound.tensor.as<int64_t>(), length, 1);
+    std::vector<Output> given = encoder.run({ids.bound, mask.bound});
+    const Output& features = output_of(given, "text");
+    check_numbers(features.tensor, text.label, kBefore, "text_encoder on " + encoder.backend,
+                  "float32");
+    out.texts.push_back({{"text", features.tensor}, features.memory});
+    out.longest = std::max(out.longest, length);
+  }
+  return out;
+}
+
+std::vector<Owned> conditions(Session& condition, const Session& denoise,
+                              const std::vector<float>& times, const Texts& texts,
+                              const Features& features, const std::map<std::string, float>& pads) {
+  std::vector<std::vector<Output>> given;
+  for (const Owned& text : features.texts)
+    given.push_back(run_condition(condition, times, text.bound.tensor));
+  std::vector<Owned> out;
+  for (const Port& port : condition.ports()) {
+    if (!port.output) continue;
+    std::vector<const Tensor*> parts;
+    for (const size_t text : texts.rows) parts.push_back(&output_of(given[text], port.name).tensor);
+    const auto pad = pads.find(port.name);
+    const Joined joined(port, parts, static_cast<int64_t>(parts.size()),
+                        pad == pads.end() ? 0.0f : pad->second);
+    for (size_t row = 0; row < parts.size(); ++row)
+      joined.put(static_cast<int64_t>(row), *parts[row]);
+    check_numbers(joined.out.bound.tensor, port.name, kBefore, "condition on " + condition.backend,
+                  "float32");
+    out.push_back(cast(joined.out, denoise.port(port.name).dtype));
+  }
+  return out;
+}
+
+std::vector<Owned> placed(Session& place, const Layout& layout, const Placing& options) {
+  std::vector<Owned> inputs;
+  for (const Port& port : place.ports()) {
+    if (port.output) continue;
+    if (port.name == "place") {
+      inputs.push_back(made(port.name, DType::i64, {layout.tokens(), 4}));
+      const std::vector<int64_t> places = layout.places();
+      std::copy(places.begin(), places.end(), inputs.back().bound.tensor.as<int64_t>());
+    } else if (port.name == "extent") {
+      inputs.push_back(made(port.name, DType::i64, {3}));
+      auto* extent = inputs.back().bound.tensor.as<int64_t>();
+      extent[0] = layout.depth(), extent[1] = layout.lines(), extent[2] = layout.columns();
+    } else if (port.name == "ntk") {
+      inputs.push_back(made(port.name, DType::f32, {1}));
+      *inputs.back().bound.tensor.as<float>() = static_cast<float>(options.ntk);
+    } else if (port.name == "proportional") {
+      inputs.push_back(made(port.name, DType::boolean, {1}));
+      *inputs.back().bound.tensor.as<uint8_t>() = options.proportional ? 1 : 0;
+    } else {
+      throw Error(Fault::bundle, "place takes '" + port.name +
+                                     "', which nothing gives; allowed are "
+                                     "place, extent, ntk, proportional");
+    }
+  }
+  std::vector<Bound> bound;
+  for (const Owned& input : inputs) bound.push_back(input.bound);
+  std::vector<Owned> out;
+  for (Output& output : place.run(bound)) {
+    check_numbers(output.tensor, output.name, kBefore, "place on " + place.backend, "float32");
+    out.push_back({{output.name, output.tensor}, output.memory});
+  }
+  return out;
+}
+
+}  // namespace flagdit

@@ -1,0 +1,146 @@
+#include "flagdit/run.h"
+
+#include <chrono>
+#include <cstdio>
+#include <stdexcept>
+#include <string>
+#include <utility>
+
+#include "flagdit/error.h"
+#include "flagdit/noise.h"
+#include "flagdit/upsample.h"
+
+namespace flagdit {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+std::vector<Bound> bound_of(const std::vector<Owned>& all) {
+  std::vector<Bound> out;
+  for (const Owned& one : all) out.push_back(one.bound);
+  return out;
+}
+
+}  // namespace
+
+Run::Run(Stages stages, RunOptions options, Texts texts)
+    : stages_(std::move(stages)), options_(std::move(options)), texts_(std::move(texts)) {
+  for (const Leg& leg : options_.legs) total_ += static_cast<int64_t>(leg.plan.steps.size());
+  const size_t rows = options_.seeds.size() * static_cast<size_t>(options_.branches);
+  if (options_.legs.empty() || rows == 0 || texts_.rows.size() != rows)
+    throw std::invalid_argument("Run: got " + std::to_string(options_.legs.size()) + " legs, " +
+                                std::to_string(options_.seeds.size()) + " seeds and texts of " +
+                                std::to_string(texts_.rows.size()) + " rows, allowed " +
+                                std::to_string(rows) + " rows");
+}
+
+const Sampler& Run::sampler() const {
+  if (sampler_ == nullptr) throw std::invalid_argument("Run: it has not begun");
+  return *sampler_;
+}
+
+StepDone Run::step(Stream stream) {
+  if (done()) throw std::invalid_argument("Run: step: got none left");
+  if (done_ == 0 && sampler_ == nullptr) prepare();
+  if (sampler_ != nullptr && sampler_->done() && leg_ + 1 < options_.legs.size()) {
+    const double left = 1.0 - options_.legs[leg_].plan.steps.back().t_next;
+    coarse_ = latents(left);
+    sampler_.reset();  // before the larger one takes its memory
+    entry_ += options_.legs[leg_].plan.evaluations.size();
+    begin(leg_ + 1);
+  } else if (sampler_ == nullptr) {
+    begin(0);
+  }
+  const StepDone out = sampler_->step(stream);
+  ++done_;
+  const Buffers& state = sampler_->state();
+  const int64_t pinned = options_.legs[leg_].layout.pinned();
+  char when[96];
+  std::snprintf(when, sizeof when, "after step %lld of %lld (time %.3g)",
+                static_cast<long long>(done_), static_cast<long long>(total_), out.step.t_next);
+  check_numbers(slots_of(state.latent, pinned, state.latent.shape[0] - pinned), "the latent", when,
+                "denoise on " + stages_.denoise->backend, stages_.denoise->precision);
+  return out;
+}
+
+void Run::prepare() {
+  Clock::time_point start = Clock::now();
+  const Features features = encode(*stages_.text, texts_.all);
+  seconds_.text = seconds_since(start);
+  text_tokens_ = features.longest;
+  start = Clock::now();
+  std::vector<float> times;
+  for (const Leg& leg : options_.legs)
+    for (const Evaluation& evaluation : leg.plan.evaluations)
+      times.push_back(static_cast<float>(evaluation.t));
+  for (Owned& made :
+       conditions(*stages_.condition, *stages_.denoise, times, texts_, features, options_.pads)) {
+    const bool timed = stages_.condition->port(made.bound.name).starts("S");
+    (timed ? timed_ : constant_).push_back(std::move(made));
+  }
+  seconds_.condition = seconds_since(start);
+}
+
+void Run::begin(size_t leg) {
+  const Clock::time_point begun = Clock::now();
+  leg_ = leg;
+  const Leg& own = options_.legs[leg];
+  Conditions given{bound_of(constant_), {}, {}};
+  for (const Owned& timed : timed_) {
+    const auto count = static_cast<int64_t>(own.plan.evaluations.size());
+    given.timed.push_back(
+        {timed.bound.name, slots_of(timed.bound.tensor, static_cast<int64_t>(entry_), count)});
+  }
+  placed_ = placed(*stages_.place, own.layout, options_.placing);
+  for (const Owned& made : placed_)
+    (stages_.place->port(made.bound.name).starts("N") ? given.placed : given.constant)
+        .push_back(made.bound);
+  const auto samples = static_cast<int64_t>(options_.seeds.size());
+  sampler_ = std::make_unique<Sampler>(
+      stages_.denoise, Extent{own.layout, samples, options_.branches},
+      std::make_shared<const Plan>(own.plan), std::move(given), guidance(), start(leg).data());
+  seconds_.allocate += seconds_since(begun);
+}
+
+std::vector<float> Run::start(size_t leg) const {
+  const Layout& full = options_.legs.back().layout;
+  const auto samples = static_cast<int64_t>(options_.seeds.size());
+  std::vector<float> noise(static_cast<size_t>(samples * full.values()));
+  normal_noise({noise.data(), DType::f32, {samples, full.values()}}, options_.seeds, nullptr);
+  if (options_.legs.size() == 1) return noise;
+  const int64_t factor = options_.coarse_factor;
+  const int64_t planes = samples * full.channels * full.frames;
+  if (leg == 0) return coarse_noise(noise, planes, full.height, full.width, factor);
+  const std::vector<float> larger =
+      upsample(coarse_, planes, full.height / factor, full.width / factor, factor);
+  const auto until = static_cast<float>(options_.coarse_until);
+  const auto rest = static_cast<float>(1.0 - options_.coarse_until);
+  for (size_t i = 0; i < noise.size(); ++i) {
+    const float own = rest * noise[i];
+    noise[i] = until * larger[i] + own;
+  }
+  return noise;
+}
+
+std::vector<float> Run::guidance() const {
+  const Layout& layout = options_.legs.back().layout;
+  const auto pixels = layout.patch_values() / layout.channels;
+  std::vector<float> scale(static_cast<size_t>(layout.patch_values()), 1.0f);
+  for (const int64_t channel : options_.guided)
+    for (int64_t i = 0; i < pixels && channel < layout.channels; ++i)
+      scale[static_cast<size_t>(channel * pixels + i)] = static_cast<float>(options_.guidance);
+  return scale;
+}
+
+std::vector<float> Run::latents(double ahead) const {
+  const Extent& extent = sampler().state().extent;
+  std::vector<float> out(static_cast<size_t>(extent.samples * extent.layout.values()));
+  sampler().state().latents(out.data(), ahead);
+  return out;
+}
+
+}  // namespace flagdit
