@@ -623,3 +623,178 @@ class Layout:
 
     def join(self, patches: Array, out: Array) -> None:
         """Put patches (patches, B, P) together to out (B, C, F, H, W)."""
+
+class Port:
+    """An input or output of a graph: its axes are sizes, or letters."""
+
+    def __init__(self, name: str, dtype: str, axes: Sequence[int | str], output: bool = False) -> None: ...
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def dtype(self) -> str: ...
+
+    @property
+    def axes(self) -> list[int | str]: ...
+
+    @property
+    def output(self) -> bool: ...
+
+    def __repr__(self) -> str: ...
+
+class Binding:
+    """Inputs and outputs at fixed addresses; keeps the arrays."""
+
+    def run(self) -> None: ...
+
+class Session:
+    """A graph that is loaded; threads may share it."""
+
+    @property
+    def ports(self) -> list[Port]: ...
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def backend(self) -> str: ...
+
+    @property
+    def precision(self) -> str: ...
+
+    def bind(self, tensors: Mapping[str, Array]) -> Binding:
+        """All inputs and outputs by name, for a graph that runs often."""
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Run once; the outputs by name."""
+
+class OnnxRuntime:
+    """ONNX Runtime, from the library at a path."""
+
+    def __init__(self, library: str) -> None: ...
+
+    @property
+    def version(self) -> str: ...
+
+    def open(self, name: str, content: bytes | memoryview, data: Mapping[str, bytes | memoryview] = {}, threads: int | None = None, precision: str = 'float32', lean: bool = False) -> Session:
+        """
+        A graph on the CPU. content, data: of the graph, and of the files that it has its weights in, which need not be kept. lean: for the graph of a step (onnxruntime.h).
+        """
+
+class StepDone:
+    """A step that was done, and the seconds that it took."""
+
+    @property
+    def step(self) -> Step: ...
+
+    @property
+    def evaluations(self) -> int:
+        """Of the velocity; none where the gate says so."""
+
+    @property
+    def branches(self) -> int:
+        """Of guidance that it computed."""
+
+    @property
+    def denoise(self) -> float:
+        """Seconds of the engine's calls."""
+
+    @property
+    def host(self) -> float:
+        """Seconds of the work between them."""
+
+class Sampler:
+    """
+    The loop, one step at a time: from noise to latents.
+
+    denoise: a Session, or any object with `ports`, `bind(arrays)` and `run(arrays)`. constant, timed, placed: what its calls take besides the tokens: over the run (R, ...), an entry an evaluation (E, R, ...), by token (N, ...). guidance (P,) f32: scale of every value of a patch. start (B, C, F, H, W) f32.
+    """
+
+    def __init__(self, denoise: object, layout: Layout, plan: Plan, *, constant: Mapping[str, Array], timed: Mapping[str, Array], placed: Mapping[str, Array], guidance: Array, start: Array) -> None: ...
+
+    @property
+    def done(self) -> bool: ...
+
+    def step(self) -> StepDone:
+        """Do the next step."""
+
+    def latents(self, ahead: float = 0.0) -> Array:
+        """
+        (B, C, F, H, W), moved `ahead` in time along the velocities as they are.
+        """
+
+    def ages(self) -> Array:
+        """
+        (B, F, H, W) in patches: steps since the velocity of each was computed.
+        """
+
+    @property
+    def state(self) -> dict[str, Array]:
+        """
+        Views of every array that the run keeps, by name; they change with the next step.
+        """
+
+class Stages:
+    """The graphs of a model: what a run goes through."""
+
+    def __init__(self, *, text: object, condition: object, place: object, denoise: object) -> None:
+        """
+        Each a Session, or any object with `ports`, `bind(arrays)` and `run(arrays)`.
+        """
+
+class Run:
+    """
+    One generation, a step at a time (run.h).
+
+    legs: layout, plan and factor on theta of each size, the full one last. texts: token ids of each different text, and what messages call it. rows: which of them each sample of each branch has, the conditional ones first. guided: channels that guidance touches.
+    """
+
+    def __init__(self, stages: Stages, legs: Sequence[tuple[Layout, Plan, float]], *, texts: Sequence[tuple[Sequence[int], str]], rows: Sequence[int], seeds: Sequence[int], branches: int, guidance: float, guided: Sequence[int], proportional: bool = False, pads: Mapping[str, float] = {}, coarse_factor: int = 1, coarse_until: float = 0.0) -> None: ...
+
+    def step(self) -> StepDone:
+        """Do the next step; the first one encodes the text before."""
+
+    @property
+    def done(self) -> bool: ...
+
+    @property
+    def count(self) -> int:
+        """Steps that are done."""
+
+    @property
+    def total(self) -> int:
+        """Steps of all legs."""
+
+    @property
+    def leg(self) -> int:
+        """That the last step was of."""
+
+    @property
+    def text_tokens(self) -> int:
+        """Of the longest text."""
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """By stage, before and between the steps."""
+
+    def latents(self, ahead: float = 0.0) -> Array:
+        """
+        (B, C, F, H, W) of the leg, moved `ahead` in time along the velocities.
+        """
+
+    def ages(self) -> Array:
+        """
+        (B, F, H, W) in patches: steps since the velocity of each was computed.
+        """
+
+    @property
+    def state(self) -> dict[str, Array]:
+        """
+        Views of every array that the leg keeps, by name; they hold until its end.
+        """
+
+def upsample(images: Array, factor: int) -> Array:
+    """
+    Images (B, C, H, W) at `factor` times their height and width, by Catmull-Rom's cubics.
+    """

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from flagdit.engine.errors import RequestError
-from flagdit.engine.layout import FloatArray, TokenLayout, nearest
+from flagdit.engine.layout import TokenLayout, nearest
 from flagdit.engine.plan import Plan, make_plan
 from flagdit.engine.ras import DENSE
 from flagdit.engine.times import RUN, Span
-from flagdit.engine.upsample import upsample
 
 MAX_FACTOR = 16
 
@@ -73,20 +72,3 @@ def coarse_layout(layout: TokenLayout, factor: int) -> TokenLayout:
             f"{allowed}; the nearest size is {near}"
         )
     return smaller
-
-
-def coarse_noise(noise: FloatArray, factor: int) -> FloatArray:
-    """Standard normal noise (B, C, H/f, W/f) of the same picture: block means of noise (B, C, H, W), times f.
-
-    A value is the sum of f squared independent ones over f, so its variance is 1. Summed in one order in any batch.
-    """
-    out = np.zeros_like(noise[:, :, ::factor, ::factor])
-    for row in range(factor):
-        for column in range(factor):
-            out += noise[:, :, row::factor, column::factor]
-    return out / np.float32(factor)
-
-
-def go_on_from(picture: FloatArray, noise: FloatArray, coarse: Coarse) -> FloatArray:
-    """What the run at the full size starts from, (B, C, H, W): the enlarged picture, on its way from the noise."""
-    return np.float32(coarse.until) * upsample(picture, coarse.factor) + np.float32(1 - coarse.until) * noise

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal, cast
 
-from flagdit.cpp_ext import resident
+from flagdit.cpp_ext import Session, resident
 from flagdit.engine.bundle import Bundle
 from flagdit.engine.coarse import Coarse
 from flagdit.engine.contract import check_borders
@@ -23,7 +23,7 @@ from flagdit.engine.request import Request, checked_prompts, checked_seed, drawn
 from flagdit.engine.resolve import Options, resolve
 from flagdit.engine.result import Preview, Result
 from flagdit.engine.run import Run, Stages
-from flagdit.engine.session import Bytes, OnnxSession
+from flagdit.engine.session import Bytes, borders, open_session
 from flagdit.engine.text import TextEncoder
 
 
@@ -128,7 +128,7 @@ class Pipeline:
     @property
     def precision(self) -> Precision:
         """What `denoise` computes in."""
-        return self.stages.denoise.precision
+        return cast(Precision, self.stages.denoise.precision)
 
     @property
     def precisions(self) -> tuple[Precision, ...]:
@@ -162,15 +162,15 @@ def _session(
     threads: int | None,
     precision: Precision = "float32",
     lean: bool = False,
-) -> OnnxSession:
+) -> Session:
     """A graph of the bundle that has the inputs and outputs which the manifest says; see Bundle.graph for `weights`."""
-    session = OnnxSession(bundle.graph(graph.file, weights), threads, precision, lean)
-    check_borders(graph.file, graph.inputs, session.inputs)
-    check_borders(graph.file, graph.outputs, session.outputs)
+    session = open_session(bundle.graph(graph.file, weights), threads, precision, lean)
+    check_borders(graph.file, graph.inputs, borders(session, output=False))
+    check_borders(graph.file, graph.outputs, borders(session, output=True))
     return session
 
 
-def _denoise(bundle: Bundle, engine: Engine | None, weights: dict[str, Bytes], threads: int | None) -> OnnxSession:
+def _denoise(bundle: Bundle, engine: Engine | None, weights: dict[str, Bytes], threads: int | None) -> Session:
     """engine: None is the model's own graph."""
     if engine is None:
         return _session(bundle, bundle.model.graphs.denoise, weights, threads, lean=True)

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, Field
 
+from flagdit.cpp_ext import StepDone
 from flagdit.engine.layout import Ntk, TokenLayout
-from flagdit.engine.sampler import StepTime
 from flagdit.engine.version import version_of
 
 
@@ -32,7 +32,7 @@ class StepReport(BaseModel):
     seconds: float
 
     @classmethod
-    def of(cls, timed: StepTime, index: int, layout: TokenLayout) -> StepReport:
+    def of(cls, timed: StepDone, index: int, layout: TokenLayout) -> StepReport:
         """Of a step that was done, the index-th of its run."""
         step = timed.step
         return cls(

@@ -10,14 +10,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from flagdit.cpp_ext import StepDone, upsample
 from flagdit.engine import maps, metadata, picture
 from flagdit.engine.errors import BackendError
-from flagdit.engine.layout import FloatArray, TokenLayout
+from flagdit.engine.layout import FloatArray
 from flagdit.engine.manifest import ModelSpec
-from flagdit.engine.regions import RegionState
 from flagdit.engine.report import Report
-from flagdit.engine.sampler import StepTime
-from flagdit.engine.upsample import upsample
 from flagdit.files import check_file
 
 
@@ -34,30 +32,18 @@ class Preview:
     index: of the step, among the total of all; `timed.step` counts those of its size.
     """
 
-    timed: StepTime
+    timed: StepDone
     total: int
     index: int
     _spec: ModelSpec
-    _layout: TokenLayout
-    _latents: FloatArray  # (N, B, P), in slots
-    _token: npt.NDArray[np.int32]  # (N, B)
-    _factor: int  # by which the picture is larger than the state's
-
-    @classmethod
-    def of(
-        cls, spec: ModelSpec, timed: StepTime, total: int, index: int, state: RegionState, factor: int = 1
-    ) -> Preview:
-        """A copy of what there is to see of the state, which the next step changes in place."""
-        ahead = 1 - timed.step.t_next
-        latents = state.moved(ahead) if ahead else state.latent.copy()
-        return cls(timed, total, index, spec, state.layout, latents, state.token.copy(), factor)
+    _latents: FloatArray  # (B, C, H, W), of the leg's size
+    _factor: int  # by which the picture is larger
 
     @property
     def images(self) -> list[Image.Image]:
         """What the pictures would be if every velocity stayed as it is now. Raises as Result.images does."""
         check_paints(self._spec)
-        latents = self._layout.arranged(self._latents, self._token)
-        return [picture.to_image(x) for x in upsample(latents, self._factor)]
+        return [picture.to_image(x) for x in upsample(self._latents, self._factor)]
 
 
 @dataclass(frozen=True)

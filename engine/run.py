@@ -10,37 +10,35 @@ from functools import reduce
 import numpy as np
 import numpy.typing as npt
 
+from flagdit import cpp_ext
+from flagdit.cpp_ext import Session, StepDone
 from flagdit.engine.admission import admit
-from flagdit.engine.coarse import coarse_noise, go_on_from
-from flagdit.engine.conditions import make_conditions
 from flagdit.engine.cost import Cost
 from flagdit.engine.errors import RequestError
-from flagdit.engine.finite import check_finite
 from flagdit.engine.layout import FloatArray, TokenLayout
 from flagdit.engine.leg import Leg
 from flagdit.engine.manifest import ModelSpec
-from flagdit.engine.noise import latent_noise
 from flagdit.engine.plan import Plan
 from flagdit.engine.ports import caches
-from flagdit.engine.ports import timed as timed_ports
-from flagdit.engine.regions import RegionState
 from flagdit.engine.report import Report, StepReport, plain
 from flagdit.engine.request import Request
 from flagdit.engine.result import Preview, Result
-from flagdit.engine.sampler import StepTime
-from flagdit.engine.session import Array, OnnxSession, as_dtype
+from flagdit.engine.session import Array, dtype_of
 from flagdit.engine.text import TextEncoder
 
 
 @dataclass(frozen=True)
 class Stages:
-    """What a run goes through, loaded from one bundle; none of it holds the state of a run."""
+    """What a run goes through, loaded from one bundle; none of it holds the state of a run.
+
+    The sessions may be of any class with `ports`, `bind(arrays)` and `run(arrays)`, as cpp_ext.Session has them.
+    """
 
     spec: ModelSpec
     text: TextEncoder
-    condition: OnnxSession
-    place: OnnxSession
-    denoise: OnnxSession
+    condition: Session
+    place: Session
+    denoise: Session
     bundle: str = ""
     loaded: int = 0  # bytes that the process held when they were
 
@@ -50,13 +48,14 @@ class Run:
 
     def __init__(self, stages: Stages, request: Request) -> None:
         spec = stages.spec
-        self._cached = np.dtype(stages.denoise.dtype(caches(spec.graphs.denoise.inputs)[0].name))
-        self.request, self.legs = request, admit(spec, stages.text, request, stages.denoise.precision, stages.loaded)
+        self._cached = np.dtype(dtype_of(stages.denoise, caches(spec.graphs.denoise.inputs)[0].name))
+        precision = stages.denoise.precision
+        self.request, self.legs = request, admit(spec, stages.text, request, precision, stages.loaded)
         self._stages, self._spec = stages, spec
-        self._seconds: dict[str, float] = {}
-        self._timed: list[tuple[Leg, StepTime]] = []
+        self._core: cpp_ext.Run | None = None
+        self._decode = 0.0
+        self._timed: list[tuple[Leg, StepDone]] = []
         self._ages: list[npt.NDArray[np.int16]] = []  # (B, rows, columns) a step
-        self._text_tokens = 0
 
     @property
     def layout(self) -> TokenLayout:
@@ -73,108 +72,87 @@ class Run:
         """Evaluations of each step of all legs."""
         return [count for leg in self.legs for count in leg.planned]
 
+    @property
+    def state(self) -> dict[str, Array]:
+        """Views of what the run keeps of its tokens, by name, as docs/contract.md has them; steps change them.
+
+        They hold to the end of their leg. Raises RequestError before the first step.
+        """
+        return self._begun().state
+
     def __iter__(self) -> Iterator[Preview]:
         """Encode the text, then yield after every step. Raises NumberError when values are no numbers any more."""
-        conditions, modulations = self._conditions()
-        self._seconds["allocate"], self._timed, self._ages = 0.0, [], []
-        entry = 0
-        for leg in self.legs:
-            count = len(leg.plan.evaluations)
-            yield from self._walk(leg, conditions, {n: x[entry : entry + count] for n, x in modulations.items()})
-            entry += count
-
-    def _walk(self, leg: Leg, conditions: dict[str, Array], modulations: dict[str, Array]) -> Iterator[Preview]:
-        """The steps of a leg; modulations have an entry for each of its evaluations."""
-        state, total = self._begin(leg), len(self.planned)
-        for timed in leg.run(self._stages.denoise, conditions, modulations, self._guidance()):
-            self._timed.append((leg, timed))
-            self._check_finite(state, total)
-            self._ages.append(self._grown(state))
-            yield Preview.of(
-                self._spec, timed, total, len(self._timed) - 1, state, self.layout.width // leg.layout.width
-            )
-
-    def _check_finite(self, state: RegionState, total: int) -> None:
-        """Refuse to go on from latents that are no numbers: in every step, since that takes some microseconds."""
-        timed, denoise = self._timed[-1][1], self._stages.denoise
-        (latents,) = state.patches(state.latent)  # a [nextline] token has none
-        when = f"after step {len(self._timed)} of {total} (time {timed.step.t_next:.3g})"
-        check_finite({"the latent": latents}, when, f"denoise on {denoise.backend}", denoise.precision)
-
-    def _begin(self, leg: Leg) -> RegionState:
-        """The state of a leg: at noise, or at what the coarse one has left, which is freed first."""
-        start, noise, coarse = time.perf_counter(), self._noise(), self.request.coarse
-        if coarse is not None and leg is self.legs[0]:
-            noise = coarse_noise(noise, coarse.factor)
-        elif coarse is not None:
-            noise = go_on_from(self.legs[0].end(), noise, coarse)
-            self.legs[0].state = None
-        state = leg.begin(noise, self._stages.place, self._cached)
-        self._seconds["allocate"] += time.perf_counter() - start
-        return state
-
-    def _grown(self, state: RegionState) -> npt.NDArray[np.int16]:
-        """Ages (B, rows, columns) of the picture's patches; a coarse step computes all of them."""
-        if state.layout == self.layout:
-            return state.ages()
-        return np.zeros((state.samples, self.layout.rows, self.layout.columns), np.int16)
+        core = self._core = self._made()
+        self._timed, self._ages = [], []
+        while not core.done:
+            done = core.step()
+            leg = self.legs[core.leg]
+            self._timed.append((leg, done))
+            self._ages.append(self._grown(core, leg))
+            latents = core.latents(1 - done.step.t_next)[:, :, 0]
+            factor = self.layout.width // leg.layout.width
+            yield Preview(done, core.total, core.count - 1, self._spec, latents, factor)
 
     def result(self) -> Result:
         """The finished run. Raises RequestError if it was not iterated to its end."""
-        done, planned, state = len(self._timed), len(self.planned), self.legs[-1].state
-        if state is None or done < planned:
+        done, planned = len(self._timed), len(self.planned)
+        if self._core is None or done < planned:
             raise RequestError(f"the run stopped after {done} of {planned} steps")
         start = time.perf_counter()
-        latents = state.images()
-        self._seconds["decode"] = time.perf_counter() - start
+        latents: FloatArray = self._core.latents()[:, :, 0]
+        self._decode = time.perf_counter() - start
         return Result(latents, np.stack(self._ages), self._report(), self._spec)
 
-    def _conditions(self) -> tuple[dict[str, Array], dict[str, Array]]:
-        """What denoise needs besides the tokens: constant over the run, and one row per evaluation of all legs."""
-        start = time.perf_counter()
-        request = self.request
+    def _made(self) -> cpp_ext.Run:
+        """A run of the core, at its beginning."""
+        request, stages, coarse = self.request, self._stages, self.request.coarse
         prompts = request.prompts + [request.negative] * len(request.prompts) * (request.branches - 1)
-        features = {prompt: self._stages.text.features(prompt) for prompt in dict.fromkeys(prompts)}
-        encoded = time.perf_counter()
-        times = np.array([evaluation.t for leg in self.legs for evaluation in leg.plan.evaluations], np.float32)
-        graph = self._spec.graphs.condition
-        check_finite({f"the text {prompt[:40]!r}": x for prompt, x in features.items()}, *self._maker("text_encoder"))
-        made = make_conditions(self._stages.condition, graph.outputs, times, prompts, features, self._spec.pads)
-        check_finite(made, *self._maker("condition"))
-        outputs = {name: as_dtype(x, self._stages.denoise.dtype(name)) for name, x in made.items()}
-        self._text_tokens = max(len(text) for text in features.values())
-        self._seconds = {"text_encoder": encoded - start, "condition": time.perf_counter() - encoded}
-        modulations = {port.name: outputs.pop(port.name) for port in timed_ports(graph)}
-        return outputs, modulations
+        texts = list(dict.fromkeys(prompts))
+        return cpp_ext.Run(
+            cpp_ext.Stages(
+                text=stages.text.session, condition=stages.condition, place=stages.place, denoise=stages.denoise
+            ),
+            [(leg.layout, leg.plan, leg.ntk) for leg in self.legs],
+            texts=[(stages.text.tokens(text), f"the text {text[:40]!r}") for text in texts],
+            rows=[texts.index(prompt) for prompt in prompts],
+            seeds=request.seeds,
+            branches=request.branches,
+            guidance=request.guidance,
+            guided=self._spec.guidance.channels,
+            proportional=request.proportional,
+            pads=self._spec.pads,
+            coarse_factor=1 if coarse is None else coarse.factor,
+            coarse_until=0.0 if coarse is None else coarse.until,
+        )
 
-    def _maker(self, graph: str) -> tuple[str, str, str]:
-        """What check_finite says of a graph that runs before the first step, in fp32."""
-        return "before the first step", f"{graph} on {self._stages.denoise.backend}", "float32"
+    def _begun(self) -> cpp_ext.Run:
+        if self._core is None or not self._timed:
+            raise RequestError("the run has not begun; iterate over it")
+        return self._core
 
-    def _noise(self) -> FloatArray:
-        """Noise (B, C, H, W) of the picture: each sample's depends on its own seed only."""
-        return latent_noise(self.request.seeds, (self.layout.channels, self.layout.height, self.layout.width))
-
-    def _guidance(self) -> FloatArray:
-        """Guidance scale (P,) of every value of a patch; channels that are not guided keep the conditional one."""
-        scale = np.ones((self.layout.channels, self.layout.patch_values // self.layout.channels), np.float32)
-        scale[[c for c in self._spec.guidance.channels if c < len(scale)]] = self.request.guidance
-        return scale.ravel()
+    def _grown(self, core: cpp_ext.Run, leg: Leg) -> npt.NDArray[np.int16]:
+        """Ages (B, rows, columns) of the picture's patches; a coarse step computes all of them."""
+        if leg is self.legs[-1]:
+            ages: npt.NDArray[np.int16] = core.ages()[:, 0]
+            return ages
+        return np.zeros((len(self.request.prompts), self.layout.rows, self.layout.columns), np.int16)
 
     def _cost(self) -> Cost:
         """Of what was done, by all legs."""
-        size, costs = self._cached.itemsize, []
+        request, costs = self.request, []
         for leg in self.legs:
-            taken = [(timed.step.active, timed.branches) for own, timed in self._timed if own is leg]
-            costs.append(leg.price(self._text_tokens, size, taken))
+            taken = [(done.step.active, done.branches) for own, done in self._timed if own is leg]
+            samples, size = len(request.prompts), self._cached.itemsize
+            costs.append(leg.price(self._spec, samples, request.branches, self._begun().text_tokens, size, taken))
         return reduce(lambda before, cost: cost.after(before), costs)
 
     def _report(self) -> Report:
         request, ras, cost, full = self.request, self.request.ras, self._cost(), self.legs[-1]
-        steps = [StepReport.of(timed, i, leg.layout) for i, (leg, timed) in enumerate(self._timed)]
-        seconds = self._seconds | {
-            "denoise": sum(timed.denoise for _, timed in self._timed),
-            "host": sum(timed.host for _, timed in self._timed),
+        steps = [StepReport.of(done, i, leg.layout) for i, (leg, done) in enumerate(self._timed)]
+        seconds = self._begun().seconds | {
+            "denoise": sum(done.denoise for _, done in self._timed),
+            "host": sum(done.host for _, done in self._timed),
+            "decode": self._decode,
         }
         seeds, single = [int(seed) for seed in request.seeds], len(request.prompts) == 1
         return Report(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from flagdit.cpp_ext import Session
 from flagdit.engine.errors import BundleError, RequestError
 from flagdit.engine.layout import FloatArray
-from flagdit.engine.session import OnnxSession
 from flagdit.engine.tokenizer import BundleTokenizer
 
 CHARACTERS = 16
@@ -22,6 +22,10 @@ class Prompts:
         self._tokenizer, self._max_tokens = tokenizer, max_tokens
         if (count := len(tokenizer.encode(""))) > max_tokens:
             raise BundleError(f"the tokenizer makes {count} tokens of an empty text; the model takes {max_tokens}")
+
+    def tokens(self, prompt: str) -> list[int]:
+        """Token ids."""
+        return self._tokenizer.encode(prompt)
 
     def check(self, prompt: str, name: str = "prompt") -> None:
         """Raise RequestError unless there is a prompt, it is text, and it is short enough; `name` says which it is."""
@@ -42,10 +46,10 @@ class Prompts:
 class TextEncoder(Prompts):
     """Tokenizer and encoder of one bundle."""
 
-    def __init__(self, session: OnnxSession, tokenizer: BundleTokenizer, max_tokens: int) -> None:
+    def __init__(self, session: Session, tokenizer: BundleTokenizer, max_tokens: int) -> None:
         """Raises as Prompts does."""
         super().__init__(tokenizer, max_tokens)
-        self._session = session
+        self.session = session
 
     def encode(self, prompts: list[str]) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
         """Features (R, T, Y), zeros behind each text, and mask (R, T) of R prompts; "" is the unconditional text."""
@@ -62,5 +66,5 @@ class TextEncoder(Prompts):
     def features(self, prompt: str) -> FloatArray:
         """Features (T, Y) of one prompt, which do not depend on its neighbours in a batch: it is encoded alone."""
         ids = np.array([self._tokenizer.encode(prompt)], np.int64)
-        text = self._session.run({"input_ids": ids, "attention_mask": np.ones_like(ids)})["text"]
+        (text,) = self.session.run({"input_ids": ids, "attention_mask": np.ones_like(ids)}).values()
         return np.asarray(text[0], np.float32)

@@ -47,7 +47,6 @@ void register_noise(nb::module_& m);
 void register_forecast(nb::module_& m);
 void register_layout(nb::module_& m);
 void register_session(nb::module_& m);
-void register_layout(nb::module_& m);
 void register_sampler(nb::module_& m);
 void register_run(nb::module_& m);
 

@@ -20,7 +20,6 @@ NB_MODULE(_ext, m) {
   flagdit::python::register_forecast(m);
   flagdit::python::register_layout(m);
   flagdit::python::register_session(m);
-  flagdit::python::register_layout(m);
   flagdit::python::register_sampler(m);
   flagdit::python::register_run(m);
 }

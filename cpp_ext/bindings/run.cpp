@@ -3,11 +3,13 @@
 #include <nanobind/stl/map.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
 #include <cstdint>
 #include <map>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -19,7 +21,7 @@ namespace {
 
 using namespace nb::literals;
 
-using Legs = std::vector<std::pair<Layout, Plan>>;
+using Legs = std::vector<std::tuple<Layout, Plan, double>>;
 using TextList = std::vector<std::pair<std::vector<int64_t>, std::string>>;
 
 Stages stages_of(const nb::object& text, const nb::object& condition, const nb::object& place,
@@ -29,11 +31,12 @@ Stages stages_of(const nb::object& text, const nb::object& condition, const nb::
 
 void init_run(Run* self, const Stages& stages, const Legs& legs, TextList texts,
               std::vector<size_t> rows, std::vector<uint64_t> seeds, int64_t branches,
-              double guidance, std::vector<int64_t> guided, double ntk, bool proportional,
+              double guidance, std::vector<int64_t> guided, bool proportional,
               std::map<std::string, float> pads, int64_t coarse_factor, double coarse_until) {
-  RunOptions options{{},       coarse_factor,     coarse_until,        std::move(seeds), branches,
-                     guidance, std::move(guided), {ntk, proportional}, std::move(pads)};
-  for (const auto& [layout, plan] : legs) options.legs.push_back({layout, plan});
+  RunOptions options{{},       coarse_factor, coarse_until,      std::move(seeds),
+                     branches, guidance,      std::move(guided), std::move(pads)};
+  for (const auto& [layout, plan, ntk] : legs)
+    options.legs.push_back({layout, plan, {ntk, proportional}});
   Texts all{{}, std::move(rows)};
   for (auto& [ids, label] : texts) all.all.push_back({std::move(ids), std::move(label)});
   new (self) Run(stages, std::move(options), std::move(all));
@@ -45,9 +48,9 @@ StepDone step(Run& self) {
 }
 
 constexpr const char* kInit =
-    "def __init__(self, stages: Stages, legs: Sequence[tuple[Layout, Plan]], *, "
+    "def __init__(self, stages: Stages, legs: Sequence[tuple[Layout, Plan, float]], *, "
     "texts: Sequence[tuple[Sequence[int], str]], rows: Sequence[int], seeds: Sequence[int], "
-    "branches: int, guidance: float, guided: Sequence[int], ntk: float = 1.0, "
+    "branches: int, guidance: float, guided: Sequence[int], "
     "proportional: bool = False, pads: Mapping[str, float] = {}, coarse_factor: int = 1, "
     "coarse_until: float = 0.0) -> None";
 
@@ -68,13 +71,13 @@ void register_run(nb::module_& m) {
   nb::class_<Run>(
       m, "Run",
       "One generation, a step at a time (run.h).\n\n"
-      "legs: layout and plan of each size, the full one last. texts: token ids of each "
+      "legs: layout, plan and factor on theta of each size, the full one last. texts: token ids of "
+      "each "
       "different text, and what messages call it. rows: which of them each sample of each "
       "branch has, the conditional ones first. guided: channels that guidance touches.")
       .def("__init__", &init_run, nb::sig(kInit), "stages"_a, "legs"_a, nb::kw_only(), "texts"_a,
-           "rows"_a, "seeds"_a, "branches"_a, "guidance"_a, "guided"_a, "ntk"_a = 1.0,
-           "proportional"_a = false, "pads"_a = std::map<std::string, float>(),
-           "coarse_factor"_a = 1, "coarse_until"_a = 0.0)
+           "rows"_a, "seeds"_a, "branches"_a, "guidance"_a, "guided"_a, "proportional"_a = false,
+           "pads"_a = std::map<std::string, float>(), "coarse_factor"_a = 1, "coarse_until"_a = 0.0)
       .def("step", &step, "Do the next step; the first one encodes the text before.")
       .def_prop_ro("done", &Run::done)
       .def_prop_ro("count", &Run::count, "Steps that are done.")

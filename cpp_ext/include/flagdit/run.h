@@ -24,6 +24,7 @@ struct Stages {
 struct Leg {
   Layout layout;
   Plan plan;
+  Placing placing{};
 };
 
 // All that a run needs to know besides its graphs.
@@ -35,7 +36,6 @@ struct RunOptions {
   int64_t branches = 1;         // of guidance
   double guidance = 1.0;        // scale
   std::vector<int64_t> guided;  // channels that guidance touches
-  Placing placing{};
   std::map<std::string, float> pads{};  // see `conditions`
 };
 

@@ -96,8 +96,11 @@ Features encode(Session& encoder, const std::vector<Text>& texts) {
     std::copy(text.ids.begin(), text.ids.end(), ids.bound.tensor.as<int64_t>());
     const Owned mask = made("attention_mask", DType::i64, {1, length});
     std::fill_n(mask.bound.tensor.as<int64_t>(), length, 1);
-    std::vector<Output> given = encoder.run({ids.bound, mask.bound});
-    const Output& features = output_of(given, "text");
+    const std::vector<Output> given = encoder.run({ids.bound, mask.bound});
+    if (given.size() != 1)
+      throw Error(Fault::bundle, encoder.name + ": gives " + std::to_string(given.size()) +
+                                     " outputs; allowed is one, the features of the text");
+    const Output& features = given.front();
     check_numbers(features.tensor, text.label, kBefore, "text_encoder on " + encoder.backend,
                   "float32");
     out.texts.push_back({{"text", features.tensor}, features.memory});

@@ -95,7 +95,7 @@ void Run::begin(size_t leg) {
     given.timed.push_back(
         {timed.bound.name, slots_of(timed.bound.tensor, static_cast<int64_t>(entry_), count)});
   }
-  placed_ = placed(*stages_.place, own.layout, options_.placing);
+  placed_ = placed(*stages_.place, own.layout, own.placing);
   for (const Owned& made : placed_)
     (stages_.place->port(made.bound.name).starts("N") ? given.placed : given.constant)
         .push_back(made.bound);
