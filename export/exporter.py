@@ -99,13 +99,18 @@ def trace_condition(model: FlagDiT) -> ir.Model:
     return onnx_graph.trace(graphs.Condition(model), args, axes, list(graphs.CONDITION_INPUTS), names)
 
 
+def trained_tokens(config: FlagDiTConfig, size: tuple[int, int]) -> int:
+    """Tokens of a picture of that size (width, height), [nextline] included."""
+    columns, lines = (n // config.patch_size for n in size)
+    return lines * (columns + 1)
+
+
 def trace_place(config: FlagDiTConfig, size: tuple[int, int]) -> ir.Model:
     """The graph that runs once per size; `size` (width, height) is that of the training."""
-    columns, lines = (n // config.patch_size for n in size)
     places = torch.arange(4 * EXAMPLE["N"]).reshape(-1, 4)
     args = (places, torch.ones(1), torch.zeros(1, dtype=torch.bool))
     axes = tuple(onnx_graph.dynamic_axes(a) for a in graphs.PLACE_INPUTS.values())
-    place = graphs.Place(config, lines * (columns + 1))
+    place = graphs.Place(config, trained_tokens(config, size))
     return onnx_graph.trace(place, args, axes, list(graphs.PLACE_INPUTS), graphs.PLACE_OUTPUTS)
 
 

@@ -52,10 +52,15 @@ DAMAGE: dict[str, tuple[Change, str]] = {
     "no directory": (shutil.rmtree, "no such bundle directory; make one with: flagdit build"),
     "no manifest": (lambda b: (b / "manifest.json").unlink(), "cannot be read"),
     "half a manifest": (lambda b: (b / "manifest.json").write_text('{"schema_'), "not JSON"),
-    "a list": (lambda b: (b / "manifest.json").write_text("[]"), "schema version None; this flagdit reads 1"),
-    "other schema": (edit(lambda m: m.update(schema_version=2)), "schema version 2; this flagdit reads 1"),
+    "a list": (lambda b: (b / "manifest.json").write_text("[]"), "schema version None; this flagdit reads 2"),
+    "older schema": (
+        edit(lambda m: m.update(schema_version=1)),
+        "schema version 1; this flagdit reads 2: make it again with flagdit export CHECKPOINT -o MODEL, then flagdit "
+        "build MODEL -o BUNDLE, or install the flagdit that wrote it",
+    ),
+    "newer schema": (edit(lambda m: m.update(schema_version=3)), "schema version 3; this flagdit reads 2"),
     "unknown key": (edit(lambda m: m.update(run="me.sh")), "run: Extra inputs are not permitted"),
-    "bad value": (edit(lambda m: m["model"]["layers"].update(count=0)), "model.layers.count: Input should be greater"),
+    "bad value": (edit(lambda m: m["model"]["sizes"].update(width=0)), "model.sizes.width: Input should be greater"),
     "missing file": (lambda b: (b / "denoise.onnx").unlink(), "denoise.onnx: missing from the bundle"),
     "cut file": (lambda b: (b / "weights.safetensors").write_bytes(b"short"), "5 bytes instead of"),
     "flipped bit": (flip("weights.safetensors"), "damaged, its SHA-256 is not the manifest's"),
@@ -112,7 +117,7 @@ def test_an_axis_does_not_break_the_line(bundle_dir: Path, tmp_path: Path) -> No
     content = json.loads((bundle_dir / "manifest.json").read_text())
     content["model"]["graphs"]["condition"]["inputs"][1]["shape"][0] = "R\n"
     (tmp_path / "manifest.json").write_text(json.dumps(content))
-    with pytest.raises(BundleError, match=r"is \(R\\n, .*; by the sizes of the model it is \(R, ") as caught:
+    with pytest.raises(BundleError, match=r"is float32 \(R\\n, .*; allowed is float32 \(R, ") as caught:
         read_spec(tmp_path / "manifest.json", Manifest)
     assert "\n" not in str(caught.value)
 

@@ -6,31 +6,33 @@ import pytest
 
 from flagdit.engine.cost import price, step_flops
 from flagdit.engine.errors import RequestError
-from flagdit.engine.manifest import Layers
+from flagdit.engine.manifest import Price
 from flagdit.engine.pipeline import Pipeline
 from flagdit.engine.plan import make_plan
 from flagdit.engine.ras import RasConfig, Solver
+from flagdit.export import FlagDiTConfig
+from flagdit.export.exporter import price as price_of
 
-FLAG_DIT_5B = Layers(count=32, width=3072, heads=32, kv_heads=32, ffn=8192)
-NEXT_DIT_2B = Layers(count=24, width=2304, heads=32, kv_heads=8, ffn=6144)
+FLAG_DIT_5B = Price.model_validate(price_of(FlagDiTConfig()))
+NEXT_DIT_2B = Price.model_validate(  # its linears are those of such a Flag-DiT
+    price_of(FlagDiTConfig(dim=2304, n_layers=24, n_heads=32, n_kv_heads=8))
+)
 
 
 @pytest.mark.parametrize(
-    ("layers", "tokens", "teraflops"), [(FLAG_DIT_5B, 4160, 74.33), (NEXT_DIT_2B, 4096, 29.57)], ids=["5B", "2B"]
+    ("model", "tokens", "teraflops"), [(FLAG_DIT_5B, 4160, 74.33), (NEXT_DIT_2B, 4096, 29.57)], ids=["5B", "2B"]
 )
-def test_dense_step(layers: Layers, tokens: int, teraflops: float) -> None:
+def test_dense_step(model: Price, tokens: int, teraflops: float) -> None:
     """Linear, self- and cross-attention; the text's keys and values are outside the step."""
-    assert step_flops(layers, tokens, tokens, rows=2, text=128, patch_values=16) / 1e12 == pytest.approx(
-        teraflops, rel=2e-3
-    )
+    assert step_flops(model, tokens, tokens, rows=2, text=128) / 1e12 == pytest.approx(teraflops, rel=2e-3)
 
 
 @pytest.mark.parametrize(("ratio", "bound"), [(0.5, 1.66), (0.25, 2.48), (0.125, 3.29)])
 def test_published_bounds_of_30_steps(ratio: float, bound: float) -> None:
     """Flag-DiT 5B, warm-up 4, resets 12 and 22, [nextline] tokens always active."""
     plan = make_plan(RasConfig(ratio=ratio), 30, 4160, 64)
-    dense = step_flops(FLAG_DIT_5B, 4160, 4160, 2, 128, 16)
-    taken = sum(step_flops(FLAG_DIT_5B, step.active, 4160, 2, 128, 16) for step in plan.steps)
+    dense = step_flops(FLAG_DIT_5B, 4160, 4160, 2, 128)
+    taken = sum(step_flops(FLAG_DIT_5B, step.active, 4160, 2, 128) for step in plan.steps)
     assert 30 * dense / taken == pytest.approx(bound, rel=0.03)
 
 

@@ -260,4 +260,4 @@ def test_a_second_encoder_of_the_right_width_is_taken(checkpoint: Path, tmp_path
     source = write_text_encoder(tmp_path / "text", width=16)
     options = ExportOptions(size=(32, 32), dtype="float32", text_encoder=source, max_text_tokens=512)
     export_model(open_checkpoint(checkpoint), tmp_path / "model", options)
-    assert json.loads((tmp_path / "model" / "model.json").read_text())["text"]["max_tokens"] == 512
+    assert json.loads((tmp_path / "model" / "model.json").read_text())["texts"][0]["max_tokens"] == 512

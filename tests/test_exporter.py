@@ -174,5 +174,7 @@ def test_a_failed_export_leaves_nothing(tmp_path: Path, flag_dit: FlagDiT) -> No
 
 def test_model_json_is_complete(model_dir: Path) -> None:
     spec = json.loads((model_dir / "model.json").read_text())
-    assert spec["text"] == {"width": 16, "max_tokens": 12, "tokenizer": "tokenizer.json"}
+    (text,) = spec["texts"]
+    assert text.pop("graph")["outputs"] == [{"name": "text", "dtype": "float32", "shape": ["R", "T", 16]}]
+    assert text == {"tokenizer": "tokenizer.json", "template": "{}", "max_tokens": 12, "padding": None}
     assert spec["graphs"]["denoise"]["inputs"][0] == {"name": "tokens", "dtype": "float32", "shape": ["A", "R", 48]}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,8 +11,10 @@ from noise import noise_of
 from tiny import TINY
 
 from flagdit.engine import DENSE, Pipeline, RasConfig
-from flagdit.engine.layout import Ntk, TokenLayout, attention_scale, base_tokens, ntk_factor
+from flagdit.engine.layout import Ntk, TokenLayout, ntk_factor
 from flagdit.export import FlagDiT
+from flagdit.export.exporter import trained_tokens
+from flagdit.export.graphs import Place
 
 PROMPT = "a red apple on a blue background"
 SIZE = (64, 48)  # three times the area of training
@@ -79,12 +83,13 @@ def test_the_official_figures(pipeline: Pipeline) -> None:
     spec = spec.model_copy(
         update={
             "latent": spec.latent.model_copy(update={"size": (128, 128)}),
-            "tokens": spec.tokens.model_copy(update={"patch_size": 2}),
+            "tokens": spec.tokens.model_copy(update={"patch": (1, 2, 2)}),
         }
     )
     assert ntk_factor(spec, TokenLayout.of(spec, (256, 256)), "auto") == 4
     assert ntk_factor(spec, TokenLayout.of(spec, (256, 64)), "auto") == 1
-    assert base_tokens(spec) == 4160
     official = np.log(4160) / np.log((1024 // 16) ** 2 + 2 * (1024 // 16))  # at 1024 pixels; ours is 1 there
     assert official == pytest.approx(0.9982, abs=1e-4)
-    assert attention_scale(spec, 4160, 4160) == TINY.head_dim**-0.5
+    place = Place(replace(TINY, patch_size=2), trained_tokens(replace(TINY, patch_size=2), (128, 128)))
+    at_training = place(torch.zeros(4160, 4, dtype=torch.int64), torch.ones(1), torch.ones(1, dtype=torch.bool))[3]
+    assert at_training.item() == np.float32(TINY.head_dim**-0.5)

@@ -177,31 +177,68 @@ def far_words(bundle: Path) -> None:
     edit_json(bundle / "tokenizer.json", change)
 
 
-LAYERS = ("model", "layers")
+def twice(content: dict[str, Any]) -> None:
+    """Two text encoders, which are the same."""
+    content["model"]["texts"] *= 2
+
+
+PORTS = ("model", "graphs", "condition", "outputs")
+KEYS = ("model", "graphs", "denoise", "inputs", -2)
 FAULTS: dict[str, tuple[Change, str]] = {
-    "layers": (set_in(*LAYERS, "count", to=2), "graphs.condition.outputs: 'text_key.2' is none of them"),
-    "more layers": (set_in(*LAYERS, "count", to=4), "graphs.condition.outputs: 'text_key.3' is missing"),
-    "width": (set_in(*LAYERS, "width", to=96), "layers.width is 96, which is not 4 heads of 12"),
-    "kv heads": (
-        set_in(*LAYERS, "kv_heads", to=2),
-        "text_key.0 is (R, 4, T, 12); by the sizes of the model it is (R, 2",
+    "another condition": (set_in(*PORTS, 1, "name", to="other"), "graphs.denoise.inputs: 'final_modulation' is none of them"),
+    "of another width": (
+        set_in(*PORTS, 0, "shape", to=["S", "R", 3, 6, 96]),
+        "modulation is float32 (R, 3, 6, 48); allowed is float32 or float16 or bfloat16 (R, 3, 6, 96)",
     ),
-    "heads that do not share": (set_in(*LAYERS, "kv_heads", to=3), "which 3 kv heads do not share evenly"),
-    "width without end": (set_in(*LAYERS, "ffn", to=10**400), "model.layers.ffn: Input should be less than"),
-    "patches": (set_in("model", "tokens", "patch_size", to=8), "tokens is (A, R, 48); by the sizes of the model it is"),
+    "no rows": (set_in(*PORTS, 2, "shape", to=[1, 1, 1, "T"]), "'text_bias' is float32 (1, 1, 1, T); allowed is"),
+    "another letter": (set_in(*PORTS, 3, "shape", to=["R", 4, "A", 12]), "'text_key.0' is float32 (R, 4, A, 12)"),
+    "a cache of letters": (set_in(*KEYS, "shape", to=["M", "R", "G", 12]), "'key_tail.2' is (M, R, G, 12); allowed is"),
+    "a cache of another type": (set_in(*KEYS, "dtype", to="float16"), "its caches are float16 and float32; allowed is"),
+    "a cache without a twin": (set_in(*KEYS, "name", to="key_tail.7"), "graphs.denoise.outputs: 'key_head.2' is none"),
+    "places of rows": (
+        set_in("model", "graphs", "place", "outputs", 0, "shape", to=["N", "R", 6]),
+        "graphs.place.outputs: 'rope_cos' is (N, R, 6); allowed are sizes, and N before them",
+    ),
+    "places of nothing": (
+        set_in("model", "graphs", "place", "inputs", to=[]),
+        "graphs.place.inputs: 'place' is missing",
+    ),
+    "made twice": (
+        set_in("model", "graphs", "place", "outputs", 0, "name", to="text_bias"),
+        "graphs.denoise.inputs: 'text_bias' is made twice",
+    ),
+    "a pad of nothing": (set_in("model", "pads", to={"modulation": 1.0}), "pads: 'modulation' is no output (R, ...)"),
+    "heads that do not share": (set_in("model", "sizes", "kv_heads", to=3), "which 3 kv heads do not share evenly"),
+    "width without end": (set_in("model", "sizes", "hidden", to=10**400), "model.sizes.hidden: Input should be less"),
+    "patches": (set_in("model", "tokens", "patch", to=[1, 8, 8]), "tokens is float32 (A, R, 48); allowed is float32 "),
+    "frames": (set_in("model", "latent", "frames", to=9), "latent.frames is 9; this flagdit runs 1 alone"),
+    "latents": (set_in("model", "latent", "downscale", to=8), "latent.downscale is 8; this flagdit runs 1 alone"),
+    "patches in time": (set_in("model", "tokens", "patch", to=[2, 4, 4]), "tokens.patch, frames is 2; this flagdit"),
+    "closed frames": (set_in("model", "tokens", "closes", to=["line", "frame"]), "tokens.closes is 'frame'; this"),
+    "phases": (set_in("model", "phases", to=[0.0, 0.3]), "phases is 2; this flagdit runs 1 alone, so it needs a newer"),
+    "template": (
+        set_in("model", "texts", 0, "template", to="a {}\n"),
+        "texts.0.template is 'a {}\\n'; this flagdit runs",
+    ),
+    "padding": (set_in("model", "texts", 0, "padding", to=0), "texts.0.padding is 0; this flagdit runs None alone"),
     "size": (set_in("model", "latent", "size", to=[33, 32]), "latent.size: size 33x32 is not made of 4x4 patches"),
     "large size": (set_in("model", "latent", "size", to=[65536, 65536]), "latent.size: size 65536x65536 has"),
-    "half a text": (set_in("model", "text", to=None), "text and graphs.text_encoder: one is there without the other"),
-    "width of texts": (set_in("model", "text", "width", to=17), "text.width is 17, and condition takes texts of 16"),
-    "no lines": (set_in("model", "tokens", "special", to=[]), "tokens.special is not nextline alone"),
+    "two texts": (lambda b: edit_json(b / "manifest.json", twice), "texts is 2; this flagdit runs 1 alone"),
+    "width of texts": (
+        set_in("model", "texts", 0, "graph", "outputs", 0, "shape", to=["R", "T", 17]),
+        "texts.0.graph.outputs: text is float32 (R, T, 17); allowed is float32 (R, T, 16)",
+    ),
     "a line in a name": (set_in("model", "a\nb\x1b", to=1), "model.a\\nb\\x1b: Extra inputs are not permitted"),
-    "type": (set_in("model", "graphs", "denoise", "inputs", 0, "dtype", to="int64"), "tokens is int64; allowed are"),
+    "type": (
+        set_in("model", "graphs", "denoise", "inputs", 0, "dtype", to="int64"),
+        "tokens is int64 (A, R, 48); allowed is float32",
+    ),
     "other names": (in_graph("denoise.onnx", rename), "denoise.onnx: 'patches\\x1b[31m' is none of them"),
     "frozen": (in_graph("denoise.onnx", freeze), "tokens is float32 (A, 2, 48); the manifest says float32 (A, R, 48)"),
     "other shape": (in_graph("denoise.onnx", more_tokens), "denoise.onnx: ONNX Runtime cannot run it"),
     "other words": (far_words, "text_encoder.onnx: ONNX Runtime cannot run it"),
     "weights are a graph": (set_in("model", "graphs", "denoise", "file", to="weights.safetensors"), "no ONNX file"),
-    "a graph is a tokenizer": (set_in("model", "text", "tokenizer", to="denoise.onnx"), "denoise.onnx: not JSON"),
+    "a graph is a tokenizer": (set_in("model", "texts", 0, "tokenizer", to="denoise.onnx"), "denoise.onnx: not JSON"),
 }
 
 

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import TINY
 
-from flagdit.engine.layout import TokenLayout, attention_scale, rope_rows
-from flagdit.engine.manifest import ModelSpec
-from flagdit.engine.pipeline import Pipeline
+from flagdit.engine.layout import TokenLayout
 from flagdit.export import FlagDiT
-from flagdit.export.layers import rope_table
 
 layouts = st.builds(
     lambda rows, columns, patch, channels: TokenLayout(rows * patch, columns * patch, patch, channels),
@@ -56,21 +52,3 @@ def test_patches_are_the_models(flag_dit: FlagDiT) -> None:
     ours = torch.from_numpy(layout.patchify(images.numpy()))
     embedded = flag_dit.patchify(images).view(2, 4, 2, TINY.dim)[:, :3].flatten(0, 1)
     torch.testing.assert_close(flag_dit.x_embedder(ours), embedded)
-
-
-@pytest.fixture
-def spec(pipeline: Pipeline) -> ModelSpec:
-    return pipeline.spec
-
-
-@pytest.mark.parametrize("ntk", [1.0, 4.0])
-def test_rope_rows_are_the_models(spec: ModelSpec, ntk: float) -> None:
-    positions = np.array([0, 5, 4159], np.int32)
-    expected = rope_table(torch.from_numpy(positions), TINY.head_dim, TINY.rope_theta * ntk)
-    for ours, theirs in zip(rope_rows(spec, positions, ntk), expected, strict=True):
-        np.testing.assert_allclose(ours, theirs[:, 0].numpy(), atol=2e-4)
-
-
-def test_attention_scale(spec: ModelSpec) -> None:
-    assert attention_scale(spec, 100) == pytest.approx(12**-0.5)
-    assert attention_scale(spec, 64, base_tokens=8) == pytest.approx((2 / 12) ** 0.5)

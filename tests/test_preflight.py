@@ -129,6 +129,11 @@ def edited(directory: Path, change: Callable[[dict], object]) -> Path:  # type: 
     return directory
 
 
+def widen(spec: dict) -> None:  # type: ignore[type-arg]
+    """Another width of the text encoder's features."""
+    spec["texts"][0]["graph"]["outputs"][0]["shape"][2] = 24
+
+
 @pytest.fixture
 def model(model_dir: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(model_dir, tmp_path / "model"))
@@ -138,25 +143,25 @@ def test_an_encoder_of_another_width_is_no_part_of_a_model(
     flagdit, model: Path, bundle_dir: Path, tmp_path: Path
 ) -> None:  # type: ignore[no-untyped-def]
     """By what the specification says: of a model directory when it is built, of a bundle when it is inspected."""
-    edited(model, lambda spec: spec["text"].update(width=24))
+    edited(model, widen)
     code, _, err = flagdit("build", "model", "-o", "bundle")
-    assert code == 2 and "text.width is 24, and condition takes texts of 16" in err
+    assert code == 2 and "texts.0.graph.outputs: text is float32 (R, T, 24); allowed is float32 (R, T, 16)" in err
     broken = Path(shutil.copytree(bundle_dir, tmp_path / "broken"))
     manifest = json.loads((broken / "manifest.json").read_text())
-    manifest["model"]["text"]["width"] = 24
+    widen(manifest["model"])
     (broken / "manifest.json").write_text(json.dumps(manifest))
     for command in (("inspect", "broken"), ("generate", "a", "--bundle", "broken")):
         code, _, err = flagdit(*command)
-        assert code == 2 and "text.width is 24, and condition takes texts of 16" in err
+        assert code == 2 and "texts.0.graph.outputs: text is float32 (R, T, 24); allowed is float32 (R, T, 16)" in err
 
 
 def test_the_longest_prompt_is_tried_when_a_bundle_is_built(flagdit, model: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     """The encoder has 512 positions, and nothing in the model directory says so."""
-    edited(model, lambda spec: spec["text"].update(max_tokens=600))
+    edited(model, lambda spec: spec["texts"][0].update(max_tokens=600))
     code, _, err = flagdit("build", "model", "-o", "bundle")
     assert code == 2 and "the text encoder does not take 600 tokens" in err and "--max-text-tokens" in err
     assert not (tmp_path / "bundle").exists()
-    edited(model, lambda spec: spec["text"].update(max_tokens=512))
+    edited(model, lambda spec: spec["texts"][0].update(max_tokens=512))
     try_text(model, read_spec(model / "model.json", ModelSpec))
 
 
