@@ -20,7 +20,7 @@ from flagdit.engine.session import Borders
 
 TEXT_INPUTS: Mapping[str, Allowed] = dict.fromkeys(("input_ids", "attention_mask"), (("int64",), [("R", "T")]))
 CONDITION_INPUTS: Mapping[str, Allowed] = {"t": (("float32",), [("S",)]), "text_mask": (("bool",), [("R", "T")])}
-"""Besides what the text encoder makes."""
+"""Besides what the text encoder makes; the first, and the others if it has a use for them."""
 PLACE_INPUTS: Mapping[str, Allowed] = {
     "place": (("int64",), [("N", 4)]),  # TokenLayout.places
     "extent": (("int64",), [(3,)]),  # frames, lines and columns of patches
@@ -135,7 +135,7 @@ def _check_graphs(spec: ModelSpec) -> None:
     if not isinstance(width, int):
         raise BundleError("graphs.condition.inputs: no text with a width")
     features: dict[str, Allowed] = {"text": (("float32",), [("R", "T", width)])}
-    _check_ports("graphs.condition.inputs", condition.inputs, {**CONDITION_INPUTS, **features})
+    _check_ports("graphs.condition.inputs", condition.inputs, {**_taken(condition, CONDITION_INPUTS), **features})
     _check_condition(spec, condition)
     _check_place(place)
     names = Counter(tensor.name for graph in (condition, place) for tensor in graph.outputs)
@@ -162,13 +162,18 @@ def _check_condition(spec: ModelSpec, condition: Graph) -> None:
 
 
 def _check_place(place: Graph) -> None:
-    taken = {name: PLACE_INPUTS[name] for name in ("place", *(t.name for t in place.inputs)) if name in PLACE_INPUTS}
-    _check_ports("graphs.place.inputs", place.inputs, taken)
+    _check_ports("graphs.place.inputs", place.inputs, _taken(place, PLACE_INPUTS))
     for tensor in place.outputs:
         if {*filter(_named, tensor.shape)} - {"N"} or "N" in tensor.shape[1:]:
             raise BundleError(
                 f"graphs.place.outputs: {tensor.name!a} is {shown(tensor.shape)}; allowed are sizes, and N before them"
             )
+
+
+def _taken(graph: Graph, known: Mapping[str, Allowed]) -> dict[str, Allowed]:
+    """The first of the known inputs, and those of the others that a graph has."""
+    names, first = {tensor.name for tensor in graph.inputs}, next(iter(known))
+    return {name: allowed for name, allowed in known.items() if name in names or name == first}
 
 
 def _named(axis: int | str) -> bool:

@@ -185,7 +185,10 @@ def twice(content: dict[str, Any]) -> None:
 PORTS = ("model", "graphs", "condition", "outputs")
 KEYS = ("model", "graphs", "denoise", "inputs", -2)
 FAULTS: dict[str, tuple[Change, str]] = {
-    "another condition": (set_in(*PORTS, 1, "name", to="other"), "graphs.denoise.inputs: 'final_modulation' is none of them"),
+    "another condition": (
+        set_in(*PORTS, 1, "name", to="other"),
+        "graphs.denoise.inputs: 'final_modulation' is none of them",
+    ),
     "of another width": (
         set_in(*PORTS, 0, "shape", to=["S", "R", 3, 6, 96]),
         "modulation is float32 (R, 3, 6, 48); allowed is float32 or float16 or bfloat16 (R, 3, 6, 96)",
