@@ -204,9 +204,9 @@ def between_calls(bundle: str, side: int, steps: int) -> list[dict[str, float | 
     from flagdit.engine.request import Request
 
     pipeline = Pipeline.load(bundle, threads=1)
-    patch = pipeline.spec.tokens.patch_size
+    _, high, wide = pipeline.spec.tokens.patch
     ras = RasConfig(ratio=0.25, warmup=2, resets=())
-    request = Request(["a red apple"], [0], steps, (side * patch, side * patch), 4.0, pipeline.spec.flow.shift, ras)
+    request = Request(["a red apple"], [0], steps, (side * wide, side * high), 4.0, 1.0, ras)
     out: list[dict[str, float | str]] = []
     for precision in pipeline.precisions:
         timed = [preview.timed for preview in pipeline.at(precision).start(request)]

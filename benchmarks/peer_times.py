@@ -11,7 +11,7 @@ from statistics import fmean, median
 from flagdit.engine import DENSE, Plan, RasConfig, Solver, make_plan
 from flagdit.engine.bench.measure import psnr
 from flagdit.engine.cost import price
-from flagdit.engine.layout import FloatArray, TokenLayout
+from flagdit.engine.layout import FloatArray, TokenLayout, model_shift
 from flagdit.engine.manifest import ModelSpec
 
 Paint = Callable[[str, int, int, Callable[[], None]], FloatArray]
@@ -99,7 +99,9 @@ def row(spec: ModelSpec, layout: TokenLayout, peer: Peer, pictures: Mapping[str,
     """Of one peer, over all pictures by the peers' names; `dense` names those that quality is measured by."""
     mine, first = pictures[peer.name], next(iter(pictures.values()))
     steps = len(mine[0].steps)
-    plan = make_plan(peer.ras, steps, layout.tokens, layout.pinned, spec.flow.shift, peer.solver)
+    plan = make_plan(
+        peer.ras, steps, layout.tokens, layout.pinned, model_shift(spec, (layout.width, layout.height)), peer.solver
+    )
     return Row(
         name=peer.name,
         seconds=seconds(mine),

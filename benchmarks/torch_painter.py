@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from flagdit.cpp_ext import flow_times
 from flagdit.engine import Pipeline
-from flagdit.engine.layout import FloatArray
+from flagdit.engine.layout import FloatArray, model_shift
 from flagdit.engine.noise import latent_noise
 from flagdit.export import FlagDiT, load_checkpoint
 from torch_sampling import Published, Task, sample_dense, sample_regions
@@ -74,7 +74,8 @@ class TorchPainter:
         noise = torch.from_numpy(latent_noise([seed], shape[1:]))
         scale = torch.ones(shape[1], 1, 1)
         scale[[c for c in spec.guidance.channels if c < len(scale)]] = self.guidance
-        return Task(noise, text.to(self.precision.dtype), mask, flow_times(steps, spec.flow.shift), scale)
+        times = flow_times(steps, model_shift(spec, self.size))
+        return Task(noise, text.to(self.precision.dtype), mask, times, scale)
 
 
 def dense(model: FlagDiT) -> Sample:

@@ -79,3 +79,19 @@ class FlagDiTConfig:
         if self.ffn_dim_multiplier is not None:
             hidden = int(self.ffn_dim_multiplier * hidden)
         return -(-hidden // self.multiple_of) * self.multiple_of
+
+    def tokens(self, size: tuple[int, int]) -> int:
+        """Tokens of latents of that size (width, height), [nextline] included."""
+        columns, lines = (n // self.patch_size for n in size)
+        return lines * (columns + 1)
+
+    def price(self) -> dict[str, int]:
+        """FLOPs (2 a multiply-add) of a row of one evaluation: of a token, and of a token and a key."""
+        linear = 2 * self.dim**2 + 2 * self.dim * self.kv_heads * self.head_dim + 3 * self.dim * self.ffn_dim
+        ends = 2 * self.patch_size**2 * self.in_channels * self.dim  # the patch in, the velocity out
+        return {
+            "token": 2 * (self.n_layers * linear + ends),
+            "pair": 4 * self.n_layers * self.dim,
+            "text": 0,
+            "text_pair": 0,
+        }

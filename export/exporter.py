@@ -99,18 +99,12 @@ def trace_condition(model: FlagDiT) -> ir.Model:
     return onnx_graph.trace(graphs.Condition(model), args, axes, list(graphs.CONDITION_INPUTS), names)
 
 
-def trained_tokens(config: FlagDiTConfig, size: tuple[int, int]) -> int:
-    """Tokens of a picture of that size (width, height), [nextline] included."""
-    columns, lines = (n // config.patch_size for n in size)
-    return lines * (columns + 1)
-
-
 def trace_place(config: FlagDiTConfig, size: tuple[int, int]) -> ir.Model:
     """The graph that runs once per size; `size` (width, height) is that of the training."""
     places = torch.arange(4 * EXAMPLE["N"]).reshape(-1, 4)
     args = (places, torch.ones(1), torch.zeros(1, dtype=torch.bool))
     axes = tuple(onnx_graph.dynamic_axes(a) for a in graphs.PLACE_INPUTS.values())
-    place = graphs.Place(config, trained_tokens(config, size))
+    place = graphs.Place(config, config.tokens(size))
     return onnx_graph.trace(place, args, axes, list(graphs.PLACE_INPUTS), graphs.PLACE_OUTPUTS)
 
 
@@ -186,7 +180,7 @@ def specification(
             "kv_heads": c.kv_heads,
             "head": c.head_dim,
         },
-        "price": price(c),
+        "price": c.price(),
         "texts": texts,
         "pads": {"text_bias": MASKED},
         "examples": list(options.examples),
@@ -194,10 +188,3 @@ def specification(
         "licences": options.licences,
         "exporter": {"flagdit": version("flagdit"), "torch": torch.__version__, "opset": onnx_graph.OPSET},
     }
-
-
-def price(c: FlagDiTConfig) -> dict[str, int]:
-    """FLOPs (2 a multiply-add) of a row of one evaluation: of a token, and of a token and a key."""
-    linear = 2 * c.dim**2 + 2 * c.dim * c.kv_heads * c.head_dim + 3 * c.dim * c.ffn_dim
-    ends = 2 * c.patch_size**2 * c.in_channels * c.dim  # the patch in, the velocity out
-    return {"token": 2 * (c.n_layers * linear + ends), "pair": 4 * c.n_layers * c.dim, "text": 0, "text_pair": 0}

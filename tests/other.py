@@ -47,7 +47,7 @@ class Other(nn.Module):
     def step(
         self, tokens: Tensor, spot: Tensor, drift: Tensor, phrase: Tensor, phrase_bias: Tensor, tails: list[Tensor]
     ) -> list[Tensor]:
-        """Velocity (A, R, P) and the heads of the caches (A, R, 2, D); spot (A, R, 2): line and column of the tables."""
+        """Velocity (A, R, P), heads of the caches (A, R, 2, D); spot (A, R, 2): line and column of the tables."""
         line, column = spot.unbind(-1)
         x, heads = self.inside(tokens) + self.line(line) + self.column(column), []
         for query, both, tail in zip(self.query, self.both, tails, strict=True):

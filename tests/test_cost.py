@@ -11,12 +11,9 @@ from flagdit.engine.pipeline import Pipeline
 from flagdit.engine.plan import make_plan
 from flagdit.engine.ras import RasConfig, Solver
 from flagdit.export import FlagDiTConfig
-from flagdit.export.exporter import price as price_of
 
-FLAG_DIT_5B = Price.model_validate(price_of(FlagDiTConfig()))
-NEXT_DIT_2B = Price.model_validate(  # its linears are those of such a Flag-DiT
-    price_of(FlagDiTConfig(dim=2304, n_layers=24, n_heads=32, n_kv_heads=8))
-)
+FLAG_DIT_5B = Price.model_validate(FlagDiTConfig().price())
+NEXT_DIT_2B = Price.model_validate(FlagDiTConfig(dim=2304, n_layers=24, n_kv_heads=8).price())  # its linears are such
 
 
 @pytest.mark.parametrize(

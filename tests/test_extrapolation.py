@@ -13,7 +13,6 @@ from tiny import TINY
 from flagdit.engine import DENSE, Pipeline, RasConfig
 from flagdit.engine.layout import Ntk, TokenLayout, ntk_factor
 from flagdit.export import FlagDiT
-from flagdit.export.exporter import trained_tokens
 from flagdit.export.graphs import Place
 
 PROMPT = "a red apple on a blue background"
@@ -90,6 +89,8 @@ def test_the_official_figures(pipeline: Pipeline) -> None:
     assert ntk_factor(spec, TokenLayout.of(spec, (256, 64)), "auto") == 1
     official = np.log(4160) / np.log((1024 // 16) ** 2 + 2 * (1024 // 16))  # at 1024 pixels; ours is 1 there
     assert official == pytest.approx(0.9982, abs=1e-4)
-    place = Place(replace(TINY, patch_size=2), trained_tokens(replace(TINY, patch_size=2), (128, 128)))
+    config = replace(TINY, patch_size=2)
+    assert config.tokens((128, 128)) == 4160
+    place = Place(config, 4160)
     at_training = place(torch.zeros(4160, 4, dtype=torch.int64), torch.ones(1), torch.ones(1, dtype=torch.bool))[3]
     assert at_training.item() == np.float32(TINY.head_dim**-0.5)
