@@ -22,6 +22,13 @@ from flagdit.engine.errors import RequestError
 from flagdit.engine.manifest import Graph, Manifest
 from flagdit.engine.ras import RasConfig
 from flagdit.engine.report import About
+from flagdit.engine.schema import manifest_schema
+
+
+def _schema(asked: bool) -> None:
+    if asked:
+        typer.echo(json.dumps(manifest_schema(), indent=1))
+        raise typer.Exit
 
 
 def inspect(
@@ -30,6 +37,9 @@ def inspect(
     ],
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the manifest, or what a picture says, as JSON.")
+    ] = False,
+    schema: Annotated[
+        bool, typer.Option("--schema", is_eager=True, callback=_schema, help="Print the JSON schema of a manifest.")
     ] = False,
 ) -> None:
     """Check a bundle and show what it holds: model, presets, graphs, engines, files, licences.
