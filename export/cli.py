@@ -86,8 +86,8 @@ def export(
 ) -> None:
     """Export a Flag-DiT checkpoint to ONNX.
 
-    Writes a model directory: condition.onnx, denoise.onnx, weights.safetensors and model.json, which says what
-    everything is. Go on with [bold]flagdit build[/].
+    Writes a model directory: condition.onnx, place.onnx, denoise.onnx, weights.safetensors and model.json, which
+    says what everything is. Go on with [bold]flagdit build[/].
     """
     console = Console(stderr=True)
     try:
