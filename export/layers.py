@@ -71,7 +71,8 @@ def rope_table(positions: Tensor, head_dim: int, theta: float | Tensor, scaling:
     """
     exponents = torch.arange(0, head_dim, 2, dtype=torch.float64, device=positions.device) / head_dim
     angles = positions.double()[:, None] / scaling * theta**-exponents  # (N, d/2)
-    return angles.cos().float()[:, None], angles.sin().float()[:, None]
+    cos = 1 - 2 * (angles / 2).sin() ** 2  # ONNX Runtime 1.25 has a sine in double, and no cosine
+    return cos.float()[:, None], angles.sin().float()[:, None]
 
 
 def rotate(x: Tensor, rope: Rope, heads: int) -> Tensor:
