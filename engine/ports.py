@@ -35,6 +35,12 @@ def twin(tail: str) -> str:
     return tail.replace("_tail", "_head")
 
 
+def keys_or_values(name: str, shape: Sequence[object]) -> bool:
+    """Whether a port of `denoise` or `condition` is what attention reads: of a cache, or of a text (R, G, T, d)."""
+    first, rank = str(shape[0]) if shape else "", len(shape)
+    return first == "M" or (first == "A" and "_head" in name) or (first == "R" and rank == 4 and str(shape[2]) == "T")
+
+
 def timed(condition: Graph) -> list[Tensor]:
     """The outputs of `condition` that have an entry an evaluation: they begin with S."""
     return [tensor for tensor in condition.outputs if begins(tensor, "S")]

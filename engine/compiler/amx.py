@@ -9,7 +9,6 @@ Letters: A active tokens, R rows, T text tokens, G kv heads, d head size, K inpu
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 from flagdit.engine.compiler.int8_weights import Int8Weight, int8_weight
@@ -25,14 +24,12 @@ from flagdit.engine.compiler.patterns import (
 )
 from flagdit.engine.compiler.precision import import_ir
 from flagdit.engine.errors import BuildError
+from flagdit.engine.ports import keys_or_values
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
 DOMAIN = "flagdit"
-HALF = re.compile(r"((key|value)_(head|tail)|text_(key|value))\.\d+")
-"""Names of what is bf16 at the graph's border."""
-
 NONE = (None, None)  # two optional inputs that are not there
 
 
@@ -76,7 +73,7 @@ class _Amx:
     def halve_border(self) -> None:
         """Keys and values are bf16 in the caches and of the text: attention rounds them to it in any case."""
         for value in (*self.graph.inputs, *self.graph.outputs):
-            if HALF.fullmatch(value.name or ""):
+            if keys_or_values(value.name or "", tuple(value.shape or ())):
                 value.dtype = self.ir.DataType.BFLOAT16
 
     def linear(self, node: ir.Node) -> None:

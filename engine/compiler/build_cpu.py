@@ -9,11 +9,12 @@ from typing import Literal, get_args
 
 import onnxruntime
 
-from flagdit.engine.compiler.amx import HALF, to_amx
+from flagdit.engine.compiler.amx import to_amx
 from flagdit.engine.compiler.int8 import to_int8
 from flagdit.engine.compiler.precision import import_ir
 from flagdit.engine.errors import BuildError
 from flagdit.engine.manifest import Engine, ModelSpec, Tensor
+from flagdit.engine.ports import keys_or_values
 
 CpuPrecision = Literal["int8", "int8-bf16"]
 CPU_PRECISIONS: tuple[CpuPrecision, ...] = get_args(CpuPrecision)
@@ -73,4 +74,5 @@ def _border(tensors: tuple[Tensor, ...], precision: CpuPrecision) -> tuple[Tenso
     """What goes in or out, with the types it has in this precision."""
     if precision == "int8":
         return tensors
-    return tuple(t.model_copy(update={"dtype": "bfloat16"}) if HALF.fullmatch(t.name) else t for t in tensors)
+    half = {"dtype": "bfloat16"}
+    return tuple(t.model_copy(update=half) if keys_or_values(t.name, t.shape) else t for t in tensors)

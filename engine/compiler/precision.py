@@ -7,13 +7,13 @@ neighbours: norms, rotary embedding, modulation, and the residual stream, which 
 
 from __future__ import annotations
 
-import re
 from types import ModuleType
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from flagdit.engine.errors import BackendError
+from flagdit.engine.ports import keys_or_values
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -26,13 +26,11 @@ LAYOUT_OPS = frozenset(
 )
 """They move values and so keep their type."""
 
-KEY_OR_VALUE = re.compile(r"(text_)?(key|value)(_head|_tail)?\.\d+")
-
 
 def to_half(model: ir.Model, dtype: Half) -> None:
     """Turn `model`, which computes in fp32, into one that computes in `dtype`, in place.
 
-    The contract of the graph keeps its names and shapes. Keys and values (`key_tail.l`, `text_value.l`, ...) become
+    The contract of the graph keeps its names and shapes. Keys and values, of the caches and of the text, become
     `dtype` at its border; all other inputs and outputs stay fp32: they are small, and the sampler works in fp32.
     Raises BackendError if onnx_ir is not installed.
     """
@@ -98,11 +96,11 @@ class _Half:
         return out
 
     def border(self, value: ir.Value) -> ir.DataType:
-        """The type that an input or output of the graph has by its name."""
+        """The type that an input or output of the graph has by its axes."""
         if not self.is_float(value):
             assert value.dtype is not None  # inputs and outputs always have one
             return value.dtype
-        return self.half if KEY_OR_VALUE.fullmatch(value.name or "") else self.single
+        return self.half if keys_or_values(value.name or "", tuple(value.shape or ())) else self.single
 
     def is_float(self, value: ir.Value) -> bool:
         return value.dtype in (self.single, self.half)
