@@ -39,17 +39,16 @@ def write_precisions(source: Path, target: Path) -> None:
 
 def write_demo(directory: Path) -> None:
     """The demo's graphs, weights and, of one prompt and of none, the features of the text encoder."""
-    from flagdit.engine.session import GraphFile, OnnxSession
+    from flagdit.engine.session import OnnxSession
     from flagdit.engine.text import TextEncoder
-    from flagdit.engine.tokenizer import BundleTokenizer
 
     directory.mkdir(parents=True)
     spec = read_spec(DEMO / MANIFEST, Manifest).model
-    assert spec.text is not None
+    assert spec.text is not None and spec.graphs.text_encoder is not None
     write_precisions(DEMO / spec.graphs.denoise.file, directory)
-    tokenizer = BundleTokenizer(spec.text.tokenizer, (DEMO / spec.text.tokenizer).read_bytes())
-    session = OnnxSession(GraphFile.beside(DEMO / spec.text.graph.file))
-    encoder = TextEncoder(session, tokenizer, spec.text.max_tokens)
+    encoder = TextEncoder(
+        OnnxSession(DEMO / spec.graphs.text_encoder.file), DEMO / spec.text.tokenizer, spec.text.max_tokens
+    )
     np.savez(directory / "features.npz", conditional=encoder.features(PROMPT), unconditional=encoder.features(""))
 
 

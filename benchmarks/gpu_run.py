@@ -12,7 +12,6 @@ import numpy as np
 
 from flagdit.cpp_ext import GraphCache, SlotBuffers, Step, advance, select, tick
 from flagdit.engine import RasConfig, make_plan
-from flagdit.engine.layout import model_shift
 from flagdit.engine.session import Array
 from gpu_device import Bound, Buffer, Device, Graph, Place, host_dtype, put
 from gpu_values import ROWS, Demo, cache_names, inputs_of
@@ -27,12 +26,12 @@ class DeviceRun:
     def __init__(self, demo: Demo, device: Device, graph: Graph, side: int, ras: RasConfig, steps: int) -> None:
         self.demo, self.device, self.graph = demo, device, graph
         self.layout = layout = demo.layout(side)
-        self.plan = make_plan(ras, steps, layout.tokens, layout.pinned, model_shift(demo.spec, (side, side)))
+        self.plan = make_plan(ras, steps, layout.tokens, layout.pinned, demo.spec.flow.shift)
         self.made = demo.conditions([e.t for e in self.plan.evaluations], 8)
         self.host = self._initial()
         self.state = {name: put(device, array) for name, array in self.host.items()}
         kind = graph.inputs["key_tail.0"][0]
-        shape = (layout.tokens, ROWS, demo.spec.sizes.kv_heads, demo.spec.sizes.head)
+        shape = (layout.tokens, ROWS, demo.spec.layers.kv_heads, demo.spec.rope.head_dim)
         self.caches = {name: device.empty(shape, kind) for name in cache_names(demo.spec)}
         self.fixed, self.tables = self._conditions()
         self.score, self.guidance = device.empty((layout.tokens, 1)), put(device, self._guidance())

@@ -12,12 +12,10 @@ import numpy as np
 
 from flagdit.engine.bundle import DEMO, MANIFEST, read_spec
 from flagdit.engine.conditions import make_conditions
-from flagdit.engine.layout import TokenLayout
+from flagdit.engine.layout import TokenLayout, attention_scale, rope_rows
 from flagdit.engine.manifest import Manifest, ModelSpec
 from flagdit.engine.noise import latent_noise
-from flagdit.engine.placing import placed
-from flagdit.engine.ports import caches
-from flagdit.engine.session import Array, GraphFile, OnnxSession
+from flagdit.engine.session import Array, OnnxSession
 from gpu_device import Buffer, Cpu, Device, Graph, Place, put, to_float
 
 ROWS = 2  # one picture with guidance
@@ -40,12 +38,10 @@ class Demo:
     def conditions(self, times: list[float], text: int | None = None) -> dict[str, Array]:
         """What `condition` makes on the CPU, for both branches; `text`: tokens of the prompt that are kept."""
         graph = self.spec.graphs.condition
-        session = OnnxSession(GraphFile.beside(DEMO / graph.file), threads=1)
+        session = OnnxSession(DEMO / graph.file, threads=1)
         with np.load(self.directory / "features.npz") as file:
             features = {"prompt": file["conditional"][:text], "": file["unconditional"][:text]}
-        return make_conditions(
-            session, graph.outputs, np.array(times, np.float32), ["prompt", ""], features, self.spec.pads
-        )
+        return make_conditions(session, graph.outputs, np.array(times, np.float32), ["prompt", ""], features)
 
     def layout(self, side: int) -> TokenLayout:
         return TokenLayout.of(self.spec, (side, side))
@@ -60,16 +56,17 @@ def inputs_of(demo: Demo, layout: TokenLayout, seed: int, step: int, made: dict[
     slots = layout.slots()
     tokens = np.zeros((layout.tokens, 1, layout.patch_values), np.float32)
     tokens[layout.pinned :] = layout.patchify(noise)[layout.patch_index(slots[layout.pinned :])]
-    session = OnnxSession(GraphFile.beside(DEMO / demo.spec.graphs.place.file), 1)
-    places = placed(session, layout)
-    rope = {name: np.repeat(places[name][slots][:, None], ROWS, axis=1) for name in ("rope_cos", "rope_sin")}
+    special = np.zeros((layout.tokens, 1), np.float32)
+    special[: layout.pinned] = 1
+    cos, sin = (np.repeat(x[:, None], ROWS, axis=1) for x in rope_rows(demo.spec, slots))
+    scale = np.array([attention_scale(demo.spec, layout.tokens)], np.float32)
     steps = {name: made[name][step] for name in ("modulation", "final_modulation")}
-    own = {"tokens": np.tile(tokens, (1, ROWS, 1)), "special": places["special"][slots], **rope}
-    return {**own, "attention_scale": places["attention_scale"], **made, **steps}
+    own = {"tokens": np.tile(tokens, (1, ROWS, 1)), "special": special, "rope_cos": cos, "rope_sin": sin}
+    return {**own, "attention_scale": scale, **made, **steps}
 
 
 def cache_names(spec: ModelSpec) -> list[str]:
-    return [tensor.name.replace("_tail", "_{}") for tensor in caches(spec.graphs.denoise.inputs)]
+    return [f"{kind}_{{}}.{layer}" for layer in range(spec.layers.count) for kind in ("key", "value")]
 
 
 class Call:
@@ -77,7 +74,7 @@ class Call:
 
     def __init__(self, device: Device, graph: Graph, spec: ModelSpec, inputs: dict[str, Array], active: int) -> None:
         self.device, n = device, len(inputs["tokens"])
-        shape = (n, ROWS, spec.sizes.kv_heads, spec.sizes.head)
+        shape = (n, ROWS, spec.layers.kv_heads, spec.rope.head_dim)
         names = cache_names(spec)
         self.caches = {name: device.empty(shape, graph.inputs[name.format("tail")][0]) for name in names}
         self.inputs = {name: put(device, array, graph.inputs[name][0]) for name, array in inputs.items()}

@@ -41,10 +41,9 @@ from flagdit.engine.bundle import Bundle
 from flagdit.engine.commands.common import PrecisionOption, check_writable
 from flagdit.engine.cost import step_flops
 from flagdit.engine.cpu import Precision, choose
-from flagdit.engine.layout import TokenLayout
+from flagdit.engine.layout import TokenLayout, attention_scale
 from flagdit.engine.manifest import ModelSpec
 from flagdit.engine.noise import latent_noise
-from flagdit.engine.ports import begins
 from flagdit.engine.regions import RegionState
 from flagdit.engine.session import Array, GraphFile, OnnxSession, empty
 from flagdit.export import ExportOptions, FlagDiT, FlagDiTConfig, export_model
@@ -124,11 +123,11 @@ class CudaBinding:
         self._io.synchronize_outputs()
 
 
-def random_inputs(spec: ModelSpec, rows: int, text: int) -> dict[str, Array]:
+def random_inputs(spec: ModelSpec, tokens: int, rows: int, text: int) -> dict[str, Array]:
     """Values for every input of denoise that RegionState does not own."""
     sizes = {"R": rows, "T": text}
     generator = np.random.default_rng(0)
-    inputs: dict[str, Array] = {"attention_scale": np.array([spec.sizes.head**-0.5], np.float32)}
+    inputs: dict[str, Array] = {"attention_scale": np.array([attention_scale(spec, tokens)], np.float32)}
     for tensor in spec.graphs.denoise.inputs:
         if {"A", "M"}.isdisjoint(tensor.shape) and tensor.name != "attention_scale":
             shape = tuple(sizes[d] if isinstance(d, str) else d for d in tensor.shape)
@@ -142,16 +141,11 @@ def step_kinds(
     session: Session, spec: ModelSpec, side: int, rows: int, text: int
 ) -> tuple[TokenLayout, dict[int, Bound]]:
     """The layout of side x side patches, and a bound step for every ratio, by its active tokens."""
-    layout = TokenLayout.of(spec, (side * spec.tokens.patch[2], side * spec.tokens.patch[1]))
+    layout = TokenLayout.of(spec, (side * spec.tokens.patch_size,) * 2)
     noise = latent_noise([1], (layout.channels, layout.height, layout.width))
     keeps, cached = Keeps(rate=True, slope=False, curve=False), session.dtype("key_tail.0")
-    made: dict[str, Array] = {
-        tensor.name: np.zeros((layout.tokens, *map(int, tensor.shape[1:])), tensor.dtype)
-        for tensor in spec.graphs.place.outputs
-        if begins(tensor, "N")
-    }
-    state = RegionState(spec.graphs.denoise.inputs, layout, noise, rows, keeps, made, cached)
-    conditions = random_inputs(spec, rows, text)
+    state = RegionState(spec, layout, noise, rows, keeps, cached=cached)
+    conditions = random_inputs(spec, layout.tokens, rows, text)
     bindings = {}
     for ratio in RATIOS:
         active = layout.pinned + round(ratio * layout.patches)
@@ -179,7 +173,7 @@ def cells(session: Session, spec: ModelSpec, side: int, rows: int, text: int, re
     seconds = measure(bindings, repeats, clock)
 
     def flops(active: int) -> float:
-        return step_flops(spec.price, active, layout.tokens, rows, text)
+        return step_flops(spec.layers, active, layout.tokens, rows, text, layout.patch_values)
 
     out = []
     for ratio, (active, taken) in zip(RATIOS, seconds.items(), strict=True):

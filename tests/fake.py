@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import cast
 
 import numpy as np
 
 from flagdit.engine.layout import TokenLayout
-from flagdit.engine.manifest import Tensor
+from flagdit.engine.manifest import ModelSpec
 from flagdit.engine.plan import Plan
 from flagdit.engine.ras import RasConfig
 from flagdit.engine.regions import RegionState
 from flagdit.engine.sampler import StepTime, sample
 from flagdit.engine.session import Array, OnnxSession
 
-PORTS = [
-    Tensor(name="tokens", dtype="float32", shape=("A", "R", 1)),
-    Tensor(name="key_tail", dtype="float32", shape=("M", "R", 2)),
-]
+SPEC = cast(
+    ModelSpec,
+    SimpleNamespace(layers=SimpleNamespace(count=1, kv_heads=1), rope=SimpleNamespace(head_dim=2, theta=10000.0)),
+)
 
 
 @dataclass
@@ -65,7 +66,7 @@ def timed_run(
     With twice as many velocities as samples the second half is that of the unconditional branch.
     """
     rows = velocities.shape[1]
-    state = RegionState(PORTS, layout, noise, rows // len(noise), plan.keeps, {})
+    state = RegionState(SPEC, layout, noise, rows // len(noise), plan.keeps)
     engine = FakeEngine(layout, np.stack([layout.patchify(v) for v in velocities]), state)
     modulations = {"step": np.stack(np.meshgrid(range(len(velocities)), range(rows), indexing="ij"), axis=-1)}
     scale = np.full(layout.patch_values, guidance, np.float32)

@@ -119,7 +119,7 @@ def flops(active: int, tokens: int, text: int) -> float:
 
 def test_costs_add_up(pipeline: Pipeline) -> None:
     """5 steps over 4 x 5 tokens of 16x16, then 7 over 8 x 9 of 32x32; the caches are those of the larger."""
-    assert pipeline.spec.sizes.hidden == 128 and TINY.dim == 48
+    assert pipeline.spec.layers.ffn == 128 and TINY.dim == 48
     ras = RasConfig(0.5, warmup=2, resets=())
     result = pipeline(PROMPT, coarse=SMALL, steps=7, solver="ab2", ras=ras)
     report, text = result.report, pipeline.stages.text.encode([PROMPT])[0].shape[1]

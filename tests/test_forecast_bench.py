@@ -10,11 +10,10 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
-from angles import rope
 from test_guidance_runs import finish, request
-from tiny import TINY
 
 from flagdit.engine import Pipeline, RasConfig
+from flagdit.engine.layout import rope_rows
 from flagdit.engine.run import Run
 from flagdit.engine.session import Array, Binding, OnnxSession
 
@@ -47,11 +46,11 @@ class Probe:
         state = self.run.legs[-1].state
         assert state is not None
         rows = inputs["tokens"].shape[1]
-        angles = [x[:, None].repeat(rows, 1) for x in rope(state.token[:, 0], TINY.head_dim)]
+        rope = [x[:, None].repeat(rows, 1) for x in rope_rows(state.spec, state.token[:, 0])]
         special = (state.token[:, :1] + 1) % (state.layout.columns + 1) == 0  # each closes a row of the picture
         tokens = np.tile(state.latent, (1, rows // state.samples, 1))
         full = dict(inputs) | {name: x[:0] for name, x in inputs.items() if "_tail." in name}
-        full |= {"tokens": tokens, "special": special.astype(np.float32), "rope_cos": angles[0], "rope_sin": angles[1]}
+        full |= {"tokens": tokens, "special": special.astype(np.float32), "rope_cos": rope[0], "rope_sin": rope[1]}
         return self.session.run(full)
 
 

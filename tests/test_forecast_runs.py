@@ -57,7 +57,7 @@ class RecordingBinding:
         assert run is not None and run.legs[-1].state is not None
         state = run.legs[-1].state
         head = self.outputs["key_head.0"]
-        call = next(i for i, c in enumerate(state.calls) if head.ctypes.data == c.kept["key_tail.0"].ctypes.data)
+        call = next(i for i, c in enumerate(state.calls) if head.ctypes.data == c.keys[0].ctypes.data)
         tail = {n.replace("_tail", ""): x.copy() for n, x in self.inputs.items() if "_tail" in n}
         self.binding.run()
         wrote = {n.replace("_head", ""): x.copy() for n, x in self.outputs.items() if "_head" in n}

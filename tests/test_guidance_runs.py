@@ -10,16 +10,14 @@ import numpy as np
 import plans
 import pytest
 import torch
-from angles import rope
 from noise import noise_of
 from reference import velocity
 from test_guidance import every_solver
 from test_pipeline import PROMPT, difference, features
-from tiny import TINY
 
 from flagdit.engine import DENSE, Pipeline, RasConfig, Solver
 from flagdit.engine.cost import price
-from flagdit.engine.ports import caches, twin
+from flagdit.engine.layout import rope_rows
 from flagdit.engine.request import Request
 from flagdit.engine.run import Run
 from flagdit.export import FlagDiT
@@ -85,25 +83,26 @@ class ByToken:
 
     def __init__(self, pipeline: Pipeline, run: Run, conditions: list[Mapping[str, np.ndarray]], seed: int) -> None:
         spec, layout = pipeline.spec, run.layout
-        n, ports = layout.tokens, caches(spec.graphs.denoise.inputs)
+        n, g, d = layout.tokens, spec.layers.kv_heads, spec.rope.head_dim
         self.pipeline, self.layout, self.conditions = pipeline, layout, conditions  # of each branch
         noise = noise_of(seed, (1, 3, 32, 32))
-        self.cos, self.sin = rope(range(n), TINY.head_dim)
+        self.cos, self.sin = rope_rows(spec, np.arange(n, dtype=np.int32))
         self.at = layout.slots()[layout.pinned :]  # tokens of the patches
         self.latent, self.velocity, self.kept = (np.zeros((n, layout.patch_values), np.float32) for _ in range(3))
         self.latent[self.at] = layout.patchify(noise)[:, 0]
-        self.caches = [{x.name: np.zeros((n, 1, *x.shape[2:]), np.float32) for x in ports} for _ in range(2)]
+        names = [f"{name}.{layer}" for name in ("key", "value") for layer in range(spec.layers.count)]
+        self.caches = [{name: np.zeros((n, 1, g, d), np.float32) for name in names} for _ in range(2)]
 
     def branch(self, which: int, head: np.ndarray, modulations: Mapping[str, np.ndarray]) -> np.ndarray:
         """Velocities (A, P) of the tokens `head`, whose keys and values it replaces."""
         tail = np.setdiff1d(np.arange(self.layout.tokens), head)
-        kept, special = self.caches[which], np.setdiff1d(head, self.at)
-        inputs = {name: cache[tail] for name, cache in kept.items()}
+        caches, special = self.caches[which], np.setdiff1d(head, self.at)
+        inputs = {f"{n.replace('.', '_tail.')}": cache[tail] for n, cache in caches.items()}
         inputs |= {"tokens": self.latent[head][:, None], "special": np.isin(head, special)[:, None].astype(np.float32)}
         inputs |= {"rope_cos": self.cos[head][:, None], "rope_sin": self.sin[head][:, None]}
         outputs = self.pipeline.stages.denoise.run({**inputs, **self.conditions[which], **modulations})
-        for name, cache in kept.items():
-            cache[head] = outputs[twin(name)]
+        for name, cache in caches.items():
+            cache[head] = outputs[name.replace(".", "_head.")]
         return cast(np.ndarray, outputs["velocity"][:, 0])
 
     def step(self, head: np.ndarray, both: bool, dt: float, modulations: list[Mapping[str, np.ndarray]]) -> None:
@@ -128,7 +127,7 @@ def test_ras_is_the_slow_reference(pipeline: Pipeline, options: dict[str, Any], 
     seeds = (7, 2)
     run = pipeline.start(request(RasConfig(ratio, warmup=2, guidance_warmup=3, **options), "euler", seeds, 16))
     conditions, modulations = run._conditions()
-    conditions["attention_scale"] = np.array([TINY.head_dim**-0.5], np.float32)
+    conditions["attention_scale"] = np.array([pipeline.spec.rope.head_dim**-0.5], np.float32)
     slow = [
         ByToken(pipeline, run, [rows(conditions, b), rows(conditions, b + 2)], seed) for b, seed in enumerate(seeds)
     ]

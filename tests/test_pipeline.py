@@ -16,7 +16,6 @@ from tiny import TINY, assert_refused, random_flag_dit
 from flagdit.engine import DENSE, Pipeline, RasConfig, RequestError
 from flagdit.engine.builder import build_bundle
 from flagdit.engine.layout import TokenLayout
-from flagdit.engine.placing import placed
 from flagdit.engine.regions import RegionState
 from flagdit.engine.request import Request
 from flagdit.engine.run import Run
@@ -65,8 +64,7 @@ def test_unchanged_input_is_a_fixed_point(pipeline: Pipeline, ratio: float) -> N
     conditions, modulations = run._conditions()
     conditions |= {name: rows[2] for name, rows in modulations.items()}
     conditions["attention_scale"] = np.array([TINY.head_dim**-0.5], np.float32)
-    made = placed(pipeline.stages.place, run.layout)
-    state = RegionState(pipeline.spec.graphs.denoise.inputs, run.layout, run._noise(), 2, run.plan.keeps, made)
+    state = RegionState(pipeline.spec, run.layout, run._noise(), 2, run.plan.keeps)
 
     def velocity(active: int) -> dict[int, np.ndarray]:
         inputs, outputs = state.head(active)
