@@ -7,16 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
-import numpy.typing as npt
 
-from flagdit.engine.cpu import Precision
+from flagdit.cpp_ext import Binding, Session
 from flagdit.engine.request import Request
 from flagdit.engine.result import Preview
 from flagdit.engine.run import Run, Stages
-from flagdit.engine.session import Array, Binding, OnnxSession, empty
+from flagdit.engine.session import Array
 
 
 class FreshKeys:
@@ -27,27 +26,23 @@ class FreshKeys:
     that makes one call an evaluation (no RasConfig.guidance_every), and whose first step is dense, as all are.
     """
 
-    def __init__(self, session: OnnxSession) -> None:
-        self._session, self.backend = session, session.backend
+    def __init__(self, session: Session) -> None:
+        self._session = session
         self._dense: Binding | None = None
         self._made: dict[str, Array] = {}  # what the dense call writes, by name
 
-    @property
-    def precision(self) -> Precision:
-        """The session's own."""
-        return self._session.precision
+    def __getattr__(self, name: str) -> Any:
+        """All else is the session's own."""
+        return getattr(self._session, name)
 
-    def dtype(self, name: str) -> npt.DTypeLike:
-        """The session's own."""
-        return self._session.dtype(name)
-
-    def bind(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> Binding | FreshBinding:
+    def bind(self, tensors: Mapping[str, Array]) -> Binding | FreshBinding:
         """The arrays of a dense call are those of all slots, at addresses that the run does not change."""
-        binding = self._session.bind(inputs, outputs)
-        tails = {name: x for name, x in inputs.items() if "_tail." in name}
+        binding = self._session.bind(tensors)
+        tails = {name: x for name, x in tensors.items() if "_tail." in name}
         if not any(len(tail) for tail in tails.values()):
-            self._made = {name: empty(x.shape, x.dtype) for name, x in outputs.items()}
-            self._dense = self._session.bind(inputs, self._made)
+            outputs = [port.name for port in self._session.ports if port.output]
+            self._made = {name: np.empty_like(tensors[name]) for name in outputs}
+            self._dense = self._session.bind({**tensors, **self._made})
             return binding
         if self._dense is None:
             raise ValueError("the first call of a run must be dense; a bound needs its arrays")
@@ -81,14 +76,14 @@ class BoundRun(Run):
 
         The starvation term and the bound on ages hold for those too. Raises RequestError as Run does.
         """
-        session = cast(OnnxSession, FreshKeys(stages.denoise)) if fresh else stages.denoise
+        session = cast(Session, FreshKeys(stages.denoise)) if fresh else stages.denoise
         super().__init__(replace(stages, denoise=session), request)
         self._chance = chance
 
     def __iter__(self) -> Iterator[Preview]:
         generator = np.random.default_rng(self._chance)
         for preview in super().__iter__():
-            state = self.legs[-1].state
-            if self._chance is not None and state is not None:
-                state.score[...] = generator.random(state.score.shape)
+            if self._chance is not None:
+                score = self.state["score"]
+                score[...] = generator.random(score.shape)
             yield preview

@@ -759,6 +759,10 @@ class Run:
     def done(self) -> bool: ...
 
     @property
+    def begun(self) -> bool:
+        """Whether there is a state: from within the first step on."""
+
+    @property
     def count(self) -> int:
         """Steps that are done."""
 
@@ -790,11 +794,29 @@ class Run:
 
     @property
     def state(self) -> dict[str, Array]:
-        """
-        Views of every array that the leg keeps, by name; they hold until its end.
-        """
+        """Views of every array that the leg keeps, by name; steps change them."""
 
 def upsample(images: Array, factor: int) -> Array:
     """
     Images (B, C, H, W) at `factor` times their height and width, by Catmull-Rom's cubics.
+    """
+
+def coarse_noise(noise: Array, factor: int) -> Array:
+    """
+    Noise (B, C, H / factor, W / factor) of a smaller picture: block means, times the factor.
+    """
+
+def errors_left(score: Array, velocity: Array) -> Array:
+    """
+    Mean error (patches + 1,) of all patches if the k with the highest scores are computed, in units of each sample's velocity, rms; of the worst sample. score (patches, B), velocity (patches, B, P), f32.
+    """
+
+def patches_needed(errors: Sequence[float], budget: float, bucket: int = 1) -> int:
+    """
+    The least number of patches to compute that keeps the error within the budget, in whole sixteenths of the picture, each a multiple of the bucket.
+    """
+
+def forced(age: Array, future: Array, max_age: int) -> bool:
+    """
+    Whether any patch must be computed now to keep the promise of refresh.h; age (patches, B), future (max_age + 1,), i32.
     """

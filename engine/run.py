@@ -126,7 +126,7 @@ class Run:
         )
 
     def _begun(self) -> cpp_ext.Run:
-        if self._core is None or not self._timed:
+        if self._core is None or not self._core.begun:
             raise RequestError("the run has not begun; iterate over it")
         return self._core
 

@@ -4,72 +4,93 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from types import SimpleNamespace
-from typing import cast
+from typing import Any
 
 import numpy as np
 
+from flagdit.cpp_ext import Plan, Port, Sampler, StepDone
 from flagdit.engine.layout import TokenLayout
-from flagdit.engine.manifest import ModelSpec
-from flagdit.engine.plan import Plan
-from flagdit.engine.ras import RasConfig
-from flagdit.engine.regions import RegionState
-from flagdit.engine.sampler import StepTime, sample
-from flagdit.engine.session import Array, OnnxSession
-
-SPEC = cast(
-    ModelSpec,
-    SimpleNamespace(layers=SimpleNamespace(count=1, kv_heads=1), rope=SimpleNamespace(head_dim=2, theta=10000.0)),
-)
+from flagdit.engine.session import Array
 
 
-@dataclass
 class FakeEngine:
-    """A session, as far as the sampler knows one."""
+    """A session in Python. It knows its tokens by an input of their ids, which the run moves with them."""
 
-    layout: TokenLayout
-    velocities: np.ndarray  # (E, patches, R, P)
-    state: RegionState
+    def __init__(self, layout: TokenLayout, velocities: np.ndarray) -> None:
+        """velocities (E, patches, R, P)."""
+        self.layout, self.velocities = layout, velocities
+        values = layout.patch_values
+        self.ports = [
+            Port("tokens", "float32", ["A", "R", values]),
+            Port("id", "int32", ["A", "R", 1]),
+            Port("step", "int64", ["R", 2]),  # evaluation and row
+            Port("velocity", "float32", ["A", "R", values], output=True),
+        ]
 
-    def bind(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> FakeBinding:
-        return FakeBinding(self, outputs["velocity"], inputs["step"])
+    def bind(self, tensors: Mapping[str, Array]) -> FakeBinding:
+        return FakeBinding(self, tensors["id"][:, :, 0], tensors["step"], tensors["velocity"])
 
 
 @dataclass
 class FakeBinding:
     engine: FakeEngine
-    output: Array  # (A, r, P) of the r rows of a call
-    places: Array  # (r, 2): evaluation and row
+    ids: Array  # (A, r) of the r rows of a call
+    places: Array  # (r, 2)
+    output: Array  # (A, r, P)
 
     def run(self) -> None:
         """What a [nextline] token returns is never used, so it is not even a number."""
         engine, pinned = self.engine, self.engine.layout.pinned
         evaluation, rows = self.places[0, 0], self.places[:, 1]
-        patches = engine.layout.patch_index(engine.state.token[pinned : len(self.output), rows % engine.state.samples])
+        patches = engine.layout.patch_index(self.ids[pinned:])
         self.output[:pinned] = np.nan
         self.output[pinned:] = np.take_along_axis(engine.velocities[evaluation][:, rows], patches[..., None], 0)
 
 
+class State:
+    """What a run holds after a step."""
+
+    def __init__(self, sampler: Sampler) -> None:
+        self._sampler, self.arrays = sampler, sampler.state
+
+    def __getattr__(self, name: str) -> Any:
+        return self.arrays[name]
+
+    def images(self) -> np.ndarray:
+        """(B, C, H, W)."""
+        return np.asarray(self._sampler.latents()[:, :, 0])
+
+    def ages(self) -> np.ndarray:
+        """(B, rows, columns)."""
+        return np.asarray(self._sampler.ages()[:, 0])
+
+
 def run(
-    layout: TokenLayout, plan: Plan, ras: RasConfig, noise: np.ndarray, velocities: np.ndarray
-) -> Iterator[tuple[list[set[int]], RegionState]]:
+    layout: TokenLayout, plan: Plan, noise: np.ndarray, velocities: np.ndarray
+) -> Iterator[tuple[list[set[int]], State]]:
     """Each sample's active patches, and the state after each step."""
-    for _, active, state in timed_run(layout, plan, ras, noise, velocities):
+    for _, active, state in timed_run(layout, plan, noise, velocities):
         yield active, state
 
 
 def timed_run(
-    layout: TokenLayout, plan: Plan, ras: RasConfig, noise: np.ndarray, velocities: np.ndarray, guidance: float = 1.0
-) -> Iterator[tuple[StepTime, list[set[int]], RegionState]]:
+    layout: TokenLayout, plan: Plan, noise: np.ndarray, velocities: np.ndarray, guidance: float = 1.0
+) -> Iterator[tuple[StepDone, list[set[int]], State]]:
     """... and the step as it was done; noise (B, C, H, W), velocities (E, R, C, H, W), one an evaluation.
 
     With twice as many velocities as samples the second half is that of the unconditional branch.
     """
-    rows = velocities.shape[1]
-    state = RegionState(SPEC, layout, noise, rows // len(noise), plan.keeps)
-    engine = FakeEngine(layout, np.stack([layout.patchify(v) for v in velocities]), state)
-    modulations = {"step": np.stack(np.meshgrid(range(len(velocities)), range(rows), indexing="ij"), axis=-1)}
-    scale = np.full(layout.patch_values, guidance, np.float32)
-    for timed in sample(cast(OnnxSession, engine), state, plan, {}, modulations, scale, ras):
-        head = layout.patch_index(state.token[layout.pinned : timed.step.active])
-        yield timed, [set(column.tolist()) for column in head.T], state
+    sampler = Sampler(
+        FakeEngine(layout, np.stack([layout.patchify(v) for v in velocities])),
+        layout,
+        plan,
+        constant={},
+        timed={"step": np.stack(np.meshgrid(*map(np.arange, velocities.shape[:2]), indexing="ij"), axis=-1)},
+        placed={"id": np.arange(layout.tokens, dtype=np.int32)[:, None]},
+        guidance=np.full(layout.patch_values, guidance, np.float32),
+        start=np.ascontiguousarray(noise, np.float32),
+    )
+    while not sampler.done:
+        done, state = sampler.step(), State(sampler)
+        head = layout.patch_index(state.token[layout.pinned : done.step.active])
+        yield done, [set(column.tolist()) for column in head.T], state

@@ -12,15 +12,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flagdit.engine import Plan, RasConfig, Solver, adapt, make_plan
+from flagdit.engine import Plan, RasConfig, Solver, make_plan
 from flagdit.engine.layout import TokenLayout
-from flagdit.engine.regions import RegionState
-from flagdit.engine.sampler import StepTime
+from flagdit.cpp_ext import Step, StepDone, errors_left, forced, patches_needed
 
 LAYOUT = TokenLayout(16, 16, patch=2, channels=3)  # 64 patches in 8 rows
+SHARES = 16  # of the picture, that counts are rounded up to
 CALLS = {"euler": 1, "ab2": 1, "midpoint": 2, "heun": 2}
 every_solver = pytest.mark.parametrize("solver", CALLS)
-Done = list[tuple[StepTime, list[set[int]]]]
+Done = list[tuple[StepDone, list[set[int]]]]
 
 
 def plan_of(ras: RasConfig, steps: int = 30, solver: Solver = "euler") -> Plan:
@@ -36,12 +36,12 @@ def flow(plan: Plan, samples: int, change: float, seed: int = 0) -> tuple[np.nda
     return noise, constant + np.float32(change) * np.sin(7 * times[:, None, None, None, None] + 5 * phase)
 
 
-def run(plan: Plan, ras: RasConfig, samples: int = 1, change: float = 0.5, seed: int = 0) -> tuple[Done, RegionState]:
-    done = list(fake.timed_run(LAYOUT, plan, ras, *flow(plan, samples, change, seed)))
+def run(plan: Plan, ras: RasConfig, samples: int = 1, change: float = 0.5, seed: int = 0) -> tuple[Done, fake.State]:
+    done = list(fake.timed_run(LAYOUT, plan, *flow(plan, samples, change, seed)))
     return [(timed, heads) for timed, heads, _ in done], done[-1][-1]
 
 
-def patches(state: RegionState, *arrays: np.ndarray) -> list[np.ndarray]:
+def patches(state: fake.State, *arrays: np.ndarray) -> list[np.ndarray]:
     """Arrays (N, B, ...) of a state by patch, (patches, B, ...)."""
     at = np.argsort(state.token[LAYOUT.pinned :], axis=0)
     return [np.take_along_axis(a[LAYOUT.pinned :], at.reshape(at.shape + (1,) * (a.ndim - 2)), 0) for a in arrays]
@@ -61,7 +61,7 @@ def random_scores(case: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
 def test_the_errors_left(case: tuple[int, int, int]) -> None:
     """Of the worst sample, in units of its velocity; the fewer, the more is computed, and none if all is."""
     score, velocity = random_scores(case)
-    errors = adapt.errors_left(score, velocity)
+    errors = errors_left(score, velocity)
     for k in range(len(score) + 1):
         kept = [sorted(column)[: len(score) - k] for column in score.T.astype(np.float64)]
         rms = [np.sqrt(np.mean(v.astype(np.float64) ** 2)) for v in velocity.transpose(1, 0, 2)]
@@ -70,7 +70,7 @@ def test_the_errors_left(case: tuple[int, int, int]) -> None:
 
 
 def test_an_unknown_change_is_never_within_a_budget() -> None:
-    errors = adapt.errors_left(np.array([[1], [np.inf], [2]], np.float32), np.ones((3, 1, 4), np.float32))
+    errors = errors_left(np.array([[1], [np.inf], [2]], np.float32), np.ones((3, 1, 4), np.float32))
     np.testing.assert_allclose(errors, [np.inf, 1, 1 / 3, 0])
 
 
@@ -78,12 +78,12 @@ def test_an_unknown_change_is_never_within_a_budget() -> None:
 @settings(max_examples=100, deadline=None)
 def test_what_a_budget_needs(case: tuple[int, int, int], budget: float, bucket: int) -> None:
     """The least that meets it, up to whole parts of the picture, which are whole buckets."""
-    errors = adapt.errors_left(*random_scores(case))
-    total, count = len(errors) - 1, adapt.needed(errors, budget, bucket)
+    errors = errors_left(*random_scores(case))
+    total, count = len(errors) - 1, patches_needed(errors, budget, bucket)
     least = min(k for k, error in enumerate(errors) if error <= budget)
-    assert least <= count < least + bucket * (-(-total // (adapt.SHARES * bucket)))
+    assert least <= count < least + bucket * (-(-total // (SHARES * bucket)))
     assert count == total or count % bucket == 0
-    assert len({adapt.needed(errors, e, bucket) for e in errors}) <= adapt.SHARES + 1
+    assert len({patches_needed(errors, e, bucket) for e in errors}) <= SHARES + 1
 
 
 @given(samples=st.integers(1, 3), count=st.integers(1, 20), max_age=st.integers(-1, 6), seed=st.integers(0, 999))
@@ -93,7 +93,7 @@ def test_a_step_is_forced_where_the_oracle_forces_a_patch(samples: int, count: i
     future = np.cumsum([0, *rng.integers(0, count + 1, max(max_age, 0))]).astype(np.int32)[: max_age + 1]
     age = rng.integers(0, max(max_age, 0) + 1, (count, samples), np.int32)
     rule = oracle.Rule(0, 0, max_age=max_age, future=future.tolist())
-    assert adapt.forced(age, future, max_age) == any(oracle.forced_count(column, rule) for column in age.T.tolist())
+    assert forced(age, future, max_age) == any(oracle.forced_count(column, rule) for column in age.T.tolist())
 
 
 @every_solver
@@ -121,7 +121,7 @@ def test_the_budget_holds(solver: Solver, budget: float) -> None:
     """Without starvation and its bound nothing but the score ranks, so what is left out is within the budget."""
     ras = RasConfig(0.1, starvation=0, error_budget=budget)
     plan, before, computed = plan_of(ras, 20, solver), None, set()
-    for timed, heads, state in fake.timed_run(LAYOUT, plan, ras, *flow(plan, 2, 0.2)):
+    for timed, heads, state in fake.timed_run(LAYOUT, plan, *flow(plan, 2, 0.2)):
         if not plan.steps[timed.step.index].dense:
             assert before is not None
             for b, head in enumerate(heads):
@@ -139,7 +139,7 @@ def test_a_gated_step_moves_along_the_cached_velocities(solver: Solver) -> None:
     ras = RasConfig(0.25, starvation=0, gate=10)
     plan = plan_of(ras, 30, solver)
     before, gated, calls, computed = None, 0, [], np.zeros((2, LAYOUT.rows, LAYOUT.columns), int)
-    for timed, heads, state in fake.timed_run(LAYOUT, plan, ras, *flow(plan, 2, 0.05)):
+    for timed, heads, state in fake.timed_run(LAYOUT, plan, *flow(plan, 2, 0.05)):
         step = plan.steps[timed.step.index]
         calls.append(timed.evaluations)
         if not step.dense:
@@ -167,7 +167,7 @@ def test_a_gated_step_follows_its_forecast(solver: Solver, order: Literal[1, 2])
         rng, t = np.random.default_rng(0), np.array([e.t for e in plan.evaluations], np.float32)
         terms = rng.standard_normal((order + 2, 2, LAYOUT.channels, LAYOUT.height, LAYOUT.width), np.float32)
         velocities = sum(np.multiply.outer(t**power, term) for power, term in enumerate(terms[1:]))
-        done = list(fake.timed_run(LAYOUT, plan, ras, terms[0], velocities))
+        done = list(fake.timed_run(LAYOUT, plan, terms[0], velocities))
         images.append(done[-1][-1].images())
     assert sum(timed.evaluations for timed, _, _ in done) == (order + 1) * CALLS[solver]
     np.testing.assert_allclose(images[1], images[0], rtol=0, atol=1e-4)
@@ -178,12 +178,12 @@ def test_a_gated_step_follows_its_forecast(solver: Solver, order: Literal[1, 2])
 def test_a_gate_skips_what_the_promise_allows(samples: int, max_age: int) -> None:
     ras = RasConfig(0.25, max_age=max_age, gate=10)
     plan, age, calls = plan_of(ras), np.zeros((LAYOUT.patches, samples), np.int32), 0
-    for timed, _, state in fake.timed_run(LAYOUT, plan, ras, *flow(plan, samples, 0.05)):
+    for timed, _, state in fake.timed_run(LAYOUT, plan, *flow(plan, samples, 0.05)):
         step = plan.steps[timed.step.index]
         future = oracle.future_capacity(plan.steps, step.index, plan.pinned, max_age)
         rule = oracle.Rule(step.active, 0, max_age=max_age, future=future)
         due = any(oracle.forced_count(column, rule) for column in age.T.tolist())
-        assert timed.step == (step if step.dense or due else adapt.with_active(step, 0, plan.tokens))
+        assert timed.step == (step if step.dense or due else Step(step.index, step.t, step.t_next, 0, False))
         (age,) = patches(state, state.age)
         assert age.max() <= max_age
         calls += timed.evaluations
@@ -234,7 +234,7 @@ def test_every_option_keeps_the_promise(
     ras = RasConfig(**options)
     plan = plan_of(ras, steps, solver)
     plan = plan_of(replace(ras, max_age=plan.max_age // 2 + slack), steps, solver)
-    for timed, heads, state in fake.timed_run(LAYOUT, plan, ras, *flow(plan, samples, change, seed)):
+    for timed, heads, state in fake.timed_run(LAYOUT, plan, *flow(plan, samples, change, seed)):
         planned, active = plan.steps[timed.step.index], timed.step.active
         assert active >= planned.active or (active == 0 and ras.gate and not planned.dense)
         assert timed.evaluations == (CALLS[solver] if active else 0)

@@ -23,7 +23,7 @@ def plan_of(ras: RasConfig, steps: int, solver: Solver = "euler") -> Plan:
 
 def flow(plan: Plan, speed: np.ndarray, steady: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """Noise (B, C, H, W), and velocities (E, B, C, H, W) of patches that change with a speed (B, rows, columns)."""
-    rng, patch = np.random.default_rng(0), LAYOUT.patch
+    rng, patch = np.random.default_rng(0), LAYOUT.patch_height
     pixels = speed.repeat(patch, 1).repeat(patch, 2)[:, None].astype(np.float32)
     shape = (len(speed), LAYOUT.channels, LAYOUT.height, LAYOUT.width)
     noise, constant, phase = (rng.standard_normal(shape, np.float32) for _ in range(3))
@@ -48,7 +48,7 @@ def test_computing_what_varies_is_the_dense_run(
     speed = moving(samples, count, seed)
     plans = plan_of(ras, 10, solver), plan_of(DENSE, 10, solver)
     run, dense = (
-        fake.run(LAYOUT, plan, options, *flow(plan, speed)) for plan, options in zip(plans, (ras, DENSE), strict=True)
+        fake.run(LAYOUT, plan, *flow(plan, speed)) for plan in plans
     )
     for step, (heads, state), (_, expected) in zip(plans[0].steps, run, dense, strict=True):
         assert all(set(np.flatnonzero(s)) <= head for s, head in zip(speed, heads, strict=True))
@@ -63,7 +63,7 @@ def test_what_stays_is_computed_only_when_its_age_forces_it(solver: Solver, coun
     ras = RasConfig(0.25, warmup=2)
     plan, speed = plan_of(ras, 20, solver), moving(1, count, seed)
     varying, age = set(np.flatnonzero(speed)), [0] * LAYOUT.patches
-    for step, ([head], state) in zip(plan.steps, fake.run(LAYOUT, plan, ras, *flow(plan, speed)), strict=True):
+    for step, ([head], state) in zip(plan.steps, fake.run(LAYOUT, plan, *flow(plan, speed)), strict=True):
         future = oracle.future_capacity(plan.steps, step.index, plan.pinned, plan.max_age)
         forced = oracle.forced_count(age, oracle.Rule(step.active, 0, max_age=plan.max_age, future=future))
         assert step.dense or len(head - varying) <= forced
@@ -78,7 +78,7 @@ def test_the_fastest_are_computed_first(solver: Solver, seed: int) -> None:
     ras = RasConfig(0.25, warmup=3, resets=(), starvation=0)
     speed = np.random.default_rng(seed).permutation(LAYOUT.patches).reshape(1, LAYOUT.rows, LAYOUT.columns)
     plan = plan_of(ras, 6, solver)
-    heads = [head for [head], _ in fake.run(LAYOUT, plan, ras, *flow(plan, speed, steady=True))]
+    heads = [head for [head], _ in fake.run(LAYOUT, plan, *flow(plan, speed, steady=True))]
     assert heads[3] == set(np.flatnonzero(speed.ravel() >= 48))
 
 
@@ -89,5 +89,5 @@ def test_a_dilated_region_is_computed_with_its_border(dilation: float, reach: in
     speed[:, 3:5, 5:7] = 1
     expected[:, 3 - reach : 5 + reach, 5 - reach : 7 + reach] = 1
     plan = plan_of(ras, 4)
-    heads = [head for [head], _ in fake.run(LAYOUT, plan, ras, *flow(plan, speed, steady=True))]
+    heads = [head for [head], _ in fake.run(LAYOUT, plan, *flow(plan, speed, steady=True))]
     assert heads[2:] == 2 * [set(np.flatnonzero(expected))]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import weakref
-from typing import Any
+from collections.abc import Mapping
+from copy import copy
+from dataclasses import replace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -13,12 +15,10 @@ from PIL import Image
 from reference import sample
 from tiny import TINY, assert_refused
 
-from flagdit.cpp_ext import flow_times
+from flagdit.cpp_ext import Session, coarse_noise, flow_times, upsample
 from flagdit.engine import DENSE, Coarse, Pipeline, RasConfig, RequestError, animation
-from flagdit.engine.coarse import coarse_noise, go_on_from
 from flagdit.engine.request import Request
 from flagdit.engine.times import times_of
-from flagdit.engine.upsample import upsample
 from flagdit.export import FlagDiT
 
 PROMPT = "a red apple on a blue background"
@@ -94,13 +94,6 @@ def test_dense_run_is_torchs(pipeline: Pipeline, flag_dit: FlagDiT, coarse: Coar
     assert np.abs(plain.latents - expected).max() > 0.1
 
 
-def test_goes_on_from_the_picture_on_its_way_from_the_noise() -> None:
-    generator = np.random.default_rng(3)
-    picture, noise = (generator.standard_normal((2, 3, n, n)).astype(np.float32) for n in (8, 16))
-    start = go_on_from(picture, noise, Coarse(2, until=0.75))
-    np.testing.assert_allclose(start, 0.75 * pillows(picture, 2) + 0.25 * noise, rtol=0, atol=3e-6)
-
-
 def test_a_batch_is_its_pictures(pipeline: Pipeline) -> None:
     options: dict[str, Any] = {"coarse": SMALL, "steps": 8, "ras": RasConfig(0.4, warmup=2)}
     prompts, seeds = [PROMPT, "green star", "a book"], [4, 0, 2**63]
@@ -119,7 +112,7 @@ def flops(active: int, tokens: int, text: int) -> float:
 
 def test_costs_add_up(pipeline: Pipeline) -> None:
     """5 steps over 4 x 5 tokens of 16x16, then 7 over 8 x 9 of 32x32; the caches are those of the larger."""
-    assert pipeline.spec.layers.ffn == 128 and TINY.dim == 48
+    assert pipeline.spec.sizes.hidden == 128 and TINY.dim == 48
     ras = RasConfig(0.5, warmup=2, resets=())
     result = pipeline(PROMPT, coarse=SMALL, steps=7, solver="ab2", ras=ras)
     report, text = result.report, pipeline.stages.text.encode([PROMPT])[0].shape[1]
@@ -150,13 +143,26 @@ def test_ages_and_previews_are_of_the_full_size(pipeline: Pipeline) -> None:
     assert len(animation.frames([image for *_, image in seen], result.ages[:, 0], result.report.steps, 104)) == 11
 
 
-def test_the_text_is_read_once(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-    session, times = pipeline.stages.condition, []
-    run = session.run
-    monkeypatch.setattr(session, "run", lambda inputs: (times.append(inputs["t"]), run(inputs))[1])
-    pipeline(PROMPT, coarse=SMALL, steps=2, ras=DENSE)
-    assert len(times) == 2  # the prompt, and none
-    np.testing.assert_allclose(times[0], [0, 0.2, 0.4, 0.6, 0.8, 0.5, 0.75], rtol=0, atol=1e-6)
+class Watched:
+    """A session that writes down the times that it is given."""
+
+    def __init__(self, session: Session) -> None:
+        self.session, self.times = session, list[np.ndarray]()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.session, name)
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        self.times.append(inputs["t"].copy())
+        return self.session.run(inputs)
+
+
+def test_the_text_is_read_once(pipeline: Pipeline) -> None:
+    watched, own = Watched(pipeline.stages.condition), copy(pipeline)
+    own.stages = replace(pipeline.stages, condition=cast(Session, watched))
+    own(PROMPT, coarse=SMALL, steps=2, ras=DENSE)
+    assert len(watched.times) == 2  # the prompt, and none
+    np.testing.assert_allclose(watched.times[0], [0, 0.2, 0.4, 0.6, 0.8, 0.5, 0.75], rtol=0, atol=1e-6)
 
 
 def test_each_size_has_its_own_attention_and_positions(pipeline: Pipeline) -> None:
@@ -175,19 +181,19 @@ def request() -> Request:
     return Request([PROMPT], [3], 3, None, 4.0, 1.0, DENSE, "ab2", coarse=SMALL)
 
 
-def test_coarse_memory_is_given_back(pipeline: Pipeline) -> None:
-    """... unless somebody still holds a preview."""
+def test_a_leg_has_a_state_of_its_own(pipeline: Pipeline) -> None:
+    """That of the coarse one is freed, unless somebody still looks at it: then it stays as it was."""
     run = pipeline.start(request())
     steps = iter(run)
     next(steps)
-    state = run.legs[0].state
-    assert state is not None
-    coarse = weakref.ref(state)
-    del state
-    for _ in range(5):
-        assert coarse() is not None
+    latent = run.state["latent"]
+    assert latent.shape[0] == run.legs[0].layout.tokens
+    for _ in range(4):
         next(steps)
-    assert coarse() is None and run.legs[1].state is not None
+    kept = latent.copy()
+    next(steps)
+    assert run.state["latent"].shape[0] == run.legs[1].layout.tokens
+    np.testing.assert_array_equal(latent, kept)
 
 
 def test_an_unfinished_run_has_no_result(pipeline: Pipeline) -> None:

@@ -11,7 +11,6 @@ import pytest
 from flagdit.cpp_ext import has_amx
 from flagdit.engine import Pipeline, RasConfig
 from flagdit.engine.bundle import Bundle
-from flagdit.engine.conditions import MASKED
 from flagdit.engine.cpu import Precision, multiplies_int8
 
 PROMPTS = [
@@ -73,4 +72,4 @@ def test_texts_are_filled_up_as_the_graph_would() -> None:
     stages = Pipeline(demo(), 1).stages
     text, mask = stages.text.encode(["pizza", PROMPTS[2]])
     made = stages.condition.run({"t": np.zeros(1, np.float32), "text": text, "text_mask": mask})
-    np.testing.assert_array_equal(made["text_bias"][:, 0, 0], np.where(mask, 0, np.float32(MASKED)))
+    np.testing.assert_array_equal(made["text_bias"][:, 0, 0], np.where(mask, 0, np.float32(stages.spec.pads["text_bias"])))

@@ -8,14 +8,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
+import by_hand
 import numpy as np
 import pytest
 from test_guidance_runs import finish, request
 
+from flagdit.cpp_ext import Binding, Session
 from flagdit.engine import Pipeline, RasConfig
-from flagdit.engine.layout import rope_rows
 from flagdit.engine.run import Run
-from flagdit.engine.session import Array, Binding, OnnxSession
+from flagdit.engine.session import Array
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 
@@ -29,7 +30,8 @@ RAS = RasConfig(0.5, 0.25, warmup=3, resets=(6,))
 class Probe:
     """A session that compares what each RAS call reads and writes with a dense call of its own; `run` must be set."""
 
-    session: OnnxSession
+    session: Session
+    pipeline: Pipeline
     run: Run | None = None
     off: dict[str, float] = field(default_factory=lambda: {"tail": 0.0, "velocity": 0.0})  # largest differences
     calls: list[tuple[int, int]] = field(default_factory=list)  # active and cached tokens
@@ -37,20 +39,21 @@ class Probe:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.session, name)
 
-    def bind(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> ProbeBinding:
-        return ProbeBinding(self, self.session.bind(inputs, outputs), inputs, outputs)
+    def bind(self, tensors: Mapping[str, Array]) -> ProbeBinding:
+        return ProbeBinding(self, self.session.bind(tensors), tensors)
 
-    def dense(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    def dense(self, tensors: Mapping[str, Array]) -> dict[str, Array]:
         """Of the latents of the run, of one sample, in the order of its slots, and the conditions of a call."""
         assert self.run is not None
-        state = self.run.legs[-1].state
-        assert state is not None
-        rows = inputs["tokens"].shape[1]
-        rope = [x[:, None].repeat(rows, 1) for x in rope_rows(state.spec, state.token[:, 0])]
-        special = (state.token[:, :1] + 1) % (state.layout.columns + 1) == 0  # each closes a row of the picture
-        tokens = np.tile(state.latent, (1, rows // state.samples, 1))
-        full = dict(inputs) | {name: x[:0] for name, x in inputs.items() if "_tail." in name}
-        full |= {"tokens": tokens, "special": special.astype(np.float32), "rope_cos": rope[0], "rope_sin": rope[1]}
+        token, latent = self.run.state["token"], self.run.state["latent"]
+        rows = tensors["tokens"].shape[1]
+        placed, _ = by_hand.places(self.pipeline, self.run.layout)
+        outputs = {port.name for port in self.session.ports if port.output}
+        full = {name: x[:0] if by_hand.tail(name) else x for name, x in tensors.items() if name not in outputs}
+        full["tokens"] = np.tile(latent, (1, rows, 1))
+        for name, by_token in placed.items():
+            values = by_token[token[:, 0]]
+            full[name] = values if tensors[name].ndim == values.ndim else values[:, None].repeat(rows, 1)
         return self.session.run(full)
 
 
@@ -58,29 +61,28 @@ class Probe:
 class ProbeBinding:
     probe: Probe
     binding: Binding
-    inputs: Mapping[str, Array]
-    outputs: Mapping[str, Array]
+    tensors: Mapping[str, Array]
 
     def run(self) -> None:
-        active, cached = len(self.inputs["tokens"]), len(self.inputs["key_tail.0"])
+        active, cached = len(self.tensors["tokens"]), len(self.tensors["key_tail.0"])
         self.probe.calls.append((active, cached))
         self.binding.run()
         if not cached:
             return
-        dense, off = self.probe.dense(self.inputs), self.probe.off
-        for name, tail in self.inputs.items():
-            if "_tail." in name:
+        dense, off = self.probe.dense(self.tensors), self.probe.off
+        for name, tail in self.tensors.items():
+            if by_hand.tail(name):
                 fresh = dense[name.replace("_tail.", "_head.")]
                 off["tail"] = max(off["tail"], float(np.abs(tail - fresh[active:]).max()))
-        head = self.outputs["velocity"] - dense["velocity"][:active]
+        head = self.tensors["velocity"] - dense["velocity"][:active]
         off["velocity"] = max(off["velocity"], float(np.abs(head).max()))
 
 
 @pytest.mark.parametrize(("fresh", "chance"), [(True, None), (True, 5), (False, None)])
 def test_the_oracle_reads_what_a_dense_call_computes(pipeline: Pipeline, fresh: bool, chance: int | None) -> None:
     """... so that the head gets the velocity of a dense step; without it, keys and velocities are others."""
-    probe = Probe(pipeline.stages.denoise)
-    stages = replace(pipeline.stages, denoise=cast(OnnxSession, probe))
+    probe = Probe(pipeline.stages.denoise, pipeline)
+    stages = replace(pipeline.stages, denoise=cast(Session, probe))
     run = probe.run = BoundRun(stages, request(RAS, "ab2"), fresh, chance)
     finish(run)
     n = run.plan.tokens

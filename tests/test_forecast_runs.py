@@ -11,13 +11,13 @@ import plans
 import pytest
 from test_guidance_runs import finish, request
 
-from flagdit.cpp_ext import dampings
+from flagdit.cpp_ext import Binding, Session, dampings
 from flagdit.engine import DENSE, Pipeline, RasConfig, RequestError
 from flagdit.engine.cost import price
 from flagdit.engine.plan import make_plan
 from flagdit.engine.ras import Solver
 from flagdit.engine.run import Run
-from flagdit.engine.session import Array, Binding, OnnxSession
+from flagdit.engine.session import Array
 
 
 @dataclass
@@ -34,39 +34,38 @@ class Read:
 class Recorder:
     """A session that writes down its calls; `run` is known once it has begun."""
 
-    session: OnnxSession
+    session: Session
     run: Run | None = None
     reads: list[Read] = field(default_factory=list)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.session, name)
 
-    def bind(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> RecordingBinding:
-        return RecordingBinding(self, self.session.bind(inputs, outputs), inputs, outputs)
+    def bind(self, tensors: Mapping[str, Array]) -> RecordingBinding:
+        return RecordingBinding(self, self.session.bind(tensors), tensors)
 
 
 @dataclass
 class RecordingBinding:
     recorder: Recorder
     binding: Binding
-    inputs: Mapping[str, Array]
-    outputs: Mapping[str, Array]
+    tensors: Mapping[str, Array]
 
     def run(self) -> None:
         run = self.recorder.run
-        assert run is not None and run.legs[-1].state is not None
-        state = run.legs[-1].state
-        head = self.outputs["key_head.0"]
-        call = next(i for i, c in enumerate(state.calls) if head.ctypes.data == c.keys[0].ctypes.data)
-        tail = {n.replace("_tail", ""): x.copy() for n, x in self.inputs.items() if "_tail" in n}
+        assert run is not None
+        state, head = run.state, self.tensors["key_head.0"]
+        caches = [x for name, x in state.items() if name in ("cache.0", "cache.0.0", "cache.1.0")]
+        call = next(i for i, cache in enumerate(caches) if head.ctypes.data == cache.ctypes.data)
+        tail = {n.replace("_tail", ""): x.copy() for n, x in self.tensors.items() if "_tail" in n}
         self.binding.run()
-        wrote = {n.replace("_head", ""): x.copy() for n, x in self.outputs.items() if "_head" in n}
-        self.recorder.reads.append(Read(call, state.token.copy(), tail, wrote))
+        wrote = {n.replace("_head", ""): x.copy() for n, x in self.tensors.items() if "_head" in n}
+        self.recorder.reads.append(Read(call, state["token"].copy(), tail, wrote))
 
 
 def recorded(pipeline: Pipeline, *asked: Any, **more: Any) -> tuple[Run, Recorder]:
     recorder = Recorder(pipeline.stages.denoise)
-    stages = replace(pipeline.stages, denoise=cast(OnnxSession, recorder))
+    stages = replace(pipeline.stages, denoise=cast(Session, recorder))
     recorder.run = Run(stages, request(*asked, **more))
     return recorder.run, recorder
 
@@ -155,7 +154,9 @@ def test_without_damping_the_same_bytes(pipeline: Pipeline, options: dict[str, A
     ras = RasConfig(0.4, 0.2, warmup=2, resets=(6,), **options)
     usual = finish(pipeline.start(request(ras, solver, (7, 2))))
     run = pipeline.start(request(ras, solver, (7, 2)))
-    run.legs[-1].plan = plans.changed(run.plan, keeps=plans.changed(run.plan.keeps, cache_slope=True))
+    run.legs[-1] = replace(
+        run.legs[-1], plan=plans.changed(run.plan, keeps=plans.changed(run.plan.keeps, cache_slope=True))
+    )
     np.testing.assert_array_equal(finish(run), usual)
     forecast = finish(pipeline.start(request(replace(ras, forecast_kv=0.5), solver, (7, 2))))
     assert np.abs(forecast - usual).max() > 1e-4
@@ -171,7 +172,7 @@ def test_a_batch_is_its_pictures(pipeline: Pipeline) -> None:
 def test_without_ras_steps_nothing_is_kept(pipeline: Pipeline) -> None:
     run = pipeline.start(request(replace(DENSE, forecast_kv=0.5), "ab2"))
     finish(run)
-    assert not run.plan.keeps.cache_slope and run.legs[-1].state is not None and not run.legs[-1].state.forecasts
+    assert not run.plan.keeps.cache_slope and not any(name.startswith("anchor") for name in run.state)
 
 
 @pytest.mark.parametrize("every", [1, 2])
@@ -184,8 +185,8 @@ def test_its_memory_is_priced(pipeline: Pipeline, every: int) -> None:
     )
     run = pipeline.start(request(replace(ras, forecast_kv=0.5), "euler", (7, 2)))
     finish(run)
-    assert run.legs[-1].state is not None and run.result().report.cache_bytes == more
-    kept = [x for f in run.legs[-1].state.forecasts for x in (*f.anchors, *f.slopes, f.anchored)]
+    assert run.result().report.cache_bytes == more
+    kept = [x for name, x in run.state.items() if name.startswith(("anchor", "cache_slope"))]
     assert more - usual == sum(x.nbytes for x in kept) > 0
 
 

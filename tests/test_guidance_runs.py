@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, cast
 
+import by_hand
 import numpy as np
 import plans
 import pytest
@@ -17,7 +18,7 @@ from test_pipeline import PROMPT, difference, features
 
 from flagdit.engine import DENSE, Pipeline, RasConfig, Solver
 from flagdit.engine.cost import price
-from flagdit.engine.layout import rope_rows
+from flagdit.engine.ports import caches, twin
 from flagdit.engine.request import Request
 from flagdit.engine.run import Run
 from flagdit.export import FlagDiT
@@ -68,7 +69,7 @@ def finish(run: Run) -> np.ndarray:
 @pytest.mark.parametrize("every", [2, 3, 9])
 def test_dense_run_is_torchs(pipeline: Pipeline, flag_dit: FlagDiT, solver: Solver, every: int) -> None:
     run = pipeline.start(request(replace(DENSE, resets=(), guidance_every=every, guidance_warmup=3), solver, (7, 2)))
-    noise = torch.from_numpy(run._noise())
+    noise = torch.from_numpy(np.concatenate([noise_of(seed, (1, 3, 32, 32)) for seed in run.request.seeds]))
     text = features(pipeline, [PROMPT, "green star", "", ""])
     with torch.no_grad():
         expected = integrate(flag_dit, noise, text, run, guidance=4.0)
@@ -83,26 +84,30 @@ class ByToken:
 
     def __init__(self, pipeline: Pipeline, run: Run, conditions: list[Mapping[str, np.ndarray]], seed: int) -> None:
         spec, layout = pipeline.spec, run.layout
-        n, g, d = layout.tokens, spec.layers.kv_heads, spec.rope.head_dim
+        n = layout.tokens
         self.pipeline, self.layout, self.conditions = pipeline, layout, conditions  # of each branch
         noise = noise_of(seed, (1, 3, 32, 32))
-        self.cos, self.sin = rope_rows(spec, np.arange(n, dtype=np.int32))
+        self.placed, _ = by_hand.places(pipeline, layout)
         self.at = layout.slots()[layout.pinned :]  # tokens of the patches
         self.latent, self.velocity, self.kept = (np.zeros((n, layout.patch_values), np.float32) for _ in range(3))
         self.latent[self.at] = layout.patchify(noise)[:, 0]
-        names = [f"{name}.{layer}" for name in ("key", "value") for layer in range(spec.layers.count)]
-        self.caches = [{name: np.zeros((n, 1, g, d), np.float32) for name in names} for _ in range(2)]
+        self.caches = [
+            {p.name: np.zeros((n, 1, *p.shape[2:]), np.float32) for p in caches(spec.graphs.denoise.inputs)}
+            for _ in range(2)
+        ]
 
     def branch(self, which: int, head: np.ndarray, modulations: Mapping[str, np.ndarray]) -> np.ndarray:
         """Velocities (A, P) of the tokens `head`, whose keys and values it replaces."""
         tail = np.setdiff1d(np.arange(self.layout.tokens), head)
-        caches, special = self.caches[which], np.setdiff1d(head, self.at)
-        inputs = {f"{n.replace('.', '_tail.')}": cache[tail] for n, cache in caches.items()}
-        inputs |= {"tokens": self.latent[head][:, None], "special": np.isin(head, special)[:, None].astype(np.float32)}
-        inputs |= {"rope_cos": self.cos[head][:, None], "rope_sin": self.sin[head][:, None]}
+        own = self.caches[which]
+        inputs = {name: cache[tail] for name, cache in own.items()} | {"tokens": self.latent[head][:, None]}
+        for port in self.pipeline.spec.graphs.denoise.inputs:
+            if port.name in self.placed:
+                values = self.placed[port.name][head]
+                inputs[port.name] = values[:, None] if "R" in port.shape else values
         outputs = self.pipeline.stages.denoise.run({**inputs, **self.conditions[which], **modulations})
-        for name, cache in caches.items():
-            cache[head] = outputs[name.replace(".", "_head.")]
+        for name, cache in own.items():
+            cache[head] = outputs[twin(name)]
         return cast(np.ndarray, outputs["velocity"][:, 0])
 
     def step(self, head: np.ndarray, both: bool, dt: float, modulations: list[Mapping[str, np.ndarray]]) -> None:
@@ -117,7 +122,7 @@ class ByToken:
 
 
 def rows(arrays: Mapping[str, np.ndarray], row: int) -> dict[str, np.ndarray]:
-    return {name: x if name == "attention_scale" else x[row : row + 1] for name, x in arrays.items()}
+    return {name: x[row : row + 1] for name, x in arrays.items()}
 
 
 @pytest.mark.parametrize("options", [{"guidance_every": 2}, {"guidance_every": 3, "error_budget": 0.3, "gate": 0.02}])
@@ -126,19 +131,20 @@ def test_ras_is_the_slow_reference(pipeline: Pipeline, options: dict[str, Any], 
     """Two pictures: each token's caches, of both branches, and its difference are its own after every swap."""
     seeds = (7, 2)
     run = pipeline.start(request(RasConfig(ratio, warmup=2, guidance_warmup=3, **options), "euler", seeds, 16))
-    conditions, modulations = run._conditions()
-    conditions["attention_scale"] = np.array([pipeline.spec.rope.head_dim**-0.5], np.float32)
+    times = [evaluation.t for evaluation in run.plan.evaluations]
+    conditions, modulations = by_hand.conditions(pipeline, [*run.request.prompts, "", ""], times)
+    _, shared = by_hand.places(pipeline, run.layout)
     slow = [
-        ByToken(pipeline, run, [rows(conditions, b), rows(conditions, b + 2)], seed) for b, seed in enumerate(seeds)
+        ByToken(pipeline, run, [rows(conditions, row) | shared for row in (b, b + 2)], seed)
+        for b, seed in enumerate(seeds)
     ]
     reused = 0
     for preview in run:
-        timed, state = preview.timed, run.legs[-1].state
-        assert state is not None
+        timed = preview.timed
         reused += timed.branches == 1 and not timed.step.dense
         now = {name: x[timed.step.index] for name, x in modulations.items()}
         for b, sample in enumerate(slow):
-            head = np.sort(state.token[: timed.step.active, b])
+            head = np.sort(run.state["token"][: timed.step.active, b])
             if timed.step.active:
                 dt = timed.step.t_next - timed.step.t
                 sample.step(head, timed.branches == 2, dt, [rows(now, b), rows(now, b + 2)])
@@ -154,7 +160,8 @@ def test_one_call_a_branch_is_one_call_of_both(pipeline: Pipeline) -> None:
     """Nothing reused, but the branches apart."""
     expected = finish(pipeline.start(request(RasConfig(0.3), "ab2", (7, 2))))
     run = pipeline.start(request(RasConfig(0.3), "ab2", (7, 2)))
-    run.legs[-1].plan = plans.changed(run.plan, keeps=plans.changed(run.plan.keeps, difference=True))
+    plan = plans.changed(run.plan, keeps=plans.changed(run.plan.keeps, difference=True))
+    run.legs[-1] = replace(run.legs[-1], plan=plan)
     assert difference(finish(run), expected) < 1e-5
 
 
@@ -182,7 +189,7 @@ def test_a_batch_is_its_pictures(pipeline: Pipeline, ras: RasConfig) -> None:
 def test_the_report_says_what_was_computed(pipeline: Pipeline, solver: Solver) -> None:
     run = pipeline.start(request(RasConfig(0.25, guidance_every=3, guidance_warmup=4), solver))
     finish(run)
-    report, planned = run.result().report, price(pipeline.spec, run.plan, text=run._text_tokens)
+    report, planned = run.result().report, price(pipeline.spec, run.plan, text=len(pipeline.stages.text.tokens(PROMPT)))
     assert [step.branches for step in report.steps] == [1 + both for both in run.plan.unconditional]
     assert report.flop_ratio == pytest.approx(planned.flop_ratio) and report.cache_bytes == planned.cache_bytes
     work = sum(step.active * step.branches for step in report.steps)

@@ -25,7 +25,7 @@ from flagdit.engine.compiler.amx import to_amx
 from flagdit.engine.compiler.build import read_graph
 from flagdit.engine.compiler.build_cpu import file_of
 from flagdit.engine.cpu import PRECISIONS
-from flagdit.engine.session import GraphFile, OnnxSession
+from flagdit.engine.session import GraphFile, dtype_of, open_session
 from flagdit.export import ExportOptions, FlagDiT, export_model, load_checkpoint
 from flagdit.export.storage import PER_TOKEN, SCALE, quantise, store, widen
 from flagdit.export.text_encoder import export_text_encoder
@@ -87,14 +87,14 @@ def run(graph: Path, feeds: Feeds) -> Feeds:
 
 def run_engine(bundle: Path, precision: CpuPrecision, feeds: Feeds) -> Feeds:
     """Run an engine through memory that is bound; keys and values may be bfloat16, as bits."""
-    session = OnnxSession(GraphFile.beside(bundle / file_of(precision)), 1, precision)
-    inputs = {name: narrow(x) if session.dtype(name) is np.uint16 else x for name, x in feeds.items()}
+    session = open_session(GraphFile.beside(bundle / file_of(precision)), 1, precision)
+    inputs = {name: narrow(x) if dtype_of(session, name) == np.uint16 else x for name, x in feeds.items()}
     outputs = {"velocity": np.empty_like(feeds["tokens"])}
     for layer in range(TINY.n_layers):
         for name in ("key", "value"):
             head, tail = f"{name}_head.{layer}", f"{name}_tail.{layer}"
-            outputs[head] = np.empty((*feeds["tokens"].shape[:2], *feeds[tail].shape[2:]), session.dtype(head))
-    session.bind(inputs, outputs).run()
+            outputs[head] = np.empty((*feeds["tokens"].shape[:2], *feeds[tail].shape[2:]), dtype_of(session, head))
+    session.bind({**inputs, **outputs}).run()
     return {name: widen_bits(value) if value.dtype == np.uint16 else value for name, value in outputs.items()}
 
 

@@ -111,8 +111,7 @@ def test_a_run_that_does_not_fit_is_refused() -> None:
 
 
 def test_it_is_refused_before_memory_is_asked_for(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flagdit.engine.leg.RegionState", lambda *_: pytest.fail("memory was asked for"))
-    monkeypatch.setattr(pipeline.stages.text, "features", lambda *_: pytest.fail("the text was encoded"))
+    monkeypatch.setattr("flagdit.cpp_ext.Run", lambda *_, **__: pytest.fail("a run was made"))
     monkeypatch.setattr("flagdit.engine.admission.room", lambda: 200 << 20)
     ras = RasConfig(ratio=0.5, forecast_kv=0.5)
     with pytest.raises(RequestError) as error:

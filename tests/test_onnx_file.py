@@ -14,7 +14,7 @@ from hostile import edit_graph, reseal
 from flagdit.engine import Bundle, BundleError, Pipeline, onnx_file
 from flagdit.engine.builder import build_bundle
 from flagdit.engine.bundle import DEMO
-from flagdit.engine.session import GraphFile, OnnxSession
+from flagdit.engine.session import GraphFile, open_session
 
 
 @pytest.fixture
@@ -142,9 +142,9 @@ def test_a_session_keeps_none_of_the_bytes_it_was_given() -> None:
         "text": np.ones((1, 4, 384), np.float32),
         "text_mask": np.ones((1, 4), "?"),
     }
-    expected = OnnxSession(graph, 1).run(feeds)
+    expected = open_session(graph, 1).run(feeds)
     buffers = {name: bytearray(content) for name, content in graph.data.items()}
-    session = OnnxSession(GraphFile(graph.name, graph.content, buffers), 1)  # type: ignore[arg-type]
+    session = open_session(GraphFile(graph.name, graph.content, buffers), 1)  # type: ignore[arg-type]
     for buffer in buffers.values():
         buffer[:] = bytes(len(buffer))
     for name, values in session.run(feeds).items():

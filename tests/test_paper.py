@@ -65,7 +65,7 @@ def test_is_the_published_loop(case: str, shift: float) -> None:
     images = torch.from_numpy(noise[0]).double(), torch.from_numpy(velocities[:, 0]).double()
     expected = published.run(settings, *images, times)
     for ([active], state), (patches, latent) in zip(
-        fake.run(layout, plan, ras, noise, velocities), expected, strict=True
+        fake.run(layout, plan, noise, velocities), expected, strict=True
     ):
         assert active == patches
         np.testing.assert_allclose(state.images()[0], latent.numpy(), atol=1e-5)
@@ -114,7 +114,7 @@ def test_every_patch_moves_along_its_last_velocity(
     plan = plan_of(layout, ras, steps=16)
     noise, velocities = noise_and_velocities(layout, 16, samples)
     latent, last = layout.patchify(noise), np.zeros((layout.patches, samples, layout.patch_values), np.float32)
-    for step, (active, state) in zip(plan.steps, fake.run(layout, plan, ras, noise, velocities), strict=True):
+    for step, (active, state) in zip(plan.steps, fake.run(layout, plan, noise, velocities), strict=True):
         fresh = layout.patchify(velocities[step.index])
         for b, patches in enumerate(active):
             last[list(patches), b] = fresh[list(patches), b]
@@ -127,7 +127,7 @@ def test_every_patch_moves_along_its_last_velocity(
 def test_samples_choose_for_themselves() -> None:
     layout = TokenLayout(16, 16, patch=2, channels=3)
     ras = RasConfig(mode="paper")
-    batch = fake.run(layout, plan_of(layout, ras), ras, *noise_and_velocities(layout, 30, samples=2))
+    batch = fake.run(layout, plan_of(layout, ras), *noise_and_velocities(layout, 30, samples=2))
     assert sum(first != second for (first, second), _ in batch) == 24
 
 
@@ -138,7 +138,7 @@ def test_the_end_step_chooses_for_itself(mode: str) -> None:
     runs = []
     for end in (None, 17):
         ras = RasConfig(end=end, mode=mode)  # type: ignore[arg-type]
-        steps = fake.run(layout, plan_of(layout, ras), ras, *noise_and_velocities(layout, 30))
+        steps = fake.run(layout, plan_of(layout, ras), *noise_and_velocities(layout, 30))
         runs.append([active for [active], _ in steps])
     assert runs[1][:18] == runs[0][:18]
     assert runs[1][17] != runs[1][16]
@@ -152,7 +152,7 @@ def test_starvation_reaches_the_selection(mode: str) -> None:
     for starvation in (0.1, 1.0):
         ras = RasConfig(starvation=starvation, mode=mode)  # type: ignore[arg-type]
         plan = plans.changed(plan_of(layout, ras), max_age=-1)
-        runs.append([active for active, _ in fake.run(layout, plan, ras, *noise_and_velocities(layout, 30))])
+        runs.append([active for active, _ in fake.run(layout, plan, *noise_and_velocities(layout, 30))])
     assert runs[0] != runs[1]
 
 
@@ -165,7 +165,7 @@ def never_updated(ras: RasConfig, max_age: int | None = None) -> float:
     noise, velocities = noise_and_velocities(layout, 30)
     y, x = np.mgrid[0:64, 0:64] / 64
     field = 1 + 0.25 * np.sin(2 * np.pi * x) * np.cos(2 * np.pi * y)
-    computed = [active for active, _ in fake.run(layout, plan, ras, noise, velocities * field.astype(np.float32))]
+    computed = [active for active, _ in fake.run(layout, plan, noise, velocities * field.astype(np.float32))]
     sparse = [active for step, [active] in zip(plan.steps, computed, strict=True) if not step.dense]
     return 1 - len(set.union(*sparse)) / layout.patches
 

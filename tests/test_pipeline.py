@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
+import by_hand
 import numpy as np
 import pytest
 import torch
@@ -13,13 +17,12 @@ from noise import noise_of
 from reference import sample
 from tiny import TINY, assert_refused, random_flag_dit
 
+from flagdit.cpp_ext import Evaluation, Plan, Sampler, Session
 from flagdit.engine import DENSE, Pipeline, RasConfig, RequestError
 from flagdit.engine.builder import build_bundle
 from flagdit.engine.layout import TokenLayout
-from flagdit.engine.regions import RegionState
 from flagdit.engine.request import Request
 from flagdit.engine.run import Run
-from flagdit.engine.session import empty
 from flagdit.export import ExportOptions, FlagDiT, export_model
 
 PROMPT = "a red apple on a blue background"
@@ -57,40 +60,84 @@ def test_ras_changes_the_picture_but_little_when_it_caches_little(pipeline: Pipe
     assert 0 < little < much
 
 
+class Shuffled:
+    """A session that is given the tokens in another order than the run has them in: head and tail each in their own."""
+
+    def __init__(self, session: Session) -> None:
+        self.session, self.orders = session, np.random.default_rng(9)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.session, name)
+
+    def bind(self, tensors: Mapping[str, np.ndarray]) -> ShuffledBinding:
+        return ShuffledBinding(self, tensors)
+
+
+class ShuffledBinding:
+    def __init__(self, shuffled: Shuffled, tensors: Mapping[str, np.ndarray]) -> None:
+        self.shuffled, self.tensors = shuffled, tensors
+        self.sides = {port.name: port.axes[0] for port in shuffled.ports}
+        self.orders = {
+            side: shuffled.orders.permutation(len(next(x for n, x in tensors.items() if self.sides[n] == side)))
+            for side in ("A", "M")
+        }
+        self.own = {name: x.copy() for name, x in tensors.items()}
+        self.binding = shuffled.session.bind(self.own)
+
+    def run(self) -> None:
+        for port in self.shuffled.ports:
+            order = self.orders.get(port.axes[0], slice(None))
+            if not port.output:
+                self.own[port.name][...] = self.tensors[port.name][order]
+        self.binding.run()
+        for port in self.shuffled.ports:
+            if port.output:
+                self.tensors[port.name][self.orders[port.axes[0]]] = self.own[port.name]
+
+
 @pytest.mark.parametrize("ratio", [0.5, 0.125])
 def test_unchanged_input_is_a_fixed_point(pipeline: Pipeline, ratio: float) -> None:
     """With input and time unchanged, a RAS step after a dense one returns the dense velocities."""
     run = pipeline.start(Request([PROMPT], [3], 10, None, 4.0, 1.0, RasConfig(ratio=ratio, resets=())))
-    conditions, modulations = run._conditions()
-    conditions |= {name: rows[2] for name, rows in modulations.items()}
-    conditions["attention_scale"] = np.array([TINY.head_dim**-0.5], np.float32)
-    state = RegionState(pipeline.spec, run.layout, run._noise(), 2, run.plan.keeps)
-
-    def velocity(active: int) -> dict[int, np.ndarray]:
-        inputs, outputs = state.head(active)
-        pipeline.stages.denoise.bind({**inputs, **conditions}, outputs).run()
-        return {int(state.token[slot, 0]): state.output[slot].copy() for slot in range(active)}
-
-    dense = velocity(run.plan.tokens)
-    state.score[:, 0] = np.random.default_rng(0).random(run.plan.tokens)
-    state.repartition(run.plan, run.plan.steps[4], run.request.ras)
-    active = velocity(run.plan.steps[4].active)
-    assert len(active) == 8 + int(np.ceil(64 * ratio))
-    assert max(difference(v, dense[token]) for token, v in active.items()) < 1e-5
+    layout, evaluations = run.layout, len(run.plan.evaluations)
+    fixed, changing = by_hand.conditions(pipeline, [PROMPT, ""], [0.2])
+    placed, shared = by_hand.places(pipeline, layout)
+    stays = Plan(
+        steps=run.plan.steps,
+        evaluations=[Evaluation(e.step, e.t, 0.0, 0.0, e.last) for e in run.plan.evaluations],  # nothing moves
+        tokens=run.plan.tokens,
+        pinned=run.plan.pinned,
+        max_age=run.plan.max_age,
+        keeps=run.plan.keeps,
+    )
+    sampler = Sampler(
+        pipeline.stages.denoise,
+        layout,
+        stays,
+        constant=fixed | shared,
+        timed={name: np.repeat(x, evaluations, axis=0) for name, x in changing.items()},
+        placed=placed,
+        guidance=np.full(layout.patch_values, 4, np.float32),
+        start=noise_of(3, (1, 3, 32, 32)),
+    )
+    dense: dict[int, np.ndarray] = {}
+    for step in run.plan.steps:
+        assert sampler.step().step == step
+        state = sampler.state
+        seen = {int(state["token"][slot, 0]): state["output"][slot].copy() for slot in range(step.active)}
+        dense = dense or seen
+        assert len(seen) == (72 if step.dense else 8 + int(np.ceil(64 * ratio)))
+        assert max(difference(v, dense[token]) for token, v in seen.items()) < 1e-5
+        state["score"][:, 0] = np.random.default_rng(step.index).random(layout.tokens)
 
 
 @pytest.mark.parametrize("options", [{}, {"solver": "ab2", "ras": RasConfig(forecast=1)}])
-def test_the_order_of_slots_does_not_matter(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, options: dict) -> None:
+def test_the_order_of_slots_does_not_matter(pipeline: Pipeline, options: dict) -> None:
+    """Nothing in a graph knows which slot a token is in; and a session may be written in Python."""
     expected = pipeline(PROMPT, seed=1, **options).latents
-    slots = TokenLayout.slots
-
-    def shuffled(layout: TokenLayout) -> np.ndarray:
-        order = slots(layout)
-        generator = np.random.default_rng(9)
-        return np.concatenate([generator.permutation(part) for part in np.split(order, [layout.pinned])])
-
-    monkeypatch.setattr(TokenLayout, "slots", shuffled)
-    assert difference(pipeline(PROMPT, seed=1, **options).latents, expected) < 1e-5
+    shuffled = copy(pipeline)
+    shuffled.stages = replace(pipeline.stages, denoise=cast(Session, Shuffled(pipeline.stages.denoise)))
+    assert difference(shuffled(PROMPT, seed=1, **options).latents, expected) < 1e-5
 
 
 def test_a_batch_is_its_pictures(pipeline: Pipeline) -> None:
@@ -222,8 +269,7 @@ def test_no_region_is_older_than_promised(pipeline: Pipeline) -> None:
     ages = []
     run = pipeline.start(Request([PROMPT], [0], 30, None, 4.0, 1.0, RasConfig(ratio=0.125, starvation=0.5, max_age=7)))
     for _ in run:
-        assert run.legs[-1].state is not None
-        ages.append(run.legs[-1].state.age.max())
+        ages.append(run.state["age"].max())
     assert run.plan.max_age == 7 == max(ages)
 
 
@@ -235,12 +281,12 @@ def test_an_unfinished_run_has_no_result(pipeline: Pipeline) -> None:
 
 
 def test_a_binding_keeps_its_memory_alive(pipeline: Pipeline) -> None:
-    ids = empty((1, 3), np.int64)
-    ids[...] = 4
+    ids = np.full((1, 3), 4, np.int64)
     mask = np.ones_like(ids)
-    out = empty((1, 3, 16))
-    binding = pipeline.stages.text._session.bind({"input_ids": ids, "attention_mask": mask}, {"text": out})
-    expected = pipeline.stages.text._session.run({"input_ids": ids.copy(), "attention_mask": mask})["text"]
+    out = np.empty((1, 3, 16), np.float32)
+    session = pipeline.stages.text.session
+    binding = session.bind({"input_ids": ids, "attention_mask": mask, "text": out})
+    expected = session.run({"input_ids": ids.copy(), "attention_mask": mask})["text"]
     del ids, mask
     binding.run()
     np.testing.assert_array_equal(out, expected)
@@ -289,6 +335,5 @@ def test_bad_requests_are_refused(pipeline: Pipeline, case: str) -> None:
 
 @pytest.mark.parametrize("case", ["ratio list", "resets", "warmup", "max_age", "ntk"])
 def test_a_bad_request_allocates_nothing(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, case: str) -> None:
-    monkeypatch.setattr("flagdit.engine.leg.RegionState", lambda *_: pytest.fail("memory was asked for"))
-    monkeypatch.setattr(pipeline.stages.text, "encode", lambda *_: pytest.fail("the text was encoded"))
+    monkeypatch.setattr("flagdit.cpp_ext.Run", lambda *_, **__: pytest.fail("a run was made"))
     assert_refused(pipeline, *BAD[case])

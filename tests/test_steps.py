@@ -12,13 +12,13 @@ sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 
 import steps
 
-from flagdit.engine.session import GraphFile, OnnxSession
+from flagdit.engine.session import GraphFile, open_session
 
 
 def test_measures_a_bundle(bundle_dir: Path, tmp_path: Path) -> None:
     with steps.engine("S", str(bundle_dir), None) as (spec, graph, computed):
         assert (spec.name, graph, computed) == ("tiny", bundle_dir / "denoise.onnx", "float32")
-        session = OnnxSession(GraphFile.beside(graph), 1)
+        session = open_session(GraphFile.beside(graph), 1)
         results = [cell for side in (2, 4) for cell in steps.cells(session, spec, side, 2, 5, repeats=2)]
     assert [(cell.patches, cell.active, cell.tokens) for cell in results[:4]] == [(4, a, 6) for a in (6, 4, 3, 2)]
     dense = results[4]

@@ -2,6 +2,9 @@
 #include "flagdit/amx.h"
 
 NB_MODULE(_ext, m) {
+  // What a program of the user still holds when Python ends, such as a session that is written in
+  // Python, the system frees.
+  nanobind::set_leak_warnings(false);
   m.doc() = "Region-adaptive sampling between engine calls: the C++/CUDA core.";
   m.def("with_cuda", &flagdit::with_cuda,
         "Whether this build has CUDA kernels. Says nothing about whether there is a GPU.");
@@ -22,4 +25,5 @@ NB_MODULE(_ext, m) {
   flagdit::python::register_session(m);
   flagdit::python::register_sampler(m);
   flagdit::python::register_run(m);
+  flagdit::python::register_adapt(m);
 }

@@ -6,6 +6,7 @@
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
+#include <array>
 #include <cstdint>
 #include <map>
 #include <string>
@@ -13,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "flagdit/checked.h"
 #include "flagdit/upsample.h"
 #include "samplers.h"
 
@@ -45,6 +47,19 @@ void init_run(Run* self, const Stages& stages, const Legs& legs, TextList texts,
 StepDone step(Run& self) {
   const nb::gil_scoped_release release;
   return self.step();
+}
+
+using Images = nb::ndarray<nb::numpy, const float, nb::ndim<4>, nb::c_contig, nb::device::cpu>;
+
+std::array<int64_t, 4> sizes_of(const Images& images, int64_t factor) {
+  check_range("factor", factor, 1, 64);
+  std::array<int64_t, 4> out{};
+  for (size_t axis = 0; axis < 4; ++axis) out[axis] = static_cast<int64_t>(images.shape(axis));
+  return out;
+}
+
+std::vector<float> values_of(const Images& images) {
+  return {images.data(), images.data() + images.size()};
 }
 
 constexpr const char* kInit =
@@ -80,6 +95,7 @@ void register_run(nb::module_& m) {
            "pads"_a = std::map<std::string, float>(), "coarse_factor"_a = 1, "coarse_until"_a = 0.0)
       .def("step", &step, "Do the next step; the first one encodes the text before.")
       .def_prop_ro("done", &Run::done)
+      .def_prop_ro("begun", &Run::begun, "Whether there is a state: from within the first step on.")
       .def_prop_ro("count", &Run::count, "Steps that are done.")
       .def_prop_ro("total", &Run::total, "Steps of all legs.")
       .def_prop_ro("leg", &Run::leg, "That the last step was of.")
@@ -95,32 +111,43 @@ void register_run(nb::module_& m) {
           "By stage, before and between the steps.")
       .def(
           "latents",
-          [](const Run& self, double ahead) { return latents_of(self.sampler(), ahead); },
+          [](const Run& self, double ahead) { return latents_of(*self.sampler(), ahead); },
           "ahead"_a = 0.0, nb::sig("def latents(self, ahead: float = 0.0) -> Array"),
           "(B, C, F, H, W) of the leg, moved `ahead` in time along the velocities.")
       .def(
-          "ages", [](const Run& self) { return ages_of(self.sampler()); },
+          "ages", [](const Run& self) { return ages_of(*self.sampler()); },
           nb::sig("def ages(self) -> Array"),
           "(B, F, H, W) in patches: steps since the velocity of each was computed.")
       .def_prop_ro(
           "state",
-          [](const nb::object& self) {
-            return state_of(nb::cast<const Run&>(self).sampler(), self);
+          [](const Run& self) {
+            // The arrays keep the state of their leg: they must not outlive their memory.
+            auto* kept = new std::shared_ptr<const Sampler>(self.sampler());
+            const nb::capsule owner(kept, [](void* p) noexcept {
+              delete static_cast<std::shared_ptr<const Sampler>*>(p);
+            });
+            return state_of(**kept, owner);
           },
           nb::sig("def state(self) -> dict[str, Array]"),
-          "Views of every array that the leg keeps, by name; they hold until its end.");
+          "Views of every array that the leg keeps, by name; steps change them.");
   m.def(
       "upsample",
-      [](const nb::ndarray<nb::numpy, const float, nb::ndim<4>, nb::c_contig, nb::device::cpu>&
-             images,
-         int64_t factor) {
-        const auto size = [&](size_t axis) { return static_cast<int64_t>(images.shape(axis)); };
-        std::vector<float> source(images.data(), images.data() + images.size());
-        std::vector<float> out = upsample(source, size(0) * size(1), size(2), size(3), factor);
-        return to_array(std::move(out), {size(0), size(1), size(2) * factor, size(3) * factor});
+      [](const Images& images, int64_t factor) {
+        const auto [samples, channels, height, width] = sizes_of(images, factor);
+        return to_array(upsample(values_of(images), samples * channels, height, width, factor),
+                        {samples, channels, height * factor, width * factor});
       },
       "images"_a, "factor"_a, nb::sig("def upsample(images: Array, factor: int) -> Array"),
       "Images (B, C, H, W) at `factor` times their height and width, by Catmull-Rom's cubics.");
+  m.def(
+      "coarse_noise",
+      [](const Images& noise, int64_t factor) {
+        const auto [samples, channels, height, width] = sizes_of(noise, factor);
+        return to_array(coarse_noise(values_of(noise), samples * channels, height, width, factor),
+                        {samples, channels, height / factor, width / factor});
+      },
+      "noise"_a, "factor"_a, nb::sig("def coarse_noise(noise: Array, factor: int) -> Array"),
+      "Noise (B, C, H / factor, W / factor) of a smaller picture: block means, times the factor.");
 }
 
 }  // namespace flagdit::python

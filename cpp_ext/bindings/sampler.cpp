@@ -84,6 +84,24 @@ nb::ndarray<nb::numpy, int16_t> ages_of(const Sampler& sampler) {
   return to_array(std::move(out), {e.samples, l.depth(), l.lines(), l.columns()});
 }
 
+namespace {
+
+// Groups of caches that are as wide: see Buffers.
+template <typename Show>
+void show_forecasts(const std::string& at, const std::vector<ForecastArrays>& groups,
+                    const Show& show) {
+  int64_t cache = 0;
+  for (size_t group = 0; group < groups.size(); ++group) {
+    show("anchored" + at + "." + std::to_string(group), groups[group].anchored);
+    for (size_t i = 0; i < groups[group].anchors.size(); ++i, ++cache) {
+      show("anchor" + at + "." + std::to_string(cache), groups[group].anchors[i]);
+      show("cache_slope" + at + "." + std::to_string(cache), groups[group].slopes[i]);
+    }
+  }
+}
+
+}  // namespace
+
 nb::dict state_of(const Sampler& sampler, const nb::object& owner) {
   const Buffers& buffers = sampler.state();
   nb::dict out;
@@ -111,6 +129,8 @@ nb::dict state_of(const Sampler& sampler, const nb::object& owner) {
     show("output" + at, buffers.calls[call].output);
     for (size_t i = 0; i < buffers.calls[call].caches.size(); ++i)
       show("cache" + at + "." + std::to_string(i), buffers.calls[call].caches[i]);
+    if (call < buffers.forecast_arrays.size())
+      show_forecasts(at, buffers.forecast_arrays[call], show);
   }
   return out;
 }

@@ -52,6 +52,7 @@ class Run {
   int64_t total() const { return total_; }  // steps of all legs
   int64_t count() const { return done_; }   // that are done
   bool done() const { return done_ == total_; }
+  bool begun() const { return sampler_ != nullptr; }  // there is a state
 
   // The next step; the first one encodes the text before. Throws Error: of the number if the
   // latents are no numbers any more, and as the engine does.
@@ -59,7 +60,8 @@ class Run {
 
   const RunOptions& options() const { return options_; }
   size_t leg() const { return leg_; }  // that the last step was of
-  const Sampler& sampler() const;      // of that leg
+  // Of that leg: whoever looks at its state longer than the leg lasts keeps it.
+  std::shared_ptr<const Sampler> sampler() const;
   RunSeconds seconds() const { return seconds_; }
   int64_t text_tokens() const { return text_tokens_; }  // of the longest text
 
@@ -77,7 +79,7 @@ class Run {
   RunOptions options_;
   Texts texts_;
   std::vector<Owned> constant_, timed_, placed_;
-  std::unique_ptr<Sampler> sampler_;
+  std::shared_ptr<Sampler> sampler_;
   RunSeconds seconds_;
   std::vector<float> coarse_;  // what the first of two legs has left
   size_t leg_ = 0, entry_ = 0;

@@ -38,9 +38,9 @@ Run::Run(Stages stages, RunOptions options, Texts texts)
                                 std::to_string(rows) + " rows");
 }
 
-const Sampler& Run::sampler() const {
+std::shared_ptr<const Sampler> Run::sampler() const {
   if (sampler_ == nullptr) throw std::invalid_argument("Run: it has not begun");
-  return *sampler_;
+  return sampler_;
 }
 
 StepDone Run::step(Stream stream) {
@@ -100,7 +100,7 @@ void Run::begin(size_t leg) {
     (stages_.place->port(made.bound.name).starts("N") ? given.placed : given.constant)
         .push_back(made.bound);
   const auto samples = static_cast<int64_t>(options_.seeds.size());
-  sampler_ = std::make_unique<Sampler>(
+  sampler_ = std::make_shared<Sampler>(
       stages_.denoise, Extent{own.layout, samples, options_.branches},
       std::make_shared<const Plan>(own.plan), std::move(given), guidance(), start(leg).data());
   seconds_.allocate += seconds_since(begun);
@@ -137,9 +137,10 @@ std::vector<float> Run::guidance() const {
 }
 
 std::vector<float> Run::latents(double ahead) const {
-  const Extent& extent = sampler().state().extent;
+  const std::shared_ptr<const Sampler> own = sampler();
+  const Extent& extent = own->state().extent;
   std::vector<float> out(static_cast<size_t>(extent.samples * extent.layout.values()));
-  sampler().state().latents(out.data(), ahead);
+  own->state().latents(out.data(), ahead);
   return out;
 }
 
