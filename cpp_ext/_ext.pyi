@@ -1,13 +1,13 @@
 """Region-adaptive sampling between engine calls: the C++/CUDA core."""
 
 from collections.abc import Callable, Sequence
-import os
 from typing import Annotated, overload
 
 import numpy
 from numpy.typing import NDArray
 
 
+from typing import Any
 from flagdit.cpp_ext.arrays import Array
 
 def with_cuda() -> bool:
@@ -383,6 +383,8 @@ class Cost:
         This one's and that of the coarse steps before it, whose caches are gone by then.
         """
 
+    def __eq__(self, other: object, /) -> bool: ...
+
 def step_flops(price: Price, active: int, tokens: int, rows: int, text: int) -> float:
     """
     FLOPs (2 per multiply-add) of one evaluation: `active` queries over `tokens` keys and `text` text keys.
@@ -460,11 +462,53 @@ def room() -> int | None:
     """
 
 @overload
-def room(proc: str | os.PathLike, cgroups: str | os.PathLike, *, memory: int | None = None, address_space: int | None = None) -> int | None:
+def room(proc: str, cgroups: str, *, memory: int | None = None, address_space: int | None = None) -> int | None:
     """Of a system whose files are there."""
 
-def resident(proc: str | os.PathLike = '/proc') -> int:
+def resident(proc: str = '/proc') -> int:
     """Bytes that this process holds; 0 if nobody says."""
+
+DEFAULT_PRESET: str = 'balanced'
+
+def resolve(options: object, presets: dict[str, Any], shift: float) -> dict[str, Any]:
+    """
+    How a run is sampled, with nothing left open: the parts of a preset. options, presets: objects with the attributes of Options and Preset.
+    """
+
+def begins_with(options: object) -> str | None:
+    """The preset that all that is not said is from; paper mode has none."""
+
+def presets_of(specs: Sequence[object], width: int, height: int) -> dict[str, dict[str, Any]]:
+    """
+    All presets of a model at a size, in parts: flagdit's, or in their place its own.
+    """
+
+def preset_of(spec: object) -> dict[str, Any]:
+    """A preset of a manifest, in parts."""
+
+def plan_of(preset: object, tokens: int, pinned: int = 0) -> Plan:
+    """
+    A preset's steps over tokens of the full size; with no shift of its own, even ones.
+    """
+
+def check_coarse(coarse: object) -> None:
+    """Refuse a factor or a time that is out of bounds."""
+
+def coarse_plan(coarse: object, tokens: int, pinned: int = 0, shift: float = 1.0) -> Plan:
+    """
+    The coarse steps over tokens of the smaller size; `shift` is the run's.
+    """
+
+def falling_fields(warmup: int, ratio: float, ratio_end: float, last_dense: bool, forecast_kv: float | Sequence[float]) -> dict[str, Any]:
+    """Fields of RasConfig that is dense at the start, and then falls."""
+
+def with_ratio_fields(ras: object, ratio: float, ratio_end: float | None, steps: int) -> dict[str, Any]:
+    """Fields of the same plan with another ratio."""
+
+def resized_fields(ras: object, steps: int, count: int) -> dict[str, Any]:
+    """
+    Fields of regions that were planned for `steps` steps, in a run of `count`.
+    """
 
 def advance(output: Array, guidance: Array, velocity: Array, latent: Array, tokens: Array, score: Array, age: Array, drops: Array, dt: float, pinned: int, channels: int, metric: str = 'std', last: bool = True, time: Array | None = None, rate: Array | None = None, slope: Array | None = None, curve: Array | None = None, span: Array | None = None, t: float = 0, next: float = 0, bend: float = 0, arc: float = 0, forecast: float = 0, keep_norm: bool = False, table: Array | None = None, row: Array | None = None, stream: int = 0) -> None:
     """

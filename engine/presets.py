@@ -5,18 +5,21 @@ How they were chosen is in docs/performance.md.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
-from flagdit.engine.coarse import Coarse, full_span
-from flagdit.engine.errors import RequestError
+from flagdit import cpp_ext
+from flagdit.cpp_ext import DEFAULT_PRESET as DEFAULT
+from flagdit.cpp_ext import Plan
+from flagdit.engine.coarse import Coarse
 from flagdit.engine.layout import TokenLayout
 from flagdit.engine.manifest import ModelSpec
 from flagdit.engine.manifest import Preset as PresetSpec
-from flagdit.engine.plan import Plan, make_plan
-from flagdit.engine.ras import DENSE, RasConfig, Solver
+from flagdit.engine.ras import RasConfig, Solver
+
+__all__ = ["DEFAULT", "PRESETS", "Preset", "Weights", "falling", "of_spec", "presets_of"]
 
 Weights = tuple[float, float, float]
 
@@ -40,6 +43,12 @@ class Preset:
     weights: tuple[Weights, ...] = ()
     coarse: Coarse | None = None
 
+    @classmethod
+    def of(cls, parts: Mapping[str, Any]) -> Preset:
+        """From what the core says of one."""
+        coarse = None if parts["coarse"] is None else Coarse(**parts["coarse"])
+        return cls(**{**parts, "ras": RasConfig(**parts["ras"]), "coarse": coarse})
+
     @property
     def count(self) -> int:
         """The number of steps, at the full size."""
@@ -53,9 +62,7 @@ class Preset:
 
     def plan(self, tokens: int, pinned: int = 0) -> Plan:
         """Its steps over so many tokens of the full size (make_plan); with no shift of its own, even ones."""
-        shift = 1.0 if self.shift is None else self.shift
-        span = full_span(self.coarse)
-        return make_plan(self.ras, self.steps, tokens, pinned, shift, self.solver, self.weights, span)
+        return cpp_ext.plan_of(self, tokens, pinned)
 
 
 def falling(
@@ -66,35 +73,18 @@ def falling(
     A dense last step takes the noise off that stale velocities have left. In a run of twelve steps or more it costs
     little and shows much; in a shorter one the time is worth more in another step.
     """
-    resets = (-1,) if last_dense else ()
-    return RasConfig(ratio=ratio, ratio_end=ratio_end, warmup=warmup, resets=resets, forecast_kv=forecast_kv)
+    return RasConfig(**cpp_ext.falling_fields(warmup, ratio, ratio_end, last_dense, forecast_kv))
 
 
 PRESETS: Mapping[str, Preset] = MappingProxyType(
-    {
-        "quality": Preset(20, "ab2", falling(8, 0.6, 0.3)),
-        "balanced": Preset(16, "ab2", falling(6, 0.5, 0.25)),
-        "fast": Preset(10, "ab2", DENSE),
-    }
+    {name: Preset.of(parts) for name, parts in cpp_ext.presets_of([], 1, 1).items()}
 )
 """For a model that was not calibrated."""
-DEFAULT = "balanced"
 
 
 def of_spec(spec: PresetSpec) -> Preset:
     """A preset of a manifest."""
-    steps, ratios = len(spec.times) - 1, spec.ratios
-    warmup = next((i for i, ratio in enumerate(ratios) if ratio < 1), steps)
-    ras = RasConfig(
-        ratio=list(ratios) if warmup < steps else 1.0,
-        warmup=warmup,
-        resets=(),
-        forecast_kv=list(spec.forecast_kv) or 0.0,
-    )
-    begin, coarse = spec.coarse, None
-    if begin is not None:
-        coarse = Coarse(begin.factor, begin.times, None, until=spec.times[0], end=begin.times[-1])
-    return Preset(spec.times, "ab2", ras, None, spec.weights, coarse)
+    return Preset.of(cpp_ext.preset_of(spec))
 
 
 def presets_of(spec: ModelSpec, size: tuple[int, int] | None = None) -> dict[str, Preset]:
@@ -104,24 +94,5 @@ def presets_of(spec: ModelSpec, size: tuple[int, int] | None = None) -> dict[str
     Raises RequestError for a size that cannot be.
     """
     layout = TokenLayout.of(spec, size)
-
-    def distance(preset: PresetSpec) -> float:
-        return abs(math.log(preset.size[0] * preset.size[1] / (layout.width * layout.height)))
-
-    own: dict[str, PresetSpec] = {}
-    for preset in sorted(spec.presets, key=distance, reverse=True):
-        own[preset.name] = preset  # the nearest comes last
-    calibrated = {preset.name: of_spec(preset) for preset in sorted(own.values(), key=lambda preset: preset.cost)}
-    return {**calibrated, **{name: preset for name, preset in PRESETS.items() if name not in calibrated}}
-
-
-def find(name: str, presets: Mapping[str, Preset] = PRESETS) -> Preset:
-    """The preset of that name. Raises RequestError if there is none."""
-    if name not in presets:
-        raise RequestError(f"preset is {name!r}; allowed are {', '.join(presets)}")
-    return presets[name]
-
-
-def default_solver(ras: RasConfig) -> Solver:
-    """Second order at the price of Euler, where the mode knows more than Euler."""
-    return "euler" if ras.mode == "paper" else "ab2"
+    found = cpp_ext.presets_of(spec.presets, layout.width, layout.height)
+    return {name: Preset.of(parts) for name, parts in found.items()}

@@ -19,7 +19,7 @@ from flagdit.engine.bench.plot import front
 from flagdit.engine.bench.settings import dense, dense_runs
 from flagdit.engine.commands.bench import PROMPTS, QUICK, _print
 from flagdit.engine.plan import make_plan
-from flagdit.engine.presets import Preset, default_solver
+from flagdit.engine.presets import Preset
 from flagdit.engine.ras import DENSE
 
 PROMPT = "a red apple"
@@ -133,7 +133,7 @@ def test_presets_yield_to_what_is_said(pipeline: Pipeline) -> None:
     assert len(pipeline(PROMPT, preset="fast").report.steps) == PRESETS["fast"].steps
     said = pipeline(PROMPT, preset="fast", steps=5, solver="euler", ras=DENSE).report
     assert (len(said.steps), said.solver, said.flop_ratio) == (5, "euler", 1)
-    assert default_solver(RasConfig(mode="paper")) == "euler"
+    assert pipeline(PROMPT, ras=RasConfig(mode="paper"), steps=5).report.solver == "euler"
     with pytest.raises(RequestError, match="preset is 'best'; allowed are quality, balanced, fast"):
         pipeline(PROMPT, preset="best")
 

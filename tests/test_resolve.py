@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from presets import SHARP
 
+from flagdit.cpp_ext import resized_fields, with_ratio_fields
 from flagdit.engine import DENSE, PRESETS, Coarse, Preset, RasConfig, RequestError, make_plan
 from flagdit.engine.coarse import full_span
 from flagdit.engine.presets import DEFAULT, falling
-from flagdit.engine.resolve import Options, resized, resolve, with_ratio
+from flagdit.engine.resolve import Options, resolve
 
 ALL: dict[str, Preset] = {**PRESETS, "sharp": SHARP}
 
@@ -103,7 +104,7 @@ def test_a_ratio_keeps_the_dense_steps_of_any_list(ratios: list[float]) -> None:
     if warmup == 0:
         return  # a first step that caches nothing yet, or nothing but dense steps
     base = RasConfig(ratio=ratios, warmup=warmup, resets=())
-    changed = with_ratio(base, 0.3, None, len(ratios))
+    changed = RasConfig(**with_ratio_fields(base, 0.3, None, len(ratios)))
     dense = [step.dense for step in make_plan(changed, len(ratios), 64).steps]
     assert dense == [ratio == 1 for ratio in ratios]
 
@@ -116,12 +117,12 @@ def test_another_number_of_steps_has_as_large_a_dense_start(warmup: int, rest: i
         RasConfig(ratio=[1.0] * warmup + [0.5] * rest, warmup=warmup, resets=()),
     )
     for ras in kinds:
-        changed = resized(ras, steps, count)
+        changed = RasConfig(**resized_fields(ras, steps, count))
         assert changed.warmup == pytest.approx(warmup / steps * count, abs=1)
         plan = make_plan(changed, count, 64).steps
         assert plan[0].dense
         assert plan[-1].dense == make_plan(ras, steps, 64).steps[-1].dense or changed.warmup >= count
-    assert resized(kinds[1], steps, steps) == kinds[1]
+    assert RasConfig(**resized_fields(kinds[1], steps, steps)) == kinds[1]
 
 
 @given(count=st.integers(1, 40))

@@ -31,8 +31,8 @@ def proc(tmp_path: Path) -> Path:
 
 
 def test_what_is_available_and_what_is_held_already(proc: Path, tmp_path: Path) -> None:
-    assert resident(proc) == 100 * MB
-    assert room(proc, tmp_path / "none") == 1100 * MB
+    assert resident(str(proc)) == 100 * MB
+    assert room(str(proc), str(tmp_path / "none")) == 1100 * MB
 
 
 def group(folder: Path, limit: str, used: int, stale: int = 0, old: bool = False) -> None:
@@ -47,7 +47,7 @@ def group(folder: Path, limit: str, used: int, stale: int = 0, old: bool = False
 def test_a_container(proc: Path, tmp_path: Path) -> None:
     """Version 2, which shows it its own group as the root: 500 MB, of which 200 are used and 50 give way."""
     group(tmp_path / "cgroups", f"{500 * MB}", 200 * MB, 50 * MB)
-    assert room(proc, tmp_path / "cgroups") == (100 + 500 - 200 + 50) * MB
+    assert room(str(proc), str(tmp_path / "cgroups")) == (100 + 500 - 200 + 50) * MB
 
 
 def test_the_tightest_group_counts(proc: Path, tmp_path: Path) -> None:
@@ -55,36 +55,36 @@ def test_the_tightest_group_counts(proc: Path, tmp_path: Path) -> None:
     group(tmp_path / "cgroups/service/job", "max", 10 * MB)
     group(tmp_path / "cgroups/service", f"{400 * MB}", 300 * MB)
     group(tmp_path / "cgroups", f"{900 * MB}", 300 * MB)
-    assert room(proc, tmp_path / "cgroups") == (100 + 400 - 300) * MB
+    assert room(str(proc), str(tmp_path / "cgroups")) == (100 + 400 - 300) * MB
     group(tmp_path / "cgroups/service", f"{400 * MB}", 450 * MB)
-    assert room(proc, tmp_path / "cgroups") == 100 * MB  # nothing is left
+    assert room(str(proc), str(tmp_path / "cgroups")) == 100 * MB  # nothing is left
 
 
 def test_groups_of_version_1(proc: Path, tmp_path: Path) -> None:
     files(proc, self__cgroup="5:cpu:/other\n4:memory:/docker/abc\n1:name=systemd:/\n")
     group(tmp_path / "cgroups/memory/docker/abc", f"{600 * MB}", 200 * MB, 10 * MB, old=True)
     group(tmp_path / "cgroups/memory", f"{2**63 - 4096}", 900 * MB, old=True)  # no limit
-    assert room(proc, tmp_path / "cgroups") == (100 + 600 - 200 + 10) * MB
+    assert room(str(proc), str(tmp_path / "cgroups")) == (100 + 600 - 200 + 10) * MB
 
 
 def test_the_limit_of_a_shell(proc: Path, tmp_path: Path) -> None:
-    assert room(proc, tmp_path / "none", address_space=700 * MB) == (100 + 700 - 300) * MB
-    assert room(proc, tmp_path / "none", address_space=200 * MB) == 100 * MB  # nothing is left
+    assert room(str(proc), str(tmp_path / "none"), address_space=700 * MB) == (100 + 700 - 300) * MB
+    assert room(str(proc), str(tmp_path / "none"), address_space=200 * MB) == 100 * MB  # nothing is left
 
 
 def test_systems_without_proc(tmp_path: Path) -> None:
     """As Windows is, which says nothing at all."""
     none = tmp_path / "none"
-    assert room(none, none, memory=8000 * MB) == 8000 * MB
-    assert room(none, none, address_space=700 * MB) is None
-    assert room(none, none) is None and resident(none) == 0
+    assert room(str(none), str(none), memory=8000 * MB) == 8000 * MB
+    assert room(str(none), str(none), address_space=700 * MB) is None
+    assert room(str(none), str(none)) is None and resident(str(none)) == 0
 
 
 def test_files_that_say_something_else(proc: Path, tmp_path: Path) -> None:
     """Nothing is refused for a file that is not understood."""
     files(proc, meminfo="MemAvailable: lots\nMemAvailable:\n\n", self__cgroup="0\nx::\n4:memory:/../..\n")
     group(tmp_path / "cgroups/memory", "1 2", 3)
-    assert room(proc, tmp_path / "cgroups", memory=8000 * MB) == 8000 * MB
+    assert room(str(proc), str(tmp_path / "cgroups"), memory=8000 * MB) == 8000 * MB
 
 
 def test_the_limit_of_this_process() -> None:

@@ -12,8 +12,6 @@
 #include <vector>
 
 #include "arrays.h"
-#include "flagdit/error.h"
-#include "flagdit/names.h"
 #include "options.h"
 
 namespace flagdit::python {
@@ -21,18 +19,10 @@ namespace {
 
 using namespace nb::literals;
 
-Solver solver_of_user(const std::string& name) {
-  try {
-    return to_solver("", name);
-  } catch (const std::invalid_argument& error) {
-    throw Error(Fault::request, std::string(error.what()).substr(2));
-  }
-}
-
 Plan plan_with(nb::handle ras, nb::handle steps, int64_t tokens, int64_t pinned, nb::handle shift,
-               const std::string& solver, nb::handle weights, std::pair<double, double> span) {
+               nb::handle solver, nb::handle weights, std::pair<double, double> span) {
   PlanRequest request{to_regions(ras), to_steps(steps),           tokens,
-                      pinned,          to_number("shift", shift), solver_of_user(solver)};
+                      pinned,          to_number("shift", shift), to_solver_of_user(solver)};
   request.weights = to_weights(weights);
   request.span = {span.first, span.second};
   return make_plan(request);

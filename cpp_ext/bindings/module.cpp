@@ -17,6 +17,7 @@ NB_MODULE(_ext, m) {
   flagdit::python::register_plan_data(m);
   flagdit::python::register_make_plan(m);
   flagdit::python::register_price(m);
+  flagdit::python::register_resolve(m);
   flagdit::python::register_ops(m);
   flagdit::python::register_slots(m);
   flagdit::python::register_noise(m);

@@ -100,7 +100,8 @@ nb::dict to_fields(const Regions& regions) {
   for (const std::string& name : field_names()) {
     out[name.c_str()] = to_python(field_of(regions, name));
   }
-  if (regions.budget.resets) out["resets"] = nb::tuple(out["resets"]);
+  const nb::object resets = out["resets"];
+  if (!resets.is_none()) out["resets"] = nb::tuple(nb::borrow<nb::list>(resets));
   return out;
 }
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "flagdit/fields.h"
+#include "flagdit/presets.h"
 #include "flagdit/regions.h"
 #include "flagdit/times.h"
 
@@ -33,5 +34,14 @@ nb::object to_python(const Steps& steps);
 
 // A sequence of three numbers for each step.
 std::vector<Weights> to_weights(nb::handle sequence);
+
+// Throws Error for a name that is none.
+Solver to_solver_of_user(nb::handle name);
+
+// Objects with the attributes of Python's Coarse and Preset, and what those are made from.
+Coarse to_coarse(nb::handle coarse);
+Preset to_preset(nb::handle preset);
+nb::dict to_parts(const Coarse& coarse);
+nb::dict to_parts(const Preset& preset);
 
 }  // namespace flagdit::python

@@ -1,14 +1,13 @@
 // What a plan costs, and what memory it takes and finds.
 #include "flagdit/price.h"
 
-#include <nanobind/stl/filesystem.h>
+#include <nanobind/operators.h>
 #include <nanobind/stl/function.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
-#include <filesystem>
 #include <functional>
 #include <optional>
 #include <string>
@@ -88,7 +87,8 @@ void register_cost(nb::module_& m) {
           "expected_speedup", &Cost::expected_speedup,
           "What the plan gains if time follows FLOPs: the bound a run is measured against.")
       .def("after", &Cost::after, "coarse"_a,
-           "This one's and that of the coarse steps before it, whose caches are gone by then.");
+           "This one's and that of the coarse steps before it, whose caches are gone by then.")
+      .def(nb::self == nb::self, nb::sig("def __eq__(self, other: object, /) -> bool"));
   m.def("step_flops", &step_flops, "price"_a, "active"_a, "tokens"_a, "rows"_a, "text"_a,
         "FLOPs (2 per multiply-add) of one evaluation: `active` queries over `tokens` keys and "
         "`text` text keys.");
@@ -154,15 +154,14 @@ void register_room(nb::module_& m) {
       "nobody says.");
   m.def(
       "room",
-      [](std::filesystem::path proc, std::filesystem::path cgroups, std::optional<int64_t> memory,
+      [](std::string proc, std::string cgroups, std::optional<int64_t> memory,
          std::optional<int64_t> address_space) {
-        return room({proc.string(), cgroups.string(), memory, address_space});
+        return room({std::move(proc), std::move(cgroups), memory, address_space});
       },
       "proc"_a, "cgroups"_a, nb::kw_only(), "memory"_a = nb::none(), "address_space"_a = nb::none(),
       "Of a system whose files are there.");
-  m.def(
-      "resident", [](const std::filesystem::path& proc) { return resident(proc.string()); },
-      "proc"_a = "/proc", "Bytes that this process holds; 0 if nobody says.");
+  m.def("resident", &resident, "proc"_a = "/proc",
+        "Bytes that this process holds; 0 if nobody says.");
 }
 
 }  // namespace

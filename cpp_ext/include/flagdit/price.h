@@ -54,6 +54,7 @@ struct Cost {
   double expected_speedup() const { return 1 / flop_ratio(); }
   // This one's and that of the coarse steps before it, whose caches are gone by then.
   Cost after(const Cost& coarse) const;
+  bool operator==(const Cost& other) const;
 };
 
 // Bytes as a whole number; what is beyond 2^59 is said to be that.

@@ -49,6 +49,11 @@ double Cost::flop_ratio() const {
   return total() / (dense_flops * static_cast<double>(flops.size()));
 }
 
+bool Cost::operator==(const Cost& other) const {
+  return flops == other.flops && dense_flops == other.dense_flops &&
+         cache_bytes == other.cache_bytes;
+}
+
 Cost Cost::after(const Cost& coarse) const {
   Cost out{coarse.flops, dense_flops, std::max(coarse.cache_bytes, cache_bytes)};
   out.flops.insert(out.flops.end(), flops.begin(), flops.end());
