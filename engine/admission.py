@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from flagdit.cpp_ext import room
+import os
+
+from flagdit.cpp_ext import job_of, room
 from flagdit.engine.cpu import Precision
-from flagdit.engine.leg import Leg, legs_of
+from flagdit.engine.layout import TokenLayout
+from flagdit.engine.leg import Leg
 from flagdit.engine.manifest import ModelSpec
-from flagdit.engine.memory import check_memory, memory
+from flagdit.engine.model import model_of
 from flagdit.engine.request import Request
 from flagdit.engine.text import Prompts
 
 
-def admit(spec: ModelSpec, prompts: Prompts, request: Request, precision: str, loaded: int = 0) -> list[Leg]:
+def admit(spec: ModelSpec, prompts: Prompts, request: Request, precision: Precision, loaded: int = 0) -> list[Leg]:
     """The legs of a run, planned, in an engine of that precision.
 
     loaded: bytes that the process held when it had loaded the engine, 0 before.
@@ -23,15 +26,7 @@ def admit(spec: ModelSpec, prompts: Prompts, request: Request, precision: str, l
         prompts.check(prompt)
     if request.negative:
         prompts.check(request.negative, "negative prompt")
-    legs = legs_of(spec, request)
-    plans, samples, size = [leg.plan for leg in legs], len(request.prompts), legs[-1].layout
-
-    def needs(samples: int) -> int:
-        return memory(spec, plans, precision, samples, request.branches).after(loaded)
-
-    less = "" if precision == "int8-bf16" else ", or for the precision int8-bf16, which takes less"
-    if any(plan.keeps.cache_slope for plan in plans):
-        less += ", or do without forecast_kv"
-    pictures = "a picture" if samples == 1 else f"{samples} pictures"
-    check_memory(needs, room(), samples, f"{pictures} of {size.width}x{size.height} with {precision}", less)
-    return legs
+    model = model_of(spec)
+    job = job_of(request, model)
+    job.admit(model, precision, room(), loaded, os.cpu_count() or 1)
+    return [Leg(TokenLayout.like(layout), plan, ntk) for layout, plan, ntk in job.legs]

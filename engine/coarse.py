@@ -10,6 +10,7 @@ from flagdit.cpp_ext import Plan
 from flagdit.engine.layout import TokenLayout
 from flagdit.engine.times import RUN, Span
 
+
 @dataclass(frozen=True)
 class Coarse:
     """Dense steps of ab2 at a smaller size, whose picture the run at the full size goes on from.
@@ -49,6 +50,4 @@ def full_span(coarse: Coarse | None) -> Span:
 
 def coarse_layout(layout: TokenLayout, factor: int) -> TokenLayout:
     """The layout of a picture that is smaller by the factor. Raises RequestError if that does not tile."""
-    small = cpp_ext.coarse_layout(layout, factor)
-    patch = small.patch_frames, small.patch_height, small.patch_width
-    return TokenLayout(small.height, small.width, patch, small.channels, small.closes_lines)
+    return TokenLayout.like(cpp_ext.coarse_layout(layout, factor))

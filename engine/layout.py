@@ -7,9 +7,9 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from flagdit.cpp_ext import MAX_TOKENS, Layout
-from flagdit.engine.errors import RequestError
+from flagdit.cpp_ext import Layout
 from flagdit.engine.manifest import ModelSpec
+from flagdit.engine.model import model_of
 
 FloatArray = npt.NDArray[np.float32]
 Ntk = float | Literal["auto"] | None
@@ -31,15 +31,13 @@ class TokenLayout(Layout):
     @classmethod
     def of(cls, spec: ModelSpec, size: tuple[int, int] | None) -> TokenLayout:
         """The layout of `size` (width, height), by default the model's own. Raises RequestError if it cannot tile."""
-        width, height = size or spec.latent.size
-        _, high, wide = spec.tokens.patch
-        if width < wide or height < high or width % wide or height % high:
-            near = f"{nearest(width, wide)}x{nearest(height, high)}"
-            raise RequestError(f"size {width}x{height} is not made of {wide}x{high} patches; the nearest is {near}")
-        layout = cls(height, width, spec.tokens.patch, spec.latent.channels, "line" in spec.tokens.closes)
-        if layout.tokens > MAX_TOKENS:
-            raise RequestError(f"size {width}x{height} has {layout.tokens} tokens; allowed are {MAX_TOKENS}")
-        return layout
+        return cls.like(model_of(spec).layout(size))
+
+    @classmethod
+    def like(cls, layout: Layout) -> TokenLayout:
+        """The same layout."""
+        patch = layout.patch_frames, layout.patch_height, layout.patch_width
+        return cls(layout.height, layout.width, patch, layout.channels, layout.closes_lines)
 
     @property
     def rows(self) -> int:
@@ -50,13 +48,6 @@ class TokenLayout(Layout):
     def extent(self) -> tuple[int, int, int]:
         """Frames, lines and columns of patches."""
         return self.depth, self.lines, self.columns
-
-    def smaller(self, factor: int) -> TokenLayout | None:
-        """The layout of a picture that is smaller by the factor, if that is made of patches."""
-        if self.lines % factor or self.columns % factor:
-            return None
-        patch = self.patch_frames, self.patch_height, self.patch_width
-        return TokenLayout(self.height // factor, self.width // factor, patch, self.channels, self.closes_lines)
 
     def slots(self) -> npt.NDArray[np.int32]:
         """Token ids (N,) in the first slot order: pinned tokens, then the patches row by row."""
@@ -96,21 +87,6 @@ class TokenLayout(Layout):
         return self.unpatchify(out)
 
 
-def nearest(size: int, side: int) -> int:
-    """The multiple of `side` next to `size`, at least one."""
-    return max(side, round(size / side) * side)
-
-
 def model_shift(spec: ModelSpec, size: tuple[int, int] | None) -> float:
     """The time shift that suits the model at a size, by default its own. Raises RequestError if that cannot tile."""
-    return spec.flow.shift_at(TokenLayout.of(spec, size).patches)
-
-
-def ntk_factor(spec: ModelSpec, layout: TokenLayout, ntk: Ntk) -> float:
-    """The factor for `place`: 1 for None, else `ntk`, else ("auto") the area over the training area, at least 1.
-
-    That is what Lumina-T2X's demo takes; at least 1, so that nothing changes at the training size and below it.
-    """
-    if ntk is None:
-        return 1.0
-    return max(1.0, layout.patches / TokenLayout.of(spec, None).patches) if ntk == "auto" else float(ntk)
+    return model_of(spec).shift(size)

@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from flagdit.engine.coarse import coarse_layout, full_span
 from flagdit.engine.cost import Cost, price
-from flagdit.engine.errors import RequestError
-from flagdit.engine.layout import Ntk, TokenLayout, ntk_factor
-from flagdit.engine.manifest import Graph, ModelSpec
-from flagdit.engine.plan import Plan, make_plan
-from flagdit.engine.request import Request
+from flagdit.engine.layout import TokenLayout
+from flagdit.engine.manifest import ModelSpec
+from flagdit.engine.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -39,25 +36,3 @@ class Leg:
     ) -> Cost:
         """See cost.price."""
         return price(spec, self.plan, samples, branches, text, value_bytes, taken)
-
-
-def legs_of(spec: ModelSpec, request: Request) -> list[Leg]:
-    """The legs of a run, the last one at the full size. Raises RequestError if an option is out of bounds."""
-    check_extrapolation(spec.graphs.place, request.ntk, request.proportional)
-    layout, coarse = TokenLayout.of(spec, request.size), request.coarse
-    how = (request.shift, request.solver, request.weights, full_span(coarse))
-    plan = make_plan(request.ras, request.steps, layout.tokens, layout.pinned, *how)
-    full = Leg(layout, plan, ntk_factor(spec, layout, request.ntk))
-    if coarse is None:
-        return [full]
-    smaller = coarse_layout(layout, coarse.factor)
-    first = coarse.plan(smaller.tokens, smaller.pinned, request.shift)
-    return [Leg(smaller, first, ntk_factor(spec, smaller, request.ntk)), full]
-
-
-def check_extrapolation(place: Graph, ntk: Ntk, proportional: bool) -> None:
-    """Raise RequestError for an option of sizes beyond training that a model's `place` has no input for."""
-    taken = {tensor.name for tensor in place.inputs}
-    for name, asked in (("ntk", ntk is not None), ("proportional", proportional)):
-        if asked and name not in taken:
-            raise RequestError(f"{name} is nothing that this model knows; leave it out")

@@ -132,14 +132,6 @@ class Flow(Spec):
 
     shift: Annotated[float, Field(ge=0.1, le=100)] | ShiftByTokens
 
-    def shift_at(self, patches: int) -> float:
-        """The shift of a picture of so many patches, 0.1 to 100."""
-        if not isinstance(self.shift, ShiftByTokens):
-            return self.shift
-        (few, many), (low, high) = self.shift.tokens, self.shift.mu
-        mu = low + (high - low) * (patches - few) / (many - few)
-        return min(max(math.exp(min(mu, 5.0)), 0.1), 100.0)
-
 
 class Sizes(Spec):
     """What the estimate of memory needs besides the ports: widths of a token, of its hidden layer, of the heads."""

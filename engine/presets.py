@@ -14,9 +14,9 @@ from flagdit import cpp_ext
 from flagdit.cpp_ext import DEFAULT_PRESET as DEFAULT
 from flagdit.cpp_ext import Plan
 from flagdit.engine.coarse import Coarse
-from flagdit.engine.layout import TokenLayout
 from flagdit.engine.manifest import ModelSpec
-from flagdit.engine.manifest import Preset as PresetSpec
+from flagdit.engine.model import model_of
+from flagdit.engine.preset_spec import Preset as PresetSpec
 from flagdit.engine.ras import RasConfig, Solver
 
 __all__ = ["DEFAULT", "PRESETS", "Preset", "Weights", "falling", "of_spec", "presets_of"]
@@ -93,6 +93,4 @@ def presets_of(spec: ModelSpec, size: tuple[int, int] | None = None) -> dict[str
     Of a name that was calibrated for several sizes, that for the size nearest to `size` (width, height), by area.
     Raises RequestError for a size that cannot be.
     """
-    layout = TokenLayout.of(spec, size)
-    found = cpp_ext.presets_of(spec.presets, layout.width, layout.height)
-    return {name: Preset.of(parts) for name, parts in found.items()}
+    return {name: Preset.of(parts) for name, parts in model_of(spec).presets(size).items()}

@@ -6,8 +6,8 @@ import json
 import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from numbers import Integral
 
+from flagdit.cpp_ext import check_request, checked_seed
 from flagdit.engine.coarse import Coarse
 from flagdit.engine.errors import RequestError
 from flagdit.engine.layout import Ntk
@@ -15,12 +15,7 @@ from flagdit.engine.presets import Preset
 from flagdit.engine.ras import RasConfig, Solver
 from flagdit.engine.resolve import Options
 
-MAX_NTK = 10_000
-
-MAX_PICTURES = 1024
-"""At a time: the machine's memory allows fewer, in most cases."""
-
-MAX_SEED = 2**64 - 1
+__all__ = ["Request", "checked_prompts", "checked_seed", "drawn_seed"]
 
 
 @dataclass(frozen=True)
@@ -51,23 +46,11 @@ class Request:
     options: Options | None = None
 
     def __post_init__(self) -> None:
-        if not checked_prompts(self.prompts):
-            raise RequestError("there is no prompt; give at least one")
-        if len(self.prompts) > MAX_PICTURES:
-            raise RequestError(f"there are {len(self.prompts)} prompts; allowed are 1 to {MAX_PICTURES} at a time")
-        if len(self.seeds) != len(self.prompts):
-            raise RequestError(f"{len(self.prompts)} prompts and {len(self.seeds)} seeds; give one seed per prompt")
-        for seed in self.seeds:
-            checked_seed(seed)
-        if not 0 <= self.guidance <= 100:
-            raise RequestError(f"guidance is {self.guidance}; allowed are 0 to 100, 1 turns it off")
-        _check_negative(self.negative, self.guidance)
-        if self.ntk not in (None, "auto") and not (isinstance(self.ntk, float | int) and 1 <= self.ntk <= MAX_NTK):
-            raise RequestError(f"ntk is {self.ntk!r}; allowed are 'auto', a factor of 1 to {MAX_NTK}, and None (off)")
-        if self.coarse is not None and self.ras.mode == "paper":
-            raise RequestError("paper mode does not begin coarse: the published code has one size; leave coarse out")
-        if self.coarse is not None and self.coarse.factor == 1:
-            raise RequestError("the factor of coarse is 1, which is none; leave coarse out")
+        checked_prompts(self.prompts)
+        if not isinstance(self.negative, str):
+            kind = type(self.negative).__name__
+            raise RequestError(f"negative is of type {kind}; allowed is one text, for all pictures")
+        check_request(self)
 
     @classmethod
     def of(
@@ -93,15 +76,6 @@ class Request:
         return 1 if self.guidance == 1 else 2
 
 
-def checked_seed(seed: int) -> int:
-    """The seed, if it is one of 64 bits without a sign. Raises RequestError."""
-    if not isinstance(seed, Integral) or isinstance(seed, bool):
-        raise RequestError(f"seed {seed!r} is no integer; allowed are 0 to {MAX_SEED} (2^64 - 1)")
-    if not 0 <= seed <= MAX_SEED:
-        raise RequestError(f"seed {seed} is out of bounds; allowed are 0 to {MAX_SEED} (2^64 - 1)")
-    return int(seed)
-
-
 def drawn_seed() -> int:
     """A seed from the system's randomness, below 2^32: short enough to be typed again."""
     return secrets.randbelow(2**32)
@@ -120,13 +94,3 @@ def checked_prompts(prompts: Sequence[str]) -> list[str]:
             kind = type(text).__name__
             raise RequestError(f"a prompt is of type {kind}; allowed is text, and of several a list of texts: prompts=")
     return texts
-
-
-def _check_negative(negative: str, guidance: float) -> None:
-    """Refuse a negative prompt that is no text, or that has no part in the picture."""
-    if not isinstance(negative, str):
-        raise RequestError(f"negative is of type {type(negative).__name__}; allowed is one text, for all pictures")
-    if negative and not negative.strip():
-        raise RequestError("the negative prompt is blank; leave it out, or say what the picture should not show")
-    if negative and guidance == 1:
-        raise RequestError("there is a negative prompt and guidance is 1, which turns it off; give another guidance")

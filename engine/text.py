@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from flagdit.cpp_ext import Session
-from flagdit.engine.errors import BundleError, RequestError
+from flagdit.cpp_ext import Session, check_prompt, check_tokens
+from flagdit.engine.errors import BundleError
 from flagdit.engine.layout import FloatArray
 from flagdit.engine.tokenizer import BundleTokenizer
 
@@ -29,18 +29,8 @@ class Prompts:
 
     def check(self, prompt: str, name: str = "prompt") -> None:
         """Raise RequestError unless there is a prompt, it is text, and it is short enough; `name` says which it is."""
-        if not prompt.strip():
-            raise RequestError(f"the {name} is empty; say what the picture should show")
-        try:
-            prompt.encode()
-        except UnicodeEncodeError:  # lone surrogates: what Python makes of arguments that are no UTF-8
-            raise RequestError(f"the {name} {prompt!a} is no Unicode text; write it in UTF-8") from None
-        longest = min(CHARACTERS * self._max_tokens + 1000, self._tokenizer.longest)
-        if len(prompt) > longest:
-            raise RequestError(f"the {name} has {len(prompt)} characters; allowed are {longest}, please shorten it")
-        count = len(self._tokenizer.encode(prompt))
-        if count > self._max_tokens:
-            raise RequestError(f"the {name} has {count} tokens; allowed are {self._max_tokens}, please shorten it")
+        check_prompt(prompt, name, min(CHARACTERS * self._max_tokens + 1000, self._tokenizer.longest))
+        check_tokens(name, len(self._tokenizer.encode(prompt)), self._max_tokens)
 
 
 class TextEncoder(Prompts):

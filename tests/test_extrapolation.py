@@ -11,7 +11,8 @@ from noise import noise_of
 from tiny import TINY
 
 from flagdit.engine import DENSE, Pipeline, RasConfig
-from flagdit.engine.layout import Ntk, TokenLayout, ntk_factor
+from flagdit.engine.layout import Ntk, TokenLayout
+from flagdit.engine.model import model_of
 from flagdit.export import FlagDiT
 from flagdit.export.graphs import Place
 
@@ -85,8 +86,8 @@ def test_the_official_figures(pipeline: Pipeline) -> None:
             "tokens": spec.tokens.model_copy(update={"patch": (1, 2, 2)}),
         }
     )
-    assert ntk_factor(spec, TokenLayout.of(spec, (256, 256)), "auto") == 4
-    assert ntk_factor(spec, TokenLayout.of(spec, (256, 64)), "auto") == 1
+    assert model_of(spec).ntk("auto", (256, 256)) == 4
+    assert model_of(spec).ntk("auto", (256, 64)) == 1
     official = np.log(4160) / np.log((1024 // 16) ** 2 + 2 * (1024 // 16))  # at 1024 pixels; ours is 1 there
     assert official == pytest.approx(0.9982, abs=1e-4)
     config = replace(TINY, patch_size=2)

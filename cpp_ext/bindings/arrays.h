@@ -41,6 +41,7 @@ void register_plan_data(nb::module_& m);
 void register_make_plan(nb::module_& m);
 void register_price(nb::module_& m);
 void register_resolve(nb::module_& m);
+void register_job(nb::module_& m);
 void register_solver(nb::module_& m);
 void register_ops(nb::module_& m);
 void register_slots(nb::module_& m);

@@ -27,4 +27,5 @@ NB_MODULE(_ext, m) {
   flagdit::python::register_sampler(m);
   flagdit::python::register_run(m);
   flagdit::python::register_adapt(m);
+  flagdit::python::register_job(m);
 }

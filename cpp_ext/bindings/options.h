@@ -43,5 +43,9 @@ Coarse to_coarse(nb::handle coarse);
 Preset to_preset(nb::handle preset);
 nb::dict to_parts(const Coarse& coarse);
 nb::dict to_parts(const Preset& preset);
+nb::dict to_parts(const Presets& presets);
+
+// An object with the attributes of a manifest's preset.
+Calibrated to_calibrated(nb::handle spec);
 
 }  // namespace flagdit::python

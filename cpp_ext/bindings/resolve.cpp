@@ -75,34 +75,10 @@ nb::dict resolve_to(nb::handle options, const nb::dict& presets, nb::handle shif
   return to_parts(resolve(to_options(options), known, to_number("shift", shift)));
 }
 
-// A preset of a manifest.
-Calibrated to_calibrated(nb::handle spec) {
-  Calibrated out;
-  out.name = nb::cast<std::string>(nb::getattr(spec, "name"));
-  std::tie(out.width, out.height) =
-      nb::cast<std::pair<int64_t, int64_t>>(nb::getattr(spec, "size"));
-  out.times = nb::cast<std::vector<double>>(nb::getattr(spec, "times"));
-  out.weights = to_weights(nb::getattr(spec, "weights"));
-  out.ratios = nb::cast<std::vector<double>>(nb::getattr(spec, "ratios"));
-  out.forecast_kv = nb::cast<std::vector<double>>(nb::getattr(spec, "forecast_kv"));
-  out.cost = nb::cast<double>(nb::getattr(spec, "cost"));
-  const nb::object coarse = nb::getattr(spec, "coarse");
-  if (coarse.is_none()) return out;
-  out.factor = nb::cast<int64_t>(nb::getattr(coarse, "factor"));
-  out.coarse_times = nb::cast<std::vector<double>>(nb::getattr(coarse, "times"));
-  return out;
-}
-
-nb::dict all_parts(const Presets& presets) {
-  nb::dict out;
-  for (const auto& [name, preset] : presets) out[name.c_str()] = to_parts(preset);
-  return out;
-}
-
 nb::dict presets_with(nb::handle specs, int64_t width, int64_t height) {
   std::vector<Calibrated> found;
   for (nb::handle spec : nb::iter(specs)) found.push_back(to_calibrated(spec));
-  return all_parts(presets_of(found, width, height));
+  return to_parts(presets_of(found, width, height));
 }
 
 nb::dict with_ratio_of(nb::handle ras, nb::handle ratio, nb::handle ratio_end, int64_t steps) {
@@ -199,6 +175,29 @@ nb::dict to_parts(const Preset& preset) {
   out["shift"] = preset.shift ? to_python(*preset.shift) : nb::none();
   out["weights"] = nb::tuple(weights);
   out["coarse"] = preset.coarse ? nb::object(to_parts(*preset.coarse)) : nb::none();
+  return out;
+}
+
+nb::dict to_parts(const Presets& presets) {
+  nb::dict out;
+  for (const auto& [name, preset] : presets) out[name.c_str()] = to_parts(preset);
+  return out;
+}
+
+Calibrated to_calibrated(nb::handle spec) {
+  Calibrated out;
+  out.name = nb::cast<std::string>(nb::getattr(spec, "name"));
+  std::tie(out.width, out.height) =
+      nb::cast<std::pair<int64_t, int64_t>>(nb::getattr(spec, "size"));
+  out.times = nb::cast<std::vector<double>>(nb::getattr(spec, "times"));
+  out.weights = to_weights(nb::getattr(spec, "weights"));
+  out.ratios = nb::cast<std::vector<double>>(nb::getattr(spec, "ratios"));
+  out.forecast_kv = nb::cast<std::vector<double>>(nb::getattr(spec, "forecast_kv"));
+  out.cost = nb::cast<double>(nb::getattr(spec, "cost"));
+  const nb::object coarse = nb::getattr(spec, "coarse");
+  if (coarse.is_none()) return out;
+  out.factor = nb::cast<int64_t>(nb::getattr(coarse, "factor"));
+  out.coarse_times = nb::cast<std::vector<double>>(nb::getattr(coarse, "times"));
   return out;
 }
 

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from PIL import Image
 
+from flagdit.cpp_ext import MAX_SEED
 from flagdit.engine import animation, metadata, picture
 from flagdit.engine.commands.coarse import CoarseOption
 from flagdit.engine.commands.common import (
@@ -44,7 +45,7 @@ from flagdit.engine.commands.ras import RasOption
 from flagdit.engine.commands.sampling import sampling
 from flagdit.engine.errors import RequestError
 from flagdit.engine.pipeline import Pipeline
-from flagdit.engine.request import MAX_SEED, Request, drawn_seed
+from flagdit.engine.request import Request, drawn_seed
 from flagdit.engine.result import Result, check_paints
 from flagdit.files import check_apart, write_all, write_file
 

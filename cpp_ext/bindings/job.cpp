@@ -1,0 +1,206 @@
+// Requests of Python, models by their numbers, and jobs.
+#include "flagdit/job.h"
+
+#include <nanobind/stl/map.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/pair.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
+#include <nanobind/stl/vector.h>
+
+#include <map>
+#include <optional>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "arrays.h"
+#include "options.h"
+
+namespace flagdit::python {
+namespace {
+
+using namespace nb::literals;
+
+using Pair = std::pair<int64_t, int64_t>;
+
+// In UTF-8; what Python made of bytes that are no UTF-8 becomes those bytes again.
+std::string to_text(nb::handle text) {
+  for (const char* errors : {"surrogateescape", "surrogatepass"}) {
+    PyObject* const bytes = PyUnicode_AsEncodedString(text.ptr(), "utf-8", errors);
+    if (bytes == nullptr) {
+      PyErr_Clear();
+      continue;
+    }
+    const nb::object owner = nb::steal(bytes);
+    return {PyBytes_AsString(bytes), static_cast<size_t>(PyBytes_Size(bytes))};
+  }
+  throw nb::type_error("a text is no text");
+}
+
+uint64_t to_seed(nb::handle seed) {
+  if (PyBool_Check(seed.ptr()) || !PyIndex_Check(seed.ptr())) {
+    refuse_seed(nb::cast<std::string>(nb::repr(seed)));
+  }
+  return seed_of(nb::cast<std::string>(nb::str(nb::steal(PyNumber_Index(seed.ptr())))));
+}
+
+Request to_request(nb::handle asked) {
+  Request out;
+  for (nb::handle prompt : nb::iter(nb::getattr(asked, "prompts"))) {
+    out.prompts.push_back(to_text(prompt));
+  }
+  for (nb::handle seed : nb::iter(nb::getattr(asked, "seeds"))) out.seeds.push_back(to_seed(seed));
+  out.negative = to_text(nb::getattr(asked, "negative"));
+  const nb::object size = nb::getattr(asked, "size");
+  if (!size.is_none()) {
+    const auto [width, height] = nb::cast<Pair>(size);
+    out.size = Size{width, height};
+  }
+  out.ntk = to_value(nb::getattr(asked, "ntk"));
+  out.proportional = nb::cast<bool>(nb::getattr(asked, "proportional"));
+  return out;
+}
+
+Sampling to_sampling(nb::handle asked) {
+  return {to_preset(asked), to_number("guidance", nb::getattr(asked, "guidance"))};
+}
+
+Layout pattern_of(int64_t channels, std::tuple<int64_t, int64_t, int64_t> patch, bool closes_lines,
+                  bool closes_frames, int64_t frames) {
+  const auto [deep, high, wide] = patch;
+  return {frames, 0, 0, channels, deep, high, wide, closes_lines, closes_frames};
+}
+
+// One for all sizes, or two numbers of patches and mu at each.
+std::variant<Number, ShiftLine> to_shift(nb::handle shift) {
+  if (!nb::isinstance<nb::tuple>(shift)) return to_number("shift", shift);
+  const auto [few, many, low, high] = nb::cast<std::tuple<int64_t, int64_t, double, double>>(shift);
+  return ShiftLine{few, many, low, high};
+}
+
+std::optional<Size> to_size(const std::optional<Pair>& size) {
+  if (!size) return std::nullopt;
+  return Size{size->first, size->second};
+}
+
+void init_model(Model* self, int64_t channels, std::tuple<int64_t, int64_t, int64_t> patch,
+                Pair size, const Sizes& sizes, bool closes_lines, bool closes_frames,
+                int64_t frames, int64_t downscale, std::vector<int64_t> guided,
+                std::map<std::string, float> pads, bool takes_ntk, bool takes_proportional,
+                nb::handle shift, nb::handle presets) {
+  Model model{pattern_of(channels, patch, closes_lines, closes_frames, frames),
+              {size.first, size.second}};
+  model.downscale = downscale;
+  model.guided = std::move(guided);
+  model.pads = std::move(pads);
+  model.takes_ntk = takes_ntk, model.takes_proportional = takes_proportional;
+  model.sizes = sizes;
+  model.shift = to_shift(shift);
+  for (nb::handle spec : nb::iter(presets)) model.presets.push_back(to_calibrated(spec));
+  new (self) Model(std::move(model));
+}
+
+nb::list legs_of(const Job& job) {
+  nb::list out;
+  for (const Leg& leg : job.run.legs) {
+    out.append(nb::make_tuple(nb::cast(leg.layout), nb::cast(leg.plan), leg.placing.ntk));
+  }
+  return out;
+}
+
+constexpr const char* kModel =
+    "def __init__(self, *, channels: int, patch: tuple[int, int, int], size: tuple[int, int], "
+    "sizes: Sizes, closes_lines: bool = False, closes_frames: bool = False, frames: int = 1, "
+    "downscale: int = 1, guided: Sequence[int] = (), pads: Mapping[str, float] = {}, takes_ntk: "
+    "bool = False, takes_proportional: bool = False, shift: float | tuple[int, int, float, float] "
+    "= "
+    "1.0, presets: Sequence[object] = ()) -> None";
+constexpr const char* kAdmit =
+    "def admit(self, model: Model, precision: str, room: int | None, loaded: int = 0, threads: "
+    "int = 1) -> None";
+
+void register_request(nb::module_& m) {
+  m.attr("MAX_SEED") = nb::int_(UINT64_MAX);
+  m.def(
+      "check_request", [](nb::handle asked) { check(to_request(asked), to_sampling(asked)); },
+      "request"_a, "Refuse what no model could serve. request: with the attributes of Request.");
+  m.def("checked_seed", &to_seed, "seed"_a.none(), nb::sig("def checked_seed(seed: object) -> int"),
+        "The seed, if it is one of 64 bits without a sign.");
+  m.def(
+      "check_prompt",
+      [](nb::handle prompt, const std::string& name, int64_t longest) {
+        check_prompt(to_text(prompt), name, longest);
+      },
+      "prompt"_a, "name"_a, "longest"_a,
+      nb::sig("def check_prompt(prompt: str, name: str, longest: int) -> None"),
+      "Refuse a prompt that is blank, no Unicode, or of too many characters.");
+  m.def("check_tokens", &check_tokens, "name"_a, "count"_a, "most"_a,
+        "Refuse a prompt of more tokens than a model takes.");
+}
+
+}  // namespace
+
+void register_job(nb::module_& m) {
+  register_request(m);
+  nb::class_<Model>(m, "Model",
+                    "What a manifest says of a model that jobs need: numbers, and no family.")
+      .def("__init__", &init_model, nb::sig(kModel), nb::kw_only(), "channels"_a, "patch"_a,
+           "size"_a, "sizes"_a, "closes_lines"_a = false, "closes_frames"_a = false, "frames"_a = 1,
+           "downscale"_a = 1, "guided"_a = std::vector<int64_t>(),
+           "pads"_a = std::map<std::string, float>(), "takes_ntk"_a = false,
+           "takes_proportional"_a = false, "shift"_a = 1.0, "presets"_a = nb::make_tuple())
+      .def(
+          "layout",
+          [](const Model& self, std::optional<Pair> size) {
+            return layout_of(self, to_size(size));
+          },
+          "size"_a = nb::none(),
+          "Of a picture of a size (width, height), by default its own; refused if that is not made "
+          "of patches.")
+      .def(
+          "shift",
+          [](const Model& self, std::optional<Pair> size) {
+            return shift_at(self, layout_of(self, to_size(size)).patches()).value;
+          },
+          "size"_a = nb::none(), "The time shift that suits the model at a size.")
+      .def(
+          "ntk",
+          [](const Model& self, nb::handle said, std::optional<Pair> size) {
+            return ntk_factor(self, layout_of(self, to_size(size)), to_value(said));
+          },
+          "said"_a.none(), "size"_a = nb::none(),
+          nb::sig("def ntk(self, said: float | str | None, size: tuple[int, int] | None = None) "
+                  "-> float"),
+          "The factor on theta of RoPE: 1 for None, else what is said; 'auto' is the area over the "
+          "training area, at least 1.")
+      .def(
+          "presets",
+          [](const Model& self, std::optional<Pair> size) {
+            return to_parts(presets_of(self, to_size(size)));
+          },
+          "size"_a = nb::none(),
+          nb::sig("def presets(self, size: tuple[int, int] | None = None) -> dict[str, dict[str, "
+                  "Any]]"),
+          "Its presets at a size, in parts: its own, and flagdit's.")
+      .def_ro("sizes", &Model::sizes);
+  nb::class_<Job>(m, "Job", "A request as a model will serve it: planned, nothing left open.")
+      .def_prop_ro("legs", &legs_of, nb::sig("def legs(self) -> list[tuple[Layout, Plan, float]]"),
+                   "Layout, plan and factor on theta of each size, the full one last.")
+      .def(
+          "admit",
+          [](const Job& self, const Model& model, const std::string& precision,
+             std::optional<int64_t> present, int64_t loaded,
+             int64_t threads) { admit(self, model, {precision, present, loaded, {threads}}); },
+          "model"_a, "precision"_a, "room"_a.none(), "loaded"_a = 0, "threads"_a = 1,
+          nb::sig(kAdmit), "Refuse a job that needs more memory than there is.");
+  m.def(
+      "job_of",
+      [](nb::handle asked, const Model& model) {
+        return job_of(to_request(asked), to_sampling(asked), model);
+      },
+      "request"_a, "model"_a, "Plan a request, with the attributes of Request.");
+}
+
+}  // namespace flagdit::python

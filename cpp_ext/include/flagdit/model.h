@@ -1,0 +1,58 @@
+// What a manifest says of a model that decisions need: numbers, and no family.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "flagdit/fields.h"
+#include "flagdit/layout.h"
+#include "flagdit/presets.h"
+#include "flagdit/price.h"
+
+namespace flagdit {
+
+// In pixels.
+struct Size {
+  int64_t width, height;
+};
+
+// A time shift exp(mu), with mu on the line through two numbers of patches.
+struct ShiftLine {
+  int64_t few, many;  // patches
+  double low, high;   // mu at each
+};
+
+struct Model {
+  Layout pattern;         // of its latents, whatever height and width it has
+  Size size;              // of the training
+  int64_t downscale = 1;  // pixels of a latent, in one direction
+  std::variant<Number, ShiftLine> shift = Number(1.0);  // of times, that suits it
+  Number guidance = 4.0;                                // scale that suits it
+  std::vector<int64_t> guided{};                        // channels that guidance touches
+  std::map<std::string, float> pads{};                  // see `conditions`
+  bool takes_ntk = false, takes_proportional = false;   // inputs that its graph `place` has
+  Sizes sizes{};
+  std::vector<Calibrated> presets{};
+};
+
+// The layout of a picture of that size, by default the model's own. Throws Error if that is not
+// made of patches, or of too many.
+Layout layout_of(const Model& model, const std::optional<Size>& size = std::nullopt);
+Layout sized(const Layout& pattern, const Size& size, int64_t downscale = 1);
+
+// The time shift of a picture of so many patches, 0.1 to 100.
+Number shift_at(const Model& model, int64_t patches);
+
+// The factor on theta of RoPE: 1 for None, else what is said; "auto" is the area over the training
+// area, at least 1, so that nothing changes at the training size and below it, which is what
+// Lumina-T2X's demo takes.
+double ntk_factor(const Model& model, const Layout& layout, const Value& said);
+
+// Its presets at a size, see presets.h. Throws Error for a size that cannot be.
+Presets presets_of(const Model& model, const std::optional<Size>& size = std::nullopt);
+
+}  // namespace flagdit
