@@ -51,7 +51,10 @@ Request to_request(nb::handle asked) {
   for (nb::handle prompt : nb::iter(nb::getattr(asked, "prompts"))) {
     out.prompts.push_back(to_text(prompt));
   }
-  for (nb::handle seed : nb::iter(nb::getattr(asked, "seeds"))) out.seeds.push_back(to_seed(seed));
+  const nb::object seeds = nb::getattr(asked, "seeds");
+  out.seeds.resize(nb::len(seeds));
+  const bool as_many = out.seeds.size() == out.prompts.size();  // else the core refuses them
+  for (size_t i = 0; as_many && i < out.seeds.size(); ++i) out.seeds[i] = to_seed(seeds[i]);
   out.negative = to_text(nb::getattr(asked, "negative"));
   const nb::object size = nb::getattr(asked, "size");
   if (!size.is_none()) {
