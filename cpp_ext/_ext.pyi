@@ -7,6 +7,7 @@ import numpy
 from numpy.typing import NDArray
 
 
+from collections.abc import Mapping
 from typing import Any
 from flagdit.cpp_ext.arrays import Array
 
@@ -499,6 +500,11 @@ def coarse_plan(coarse: object, tokens: int, pinned: int = 0, shift: float = 1.0
     The coarse steps over tokens of the smaller size; `shift` is the run's.
     """
 
+def coarse_layout(layout: Layout, factor: int, scale: int = 1) -> Layout:
+    """
+    The layout of a picture that is smaller by the factor, refused if that does not tile.
+    """
+
 def falling_fields(warmup: int, ratio: float, ratio_end: float, last_dense: bool, forecast_kv: float | Sequence[float]) -> dict[str, Any]:
     """Fields of RasConfig that is dense at the start, and then falls."""
 
@@ -864,3 +870,58 @@ def forced(age: Array, future: Array, max_age: int) -> bool:
     """
     Whether any patch must be computed now to keep the promise of refresh.h; age (patches, B), future (max_age + 1,), i32.
     """
+
+MAX_SEED: int = 18446744073709551615
+
+def check_request(request: object) -> None:
+    """
+    Refuse what no model could serve. request: with the attributes of Request.
+    """
+
+def checked_seed(seed: object) -> int:
+    """The seed, if it is one of 64 bits without a sign."""
+
+def check_prompt(prompt: str, name: str, longest: int) -> None:
+    """Refuse a prompt that is blank, no Unicode, or of too many characters."""
+
+def check_tokens(name: str, count: int, most: int) -> None:
+    """Refuse a prompt of more tokens than a model takes."""
+
+class Model:
+    """
+    What a manifest says of a model that jobs need: numbers, and no family.
+    """
+
+    def __init__(self, *, channels: int, patch: tuple[int, int, int], size: tuple[int, int], sizes: Sizes, closes_lines: bool = False, closes_frames: bool = False, frames: int = 1, downscale: int = 1, guided: Sequence[int] = (), pads: Mapping[str, float] = {}, takes_ntk: bool = False, takes_proportional: bool = False, shift: float | tuple[int, int, float, float] = 1.0, presets: Sequence[object] = ()) -> None: ...
+
+    def layout(self, size: tuple[int, int] | None = None) -> Layout:
+        """
+        Of a picture of a size (width, height), by default its own; refused if that is not made of patches.
+        """
+
+    def shift(self, size: tuple[int, int] | None = None) -> float:
+        """The time shift that suits the model at a size."""
+
+    def ntk(self, said: float | str | None, size: tuple[int, int] | None = None) -> float:
+        """
+        The factor on theta of RoPE: 1 for None, else what is said; 'auto' is the area over the training area, at least 1.
+        """
+
+    def presets(self, size: tuple[int, int] | None = None) -> dict[str, dict[str, Any]]:
+        """Its presets at a size, in parts: its own, and flagdit's."""
+
+    @property
+    def sizes(self) -> Sizes: ...
+
+class Job:
+    """A request as a model will serve it: planned, nothing left open."""
+
+    @property
+    def legs(self) -> list[tuple[Layout, Plan, float]]:
+        """Layout, plan and factor on theta of each size, the full one last."""
+
+    def admit(self, model: Model, precision: str, room: int | None, loaded: int = 0, threads: int = 1) -> None:
+        """Refuse a job that needs more memory than there is."""
+
+def job_of(request: object, model: Model) -> Job:
+    """Plan a request, with the attributes of Request."""

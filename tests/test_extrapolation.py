@@ -11,7 +11,7 @@ from noise import noise_of
 from tiny import TINY
 
 from flagdit.engine import DENSE, Pipeline, RasConfig
-from flagdit.engine.layout import Ntk, TokenLayout
+from flagdit.engine.layout import Ntk
 from flagdit.engine.model import model_of
 from flagdit.export import FlagDiT
 from flagdit.export.graphs import Place
