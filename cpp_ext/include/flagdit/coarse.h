@@ -20,7 +20,7 @@ struct Coarse {
   std::optional<Number> shift = 2.0;  // time shift of a number of steps; none is the run's
   Number until = 0.4;  // the time, above 0 and below 1, that the enlarged picture is brought to
                        // with noise: the run at the full size starts there
-  Number end = 1.0;  // 1 (data) or before: the picture is then estimated by x + (1 - t) v
+  Number end = 1.0;    // 1 (data) or before: the picture is then estimated by x + (1 - t) v
 };
 
 // Throws Error if the factor or a time is out of bounds; of steps and shift the plan knows.
