@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from flagdit.cpp_ext import room
-from flagdit.engine.cpu import Precision
 from flagdit.engine.leg import Leg, legs_of
 from flagdit.engine.manifest import ModelSpec
 from flagdit.engine.memory import check_memory, memory
