@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 
 from flagdit.cpp_ext import job_of, room
-from flagdit.engine.cpu import Precision
 from flagdit.engine.layout import TokenLayout
 from flagdit.engine.leg import Leg
 from flagdit.engine.manifest import ModelSpec
@@ -14,7 +13,7 @@ from flagdit.engine.request import Request
 from flagdit.engine.text import Prompts
 
 
-def admit(spec: ModelSpec, prompts: Prompts, request: Request, precision: Precision, loaded: int = 0) -> list[Leg]:
+def admit(spec: ModelSpec, prompts: Prompts, request: Request, precision: str, loaded: int = 0) -> list[Leg]:
     """The legs of a run, planned, in an engine of that precision.
 
     loaded: bytes that the process held when it had loaded the engine, 0 before.

@@ -48,6 +48,8 @@ def check_denoise(place: str, spec: ModelSpec, inputs: Sequence[Tensor], outputs
     if not tails:
         raise BundleError(f"{place}.inputs: none begins with M, so there is nothing to cache")
     for tensor in tails:
+        if "_tail" not in tensor.name:
+            raise BundleError(f"{place}: {tensor.name!a} begins with M; allowed are names with _tail")
         if tensor.shape[1:2] != ("R",) or any(isinstance(axis, str) for axis in tensor.shape[2:]):
             raise BundleError(f"{place}: {tensor.name!a} is {shown(tensor.shape)}; allowed is (M, R, and sizes")
     kept = {tensor.dtype for tensor in tails}

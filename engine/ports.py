@@ -32,7 +32,7 @@ def cached_values(inputs: Sequence[Tensor]) -> int:
 
 def twin(tail: str) -> str:
     """The name of the output that writes the head of a cache, by that of the input that reads its tail."""
-    return tail.replace("_tail", "_head")
+    return tail.replace("_tail", "_head", 1)
 
 
 def keys_or_values(name: str, shape: Sequence[object]) -> bool:

@@ -169,25 +169,48 @@ def _spec(digest: str, graphs: dict[str, Any], text: dict[str, Any]) -> dict[str
     }
 
 
+class ByToken:
+    """One branch of Euler steps, arrays by token in line order, gathered and scattered: no slot ever moves."""
+
+    def __init__(self, model: Other, text: Tensor, grid: Tensor) -> None:
+        """text: features (T, Y). grid (N, 2): line and column of the tables."""
+        self.model, self.text, self.grid = model, text[None], grid
+        self.kept = [torch.zeros(len(grid), 1, 2, WIDTH) for _ in range(LAYERS)]
+
+    def velocity(self, x: Tensor, t: float, head: Tensor) -> Tensor:
+        """Of the tokens `head` (N,) of x (N, 1, P), whose keys and values it replaces."""
+        drift, *words = self.model.condition(torch.tensor([t]), self.text)
+        tails = [kept[~head] for kept in self.kept]
+        velocity, *heads = self.model.step(x[head], self.grid[head][:, None], drift[0], *words, tails)
+        for kept, made in zip(self.kept, heads, strict=True):
+            kept[head] = made
+        return velocity
+
+
 def painted(
-    model: Other, noise: npt.NDArray[np.float32], texts: list[Tensor], times: list[float]
+    model: Other,
+    noise: npt.NDArray[np.float32],
+    texts: list[Tensor],
+    times: list[float],
+    computed: npt.NDArray[np.bool_] | None = None,
 ) -> npt.NDArray[np.float32]:
-    """Euler steps of whole pictures over patches in line order; texts: features of the prompt, and of no prompt."""
+    """Euler steps; texts: features of the prompt, and of no prompt. computed (S, lines, columns): all by default."""
     _, channels, height, width = noise.shape
     lines, columns = height // PATCH[0], width // PATCH[1]
     grid = torch.stack(torch.meshgrid(torch.arange(lines), torch.arange(columns), indexing="ij"), -1).flatten(0, 1)
-    spot = grid + torch.tensor([(TABLE - lines) // 2, (TABLE - columns) // 2])
+    grid = grid + torch.tensor([(TABLE - lines) // 2, (TABLE - columns) // 2])
     cut = torch.from_numpy(noise[0]).reshape(channels, lines, PATCH[0], columns, PATCH[1])
     x = cut.permute(1, 3, 0, 2, 4).reshape(lines * columns, 1, VALUES)
-    for t, after in pairwise(times):
-        pair = []
-        for text in texts:
-            drift, *words = model.condition(torch.tensor([t]), text[None])
-            tails = [torch.zeros(0, 1, 2, WIDTH)] * LAYERS
-            pair.append(model.step(x, spot[:, None], drift[0], *words, tails)[0])
-        guided = pair[0].reshape(-1, CHANNELS, PATCH[0] * PATCH[1]).clone()
-        without = pair[1].reshape(guided.shape)
+    branches, moving = [ByToken(model, text, grid) for text in texts], torch.zeros_like(x)
+    for step, (t, after) in enumerate(pairwise(times)):
+        head = torch.ones(len(x), dtype=torch.bool)
+        if computed is not None:
+            head = torch.from_numpy(computed[step].ravel())
+        guided, without = (
+            branch.velocity(x, t, head).reshape(-1, CHANNELS, PATCH[0] * PATCH[1]) for branch in branches
+        )
         guided[:, 1] = without[:, 1] + GUIDANCE * (guided - without)[:, 1]
-        x = x + (after - t) * guided.reshape(x.shape)
+        moving[head] = guided.reshape(-1, 1, VALUES)
+        x = x + (after - t) * moving
     picture = x.reshape(lines, columns, channels, *PATCH).permute(2, 0, 3, 1, 4)
     return picture.reshape(1, channels, height, width).numpy()

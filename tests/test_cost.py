@@ -4,32 +4,35 @@ from __future__ import annotations
 
 import pytest
 
-from flagdit.engine.cost import price, step_flops
+from flagdit.cpp_ext import Price, step_flops
+from flagdit.engine.cost import price
 from flagdit.engine.errors import RequestError
-from flagdit.engine.manifest import Price
 from flagdit.engine.pipeline import Pipeline
 from flagdit.engine.plan import make_plan
 from flagdit.engine.ras import RasConfig, Solver
 from flagdit.export import FlagDiTConfig
 
-FLAG_DIT_5B = Price.model_validate(FlagDiTConfig().price())
-NEXT_DIT_2B = Price.model_validate(FlagDiTConfig(dim=2304, n_layers=24, n_kv_heads=8).price())  # its linears are such
+FLAG_DIT_5B = FlagDiTConfig()
+NEXT_DIT_2B = FlagDiTConfig(dim=2304, n_layers=24, n_kv_heads=8)  # its linears are such
 
 
 @pytest.mark.parametrize(
     ("model", "tokens", "teraflops"), [(FLAG_DIT_5B, 4160, 74.33), (NEXT_DIT_2B, 4096, 29.57)], ids=["5B", "2B"]
 )
-def test_dense_step(model: Price, tokens: int, teraflops: float) -> None:
+def test_dense_step(model: FlagDiTConfig, tokens: int, teraflops: float) -> None:
     """Linear, self- and cross-attention; the text's keys and values are outside the step."""
-    assert step_flops(model, tokens, tokens, rows=2, text=128) / 1e12 == pytest.approx(teraflops, rel=2e-3)
+    assert step_flops(Price(**model.price()), tokens, tokens, rows=2, text=128) / 1e12 == pytest.approx(
+        teraflops, rel=2e-3
+    )
 
 
 @pytest.mark.parametrize(("ratio", "bound"), [(0.5, 1.66), (0.25, 2.48), (0.125, 3.29)])
 def test_published_bounds_of_30_steps(ratio: float, bound: float) -> None:
     """Flag-DiT 5B, warm-up 4, resets 12 and 22, [nextline] tokens always active."""
     plan = make_plan(RasConfig(ratio=ratio), 30, 4160, 64)
-    dense = step_flops(FLAG_DIT_5B, 4160, 4160, 2, 128)
-    taken = sum(step_flops(FLAG_DIT_5B, step.active, 4160, 2, 128) for step in plan.steps)
+    model = Price(**FLAG_DIT_5B.price())
+    dense = step_flops(model, 4160, 4160, 2, 128)
+    taken = sum(step_flops(model, step.active, 4160, 2, 128) for step in plan.steps)
     assert 30 * dense / taken == pytest.approx(bound, rel=0.03)
 
 

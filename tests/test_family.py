@@ -9,6 +9,7 @@ import re
 import shutil
 import tokenize
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from other import Other, painted, write_other
 
 from flagdit.engine import DENSE, Pipeline, RasConfig
 from flagdit.engine.builder import build_bundle
-from flagdit.engine.layout import TokenLayout, model_shift
+from flagdit.engine.layout import model_shift
 
 ROOT = Path(__file__).parents[1]
 FAMILIES = re.compile(
@@ -102,32 +103,37 @@ def strange(tmp_path_factory: pytest.TempPathFactory, text_encoder: Path) -> tup
     return Pipeline.load(folder / "bundle", threads=1), model
 
 
-def test_a_model_of_no_known_family_is_torchs(strange: tuple[Pipeline, Other]) -> None:
+@pytest.mark.parametrize("ras", [DENSE, RasConfig(0.5), RasConfig(0.2, dilation=0.5)], ids=["dense", "0.5", "0.2"])
+def test_a_model_of_no_known_family_is_torchs(strange: tuple[Pipeline, Other], ras: RasConfig) -> None:
+    """Positions, keys and values are each token's own wherever it lies; they are looked up by token on one side."""
     pipeline, model = strange
     size, prompt = (48, 24), "a red apple on a blue book"
-    run = pipeline(prompt, size=size, steps=5, solver="euler", ras=DENSE)
+    run = pipeline(prompt, size=size, steps=12, solver="euler", ras=ras)
     assert run.report.shift == pytest.approx(np.exp(0.5 + 0.5 * (144 - 64) / (256 - 64)))
     assert (run.report.tokens, run.report.pinned) == (144, 0)
     texts = [torch.from_numpy(pipeline.stages.text.features(text)) for text in (prompt, "")]
     assert len(texts[0]) != len(texts[1])  # so one of them is filled up
+    computed = run.ages[:, 0] == 0
+    assert computed.all() == (ras == DENSE)
     with torch.no_grad():
-        expected = painted(model, noise_of(0, (1, 2, 24, 48)), texts, run.report.times)
+        noise = noise_of(0, (1, 2, 24, 48))
+        expected, dense = (painted(model, noise, texts, run.report.times, which) for which in (computed, None))
     np.testing.assert_allclose(run.latents, expected, atol=1e-4, rtol=0)
+    assert (np.abs(dense - expected).max() < 1e-3) == (ras == DENSE)
 
 
-@pytest.mark.parametrize("ras", [RasConfig(0.5), RasConfig(0.3, forecast_kv=0.5, dilation=0.5, guidance_every=2)])
-def test_its_positions_move_with_its_tokens(
-    strange: tuple[Pipeline, Other], monkeypatch: pytest.MonkeyPatch, ras: RasConfig
-) -> None:
-    """The order of slots does not matter; what it computes does."""
+@pytest.mark.parametrize(
+    "ras",
+    [RasConfig(0.5, forecast_kv=0.5), RasConfig(0.3, guidance_every=2, error_budget=0.1)],
+    ids=["keys", "guidance"],
+)
+def test_every_option_knows_it(strange: tuple[Pipeline, Other], ras: RasConfig) -> None:
+    """Close to dense, for what a run computes less; and closer with more of it."""
     pipeline, _ = strange
-    options = {"prompt": "a red apple", "steps": 12, "solver": "ab2"}
-    expected = pipeline(**options, ras=ras).latents  # type: ignore[arg-type]
-    dense = pipeline(**options, ras=DENSE).latents  # type: ignore[arg-type]
-    slots = TokenLayout.slots
-    monkeypatch.setattr(TokenLayout, "slots", lambda layout: np.random.default_rng(4).permutation(slots(layout)))
-    np.testing.assert_allclose(pipeline(**options, ras=ras).latents, expected, atol=1e-4)  # type: ignore[arg-type]
-    assert 1e-4 < np.abs(expected - dense).max() < 1
+    dense, much, little = (
+        pipeline("a red apple", steps=12, ras=how).latents for how in (DENSE, ras, replace(ras, ratio=0.95))
+    )
+    assert 0 < np.abs(little - dense).max() < np.abs(much - dense).max() < 1
 
 
 def test_its_shift_follows_the_size(strange: tuple[Pipeline, Other]) -> None:

@@ -14,13 +14,13 @@ from angles import rope
 from reference import turn
 from tiny import TINY, assert_refused
 
-from flagdit.engine import BundleError, Pipeline
+from flagdit.cpp_ext import Session
+from flagdit.engine import Pipeline
 from flagdit.engine.bundle import DEMO
 from flagdit.engine.contract import check_spec
 from flagdit.engine.layout import TokenLayout
 from flagdit.engine.manifest import ModelSpec
-from flagdit.engine.placing import placed
-from flagdit.engine.session import GraphFile, OnnxSession
+from flagdit.engine.session import GraphFile, open_session
 from flagdit.export.layers import rope_table
 
 ULP = 2.0**-24
@@ -28,17 +28,25 @@ ULP = 2.0**-24
 
 
 @pytest.fixture(scope="module", params=["tiny", "demo"])
-def place(request: pytest.FixtureRequest, model_dir: Path) -> tuple[OnnxSession, int, int]:
+def place(request: pytest.FixtureRequest, model_dir: Path) -> tuple[Session, int, int]:
     """A graph, the size of a head, and the tokens at the training size."""
     file, head, tokens = (DEMO, 64, 16 * 17) if request.param == "demo" else (model_dir, TINY.head_dim, 8 * 9)
-    return OnnxSession(GraphFile.beside(file / "place.onnx")), head, tokens
+    return open_session(GraphFile.beside(file / "place.onnx")), head, tokens
+
+
+def placed(
+    session: Session, layout: TokenLayout, ntk: float = 1.0, proportional: bool = False
+) -> dict[str, np.ndarray]:
+    return session.run(
+        {"place": layout.places(), "ntk": np.array([ntk], np.float32), "proportional": np.array([proportional])}
+    )
 
 
 @pytest.mark.parametrize("size", [(4, 4), (32, 32), (64, 48), (48, 64), (512, 512)], ids=str)
 @pytest.mark.parametrize("ntk", [1.0, 1.7, 4.0])
 @pytest.mark.parametrize("proportional", [False, True])
 def test_places_are_rope(
-    place: tuple[OnnxSession, int, int], size: tuple[int, int], ntk: float, proportional: bool
+    place: tuple[Session, int, int], size: tuple[int, int], ntk: float, proportional: bool
 ) -> None:
     session, head, base = place
     layout = TokenLayout(size[1], size[0], 4, 3)
@@ -54,7 +62,7 @@ def test_places_are_rope(
     np.testing.assert_allclose(made["attention_scale"], [math.sqrt(growth / head)], rtol=2 * ULP)
 
 
-def test_angles_are_the_references(place: tuple[OnnxSession, int, int]) -> None:
+def test_angles_are_the_references(place: tuple[Session, int, int]) -> None:
     """Turned with complex numbers in fp32, as the official code does: what that rounds grows with the position."""
     session, head, _ = place
     made = placed(session, TokenLayout(32, 32, 4, 3))
@@ -65,7 +73,7 @@ def test_angles_are_the_references(place: tuple[OnnxSession, int, int]) -> None:
     np.testing.assert_allclose(turn(x, 2)[0].numpy(), ours.reshape(72, 2, head), atol=2e-5)
 
 
-def test_training_has_the_same_angles(place: tuple[OnnxSession, int, int]) -> None:
+def test_training_has_the_same_angles(place: tuple[Session, int, int]) -> None:
     session, head, _ = place
     layout = TokenLayout(256, 256, 4, 3)
     made, torchs = placed(session, layout), rope_table(torch.arange(layout.tokens), head, 10000.0)
@@ -82,19 +90,6 @@ def test_an_option_that_a_model_does_not_take_is_refused(pipeline: Pipeline) -> 
     other.stages = replace(pipeline.stages, spec=spec)
     for name, value in (("ntk", 2.0), ("ntk", "auto"), ("proportional", True)):
         assert_refused(other, {"prompt": "a book", name: value}, f"{name} is nothing that this model knows")
-
-
-def test_what_does_not_move_is_the_same_everywhere(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An input of `denoise` that has no rows stays in its slot, so patches may not differ in it."""
-
-    def marked(*arguments: object) -> dict[str, np.ndarray]:
-        made = placed(*arguments)  # type: ignore[arg-type]
-        made["special"][3] = 0.5
-        return made
-
-    monkeypatch.setattr("flagdit.engine.leg.placed", marked)
-    with pytest.raises(BundleError, match=r"^place: special differs between patches, and denoise takes it without R$"):
-        pipeline("a book", steps=2)
 
 
 def test_a_layout_knows_where_its_tokens_are() -> None:

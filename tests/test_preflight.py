@@ -28,9 +28,7 @@ LONG = "a " * 50
 @pytest.fixture
 def unloaded(monkeypatch: pytest.MonkeyPatch) -> None:
     """No graph may be loaded, and no file of weights read."""
-    monkeypatch.setattr(
-        "flagdit.engine.session.ort.InferenceSession", lambda *_, **__: pytest.fail("a graph was loaded")
-    )
+    monkeypatch.setattr("flagdit.engine.session.onnxruntime", lambda: pytest.fail("a graph was loaded"))
     monkeypatch.setattr("flagdit.engine.bundle.Bundle.graph", lambda *_: pytest.fail("a graph was read"))
 
 

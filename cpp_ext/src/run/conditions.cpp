@@ -69,6 +69,7 @@ class Joined {
   std::optional<int> row_axis_, text_axis_;
 };
 
+// A mask only where the graph has an input for it: a text is never filled up here.
 std::vector<Output> run_condition(Session& condition, const std::vector<float>& times,
                                   const Tensor& text) {
   const int64_t length = text.shape[1];
@@ -76,7 +77,10 @@ std::vector<Output> run_condition(Session& condition, const std::vector<float>& 
   std::copy(times.begin(), times.end(), t.bound.tensor.as<float>());
   const Owned mask = made("text_mask", DType::boolean, {1, length});
   std::memset(mask.bound.tensor.data, 1, static_cast<size_t>(length));
-  return condition.run({t.bound, {"text", text}, mask.bound});
+  std::vector<Bound> inputs{t.bound, {"text", text}};
+  for (const Port& port : condition.ports())
+    if (!port.output && port.name == mask.bound.name) inputs.push_back(mask.bound);
+  return condition.run(inputs);
 }
 
 const Output& output_of(const std::vector<Output>& all, const std::string& name) {
