@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
+from flagdit.engine.graph_spec import Graph, Graphs, Tensor
 from flagdit.engine.preset_spec import CoarseSteps, Preset
 from flagdit.engine.spec import Digest, FileName, Size, Spec
 
@@ -22,6 +22,7 @@ __all__ = [
     "Engine",
     "File",
     "Graph",
+    "Graphs",
     "Manifest",
     "ModelSpec",
     "Preset",
@@ -35,39 +36,6 @@ SCHEMA_VERSION = 2
 Count = Annotated[int, Field(ge=1, le=1 << 20)]
 Side = Annotated[int, Field(ge=1, le=64)]
 Flops = Annotated[int, Field(ge=0, le=1 << 60)]
-
-
-class Tensor(Spec):
-    """One input or output of a graph. What a letter as its first axis makes of it, docs/contract.md says."""
-
-    name: Annotated[str, Field(min_length=1)]
-    dtype: Literal["float64", "float32", "float16", "bfloat16", "int64", "int32", "bool"]
-    shape: Annotated[tuple[Annotated[int, Field(ge=1, le=1 << 30)] | str, ...], Field(max_length=8)]
-
-    def values(self, sizes: Mapping[str, int]) -> int:
-        """How many numbers it has where its symbolic axes have these sizes."""
-        return math.prod(sizes[axis] if isinstance(axis, str) else axis for axis in self.shape)
-
-
-class Graph(Spec):
-    """An ONNX file, and what it takes and gives."""
-
-    file: FileName
-    inputs: tuple[Tensor, ...]
-    outputs: tuple[Tensor, ...]
-
-    def named(self) -> dict[str, Tensor]:
-        """All inputs and outputs."""
-        return {tensor.name: tensor for tensor in (*self.inputs, *self.outputs)}
-
-
-class Graphs(Spec):
-    """`condition` runs once a prompt, `place` once a size, `denoise` once an evaluation."""
-
-    condition: Graph
-    place: Graph
-    denoise: Graph
-    decode: Graph | None = None
 
 
 class Weights(Spec):

@@ -122,6 +122,15 @@ def test_an_axis_does_not_break_the_line(bundle_dir: Path, tmp_path: Path) -> No
     assert "\n" not in str(caught.value)
 
 
+def test_a_model_of_version_1_is_exported_again(model_dir: Path, tmp_path: Path) -> None:
+    content = json.loads((model_dir / "model.json").read_text())
+    (tmp_path / "model.json").write_text(json.dumps({**content, "schema_version": 1}))
+    with pytest.raises(
+        BundleError, match=r"reads 2: make it again with flagdit export CHECKPOINT -o MODEL, or install"
+    ):
+        build_bundle(tmp_path, tmp_path / "bundle")
+
+
 def test_a_model_directory_is_not_a_bundle(model_dir: Path) -> None:
     with pytest.raises(BundleError, match="a model directory, not a bundle yet; next: flagdit build"):
         Bundle.load(model_dir)

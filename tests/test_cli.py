@@ -159,7 +159,7 @@ def test_export_build_inspect(flagdit, text_encoder: Path, tmp_path: Path) -> No
     code, out, _ = flagdit("inspect", "bundle")
     assert code == 0 and "all intact" in out and "weights: MIT" in out
     code, out, _ = flagdit("inspect", "bundle", "--json")
-    assert json.loads(out)["model"]["layers"]["count"] == TINY.n_layers
+    assert json.loads(out)["model"]["sizes"]["width"] == TINY.dim
     assert json.loads(out)["model"]["examples"] == ["a book", "a house"]
     code, _, err = flagdit("generate", "a book", "--bundle", "bundle")
     assert code == 0 and (tmp_path / "out.png").is_file()
