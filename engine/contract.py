@@ -34,8 +34,8 @@ def check_spec(path: Path, spec: ModelSpec) -> None:
     """Raise BundleError, by the place in the file `path`, if a specification contradicts itself."""
     try:
         _check_known(spec)
+        _check_graphs(spec)  # before the numbers: a price is reckoned from axes, which then are known letters
         _check_numbers(spec)
-        _check_graphs(spec)
         for preset in spec.presets:
             _check_preset(spec, preset)
     except FlagditError as error:

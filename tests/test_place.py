@@ -18,7 +18,7 @@ from flagdit.cpp_ext import Session
 from flagdit.engine import Pipeline
 from flagdit.engine.bundle import DEMO
 from flagdit.engine.contract import check_spec
-from flagdit.engine.layout import TokenLayout
+from flagdit.engine.layout import TokenLayout, model_shift
 from flagdit.engine.manifest import ModelSpec
 from flagdit.engine.session import GraphFile, open_session
 from flagdit.export.layers import rope_table
@@ -107,5 +107,6 @@ def test_a_shift_may_follow_the_number_of_patches(pipeline: Pipeline) -> None:
     """As diffusers' dynamic shifting: exp(mu), mu on a line; figures of FLUX at 256 and 4096 patches, and halfway."""
     content = pipeline.spec.model_dump(mode="json")
     content["flow"] = {"shift": {"tokens": [256, 4096], "mu": [0.5, 1.15]}}
-    flow = ModelSpec.model_validate(content).flow
-    assert [flow.shift_at(n) for n in (256, 2176, 4096)] == pytest.approx([math.exp(mu) for mu in (0.5, 0.825, 1.15)])
+    spec = ModelSpec.model_validate(content)
+    sizes = [(64, 64), (272, 128), (256, 256)]  # in patches of 4: 256, 2176, 4096
+    assert [model_shift(spec, size) for size in sizes] == pytest.approx([math.exp(mu) for mu in (0.5, 0.825, 1.15)])
