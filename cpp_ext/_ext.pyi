@@ -925,3 +925,6 @@ class Job:
 
 def job_of(request: object, model: Model) -> Job:
     """Plan a request, with the attributes of Request."""
+
+def resolved_job(request: object, model: Model) -> Job:
+    """Plan a request by its options alone, as a program without Python does."""

@@ -204,6 +204,16 @@ void register_job(nb::module_& m) {
         return job_of(to_request(asked), to_sampling(asked), model);
       },
       "request"_a, "model"_a, "Plan a request, with the attributes of Request.");
+  m.def(
+      "resolved_job",
+      [](nb::handle asked, const Model& model) {
+        Request request = to_request(asked);
+        request.options = to_options(nb::getattr(asked, "options"));
+        request.guidance = to_number("guidance", nb::getattr(asked, "guidance"));
+        return resolve(request, model);
+      },
+      "request"_a, "model"_a,
+      "Plan a request by its options alone, as a program without Python does.");
 }
 
 }  // namespace flagdit::python

@@ -12,17 +12,15 @@ namespace {
 
 std::string written(nb::handle object) { return nb::cast<std::string>(nb::repr(object)); }
 
-// Whole numbers that a double cannot hold are none here.
+// None for one that no double can hold.
 std::optional<Number> whole_of(nb::handle object) {
   int overflow = 0;
   const long long value = PyLong_AsLongLongAndOverflow(object.ptr(), &overflow);
   if (overflow == 0) return Number(static_cast<int64_t>(value));
-  Number out(overflow * std::numeric_limits<double>::infinity());
-  const double wide = PyLong_AsDouble(object.ptr());
+  Number out(PyLong_AsDouble(object.ptr()));
   if (PyErr_Occurred() != nullptr) {
     PyErr_Clear();
-  } else {
-    out = wide;
+    return std::nullopt;
   }
   out.whole = true;
   return out;

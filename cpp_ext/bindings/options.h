@@ -10,6 +10,7 @@
 #include "flagdit/fields.h"
 #include "flagdit/presets.h"
 #include "flagdit/regions.h"
+#include "flagdit/resolve.h"
 #include "flagdit/times.h"
 
 namespace flagdit::python {
@@ -38,7 +39,8 @@ std::vector<Weights> to_weights(nb::handle sequence);
 // Throws Error for a name that is none.
 Solver to_solver_of_user(nb::handle name);
 
-// Objects with the attributes of Python's Coarse and Preset, and what those are made from.
+// Objects with the attributes of Python's Options, Coarse and Preset, and what those are made from.
+Options to_options(nb::handle said);
 Coarse to_coarse(nb::handle coarse);
 Preset to_preset(nb::handle preset);
 nb::dict to_parts(const Coarse& coarse);

@@ -50,23 +50,6 @@ Mode to_mode_of_user(nb::handle name) {
   return read.mode;
 }
 
-Options to_options(nb::handle said) {
-  Options out;
-  out.preset =
-      maybe(said, "preset", [](nb::handle o) { return nb::cast<std::string>(nb::str(o)); });
-  out.steps = maybe(said, "steps", &to_steps);
-  out.shift = maybe(said, "shift", [](nb::handle o) { return to_number("shift", o); });
-  out.solver = maybe(said, "solver", &to_solver_of_user);
-  out.regions = maybe(said, "ras", &to_regions);
-  out.dense = nb::cast<bool>(nb::getattr(said, "dense"));
-  out.mode = to_mode_of_user(nb::getattr(said, "mode"));
-  out.ratio = maybe(said, "ratio", &to_ratio);
-  out.schedule = maybe(said, "schedule", &to_schedule);
-  out.changes = to_changes(nb::getattr(said, "changes"));
-  out.coarse = maybe(said, "coarse", &to_coarse);
-  return out;
-}
-
 nb::dict resolve_to(nb::handle options, const nb::dict& presets, nb::handle shift) {
   Presets known;
   for (const auto& [name, preset] : presets) {
@@ -198,6 +181,23 @@ Calibrated to_calibrated(nb::handle spec) {
   if (coarse.is_none()) return out;
   out.factor = nb::cast<int64_t>(nb::getattr(coarse, "factor"));
   out.coarse_times = nb::cast<std::vector<double>>(nb::getattr(coarse, "times"));
+  return out;
+}
+
+Options to_options(nb::handle said) {
+  Options out;
+  out.preset =
+      maybe(said, "preset", [](nb::handle o) { return nb::cast<std::string>(nb::str(o)); });
+  out.steps = maybe(said, "steps", &to_steps);
+  out.shift = maybe(said, "shift", [](nb::handle o) { return to_number("shift", o); });
+  out.solver = maybe(said, "solver", &to_solver_of_user);
+  out.regions = maybe(said, "ras", &to_regions);
+  out.dense = nb::cast<bool>(nb::getattr(said, "dense"));
+  out.mode = to_mode_of_user(nb::getattr(said, "mode"));
+  out.ratio = maybe(said, "ratio", &to_ratio);
+  out.schedule = maybe(said, "schedule", &to_schedule);
+  out.changes = to_changes(nb::getattr(said, "changes"));
+  out.coarse = maybe(said, "coarse", &to_coarse);
   return out;
 }
 
