@@ -25,13 +25,16 @@ SCRIPTS = {
 }
 WORDS = (
     "a red apple on blue background photograph of the Eiffel Tower at night, 35mm film grain; isn't can't we'll",
-    "THEY'RE I'd he'S İstanbul straße ŒUVRE naïve café e\u0301te\u0301 Ångström A\u030angstro\u0308m ΣΊΣΥΦΟΣ ςς ﬁne ﷺ ㎏",
-    "½ \uff11\uff12 Ⅷ ③ 3.14 1e9 10,000 東京タワー 서울 ภาษาไทย हिन्दी বাংলা العربية עברית русский 👩\u200d👩\u200d👧 👍🏽 🇫🇷 ❤\ufe0f",
+    "THEY'RE I'd he'S İstanbul straße ŒUVRE naïve café e\u0301te\u0301 Ångström A\u030angstro\u0308m ΣΊΣΥΦΟΣ ςς ﬁne",
+    "ﷺ ㎏ ½ \uff11\uff12 Ⅷ ③ 3.14 1e9 10,000 東京タワー 서울 ภาษาไทย हिन्दी বাংলা العربية עברית русский",
+    "👩\u200d👩\u200d👧 👍🏽 🇫🇷 ❤\ufe0f",
     "[MASK] [CLS] [UNK] <unk> </s> <s> <|endoftext|> <|startoftext|> <pad> ##ing ▁ ▁▁a </w>",
     "Ġ antidisestablishmentarianism",
     "x" * 120,
 )
-SPACES = tuple(" |  |\n|\t|\r\n|\u00a0|\u3000|\u2009|\u200b|\u200d||-|, |... |'|\"|\u0085| | ".split("|"))
+SPACES = (
+    *(" " * 3), *"\n\t\u00a0\u3000\u2009\u200b\u200d-'\"\u0085", "", "  ", "\r\n", ", ", "... "
+)  # fmt: skip
 
 
 def prompts(count: int, seed: int = 0) -> list[str]:
