@@ -29,4 +29,5 @@ NB_MODULE(_ext, m) {
   flagdit::python::register_adapt(m);
   flagdit::python::register_job(m);
   flagdit::python::register_text(m);
+  flagdit::python::register_bundle(m);
 }
