@@ -1,4 +1,4 @@
-"""A bundle as the core reads it, without Python: the same verdict on every file, in the same words where they are ours."""
+"""A bundle as the core reads it, without Python: the same verdict on every file, in our own words."""
 
 from __future__ import annotations
 
@@ -25,19 +25,18 @@ from flagdit.engine.text import Prompts
 from flagdit.engine.tokenizer import BundleTokenizer
 
 PATH = "manifest.json"
+SIGNS = b'"{}[],:-.e \x00'
 
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """The demo's manifest with one layer, one engine, and a preset that begins coarse."""
     document = json.loads((DEMO / MANIFEST).read_text())
-    model = document["model"]
+    model, later = document["model"], {f".{layer}" for layer in range(1, 8)}
     for graph in (*model["graphs"].values(), *document["engines"]):
         for border in ("inputs", "outputs"):
             if graph is not None:
-                graph[border] = [
-                    port for port in graph[border] if port["name"].rpartition(".")[2] not in set("1234567")
-                ]
+                graph[border] = [port for port in graph[border] if port["name"][-2:] not in later]
     model["examples"], document["engines"] = model["examples"][:1], document["engines"][:1]
     model["presets"] = [
         {"name": "quick", "size": [64, 64], "times": [0.4, 0.7, 1.0], "weights": [[1, 0, 0], [1, 0.5, 0.1]],
@@ -84,9 +83,7 @@ def test_a_manifest_that_is_cut_anywhere(small: bytes) -> None:
 def test_a_manifest_with_a_wrong_byte_anywhere(small: bytes) -> None:
     rng, both = random.Random(0), 0
     for at in range(len(small)):
-        byte = rng.choice(
-            (small[at] ^ 1 << rng.randrange(8), rng.choice(b"0123456789"), rng.choice(b'"{}[],:-.e \x00'))
-        )
+        byte = rng.choice((small[at] ^ 1 << rng.randrange(8), rng.choice(b"0123456789"), rng.choice(SIGNS)))
         content = small[:at] + bytes([byte]) + small[at + 1 :]
         reads = core_reads(content)
         assert reads == python_reads(content), (at, content[max(0, at - 40) : at + 40])
@@ -117,7 +114,7 @@ VALUES = [
     [1],
     "a" * 3000,
 ]
-VALUES += ["A", "R", "T", "N", "key_tail.0", "tokens", "velocity", "../x", "name"]
+VALUES += [[1], "a" * 3000, "A", "R", "T", "N", "key_tail.0", "tokens", "velocity", "../x", "name"]
 
 
 def test_a_manifest_with_other_values(small: bytes) -> None:
@@ -202,7 +199,7 @@ def test_weights_elsewhere(copied: Path) -> None:
 def test_a_graph_with_a_wrong_byte(copied: Path) -> None:
     """The core finds the same files behind it as Python, or refuses it as Python does."""
     graph, rng, refused = (copied / "place.onnx").read_bytes(), random.Random(2), 0
-    for _ in range(60):
+    for _ in range(25):
         content = bytearray(graph)
         content[rng.randrange(len(content))] = rng.randrange(256)
         (copied / "place.onnx").write_bytes(content)

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "flagdit/layout.h"
+#include "flagdit/presets.h"
 #include "flagdit/session.h"
 
 namespace flagdit {
@@ -106,6 +107,7 @@ struct ModelSpec {
   Layout layout() const { return layout(latent.width, latent.height); }
   Layout layout(int64_t width, int64_t height) const;
   int64_t patch_values() const;
+  static Calibrated calibrated(const PresetSpec& preset);
 };
 
 struct FileSpec {
