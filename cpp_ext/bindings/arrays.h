@@ -52,5 +52,7 @@ void register_session(nb::module_& m);
 void register_sampler(nb::module_& m);
 void register_run(nb::module_& m);
 void register_adapt(nb::module_& m);
+void register_text(nb::module_& m);
+void register_bundle(nb::module_& m);
 
 }  // namespace flagdit::python

@@ -28,4 +28,6 @@ NB_MODULE(_ext, m) {
   flagdit::python::register_run(m);
   flagdit::python::register_adapt(m);
   flagdit::python::register_job(m);
+  flagdit::python::register_text(m);
+  flagdit::python::register_bundle(m);
 }

@@ -1,0 +1,44 @@
+// A bundle as the core reads it, for tests: Python's own face reads it with pydantic.
+#include "flagdit/bundle.h"
+
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <string>
+
+#include "arrays.h"
+#include "flagdit/digest.h"
+#include "flagdit/engines.h"
+
+namespace flagdit::python {
+
+using namespace nb::literals;
+
+void register_bundle(nb::module_& m) {
+  nb::class_<Bundle>(m, "Bundle", "A directory whose files are what its manifest says.")
+      .def_static("open", &Bundle::open, "path"_a, "Raises the error of a bundle if it is none.")
+      .def("check", &Bundle::check, "Every byte. Raises the error of a bundle.")
+      .def_prop_ro("name", &Bundle::name)
+      .def_prop_ro("graphs", &Bundle::graphs, "Files that ONNX Runtime may load.")
+      .def_prop_ro(
+          "available",
+          [](const Bundle& bundle) { return available(bundle.manifest(), Cpu::here()); },
+          "Precisions that there are engines for that this CPU is made for, fastest first.")
+      .def(
+          "tokens",
+          [](const Bundle& bundle, const nb::bytes& prompt) {
+            return bundle.prompts().read({prompt.c_str(), prompt.size()});
+          },
+          "prompt"_a, "Token ids of a prompt. Raises the error of a request.");
+  m.def(
+      "check_manifest",
+      [](const std::string& path, const nb::bytes& content) {
+        read_manifest(path, {content.c_str(), content.size()});
+      },
+      "path"_a, "content"_a, "Raises the error of a bundle unless a manifest.json can be read.");
+  m.def(
+      "sha256", [](const nb::bytes& data) { return sha256(data.c_str(), data.size()); }, "data"_a);
+}
+
+}  // namespace flagdit::python

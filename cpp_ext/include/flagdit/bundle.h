@@ -1,0 +1,60 @@
+// A bundle: manifest.json and the files it names, checked before any of them is used.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "flagdit/manifest.h"
+#include "flagdit/onnxruntime.h"
+#include "flagdit/tokenizer.h"
+
+namespace flagdit {
+
+namespace bundle {
+class Held;
+}
+using Content = std::shared_ptr<const bundle::Held>;
+
+// A graph to load, and its weights: as long as this is there, they are.
+struct HeldGraph {
+  GraphBytes bytes;
+  std::vector<Content> held;
+};
+
+class Bundle {
+ public:
+  // Of a directory; its files are checked when they are read. Throws Error(bundle) if it is
+  // missing, of another schema version, or its manifest contradicts itself or the sizes of the
+  // files.
+  static Bundle open(const std::string& path);
+
+  const std::string& directory() const { return directory_; }
+  const Manifest& manifest() const { return manifest_; }
+  const ModelSpec& model() const { return manifest_.model; }
+  // What a user calls it: the name of its folder, without those above it.
+  std::string name() const;
+
+  // Checks every byte, and where each of its graphs has its weights. Throws Error(bundle).
+  void check() const;
+  // The names of the files that ONNX Runtime may load.
+  std::vector<std::string> graphs() const;
+  // A graph to load. weights: those that were read before, to which more are added. Throws
+  // Error(bundle) if a byte of them is not what the manifest says.
+  HeldGraph graph(const std::string& file, std::map<std::string, Content>& weights) const;
+  // Of the text encoder. Throws Error(backend) if there is none, Error(bundle) if its tokenizer is
+  // none.
+  Prompts prompts() const;
+
+ private:
+  Bundle(std::string directory, Manifest manifest);
+  std::string path(const std::string& name) const { return directory_ + "/" + name; }
+
+  std::string directory_;
+  Manifest manifest_;
+};
+
+}  // namespace flagdit

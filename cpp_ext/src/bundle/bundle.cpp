@@ -1,0 +1,130 @@
+#include "flagdit/bundle.h"
+
+#include <algorithm>
+#include <set>
+#include <utility>
+
+#include "../printable.h"
+#include "file.h"
+#include "flagdit/error.h"
+#include "onnx_file.h"
+
+namespace flagdit {
+namespace {
+
+constexpr int64_t kMaxJson = int64_t{16} << 20;
+constexpr int64_t kMaxTokenizer = int64_t{64} << 20;
+
+[[noreturn]] void refuse(const std::string& text) { throw Error(Fault::bundle, text); }
+
+std::vector<std::string> graph_files(const ModelSpec& model) {
+  std::vector<std::string> names{model.condition.file, model.place.file, model.denoise.file};
+  if (model.decode) names.push_back(model.decode->file);
+  for (const TextSpec& text : model.texts) names.push_back(text.graph.file);
+  return names;
+}
+
+void check_listed(const std::string& path, const Manifest& manifest) {
+  std::vector<std::string> names = graph_files(manifest.model);
+  names.push_back(manifest.model.weights.file);
+  for (const TextSpec& text : manifest.model.texts) names.push_back(text.tokenizer);
+  for (const EngineSpec& engine : manifest.engines) names.push_back(engine.file);
+  std::set<std::string> unlisted;
+  for (const std::string& name : names) {
+    if (manifest.files.count(name) == 0) unlisted.insert(name);
+  }
+  std::string list;
+  for (const std::string& name : unlisted) list += (list.empty() ? "" : ", ") + name;
+  if (!list.empty())
+    refuse(path + ": manifest.json uses " + list + " without a digest; rebuild it");
+  const WeightsSpec& weights = manifest.model.weights;
+  if (manifest.files.at(weights.file).sha256 != weights.sha256) {
+    refuse(path + ": manifest.json has two digests of " + weights.file + "; rebuild it");
+  }
+}
+
+std::string_view view(const Content& content) { return {content->data(), content->size()}; }
+
+}  // namespace
+
+Bundle::Bundle(std::string directory, Manifest manifest)
+    : directory_(std::move(directory)), manifest_(std::move(manifest)) {}
+
+Bundle Bundle::open(const std::string& path) {
+  const std::string shown = printable(path);
+  if (!bundle::is_directory(path)) {
+    refuse(shown + ": no such bundle directory; make one with: flagdit build MODEL -o " + shown);
+  }
+  const std::string directory = bundle::absolute(path), file = directory + "/manifest.json";
+  if (bundle::is_file(directory + "/model.json") && !bundle::is_file(file)) {
+    refuse(shown + ": a model directory, not a bundle yet; next: flagdit build " + shown +
+           " -o BUNDLE");
+  }
+  Manifest manifest = read_manifest(file, bundle::read(file, kMaxJson));
+  check_listed(shown, manifest);
+  for (const auto& [name, expected] : manifest.files)
+    bundle::check_size(directory + "/" + name, expected);
+  for (size_t i = 0; i < manifest.engines.size(); ++i) {
+    const EngineSpec& engine = manifest.engines[i];
+    if (engine.target != "onnxruntime" || engine.graph != "denoise") continue;
+    check_denoise(file + ": engines." + std::to_string(i), manifest.model, engine.inputs,
+                  engine.outputs);
+  }
+  return Bundle(directory, std::move(manifest));
+}
+
+std::string Bundle::name() const { return directory_.substr(directory_.find_last_of('/') + 1); }
+
+std::vector<std::string> Bundle::graphs() const {
+  std::vector<std::string> names = graph_files(model());
+  for (const EngineSpec& engine : manifest_.engines) {
+    if (engine.target == "onnxruntime") names.push_back(engine.file);
+  }
+  std::set<std::string> seen;
+  names.erase(std::remove_if(names.begin(), names.end(),
+                             [&](const std::string& name) { return !seen.insert(name).second; }),
+              names.end());
+  return names;
+}
+
+void Bundle::check() const {
+  const std::vector<std::string> loaded = graphs();
+  for (const auto& [name, expected] : manifest_.files) {
+    if (std::find(loaded.begin(), loaded.end(), name) == loaded.end())
+      bundle::check(path(name), expected);
+  }
+  for (const std::string& name : loaded) {
+    const Content content =
+        bundle::verified(path(name), manifest_.files.at(name), bundle::kMaxGraphBytes);
+    bundle::check_external(name, bundle::external_tensors(name, view(content)), manifest_.files);
+  }
+}
+
+HeldGraph Bundle::graph(const std::string& file, std::map<std::string, Content>& weights) const {
+  HeldGraph graph;
+  graph.held.push_back(
+      bundle::verified(path(file), manifest_.files.at(file), bundle::kMaxGraphBytes));
+  graph.bytes.name = file;
+  graph.bytes.content = {graph.held[0]->data(), graph.held[0]->size()};
+  const auto tensors = bundle::external_tensors(file, view(graph.held[0]));
+  for (const std::string& name : bundle::check_external(file, tensors, manifest_.files)) {
+    Content& content = weights[name];
+    if (content == nullptr) content = bundle::verified(path(name), manifest_.files.at(name));
+    graph.held.push_back(content);
+    graph.bytes.data.push_back({name, {content->data(), content->size()}});
+  }
+  return graph;
+}
+
+Prompts Bundle::prompts() const {
+  if (model().texts.empty()) {
+    throw Error(Fault::backend,
+                "the bundle has no text encoder; export the model with --text-encoder");
+  }
+  const TextSpec& text = model().texts[0];
+  const Content content =
+      bundle::verified(path(text.tokenizer), manifest_.files.at(text.tokenizer), kMaxTokenizer);
+  return {Tokenizer::read(text.tokenizer, view(content)), text.max_tokens};
+}
+
+}  // namespace flagdit

@@ -1,0 +1,105 @@
+#include "check.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <utility>
+
+#include "../printable.h"
+#include "flagdit/error.h"
+
+namespace flagdit {
+namespace {
+
+constexpr int64_t kMostTokens = 131072;  // the longest sequence of the Lumina-T2X paper
+
+int64_t nearest(int64_t size, int64_t side) {
+  return std::max(side, static_cast<int64_t>(
+                            std::nearbyint(static_cast<double>(size) / static_cast<double>(side))) *
+                            side);
+}
+
+std::string by(int64_t width, int64_t height) {
+  return std::to_string(width) + "x" + std::to_string(height);
+}
+
+void refuse_unless(bool known, const std::string& name, const std::string& value,
+                   const std::string& allowed) {
+  if (known) return;
+  throw Error(Fault::bundle, name + " is " + value + "; this flagdit runs " + allowed +
+                                 " alone, so it needs a newer one");
+}
+
+}  // namespace
+
+Layout ModelSpec::layout(int64_t width, int64_t height) const {
+  const int64_t wide = tokens.patch_width, high = tokens.patch_height;
+  if (width < wide || height < high || width % wide != 0 || height % high != 0) {
+    throw Error(Fault::request, "size " + by(width, height) + " is not made of " + by(wide, high) +
+                                    " patches; the nearest is " +
+                                    by(nearest(width, wide), nearest(height, high)));
+  }
+  Layout layout;
+  layout.height = height;
+  layout.width = width;
+  layout.channels = latent.channels;
+  layout.patch_frames = tokens.patch_frames;
+  layout.patch_height = high;
+  layout.patch_width = wide;
+  layout.closes_lines = tokens.closes_lines;
+  layout.closes_frames = tokens.closes_frames;
+  if (layout.tokens() > kMostTokens) {
+    throw Error(Fault::request, "size " + by(width, height) + " has " +
+                                    std::to_string(layout.tokens()) + " tokens; allowed are " +
+                                    std::to_string(kMostTokens));
+  }
+  return layout;
+}
+
+namespace bundle {
+
+void check_known(const ModelSpec& model) {
+  const auto one = [](const char* name, int64_t value) {
+    refuse_unless(value == 1, name, std::to_string(value), "1");
+  };
+  one("latent.downscale", model.latent.downscale);
+  one("latent.frames", model.latent.frames);
+  one("tokens.patch, frames", model.tokens.patch_frames);
+  refuse_unless(!model.tokens.closes_frames, "tokens.closes", "'frame'", "'line'");
+  one("phases", static_cast<int64_t>(model.phases.size()));
+  char phase[32];
+  std::snprintf(phase, sizeof phase, "%g", model.phases[0]);
+  refuse_unless(model.phases[0] == 0, "phases.0", phase, "0.0");
+  one("texts", std::max<int64_t>(1, static_cast<int64_t>(model.texts.size())));
+  for (size_t i = 0; i < model.texts.size(); ++i) {
+    const TextSpec& text = model.texts[i];
+    const std::string place = "texts." + std::to_string(i);
+    refuse_unless(text.text_template == "{}", place + ".template", in_quotes(text.text_template),
+                  "'{}'");
+    refuse_unless(!text.padding, place + ".padding",
+                  text.padding ? std::to_string(*text.padding) : "", "None");
+  }
+}
+
+void check_model(const std::string& path, const ModelSpec& model) {
+  try {
+    check_known(model);
+    if (model.sizes.heads % model.sizes.kv_heads != 0) {
+      throw Error(Fault::bundle, "sizes.heads is " + std::to_string(model.sizes.heads) +
+                                     ", which " + std::to_string(model.sizes.kv_heads) +
+                                     " kv heads do not share evenly");
+    }
+    try {
+      model.layout();
+    } catch (const Error& error) {
+      throw Error(Fault::bundle, std::string("latent.size: ") + error.what());
+    }
+    check_graphs(model);
+    check_presets(model);
+  } catch (const Error& error) {
+    throw Error(Fault::bundle, path + ": " + error.what() + "; export the model again");
+  }
+}
+
+}  // namespace bundle
+}  // namespace flagdit

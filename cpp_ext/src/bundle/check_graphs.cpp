@@ -1,0 +1,244 @@
+// That the graphs of a model fit together: what one makes, another takes. No model is known here:
+// what an input of `denoise` is, its first axis says, and the graph that makes it.
+#include <algorithm>
+#include <map>
+#include <set>
+#include <utility>
+
+#include "../printable.h"
+#include "check.h"
+#include "flagdit/error.h"
+
+namespace flagdit {
+namespace {
+
+using Axes = std::vector<Axis>;
+
+// Types and shapes that a port may have.
+struct Allowed {
+  std::vector<DType> types;
+  std::vector<Axes> shapes;
+};
+using Ports = std::map<std::string, Allowed>;
+
+const std::vector<DType> kFloats = {DType::f32, DType::f16, DType::bf16};
+
+const char* name_of(DType type) {
+  switch (type) {
+    case DType::f64:
+      return "float64";
+    case DType::f32:
+      return "float32";
+    case DType::f16:
+      return "float16";
+    case DType::bf16:
+      return "bfloat16";
+    case DType::i64:
+      return "int64";
+    case DType::i32:
+      return "int32";
+    default:
+      return "bool";
+  }
+}
+
+Axis letter(const char* name) { return std::string(name); }
+bool is_letter(const Axis& axis) { return std::holds_alternative<std::string>(axis); }
+
+std::string shown(const Axes& axes) {
+  std::string text;
+  for (const Axis& axis : axes) text += (text.empty() ? "" : ", ") + printable(to_string(axis));
+  return "(" + text + ")";
+}
+
+template <typename Items, typename Text>
+std::string listed(const Items& items, const char* between, Text text) {
+  std::string made;
+  for (const auto& item : items) made += (made.empty() ? "" : between) + std::string(text(item));
+  return made;
+}
+
+[[noreturn]] void refuse(const std::string& text) { throw Error(Fault::bundle, text); }
+
+Axes behind(const Axes& axes, const Axes& first) {
+  Axes made = first;
+  if (!axes.empty()) made.insert(made.end(), axes.begin() + 1, axes.end());
+  return made;
+}
+
+std::string twin(const std::string& tail) {
+  std::string name = tail;
+  for (size_t at = 0; (at = name.find("_tail", at)) != std::string::npos; at += 5)
+    name.replace(at, 5, "_head");
+  return name;
+}
+
+void check_names(const std::string& place, const Ports& expected, const std::vector<Port>& found) {
+  std::set<std::string> names, wrong;
+  for (const Port& port : found) names.insert(port.name);
+  for (const auto& [name, allowed] : expected) {
+    if (names.count(name) == 0) wrong.insert(name);
+  }
+  for (const std::string& name : names) {
+    if (expected.count(name) == 0) wrong.insert(name);
+  }
+  if (!wrong.empty()) {
+    const char* what = expected.count(*wrong.begin()) != 0 ? " is missing" : " is none of them";
+    refuse(place + ": " + in_quotes(*wrong.begin()) + what);
+  }
+  if (found.size() > expected.size()) refuse(place + ": names are there twice");
+}
+
+void check_ports(const std::string& place, const std::vector<Port>& said, const Ports& expected) {
+  check_names(place, expected, said);
+  for (const Port& port : said) {
+    const Allowed& allowed = expected.at(port.name);
+    const auto has = [](const auto& items, const auto& item) {
+      return std::find(items.begin(), items.end(), item) != items.end();
+    };
+    if (has(allowed.types, port.dtype) && has(allowed.shapes, port.axes)) continue;
+    refuse(place + ": " + printable(port.name) + " is " + name_of(port.dtype) + " " +
+           shown(port.axes) + "; allowed is " + listed(allowed.types, " or ", name_of) + " " +
+           listed(allowed.shapes, " or ", shown));
+  }
+}
+
+// The first of the known inputs, and those of the others that a graph has.
+Ports taken(const GraphSpec& graph, const std::vector<std::pair<std::string, Allowed>>& known) {
+  Ports ports;
+  for (const auto& [name, allowed] : known) {
+    const auto same = [&, own = name](const Port& port) { return port.name == own; };
+    const bool there = std::any_of(graph.inputs.begin(), graph.inputs.end(), same);
+    if (there || name == known[0].first) ports[name] = allowed;
+  }
+  return ports;
+}
+
+void check_condition(const ModelSpec& model) {
+  std::set<std::string> long_ones;
+  for (const Port& port : model.condition.outputs) {
+    const bool timed = port.starts("S");
+    const Axes rows(port.axes.begin() + (timed ? 1 : 0), port.axes.end());
+    const bool of_rows = !rows.empty() && rows[0] == letter("R");
+    const auto known = [](const Axis& axis) { return !is_letter(axis) || axis == letter("T"); };
+    if (port.dtype != DType::f32 || !of_rows || !std::all_of(rows.begin() + 1, rows.end(), known)) {
+      refuse("graphs.condition.outputs: " + in_quotes(port.name) + " is " + name_of(port.dtype) +
+             " " + shown(port.axes) +
+             "; allowed is float32 (R, ...) or (S, R, ...) with sizes and T");
+    }
+    if (!timed && port.has("T")) long_ones.insert(port.name);
+  }
+  for (const auto& [name, value] : model.pads) {
+    if (long_ones.count(name) == 0) {
+      refuse("pads: " + in_quotes(name) + " is no output (R, ...) of condition with an axis T");
+    }
+  }
+}
+
+void check_place(const GraphSpec& place) {
+  const Axis n = letter("N");
+  check_ports("graphs.place.inputs", place.inputs,
+              taken(place, {{"place", {{DType::i64}, {{n, int64_t{4}}}}},
+                            {"extent", {{DType::i64}, {{int64_t{3}}}}},
+                            {"ntk", {{DType::f32}, {{int64_t{1}}}}},
+                            {"proportional", {{DType::boolean}, {{int64_t{1}}}}}}));
+  for (const Port& port : place.outputs) {
+    const auto known = [&](const Axis& axis) {
+      return !is_letter(axis) || (axis == n && &axis == &port.axes[0]);
+    };
+    if (!std::all_of(port.axes.begin(), port.axes.end(), known)) {
+      refuse("graphs.place.outputs: " + in_quotes(port.name) + " is " + shown(port.axes) +
+             "; allowed are sizes, and N before them");
+    }
+  }
+}
+
+int64_t width_of_text(const GraphSpec& condition) {
+  for (const Port& port : condition.inputs) {
+    if (port.name != "text" || port.axes.empty()) continue;
+    if (const auto* width = std::get_if<int64_t>(&port.axes.back())) return *width;
+    break;
+  }
+  refuse("graphs.condition.inputs: no text with a width");
+}
+
+void check_made_once(const ModelSpec& model) {
+  std::set<std::string> names;
+  for (const GraphSpec* graph : {&model.condition, &model.place}) {
+    for (const Port& port : graph->outputs) {
+      if (!names.insert(port.name).second || port.name == "tokens") {
+        refuse("graphs.denoise.inputs: " + in_quotes(port.name) + " is made twice");
+      }
+    }
+  }
+}
+
+void check_tails(const std::string& place, const std::vector<Port>& tails) {
+  if (tails.empty()) refuse(place + ".inputs: none begins with M, so there is nothing to cache");
+  std::set<std::string> kept;
+  bool floats = true;
+  for (const Port& port : tails) {
+    const bool of_rows = port.axes.size() > 1 && port.axes[1] == letter("R");
+    if (!of_rows || std::any_of(port.axes.begin() + 2, port.axes.end(), is_letter)) {
+      refuse(place + ": " + in_quotes(port.name) + " is " + shown(port.axes) +
+             "; allowed is (M, R, and sizes");
+    }
+    kept.insert(name_of(port.dtype));
+    floats = floats && std::find(kFloats.begin(), kFloats.end(), port.dtype) != kFloats.end();
+  }
+  if (kept.size() > 1 || !floats) {
+    refuse(place + ": its caches are " +
+           listed(kept, " and ", [](const std::string& name) { return name; }) +
+           "; allowed is one of " + listed(kFloats, ", ", name_of));
+  }
+}
+
+}  // namespace
+
+void check_denoise(const std::string& place, const ModelSpec& model,
+                   const std::vector<Port>& inputs, const std::vector<Port>& outputs) {
+  const Axis a = letter("A"), r = letter("R");
+  std::vector<Port> tails;
+  std::copy_if(inputs.begin(), inputs.end(), std::back_inserter(tails),
+               [](const Port& port) { return port.starts("M"); });
+  check_tails(place, tails);
+  const Allowed patches{{DType::f32}, {{a, r, model.patch_values()}}};
+  Ports in{{"tokens", patches}}, out{{"velocity", patches}};
+  for (const Port& port : model.place.outputs) {
+    const bool by_token = port.starts("N");
+    in[port.name] = {{port.dtype},
+                     by_token ? std::vector<Axes>{behind(port.axes, {a}), behind(port.axes, {a, r})}
+                              : std::vector<Axes>{port.axes}};
+  }
+  for (const Port& port : model.condition.outputs) {
+    in[port.name] = {kFloats, {port.starts("S") ? behind(port.axes, {}) : port.axes}};
+  }
+  for (const Port& port : tails) {
+    in[port.name] = {{port.dtype}, {port.axes}};
+    out[twin(port.name)] = {{port.dtype}, {behind(port.axes, {a})}};
+  }
+  check_ports(place + ".inputs", inputs, in);
+  check_ports(place + ".outputs", outputs, out);
+}
+
+void bundle::check_graphs(const ModelSpec& model) {
+  const Axis r = letter("R"), t = letter("T");
+  const Allowed features{{DType::f32}, {{r, t, width_of_text(model.condition)}}};
+  Ports condition = taken(model.condition, {{"t", {{DType::f32}, {{letter("S")}}}},
+                                            {"text_mask", {{DType::boolean}, {{r, t}}}}});
+  condition["text"] = features;
+  check_ports("graphs.condition.inputs", model.condition.inputs, condition);
+  check_condition(model);
+  check_place(model.place);
+  check_made_once(model);
+  check_denoise("graphs.denoise", model, model.denoise.inputs, model.denoise.outputs);
+  for (size_t i = 0; i < model.texts.size(); ++i) {
+    const GraphSpec& graph = model.texts[i].graph;
+    const std::string place = "texts." + std::to_string(i) + ".graph";
+    const Allowed ids{{DType::i64}, {{r, t}}};
+    check_ports(place + ".inputs", graph.inputs, {{"input_ids", ids}, {"attention_mask", ids}});
+    check_ports(place + ".outputs", graph.outputs, {{"text", features}});
+  }
+}
+
+}  // namespace flagdit

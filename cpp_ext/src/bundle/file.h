@@ -1,0 +1,51 @@
+// Files that somebody else may have written: opened once, regular, and bounded before they are
+// read.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "flagdit/manifest.h"
+
+namespace flagdit::bundle {
+
+// Bytes of this process, in pages of their own: the system has them back when they are dropped.
+class Held {
+ public:
+  // Throws Error(backend) if there is no memory. what: for the message.
+  Held(const std::string& what, size_t size);
+  ~Held();
+  Held(const Held&) = delete;
+  Held& operator=(const Held&) = delete;
+
+  char* data() const { return data_; }
+  size_t size() const { return size_; }
+
+ private:
+  char* data_;
+  size_t size_;
+};
+using Content = std::shared_ptr<const Held>;
+
+bool is_directory(const std::string& path);
+bool is_file(const std::string& path);
+std::string absolute(const std::string& path);
+
+// All bytes of a file. Throws Error(bundle) if it cannot be read, is no regular file (a pipe would
+// wait, a device never end), or is larger than `limit`.
+std::string read(const std::string& path, int64_t limit);
+
+// The bytes of a file, held: whatever becomes of the file, they stay what was verified. Throws
+// Error(bundle) if they are not what is expected, or more than `limit`; Error(backend) without
+// memory.
+Content verified(const std::string& path, const FileSpec& expected, int64_t limit = INT64_MAX);
+
+// Throws Error(bundle) unless there is a regular file of the size that is expected. Reads nothing
+// of it.
+void check_size(const std::string& path, const FileSpec& expected);
+
+// Throws Error(bundle) unless the file is what is expected, to the last byte. Takes a megabyte.
+void check(const std::string& path, const FileSpec& expected);
+
+}  // namespace flagdit::bundle
