@@ -928,3 +928,50 @@ def job_of(request: object, model: Model) -> Job:
 
 def resolved_job(request: object, model: Model) -> Job:
     """Plan a request by its options alone, as a program without Python does."""
+
+class Tokenizer:
+    """A tokenizer.json, without Python."""
+
+    @staticmethod
+    def read(name: str, content: bytes) -> Tokenizer:
+        """
+        Of the content of the file `name`. Raises the error of a bundle if it is none.
+        """
+
+    def encode(self, text: bytes) -> list[int]:
+        """Token ids of a text in UTF-8."""
+
+    @property
+    def longest(self) -> int:
+        """Characters of a text that may be given to it."""
+
+class Bundle:
+    """A directory whose files are what its manifest says."""
+
+    @staticmethod
+    def open(path: str) -> Bundle:
+        """Raises the error of a bundle if it is none."""
+
+    def check(self) -> None:
+        """Every byte. Raises the error of a bundle."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def graphs(self) -> list[str]:
+        """Files that ONNX Runtime may load."""
+
+    @property
+    def available(self) -> list[str]:
+        """
+        Precisions that there are engines for that this CPU is made for, fastest first.
+        """
+
+    def tokens(self, prompt: bytes) -> list[int]:
+        """Token ids of a prompt. Raises the error of a request."""
+
+def check_manifest(path: str, content: bytes) -> None:
+    """Raises the error of a bundle unless a manifest.json can be read."""
+
+def sha256(data: bytes) -> str: ...
