@@ -47,9 +47,7 @@ def test_computing_what_varies_is_the_dense_run(
     ras = RasConfig(max(count + extra, 1) / LAYOUT.patches, starvation=0, warmup=2, resets=())
     speed = moving(samples, count, seed)
     plans = plan_of(ras, 10, solver), plan_of(DENSE, 10, solver)
-    run, dense = (
-        fake.run(LAYOUT, plan, *flow(plan, speed)) for plan in plans
-    )
+    run, dense = (fake.run(LAYOUT, plan, *flow(plan, speed)) for plan in plans)
     for step, (heads, state), (_, expected) in zip(plans[0].steps, run, dense, strict=True):
         assert all(set(np.flatnonzero(s)) <= head for s, head in zip(speed, heads, strict=True))
         assert step.dense or len(heads[0]) == max(count + extra, 1)

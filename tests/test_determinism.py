@@ -72,4 +72,6 @@ def test_texts_are_filled_up_as_the_graph_would() -> None:
     stages = Pipeline(demo(), 1).stages
     text, mask = stages.text.encode(["pizza", PROMPTS[2]])
     made = stages.condition.run({"t": np.zeros(1, np.float32), "text": text, "text_mask": mask})
-    np.testing.assert_array_equal(made["text_bias"][:, 0, 0], np.where(mask, 0, np.float32(stages.spec.pads["text_bias"])))
+    np.testing.assert_array_equal(
+        made["text_bias"][:, 0, 0], np.where(mask, 0, np.float32(stages.spec.pads["text_bias"]))
+    )

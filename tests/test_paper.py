@@ -64,9 +64,7 @@ def test_is_the_published_loop(case: str, shift: float) -> None:
     times = [plan.steps[0].t, *(step.t_next for step in plan.steps)]
     images = torch.from_numpy(noise[0]).double(), torch.from_numpy(velocities[:, 0]).double()
     expected = published.run(settings, *images, times)
-    for ([active], state), (patches, latent) in zip(
-        fake.run(layout, plan, noise, velocities), expected, strict=True
-    ):
+    for ([active], state), (patches, latent) in zip(fake.run(layout, plan, noise, velocities), expected, strict=True):
         assert active == patches
         np.testing.assert_allclose(state.images()[0], latent.numpy(), atol=1e-5)
 

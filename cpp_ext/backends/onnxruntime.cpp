@@ -24,8 +24,8 @@ constexpr std::array<std::pair<DType, ONNXTensorElementDataType>, 8> kTypes{{
 
 std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
 
-// The entry point of a library, which stays loaded as long as the process: threads of the runtime may
-// still be in it when the last session is gone.
+// The entry point of a library, which stays loaded as long as the process: threads of the runtime
+// may still be in it when the last session is gone.
 const OrtApiBase* entry(const std::string& path) {
   void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (library == nullptr) {
@@ -79,8 +79,7 @@ void OnnxRuntime::Library::check(OrtStatus* status, const std::string& name,
   api->ReleaseStatus(status);
   for (const char* sign : {"Failed to allocate memory", "bad_alloc", "bad allocation"})
     if (reason.find(sign) != std::string::npos)
-      throw Error(Fault::backend,
-                  name + ": not enough memory to " + what + " it (" + reason + ")");
+      throw Error(Fault::backend, name + ": not enough memory to " + what + " it (" + reason + ")");
   throw Error(Fault::bundle, name + ": ONNX Runtime cannot " + what + " it (" + reason + ")");
 }
 

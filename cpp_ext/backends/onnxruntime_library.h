@@ -21,7 +21,8 @@ struct OnnxRuntime::Library {
   OrtEnv* env = nullptr;
   OrtMemoryInfo* memory = nullptr;  // of the CPU
 
-  // Throws Error with what a status says of doing `what` to the graph `name`; nothing if it is null.
+  // Throws Error with what a status says of doing `what` to the graph `name`; nothing if it is
+  // null.
   void check(OrtStatus* status, const std::string& name, const char* what) const;
 };
 

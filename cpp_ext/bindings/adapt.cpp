@@ -40,7 +40,7 @@ bool is_forced(const Ages& age, const Future& future, int64_t max_age) {
 void register_adapt(nb::module_& m) {
   m.def(
       "errors_left", &errors_of, "score"_a, "velocity"_a,
-      nb::sig("def errors_left(score: Array, velocity: Array) -> Array"),
+      nb::sig("def errors_left(score: Array, velocity: Array) -> NDArray[Any]"),
       "Mean error (patches + 1,) of all patches if the k with the highest scores are computed, in "
       "units of each sample's velocity, rms; of the worst sample. score (patches, B), velocity "
       "(patches, B, P), f32.");

@@ -112,11 +112,11 @@ void register_run(nb::module_& m) {
       .def(
           "latents",
           [](const Run& self, double ahead) { return latents_of(*self.sampler(), ahead); },
-          "ahead"_a = 0.0, nb::sig("def latents(self, ahead: float = 0.0) -> Array"),
+          "ahead"_a = 0.0, nb::sig("def latents(self, ahead: float = 0.0) -> NDArray[Any]"),
           "(B, C, F, H, W) of the leg, moved `ahead` in time along the velocities.")
       .def(
           "ages", [](const Run& self) { return ages_of(*self.sampler()); },
-          nb::sig("def ages(self) -> Array"),
+          nb::sig("def ages(self) -> NDArray[Any]"),
           "(B, F, H, W) in patches: steps since the velocity of each was computed.")
       .def_prop_ro(
           "state",
@@ -128,7 +128,7 @@ void register_run(nb::module_& m) {
             });
             return state_of(**kept, owner);
           },
-          nb::sig("def state(self) -> dict[str, Array]"),
+          nb::sig("def state(self) -> dict[str, NDArray[Any]]"),
           "Views of every array that the leg keeps, by name; steps change them.");
   m.def(
       "upsample",
@@ -137,7 +137,7 @@ void register_run(nb::module_& m) {
         return to_array(upsample(values_of(images), samples * channels, height, width, factor),
                         {samples, channels, height * factor, width * factor});
       },
-      "images"_a, "factor"_a, nb::sig("def upsample(images: Array, factor: int) -> Array"),
+      "images"_a, "factor"_a, nb::sig("def upsample(images: Array, factor: int) -> NDArray[Any]"),
       "Images (B, C, H, W) at `factor` times their height and width, by Catmull-Rom's cubics.");
   m.def(
       "coarse_noise",
@@ -146,7 +146,7 @@ void register_run(nb::module_& m) {
         return to_array(coarse_noise(values_of(noise), samples * channels, height, width, factor),
                         {samples, channels, height / factor, width / factor});
       },
-      "noise"_a, "factor"_a, nb::sig("def coarse_noise(noise: Array, factor: int) -> Array"),
+      "noise"_a, "factor"_a, nb::sig("def coarse_noise(noise: Array, factor: int) -> NDArray[Any]"),
       "Noise (B, C, H / factor, W / factor) of a smaller picture: block means, times the factor.");
 }
 

@@ -158,18 +158,18 @@ void register_sampler(nb::module_& m) {
       .def(
           "latents",
           [](const OwnedSampler& self, double ahead) { return latents_of(*self.sampler, ahead); },
-          "ahead"_a = 0.0, nb::sig("def latents(self, ahead: float = 0.0) -> Array"),
+          "ahead"_a = 0.0, nb::sig("def latents(self, ahead: float = 0.0) -> NDArray[Any]"),
           "(B, C, F, H, W), moved `ahead` in time along the velocities as they are.")
       .def(
           "ages", [](const OwnedSampler& self) { return ages_of(*self.sampler); },
-          nb::sig("def ages(self) -> Array"),
+          nb::sig("def ages(self) -> NDArray[Any]"),
           "(B, F, H, W) in patches: steps since the velocity of each was computed.")
       .def_prop_ro(
           "state",
           [](const nb::object& self) {
             return state_of(*nb::cast<const OwnedSampler&>(self).sampler, self);
           },
-          nb::sig("def state(self) -> dict[str, Array]"),
+          nb::sig("def state(self) -> dict[str, NDArray[Any]]"),
           "Views of every array that the run keeps, by name; they change with the next step.");
 }
 

@@ -15,8 +15,8 @@
 
 namespace flagdit::onnxruntime {
 
-// Of the runtime that is calling, of the version that this was compiled for: a process may have two,
-// such as that of Python's package and the one a program links.
+// Of the runtime that is calling, of the version that this was compiled for: a process may have
+// two, such as that of Python's package and the one a program links.
 const OrtApi& api();
 
 // Whose calls this thread answers, as long as it lives.

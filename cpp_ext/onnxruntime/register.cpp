@@ -171,8 +171,8 @@ struct Domains {
   OrtCustomOpDomain *own = nullptr, *onnx = nullptr;
 };
 
-// A runtime's, for the life of the process: sessions keep pointers to them, and say nowhere that they
-// are done.
+// A runtime's, for the life of the process: sessions keep pointers to them, and say nowhere that
+// they are done.
 const Domains& domains_of(const OrtApi* api) {
   static std::mutex mutex;
   static std::map<const OrtApi*, Domains> made;

@@ -46,8 +46,8 @@ class Buffers {
   Buffers(const std::vector<Port>& ports, const Extent& extent, const Keeps& keeps,
           const std::vector<Bound>& placed, Arena& arena);
 
-  // Begins with latents (B, C, F, H, W). Throws Error(bundle) if `placed` differs among patches where
-  // the engine has no row for each sample.
+  // Begins with latents (B, C, F, H, W). Throws Error(bundle) if `placed` differs among patches
+  // where the engine has no row for each sample.
   void begin(const float* latents, const std::vector<Bound>& placed);
 
   // What a call with so many active slots binds besides its conditions.
@@ -71,7 +71,7 @@ class Buffers {
   std::optional<History> history{};          // of `advance`
   std::optional<Tensor> difference, guided;  // (N, B, P) f32, where branches are apart
   std::vector<Call> calls;
-  std::vector<Bound> placed;  // by slot
+  std::vector<Bound> placed;                                 // by slot
   std::vector<std::vector<ForecastArrays>> forecast_arrays;  // of each call, a group a width
   Tensor swaps, counts, keys, grid;                          // of `select` and `dilate`
 

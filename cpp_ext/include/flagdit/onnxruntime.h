@@ -19,8 +19,8 @@ struct Bytes {
   size_t size = 0;
 };
 
-// A graph and the files that its weights are in: the runtime reads no file by itself, and copies what
-// it needs, so that none of it need be kept when the session is there.
+// A graph and the files that its weights are in: the runtime reads no file by itself, and copies
+// what it needs, so that none of it need be kept when the session is there.
 struct GraphBytes {
   struct File {
     std::string name;  // as the graph calls it
@@ -35,9 +35,9 @@ struct GraphBytes {
 struct OnnxOptions {
   std::optional<int> threads{};       // all cores, unless said
   std::string precision = "float32";  // what the graph multiplies in
-  // For `denoise`: attention takes some queries at a time, so that its scores do not take memory that
-  // grows with the square of the tokens, and no block of memory is kept for each shape beside what
-  // the first run took. The results are the same to the bit.
+  // For `denoise`: attention takes some queries at a time, so that its scores do not take memory
+  // that grows with the square of the tokens, and no block of memory is kept for each shape beside
+  // what the first run took. The results are the same to the bit.
   bool lean = false;
 };
 

@@ -29,10 +29,11 @@ std::vector<double> errors_left(const float* score, const float* velocity, int64
   const auto count = static_cast<size_t>(patches);
   std::vector<double> worst(count + 1, 0.0), sorted(count);
   for (int64_t sample = 0; sample < samples; ++sample) {
-    for (size_t i = 0; i < count; ++i) sorted[i] = score[static_cast<int64_t>(i) * samples + sample];
+    for (size_t i = 0; i < count; ++i)
+      sorted[i] = score[static_cast<int64_t>(i) * samples + sample];
     std::sort(sorted.begin(), sorted.end(), std::greater<double>());
-    const double scale =
-        std::max(rms(velocity, patches, samples, values, sample), 1e-12) * static_cast<double>(patches);
+    const double scale = std::max(rms(velocity, patches, samples, values, sample), 1e-12) *
+                         static_cast<double>(patches);
     double left = 0.0;
     for (size_t k = count; k-- > 0;) {
       left += sorted[k];
@@ -78,8 +79,7 @@ Step decide(const Plan& plan, const Step& step, const Buffers& state) {
       return with_active(step, 0, plan.tokens);
   }
   if (budget.error_budget == 0.0) return step;
-  const int64_t active =
-      plan.pinned + patches_needed(errors, budget.error_budget, budget.bucket);
+  const int64_t active = plan.pinned + patches_needed(errors, budget.error_budget, budget.bucket);
   return with_active(step, std::max(step.active, active), plan.tokens);
 }
 

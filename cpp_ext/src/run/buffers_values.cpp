@@ -25,20 +25,22 @@ const Port& port_of(const std::vector<Port>& ports, const std::string& name) {
 }
 
 const Tensor& tensor_of(const std::vector<Bound>& all, const std::string& name) {
-  return std::find_if(all.begin(), all.end(), [&](const Bound& bound) {
-           return bound.name == name;
-         })->tensor;
+  return std::find_if(all.begin(), all.end(),
+                      [&](const Bound& bound) { return bound.name == name; })
+      ->tensor;
 }
 
-// Where tokens share one value for all samples it must be the same in all patches, since those move.
+// Where tokens share one value for all samples it must be the same in all patches, since those
+// move.
 void check_shared(const Tensor& by_token, const std::vector<int32_t>& slots, int64_t pinned,
                   int64_t bytes, const std::string& name) {
   const auto* data = by_token.as<std::byte>();
   for (size_t slot = static_cast<size_t>(pinned) + 1; slot < slots.size(); ++slot) {
     if (std::memcmp(data + slots[slot] * bytes, data + slots[slot - 1] * bytes,
                     static_cast<size_t>(bytes)) != 0)
-      throw Error(Fault::bundle, name + " has no row for each sample, and differs among patches; "
-                                        "export the model again");
+      throw Error(Fault::bundle, name +
+                                     " has no row for each sample, and differs among patches; "
+                                     "export the model again");
   }
 }
 
