@@ -215,6 +215,7 @@ std::optional<std::string> begins_with(const Options& options) {
 }
 
 Preset resolve(const Options& said, const Presets& presets, const Number& shift) {
+  if (said.coarse) flagdit::check(*said.coarse);
   Options options = by_name(said);
   check(options);
   const Preset base = is_paper(options) ? paper_preset() : find(presets, preset_name(options));
