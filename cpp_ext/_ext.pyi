@@ -716,7 +716,7 @@ class Session:
     def bind(self, tensors: Mapping[str, Array]) -> Binding:
         """All inputs and outputs by name, for a graph that runs often."""
 
-    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, NDArray[Any]]:
         """Run once; the outputs by name."""
 
 class OnnxRuntime:
@@ -769,18 +769,18 @@ class Sampler:
     def step(self) -> StepDone:
         """Do the next step."""
 
-    def latents(self, ahead: float = 0.0) -> Array:
+    def latents(self, ahead: float = 0.0) -> NDArray[Any]:
         """
         (B, C, F, H, W), moved `ahead` in time along the velocities as they are.
         """
 
-    def ages(self) -> Array:
+    def ages(self) -> NDArray[Any]:
         """
         (B, F, H, W) in patches: steps since the velocity of each was computed.
         """
 
     @property
-    def state(self) -> dict[str, Array]:
+    def state(self) -> dict[str, NDArray[Any]]:
         """
         Views of every array that the run keeps, by name; they change with the next step.
         """
@@ -832,31 +832,31 @@ class Run:
     def seconds(self) -> dict[str, float]:
         """By stage, before and between the steps."""
 
-    def latents(self, ahead: float = 0.0) -> Array:
+    def latents(self, ahead: float = 0.0) -> NDArray[Any]:
         """
         (B, C, F, H, W) of the leg, moved `ahead` in time along the velocities.
         """
 
-    def ages(self) -> Array:
+    def ages(self) -> NDArray[Any]:
         """
         (B, F, H, W) in patches: steps since the velocity of each was computed.
         """
 
     @property
-    def state(self) -> dict[str, Array]:
+    def state(self) -> dict[str, NDArray[Any]]:
         """Views of every array that the leg keeps, by name; steps change them."""
 
-def upsample(images: Array, factor: int) -> Array:
+def upsample(images: Array, factor: int) -> NDArray[Any]:
     """
     Images (B, C, H, W) at `factor` times their height and width, by Catmull-Rom's cubics.
     """
 
-def coarse_noise(noise: Array, factor: int) -> Array:
+def coarse_noise(noise: Array, factor: int) -> NDArray[Any]:
     """
     Noise (B, C, H / factor, W / factor) of a smaller picture: block means, times the factor.
     """
 
-def errors_left(score: Array, velocity: Array) -> Array:
+def errors_left(score: Array, velocity: Array) -> NDArray[Any]:
     """
     Mean error (patches + 1,) of all patches if the k with the highest scores are computed, in units of each sample's velocity, rms; of the worst sample. score (patches, B), velocity (patches, B, P), f32.
     """

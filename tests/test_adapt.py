@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flagdit.cpp_ext import Step, StepDone, errors_left, forced, patches_needed
 from flagdit.engine import Plan, RasConfig, Solver, make_plan
 from flagdit.engine.layout import TokenLayout
-from flagdit.cpp_ext import Step, StepDone, errors_left, forced, patches_needed
 
 LAYOUT = TokenLayout(16, 16, patch=2, channels=3)  # 64 patches in 8 rows
 SHARES = 16  # of the picture, that counts are rounded up to
