@@ -8,8 +8,7 @@
 #include <string_view>
 #include <vector>
 
-#include "flagdit/layout.h"
-#include "flagdit/presets.h"
+#include "flagdit/model.h"
 #include "flagdit/session.h"
 
 namespace flagdit {
@@ -49,8 +48,6 @@ struct ShiftSpec {
   bool by_tokens = false;
   int64_t few = 0, many = 0;
   double low = 0.0, high = 0.0;
-
-  double at(int64_t patches) const;  // 0.1 to 100
 };
 
 struct SizesSpec {
@@ -102,12 +99,7 @@ struct ModelSpec {
   std::optional<GraphSpec> decode;
   std::map<std::string, std::string> licences;
 
-  // Of a size in pixels, by default the model's own. Throws Error(request) if patches do not tile
-  // it.
-  Layout layout() const { return layout(latent.width, latent.height); }
-  Layout layout(int64_t width, int64_t height) const;
   int64_t patch_values() const;
-  static Calibrated calibrated(const PresetSpec& preset);
 };
 
 struct FileSpec {
@@ -132,6 +124,9 @@ struct Manifest {
 // Throws Error(bundle), by the path and the place in the file, for what is not known, out of
 // bounds, or contradicts itself.
 Manifest read_manifest(const std::string& path, std::string_view content);
+
+// The numbers of it that decisions need.
+Model model_of(const ModelSpec& spec);
 
 // That `denoise`, or an engine of it, takes what the other graphs make, and gives its own. place:
 // what messages call it.

@@ -37,6 +37,7 @@ struct RunOptions {
   double guidance = 1.0;        // scale
   std::vector<int64_t> guided;  // channels that guidance touches
   std::map<std::string, float> pads{};  // see `conditions`
+  bool lets_go = false;  // of the sessions `text` and `condition`, once it has what they make
 };
 
 // Seconds by stage; see `Run::seconds`.

@@ -1,7 +1,6 @@
 #include "check.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstdio>
 #include <utility>
 
@@ -11,18 +10,6 @@
 namespace flagdit {
 namespace {
 
-constexpr int64_t kMostTokens = 131072;  // the longest sequence of the Lumina-T2X paper
-
-int64_t nearest(int64_t size, int64_t side) {
-  return std::max(side, static_cast<int64_t>(
-                            std::nearbyint(static_cast<double>(size) / static_cast<double>(side))) *
-                            side);
-}
-
-std::string by(int64_t width, int64_t height) {
-  return std::to_string(width) + "x" + std::to_string(height);
-}
-
 void refuse_unless(bool known, const std::string& name, const std::string& value,
                    const std::string& allowed) {
   if (known) return;
@@ -31,30 +18,6 @@ void refuse_unless(bool known, const std::string& name, const std::string& value
 }
 
 }  // namespace
-
-Layout ModelSpec::layout(int64_t width, int64_t height) const {
-  const int64_t wide = tokens.patch_width, high = tokens.patch_height;
-  if (width < wide || height < high || width % wide != 0 || height % high != 0) {
-    throw Error(Fault::request, "size " + by(width, height) + " is not made of " + by(wide, high) +
-                                    " patches; the nearest is " +
-                                    by(nearest(width, wide), nearest(height, high)));
-  }
-  Layout layout;
-  layout.height = height;
-  layout.width = width;
-  layout.channels = latent.channels;
-  layout.patch_frames = tokens.patch_frames;
-  layout.patch_height = high;
-  layout.patch_width = wide;
-  layout.closes_lines = tokens.closes_lines;
-  layout.closes_frames = tokens.closes_frames;
-  if (layout.tokens() > kMostTokens) {
-    throw Error(Fault::request, "size " + by(width, height) + " has " +
-                                    std::to_string(layout.tokens()) + " tokens; allowed are " +
-                                    std::to_string(kMostTokens));
-  }
-  return layout;
-}
 
 namespace bundle {
 
@@ -90,7 +53,7 @@ void check_model(const std::string& path, const ModelSpec& model) {
                                      " kv heads do not share evenly");
     }
     try {
-      model.layout();
+      layout_of(model_of(model));
     } catch (const Error& error) {
       throw Error(Fault::bundle, std::string("latent.size: ") + error.what());
     }

@@ -1,36 +1,23 @@
 // That what a bundle was calibrated for can be planned at its sizes.
 #include "check.h"
 #include "flagdit/error.h"
-#include "flagdit/presets.h"
 
-namespace flagdit {
+namespace flagdit::bundle {
 
-Calibrated ModelSpec::calibrated(const PresetSpec& preset) {
-  Calibrated found{preset.name, preset.width,  preset.height,      preset.times,
-                   {},          preset.ratios, preset.forecast_kv, 1,
-                   {},          preset.cost};
-  for (const auto& weights : preset.weights)
-    found.weights.push_back({weights[0], weights[1], weights[2]});
-  if (preset.coarse) {
-    found.factor = preset.coarse->factor;
-    found.coarse_times = preset.coarse->times;
-  }
-  return found;
-}
-
-void bundle::check_presets(const ModelSpec& model) {
-  for (const PresetSpec& spec : model.presets) {
+void check_presets(const ModelSpec& spec) {
+  const Model model = model_of(spec);
+  for (const Calibrated& found : model.presets) {
     try {
-      const Preset preset = preset_of(ModelSpec::calibrated(spec));
-      const Layout layout = model.layout(spec.width, spec.height);
+      const Preset preset = preset_of(found);
+      const Layout layout = layout_of(model, Size{found.width, found.height});
       plan_of(preset, layout.tokens(), layout.pinned());
       if (!preset.coarse) continue;
-      const Layout smaller = coarse_layout(layout, preset.coarse->factor);
+      const Layout smaller = coarse_layout(layout, preset.coarse->factor, model.downscale);
       coarse_plan(*preset.coarse, smaller.tokens(), smaller.pinned(), Number(1.0));
     } catch (const Error& error) {
-      throw Error(Fault::bundle, "presets, " + spec.name + ": " + error.what());
+      throw Error(Fault::bundle, "presets, " + found.name + ": " + error.what());
     }
   }
 }
 
-}  // namespace flagdit
+}  // namespace flagdit::bundle

@@ -1,9 +1,6 @@
 // How manifest.json is read, with the bounds that Python's engine/manifest.py has.
 #include "flagdit/manifest.h"
 
-#include <algorithm>
-#include <cmath>
-#include <set>
 #include <utility>
 
 #include "../printable.h"
@@ -106,13 +103,6 @@ std::vector<Port> GraphSpec::ports() const {
   std::vector<Port> all = inputs;
   all.insert(all.end(), outputs.begin(), outputs.end());
   return all;
-}
-
-double ShiftSpec::at(int64_t patches) const {
-  if (!by_tokens) return fixed;
-  const double mu =
-      low + (high - low) * static_cast<double>(patches - few) / static_cast<double>(many - few);
-  return std::min(std::max(std::exp(std::min(mu, 5.0)), 0.1), 100.0);
 }
 
 int64_t ModelSpec::patch_values() const {

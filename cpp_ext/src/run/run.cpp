@@ -83,6 +83,7 @@ void Run::prepare() {
     (timed ? timed_ : constant_).push_back(std::move(made));
   }
   seconds_.condition = seconds_since(start);
+  if (options_.lets_go) stages_.text = stages_.condition = nullptr;
 }
 
 void Run::begin(size_t leg) {

@@ -1,0 +1,101 @@
+// A bundle that turns prompts into pictures, without Python.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "flagdit/bundle.h"
+#include "flagdit/job.h"
+
+namespace flagdit {
+
+struct PipelineOptions {
+  std::optional<int64_t> threads{};        // of the engine; all cores, unless said
+  std::optional<std::string> precision{};  // float32, int8 or int8-bf16; the fastest that there is
+  std::optional<int64_t> max_memory{};     // bytes that the process may hold
+  // The library of ONNX Runtime, or the folder that it is in: by default $FLAGDIT_ONNXRUNTIME, then
+  // what the system finds.
+  std::string onnxruntime{};
+};
+
+class Generation;
+struct Origin;
+
+// Threads may share it once it is loaded: it holds no state of a run.
+class Pipeline {
+ public:
+  // Reads the manifest and the tokenizer, and no graph or weight. Throws Error.
+  explicit Pipeline(const std::string& bundle, PipelineOptions options = {});
+
+  const Bundle& bundle() const { return bundle_; }
+  const Model& model() const { return model_; }
+  const std::string& precision() const { return precision_; }  // what `denoise` computes in
+  bool loaded() const { return stages_.denoise != nullptr; }
+
+  // A request, checked, planned and admitted: it fits the model, its prompts are short enough, and
+  // what it takes of memory is there. Throws Error(request).
+  Job plan(const Request& request) const;
+  // What it takes.
+  Memory memory(const Job& job) const;
+
+  // Loads graphs and weights. Throws Error if a byte of them is not what the manifest says, or the
+  // backend is not there.
+  void load();
+  // A run. last: of this pipeline, which lets go of what the run needs no more, as soon as it does
+  // not.
+  Generation start(const Job& job, bool last = false);
+
+ private:
+  Texts texts(const Request& request, int64_t branches) const;
+  Place place() const;
+  std::shared_ptr<Session> open(const OnnxRuntime& runtime, const GraphSpec& graph,
+                                const OnnxOptions& options,
+                                std::map<std::string, Content>& weights) const;
+
+  PipelineOptions options_;
+  Bundle bundle_;
+  Model model_;
+  Prompts prompts_;
+  const EngineSpec* engine_;  // of denoise; null is the model's own graph
+  std::string precision_;
+  Stages stages_;
+  int64_t loaded_ = 0;  // bytes that the process held when it had loaded the engine
+};
+
+// One run of a pipeline, and what it did.
+class Generation {
+ public:
+  int64_t width() const;   // pixels
+  int64_t height() const;  // pixels
+  int64_t samples() const { return static_cast<int64_t>(job_.run.seeds.size()); }
+  int64_t total() const { return run_.total(); }  // steps
+  int64_t count() const { return run_.count(); }  // that are done
+  bool done() const { return run_.done(); }
+  const Job& job() const { return job_; }
+
+  // The next step. Throws Error if the engine fails or values are no numbers any more.
+  const StepDone& step();
+
+  // Bytes (H, W, 3) of a picture: what it would be if every velocity stayed as it is now. Throws
+  // Error(backend) if the model ends in latents of a VAE.
+  std::vector<uint8_t> picture(int64_t sample = 0) const;
+  // A PNG of it, with how it was made.
+  std::string png(int64_t sample = 0) const;
+  // What was asked for, planned and measured, as report.json has it.
+  std::string report() const;
+
+ private:
+  friend class Pipeline;
+  Generation(std::shared_ptr<const Origin> origin, Job job, Stages stages, Texts texts);
+
+  std::shared_ptr<const Origin> origin_;
+  Job job_;
+  Run run_;
+  std::vector<StepDone> steps_;
+  std::vector<size_t> legs_;  // that each step was of
+};
+
+}  // namespace flagdit

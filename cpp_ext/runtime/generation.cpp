@@ -1,0 +1,57 @@
+#include "../src/printable.h"
+#include "flagdit/error.h"
+#include "flagdit/pipeline.h"
+#include "flagdit/upsample.h"
+#include "origin.h"
+#include "picture.h"
+#include "report.h"
+
+namespace flagdit {
+
+Generation::Generation(std::shared_ptr<const Origin> origin, Job job, Stages stages, Texts texts)
+    : origin_(std::move(origin)),
+      job_(std::move(job)),
+      run_(std::move(stages), job_.run, std::move(texts)) {}
+
+int64_t Generation::width() const {
+  return job_.run.legs.back().layout.width * origin_->numbers.downscale;
+}
+int64_t Generation::height() const {
+  return job_.run.legs.back().layout.height * origin_->numbers.downscale;
+}
+
+const StepDone& Generation::step() {
+  steps_.push_back(run_.step());
+  legs_.push_back(run_.leg());
+  return steps_.back();
+}
+
+std::vector<uint8_t> Generation::picture(int64_t sample) const {
+  if (origin_->space != "pixels") {
+    throw Error(Fault::backend, "the model ends in VAE latents and its bundle has no decode graph");
+  }
+  if (sample < 0 || sample >= samples()) {
+    throw Error(Fault::request, "there is no picture " + std::to_string(sample) + "; there are " +
+                                    std::to_string(samples()) + ", from 0 on");
+  }
+  if (steps_.empty()) throw Error(Fault::request, "the run has not begun; do a step first");
+  const Layout& layout = run_.sampler()->state().extent.layout;
+  std::vector<float> latents = run_.latents(done() ? 0.0 : 1.0 - steps_.back().step.t_next);
+  const int64_t size = layout.values();
+  std::vector<float> own(latents.begin() + sample * size, latents.begin() + (sample + 1) * size);
+  const int64_t factor = job_.run.legs.back().layout.width / layout.width;
+  if (factor > 1) own = upsample(own, layout.channels, layout.height, layout.width, factor);
+  return to_bytes(own.data(), layout.width * factor, layout.height * factor);
+}
+
+std::string Generation::png(int64_t sample) const {
+  const Ordered about = about_of({*origin_, job_, run_, steps_, legs_}, sample);
+  return to_png(picture(sample), width(), height(),
+                {{"parameters", parameters(about)}, {"flagdit", about.dump()}});
+}
+
+std::string Generation::report() const {
+  return report_of({*origin_, job_, run_, steps_, legs_}).dump(1);
+}
+
+}  // namespace flagdit

@@ -1,0 +1,239 @@
+#include "report.h"
+
+#include <cstdio>
+#include <numeric>
+
+#include "flagdit/names.h"
+#include "flagdit/price.h"
+#include "version.h"
+
+namespace flagdit {
+namespace {
+
+Ordered json_of(const Number& number) {
+  if (number.whole) return static_cast<int64_t>(number.value);
+  return number.value;
+}
+
+Ordered json_of(const std::vector<Number>& numbers) {
+  Ordered list = Ordered::array();
+  for (const Number& number : numbers) list.push_back(json_of(number));
+  return list;
+}
+
+Ordered json_of(const std::optional<Number>& number) {
+  return number ? json_of(*number) : Ordered(nullptr);
+}
+
+struct Written {
+  Ordered operator()(std::monostate) const { return nullptr; }
+  Ordered operator()(bool flag) const { return flag; }
+  Ordered operator()(const Number& number) const { return json_of(number); }
+  Ordered operator()(const std::string& text) const { return text; }
+  Ordered operator()(const std::vector<Number>& numbers) const { return json_of(numbers); }
+  Ordered operator()(const Other& other) const { return other.text; }
+};
+
+Ordered json_of(const Value& value) { return std::visit(Written{}, value); }
+
+Ordered json_of(const Steps& steps) {
+  if (const auto* count = std::get_if<int64_t>(&steps)) return *count;
+  return std::get<std::vector<double>>(steps);
+}
+
+template <typename T>
+Ordered one_or_all(const std::vector<T>& all, int64_t sample) {
+  if (all.size() == 1) return all[0];
+  return sample >= 0 ? Ordered(all[static_cast<size_t>(sample)]) : Ordered(all);
+}
+
+std::vector<double> times_of(const Plan& plan) {
+  std::vector<double> times;
+  for (const Step& step : plan.steps) times.push_back(step.t);
+  times.push_back(plan.steps.back().t_next);
+  return times;
+}
+
+Cost cost_of(const Told& told) {
+  std::optional<Cost> all;
+  for (size_t leg = 0; leg < told.job.run.legs.size(); ++leg) {
+    std::vector<Taken> taken;
+    for (size_t i = 0; i < told.steps.size(); ++i) {
+      if (told.legs[i] == leg) taken.push_back({told.steps[i].step.active, told.steps[i].branches});
+    }
+    const Batch batch{static_cast<int64_t>(told.job.run.seeds.size()), told.job.run.branches,
+                      told.run.text_tokens(), told.origin.value_bytes};
+    const Cost cost = price(told.origin.numbers.sizes, told.job.run.legs[leg].plan, batch, taken);
+    all = all ? cost.after(*all) : cost;
+  }
+  return *all;
+}
+
+Ordered step_of(const Told& told, size_t index) {
+  const StepDone& done = told.steps[index];
+  const Layout& layout = told.job.run.legs[told.legs[index]].layout;
+  const int64_t scale = told.origin.numbers.downscale;
+  return {{"index", index},
+          {"t", done.step.t},
+          {"active", done.step.active},
+          {"dense", done.step.dense},
+          {"size", {layout.width * scale, layout.height * scale}},
+          {"tokens", layout.tokens()},
+          {"evaluations", done.evaluations},
+          {"branches", done.branches},
+          {"seconds", done.denoise + done.host}};
+}
+
+Ordered seconds_of(const Told& told) {
+  double denoise = 0, host = 0;
+  for (const StepDone& done : told.steps) {
+    denoise += done.denoise;
+    host += done.host;
+  }
+  const RunSeconds own = told.run.seconds();
+  Ordered seconds = {{"text_encoder", own.text},
+                     {"condition", own.condition},
+                     {"allocate", own.allocate},
+                     {"denoise", denoise},
+                     {"host", host},
+                     {"decode", 0.0}};
+  double total = 0;
+  for (const auto& part : seconds) total += part.get<double>();
+  seconds["total"] = total;
+  return seconds;
+}
+
+std::string brief(double value) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%g", value);
+  return text;
+}
+
+// A value that has none of the signs between values, or that is in quotes.
+std::string quoted_value(const std::string& value) {
+  return value.find_first_of(",:\"\n\\") == std::string::npos ? value : Ordered(value).dump();
+}
+
+}  // namespace
+
+Ordered coarse_of(const std::optional<Coarse>& coarse) {
+  if (!coarse) return nullptr;
+  return {{"factor", coarse->factor},
+          {"steps", json_of(coarse->steps)},
+          {"shift", json_of(coarse->shift)},
+          {"until", json_of(coarse->until)},
+          {"end", json_of(coarse->end)}};
+}
+
+Ordered regions_of(const Regions& regions, bool resolved) {
+  Ordered fields = Ordered::object();
+  for (const std::string& name : field_names()) fields[name] = json_of(field_of(regions, name));
+  if (resolved) {
+    const PerStep share = regions.share();
+    const auto* one = std::get_if<Number>(&share);
+    fields["ratio"] =
+        one != nullptr ? json_of(*one) : json_of(std::get<std::vector<Number>>(share));
+    fields["metric"] = name_of(regions.metric());
+  }
+  return fields;
+}
+
+Ordered options_of(const Options& options) {
+  Ordered said;
+  said["preset"] = options.preset ? Ordered(*options.preset) : Ordered(nullptr);
+  said["steps"] = options.steps ? json_of(*options.steps) : Ordered(nullptr);
+  said["shift"] = json_of(options.shift);
+  said["solver"] = options.solver ? Ordered(name_of(*options.solver)) : Ordered(nullptr);
+  said["ras"] = options.regions ? regions_of(*options.regions, false) : Ordered(nullptr);
+  said["dense"] = options.dense;
+  said["mode"] = name_of(options.mode);
+  said["ratio"] = nullptr;
+  if (options.ratio)
+    said["ratio"] = Ordered::array({json_of(options.ratio->first), json_of(options.ratio->last)});
+  said["schedule"] = nullptr;
+  if (options.schedule) said["schedule"] = {options.schedule->step, options.schedule->every};
+  said["changes"] = Ordered::object();
+  for (const auto& [name, value] : options.changes) said["changes"][name] = json_of(value);
+  said["coarse"] = coarse_of(options.coarse);
+  return said;
+}
+
+Ordered about_of(const Told& told, int64_t sample) {
+  const Job& job = told.job;
+  const Leg& full = job.run.legs.back();
+  const Preset& how = job.sampling.how;
+  const auto begun = begins_with(job.request.options);
+  const int64_t scale = told.origin.numbers.downscale;
+  Ordered about = {{"version", kVersion},
+                   {"model", told.origin.model},
+                   {"digest", told.origin.digest},
+                   {"bundle", told.origin.bundle},
+                   {"backend", told.origin.backend},
+                   {"precision", told.origin.precision}};
+  about["prompt"] = one_or_all(job.request.prompts, sample);
+  about["negative"] = job.request.negative;
+  about["seed"] = one_or_all(job.request.seeds, sample);
+  about["size"] = {full.layout.width * scale, full.layout.height * scale};
+  about["guidance"] = job.sampling.guidance.value;
+  about["ntk"] = job.ntk();
+  about["ntk_option"] = json_of(job.request.ntk);
+  about["proportional"] = job.request.proportional;
+  about["preset"] = begun ? Ordered(*begun) : Ordered(nullptr);
+  about["options"] = options_of(job.request.options);
+  about["shift"] = how.shift.value_or(Number(1.0)).value;
+  about["times"] = times_of(full.plan);
+  about["ras"] = regions_of(how.regions, true);
+  about["solver"] = name_of(how.solver);
+  about["weights"] = Ordered::array();
+  for (const Weights& w : how.weights) about["weights"].push_back({w.velocity, w.slope, w.curve});
+  about["coarse"] = coarse_of(how.coarse);
+  about["pictures"] = job.request.prompts.size();
+  return about;
+}
+
+Ordered report_of(const Told& told) {
+  Ordered report = about_of(told, -1);
+  const Plan& plan = told.job.run.legs.back().plan;
+  const Cost cost = cost_of(told);
+  int64_t evaluations = 0;
+  for (const StepDone& done : told.steps) evaluations += done.evaluations;
+  report["evaluations"] = evaluations;
+  report["tokens"] = plan.tokens;
+  report["pinned"] = plan.pinned;
+  report["max_age"] = plan.max_age;
+  report["flop_ratio"] = cost.flop_ratio();
+  report["expected_speedup"] = cost.expected_speedup();
+  report["cache_bytes"] = cost.cache_bytes;
+  report["seconds"] = seconds_of(told);
+  report["steps"] = Ordered::array();
+  for (size_t i = 0; i < told.steps.size(); ++i) report["steps"].push_back(step_of(told, i));
+  return report;
+}
+
+std::string parameters(const Ordered& about) {
+  size_t steps = about["times"].size() - 1;
+  if (!about["coarse"].is_null()) {
+    const Ordered& coarse = about["coarse"]["steps"];
+    steps += coarse.is_array() ? coarse.size() - 1 : coarse.get<size_t>();
+  }
+  const auto text = [](const Ordered& value) {
+    return value.is_string() ? value.get<std::string>() : value.dump();
+  };
+  const std::vector<std::pair<std::string, std::string>> facts = {
+      {"Steps", std::to_string(steps)},
+      {"Sampler", text(about["solver"])},
+      {"CFG scale", brief(about["guidance"])},
+      {"Seed", text(about["seed"])},
+      {"Size", about["size"][0].dump() + "x" + about["size"][1].dump()},
+      {"Model hash", text(about["digest"]).substr(0, 10)},
+      {"Model", text(about["model"])},
+      {"Version", "flagdit " + text(about["version"])}};
+  std::string line;
+  for (const auto& [name, value] : facts)
+    line += (line.empty() ? "" : ", ") + name + ": " + quoted_value(value);
+  const std::string negative = about["negative"];
+  return text(about["prompt"]) + (negative.empty() ? "" : "\nNegative prompt: " + negative) + "\n" +
+         line;
+}
+
+}  // namespace flagdit

@@ -1,0 +1,26 @@
+// What a user says of a run, in JSON or as options of a command: one reading of both.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "flagdit/request.h"
+
+namespace flagdit {
+
+// A request from a table of the options of `flagdit generate`, with _ for - in their names: prompt
+// or prompts, negative, seed (a number or "random") or seeds, size ("WxH" or [W, H]), guidance,
+// preset, steps, times, shift, solver, ratio (a number, "FROM:TO" or [FROM, TO]), dense, mode,
+// schedule ("PATCHES/STEPS"), error_budget, forecast_kv, guidance_every, guidance_warmup, coarse
+// ("FACTOR:STEPS:UNTIL:SHIFT:END"), ras (a table, or a list of "KEY=VALUE"), ntk ("auto", "off" or
+// a factor), proportional. What is null is not said. Throws Error(request) for a name that is none
+// of them, and for what cannot be read; of bounds the plan knows.
+Request read_request(const nlohmann::ordered_json& said);
+
+// Parts of it.
+Coarse read_coarse(const std::string& text);
+Value read_value(const std::string& text);
+Number read_number(const std::string& what, const std::string& text);
+std::vector<std::string> split(const std::string& text, char at);
+
+}  // namespace flagdit
