@@ -9,6 +9,7 @@
 #include <cmath>
 #include <cstdio>
 #include <cstring>
+#include <new>
 #include <random>
 
 #include "../src/printable.h"
@@ -29,6 +30,16 @@ bool write_all(int file, const std::string& content) {
     at += count < 0 ? 0 : static_cast<size_t>(count);
   }
   return ::fsync(file) == 0;
+}
+
+// As iTXt, before the picture, where readers look that do not read all of it.
+void add_text(LodePNGInfo& info, const std::string& name, const std::string& text) {
+  const std::string content = name + std::string(5, '\0') + text;
+  const unsigned failed =
+      lodepng_chunk_create(&info.unknown_chunks_data[0], &info.unknown_chunks_size[0],
+                           static_cast<unsigned>(content.size()), "iTXt",
+                           reinterpret_cast<const unsigned char*>(content.data()));
+  if (failed != 0) throw std::bad_alloc();
 }
 
 }  // namespace
@@ -52,11 +63,8 @@ std::string to_png(const std::vector<uint8_t>& bytes, int64_t width, int64_t hei
   state.info_raw.colortype = LCT_RGB;
   state.info_png.color.colortype = LCT_RGB;
   state.encoder.auto_convert = 0;
-  state.encoder.text_compression = 0;
   state.encoder.add_id = 0;
-  for (const auto& [name, text] : texts) {
-    lodepng_add_itext(&state.info_png, name.c_str(), "", "", text.c_str());
-  }
+  for (const auto& [name, text] : texts) add_text(state.info_png, name, text);
   std::vector<unsigned char> out;
   const unsigned failed = lodepng::encode(out, bytes, static_cast<unsigned>(width),
                                           static_cast<unsigned>(height), state);
