@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PROMPT ?= a red apple on a blue background
 SOURCES := $(shell find cpp_ext -name '*.cpp' -o -name '*.h' -o -name '*.cu') CMakeLists.txt setup.py pyproject.toml
 
-.PHONY: demo test lowest lint typing-path cuda sanitize clean
+.PHONY: demo test lowest lint typing-path cuda runtime sanitize clean
 
 demo: $(VENV)/.runtime
 	@mkdir -p out
@@ -47,6 +47,14 @@ typing-path:
 cuda: $(VENV)/.dev
 	$(BIN)/cmake -S . -B build/cuda -G Ninja -DFLAGDIT_CUDA=ON -DFLAGDIT_PYTHON=OFF -DFLAGDIT_WERROR=ON
 	$(BIN)/cmake --build build/cuda
+
+# The library and the program that need no Python, their tests, and both examples against what is installed.
+runtime: $(VENV)/.dev
+	$(BIN)/cmake -S . -B build/runtime -G Ninja -DFLAGDIT_PYTHON=OFF -DFLAGDIT_RUNTIME=ON -DFLAGDIT_WERROR=ON
+	$(BIN)/cmake --build build/runtime
+	$(BIN)/ctest --test-dir build/runtime --output-on-failure
+	$(BIN)/cmake --install build/runtime --prefix build/runtime/installed
+	$(BIN)/python -m pytest -q tests/test_runtime.py
 
 # The core's tests against a copy of it built with ASan and UBSan. FUZZ: random cases of every operator and binding.
 FUZZ := 300

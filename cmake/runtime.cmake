@@ -75,3 +75,9 @@ set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS OFF)
 set(CPACK_DEBIAN_PACKAGE_DEPENDS "libc6, libstdc++6")
 set(CPACK_DEBIAN_FILE_NAME DEB-DEFAULT)
 include(CPack)
+
+enable_testing()
+add_executable(flagdit_core_test tests/runtime/core_test.cpp)
+target_link_libraries(flagdit_core_test PRIVATE flagdit_static flagdit_options flagdit_third_party)
+add_test(NAME core COMMAND flagdit_core_test
+  ${PROJECT_SOURCE_DIR}/engine/demo ${PROJECT_SOURCE_DIR}/tests/runtime/fixtures.json)

@@ -1,0 +1,166 @@
+"""The program and the library without Python paint what Python paints: `make runtime` builds them first."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from flagdit.engine import Pipeline, metadata
+from flagdit.engine.bundle import DEMO
+
+ROOT = Path(__file__).parents[1]
+BUILD = ROOT / "build" / "runtime"
+PROGRAM, INSTALLED = BUILD / "flagdit_run", BUILD / "installed"
+PROMPT = "a red apple, on a blue background"
+
+pytestmark = pytest.mark.skipif(not PROGRAM.is_file(), reason="build/runtime is not there; next: make runtime")
+
+
+@pytest.fixture(scope="module")
+def environment() -> dict[str, str]:
+    """Where the program finds ONNX Runtime: in Python's package."""
+    spec = find_spec("onnxruntime")
+    assert spec is not None and spec.submodule_search_locations
+    return {**os.environ, "FLAGDIT_ONNXRUNTIME": f"{next(iter(spec.submodule_search_locations))}/capi"}
+
+
+def run(environment: dict[str, str], *arguments: object, bundle: object = DEMO) -> subprocess.CompletedProcess[str]:
+    command = [str(PROGRAM), str(bundle), *map(str, arguments)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
+
+
+def told(report: dict[str, Any]) -> dict[str, Any]:
+    """Without what is another each time, or of the package."""
+    steps = [{name: value for name, value in step.items() if name != "seconds"} for step in report["steps"]]
+    return {**report, "steps": steps, "seconds": sorted(report["seconds"]), "version": ""}
+
+
+CASES = [
+    "",
+    "--preset quality --seed 9",
+    "--dense --steps 6 --solver heun",
+    "--precision float32 --ratio 0.5:0.2 --steps 8",
+    "--mode paper --steps 10 --schedule 32/3",
+    "--size 96x64 --ntk auto --proportional",
+    "--coarse 2:5:0.4:2:1 --steps 6 --ras warmup=2 --ras max_age=4",
+    "--guidance 1 --steps 5",
+    "--negative 'a face' --guidance-every 2 --error-budget 0.05",
+    "--ras defaults --ras resets=3,5 --steps 9",
+    "--times 0,0.1,0.3,0.6,1 --forecast-kv 0.5",
+]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_same_picture_and_report(environment: dict[str, str], tmp_path: Path, case: str) -> None:
+    """To the byte, and in every field but times."""
+    options = shlex.split(case)
+    made = run(environment, PROMPT, "-o", tmp_path / "core.png", "--report", tmp_path / "core.json", *options)
+    assert made.returncode == 0, made.stderr
+    code = "from flagdit.engine.cli import main; main()"
+    files = ["-o", str(tmp_path / "python.png"), "--report", str(tmp_path / "python.json")]
+    command = [sys.executable, "-c", code, "generate", PROMPT, "--bundle", str(DEMO), *files, *options]
+    subprocess.run(command, check=True, capture_output=True, timeout=300)
+    core, python = (np.asarray(Image.open(tmp_path / name)) for name in ("core.png", "python.png"))
+    assert np.array_equal(core, python)
+    reports = [json.loads((tmp_path / name).read_text()) for name in ("core.json", "python.json")]
+    assert told(reports[0]) == told(reports[1]) and list(reports[0]) == list(reports[1])
+    about = [metadata.read(tmp_path / name).model_dump(exclude={"version"}) for name in ("core.png", "python.png")]
+    assert about[0] == about[1]
+
+
+def test_several_pictures(environment: dict[str, str], tmp_path: Path) -> None:
+    """Are numbered, and never replace another; each is what it is alone."""
+    for count in (1, 2):
+        assert run(environment, "an apple", "a boat", "--steps", "3", "-o", tmp_path, "-q").returncode == 0
+        assert len(list(tmp_path.iterdir())) == 2 * count
+    alone = tmp_path / "alone.png"
+    assert run(environment, "a boat", "--steps", 3, "-o", alone, "-q").returncode == 0
+    assert np.array_equal(np.asarray(Image.open(alone)), np.asarray(Image.open(tmp_path / "0002.png")))
+
+
+def test_plan_and_inspect(environment: dict[str, str]) -> None:
+    shown = run(environment, "--inspect")
+    assert shown.returncode == 0 and "emoji" in shown.stdout and "denoise runs in" in shown.stdout
+    shown = run(environment, "a boat", "--plan", "--steps", "8", "--ratio", "0.5")
+    assert shown.returncode == 0 and re.search(
+        r"\d dense and \d RAS steps over 272 tokens, 8 evaluations", shown.stdout
+    )
+
+
+ERRORS: dict[str, tuple[list[str], str]] = {
+    "no prompt": ([], "give either prompts or a file"),
+    "blank": ([" "], "the prompt is empty"),
+    "too long": (["red " * 300], "has 1200 characters"),
+    "a ratio": (["a", "--ratio", "x"], "is neither a number nor FROM:TO"),
+    "steps": (["a", "--steps", "0"], "steps"),
+    "a size": (["a", "--size", "65x64"], "is not made of 4x4 patches"),
+    "a preset": (["a", "--preset", "best"], "preset"),
+    "a field": (["a", "--ras", "what=1"], "ras has no 'what'"),
+    "memory": (["a", "--max-memory", "1M"], "of memory are needed"),
+    "memory in words": (["a", "--max-memory", "much"], "max-memory is 'much'"),
+    "no folder": (["a", "-o", "nowhere/a.png"], "there is no such folder"),
+    "another format": (["a", "-o", "a.jpg"], "writes PNG alone"),
+    "no runtime": (["a", "--onnxruntime", "/nowhere"], "pip install onnxruntime"),
+    "a precision": (["a", "--precision", "fp4"], "precision 'fp4' is not one of"),
+    "no UTF-8": (["a\udcff"], "no Unicode text; write it in UTF-8"),
+}
+
+
+@pytest.mark.parametrize("case", ERRORS)
+def test_errors(environment: dict[str, str], case: str) -> None:
+    """One line that says what to do, and nothing loaded."""
+    arguments, message = ERRORS[case]
+    refused = run(environment, *arguments)
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("Error: ") and message in refused.stderr and refused.stderr.count("\n") == 1
+
+
+def test_no_bundle(environment: dict[str, str], tmp_path: Path) -> None:
+    refused = run(environment, "a", bundle=tmp_path / "none")
+    assert refused.returncode == 1 and "flagdit build MODEL -o" in refused.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("language", ["c", "cpp"])
+def test_examples(environment: dict[str, str], tmp_path: Path, language: str) -> None:
+    """Built as a user would, against what was installed: the picture is Python's."""
+    if language == "c":
+        packages = {**os.environ, "PKG_CONFIG_PATH": f"{INSTALLED}/lib/pkgconfig"}
+        found = ["-I", f"{INSTALLED}/include", "-L", f"{INSTALLED}/lib", "-lflagdit"]
+        if shutil.which("pkg-config"):
+            flags = ["pkg-config", "--cflags", "--libs", "flagdit"]
+            found = shlex.split(subprocess.run(flags, env=packages, check=True, capture_output=True, text=True).stdout)
+        source = ROOT / "examples" / "c" / "paint.c"
+        subprocess.run(["cc", "-Wall", "-Wextra", "-Werror", source, "-o", tmp_path / "paint", *found], check=True)
+    else:
+        cmake = [Path(sys.executable).with_name("cmake"), "-S", ROOT / "examples" / "cpp", "-B", tmp_path]
+        subprocess.run([*cmake, f"-DCMAKE_PREFIX_PATH={INSTALLED}"], check=True, capture_output=True)
+        subprocess.run([cmake[0], "--build", tmp_path], check=True, capture_output=True)
+    picture = tmp_path / ("out.ppm" if language == "c" else "out.png")
+    own = {**environment, "LD_LIBRARY_PATH": f"{INSTALLED}/lib"}
+    subprocess.run([tmp_path / "paint", DEMO, PROMPT, picture], env=own, check=True, timeout=300)
+    expected = Pipeline.load("demo")(PROMPT, seed=7, preset="quality").image
+    assert np.array_equal(np.asarray(Image.open(picture)), np.asarray(expected))
+
+
+@pytest.mark.slow
+def test_the_library_shows_its_interface_alone() -> None:
+    """Names of the C interface, under a version, and what ONNX Runtime looks for."""
+    command = ["nm", "-D", "--defined-only", INSTALLED / "lib" / "libflagdit.so"]
+    listing = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    names = {line.split()[-1] for line in listing.splitlines()}
+    header = (INSTALLED / "include" / "flagdit.h").read_text()
+    declared = set(re.findall(r"FLAGDIT_API [\w\s*]*?(flagdit_\w+)\(", header))
+    assert {f"{name}@@FLAGDIT_1" for name in declared} | {"RegisterCustomOps@@FLAGDIT_1", "FLAGDIT_1"} == names
