@@ -12,6 +12,7 @@ from typing import Any, cast
 import numpy as np
 
 from flagdit.cpp_ext import Binding, Session
+from flagdit.engine.ports import twin
 from flagdit.engine.request import Request
 from flagdit.engine.result import Preview
 from flagdit.engine.run import Run, Stages
@@ -38,7 +39,7 @@ class FreshKeys:
     def bind(self, tensors: Mapping[str, Array]) -> Binding | FreshBinding:
         """The arrays of a dense call are those of all slots, at addresses that the run does not change."""
         binding = self._session.bind(tensors)
-        tails = {name: x for name, x in tensors.items() if "_tail." in name}
+        tails = {port.name: tensors[port.name] for port in self._session.ports if port.axes[:1] == ["M"]}
         if not any(len(tail) for tail in tails.values()):
             outputs = [port.name for port in self._session.ports if port.output]
             self._made = {name: np.empty_like(tensors[name]) for name in outputs}
@@ -49,7 +50,7 @@ class FreshKeys:
         return FreshBinding(self._dense, [(x, self._tail(name, len(x))) for name, x in tails.items()], binding)
 
     def _tail(self, name: str, cached: int) -> Array:
-        return self._made[name.replace("_tail.", "_head.")][-cached:]
+        return self._made[twin(name)][-cached:]
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import os
 import time
 import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,26 +23,26 @@ import typer
 
 import gpu_run_times
 import gpu_steps
-from gpu_device import Cpu, Cuda, Device, Graph, ort
+from gpu_device import VERSION, Cpu, Cuda, Device, Graph
 from gpu_models import MODELS, PRECISIONS, random_weights
 from gpu_torch import Torch
-from gpu_values import Demo, compare
+from gpu_values import Demo, values
 
 DEMO_RUNS = [("float16", 64), ("float16", 128), ("float32", 64), ("bfloat16", 64), ("bfloat16", 128)]
-ENGINES = [
+Cases = list[tuple[str, str, tuple[int, ...]]]
+ENGINES: Cases = [
     ("S", "float16", (32, 64)),
     ("600M", "float16", (64, 32)),
     ("5B-4", "bfloat16", (64, 32)),
     ("5B-2", "bfloat16", (64, 32)),
     ("600M", "bfloat16", (64, 32)),
 ]
-MORE_ENGINES = [
+MORE_ENGINES: Cases = [
     ("S", "bfloat16", (64, 32)),
     ("5B-4", "float16", (64,)),
     ("5B-2", "float16", (64,)),
     ("S", "float32", (32,)),
 ]
-Cases = list[tuple[str, str, tuple[int, ...]]]
 EAGER = [("600M", (64, 32)), ("5B-4", (64,)), ("5B-2", (64,)), ("S", (64, 32))]
 COMPILED = [("600M", (64, 32)), ("5B-4", (64,)), ("S", (64, 32)), ("5B-2", (64,))]
 
@@ -82,7 +83,7 @@ class Report:
 
 
 def versions(device: str) -> dict[str, Any]:
-    out: dict[str, Any] = {"onnxruntime": ort.__version__, "device": device}
+    out: dict[str, Any] = {"onnxruntime": VERSION, "device": device}
     try:
         import torch
 
@@ -98,7 +99,7 @@ def of_the_demo(report: Report, graphs: Path, device: Device, quick: bool) -> No
     demo = Demo.open(graphs)
     precisions = PRECISIONS[:1] if device.name == "cpu" else PRECISIONS
     for precision in precisions:
-        report.add("values", {}, lambda p=precision: list(compare(demo, device, [p])))
+        report.add("values", {}, partial(values, demo, device, precision))
     references: dict[int, Any] = {}
     for precision, side in DEMO_RUNS:
         if device.name == "cpu" and precision != "float32":

@@ -19,31 +19,15 @@ with suppress(ImportError):
     import torch  # noqa: F401
 
 import numpy as np
-import numpy.typing as npt
 import onnxruntime as ort
 
-from flagdit.engine.session import BF16, as_dtype
+from gpu_types import TYPES, Numbers, host_dtype, narrowed
 
-Numbers = npt.NDArray[Any]
-
-TYPES = {"float32": 1, "int32": 6, "float16": 10, "uint64": 13, "bfloat16": BF16}
-"""ONNX's numbers of the types."""
-
-HOST = {"bfloat16": np.uint16}
-"""What NumPy holds them in, where it is not what their name says."""
+VERSION = str(ort.__version__)
+Axes = tuple[int | str, ...]
+Ports = dict[str, tuple[str, Axes]]
 
 ORT_TYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(bfloat16)": "bfloat16"}
-
-
-def host_dtype(dtype: str) -> npt.DTypeLike:
-    return HOST.get(dtype, dtype)
-
-
-def to_float(array: Numbers, dtype: str) -> npt.NDArray[np.float32]:
-    """fp32 of what an array of `dtype` holds."""
-    if dtype != "bfloat16":
-        return array.astype(np.float32)
-    return (array.astype(np.uint32) << 16).view(np.float32)
 
 
 @dataclass(frozen=True)
@@ -104,8 +88,8 @@ class Graph:
 
     def __init__(self, session: ort.InferenceSession, device: str, options: ort.RunOptions | None) -> None:
         self._session, self._device, self._options = session, device, options
-        self.inputs = {i.name: (ORT_TYPES[i.type], tuple(i.shape)) for i in session.get_inputs()}
-        self.outputs = {o.name: (ORT_TYPES[o.type], tuple(o.shape)) for o in session.get_outputs()}
+        self.inputs: Ports = {i.name: (ORT_TYPES[i.type], tuple(i.shape)) for i in session.get_inputs()}
+        self.outputs: Ports = {o.name: (ORT_TYPES[o.type], tuple(o.shape)) for o in session.get_outputs()}
 
     def bind(self, inputs: Mapping[str, Place], outputs: Mapping[str, Place]) -> Bound:
         return Bound(self._session, self._device, self._options).place(inputs, outputs)
@@ -128,9 +112,8 @@ class Device(Protocol):
 def put(device: Device, array: Numbers, dtype: str | None = None) -> Buffer:
     """A copy on the device; `dtype` if it is to be narrower than fp32."""
     kind = dtype or array.dtype.name
-    host = as_dtype(array, host_dtype(kind)) if kind in ("float16", "bfloat16") else array
     buffer = device.empty(array.shape, kind)
-    device.write(buffer, host)
+    device.write(buffer, narrowed(array, kind))
     return buffer
 
 
@@ -217,7 +200,7 @@ class Cuda:
 
     def copy(self, target: int, source: int, size: int) -> None:
         """Enqueue a copy from the device to itself."""
-        where = (ctypes.c_void_p(target), ctypes.c_void_p(source), ctypes.c_size_t(size))
+        where = ctypes.c_void_p(target), ctypes.c_void_p(source), ctypes.c_size_t(size)
         self._call("cudaMemcpyAsync", *where, 3, ctypes.c_void_p(self.stream))
 
     def load(self, path: Path) -> Graph:

@@ -18,9 +18,9 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from flagdit.engine.bundle import DEMO, MANIFEST, read_spec
+from flagdit.engine import Pipeline
+from flagdit.engine.bundle import DEMO
 from flagdit.engine.compiler.precision import Half, import_ir, to_half
-from flagdit.engine.manifest import Manifest
 from gpu_models import MODELS, PRECISIONS
 
 PROMPT = "a red apple on a blue background"
@@ -39,23 +39,20 @@ def write_precisions(source: Path, target: Path) -> None:
 
 def write_demo(directory: Path) -> None:
     """The demo's graphs, weights and, of one prompt and of none, the features of the text encoder."""
-    from flagdit.engine.session import OnnxSession
-    from flagdit.engine.text import TextEncoder
-
     directory.mkdir(parents=True)
-    spec = read_spec(DEMO / MANIFEST, Manifest).model
-    assert spec.text is not None and spec.graphs.text_encoder is not None
-    write_precisions(DEMO / spec.graphs.denoise.file, directory)
-    encoder = TextEncoder(
-        OnnxSession(DEMO / spec.graphs.text_encoder.file), DEMO / spec.text.tokenizer, spec.text.max_tokens
-    )
-    np.savez(directory / "features.npz", conditional=encoder.features(PROMPT), unconditional=encoder.features(""))
+    stages = Pipeline.load("demo", precision="float32").stages
+    write_precisions(DEMO / stages.spec.graphs.denoise.file, directory)
+    conditional, unconditional = (stages.text.features(text) for text in (PROMPT, ""))
+    np.savez(directory / "features.npz", conditional=conditional, unconditional=unconditional)
 
 
 def write_model(name: str, directory: Path) -> None:
     """denoise of a model whose weights, stored as fp16, are left behind."""
-    from flagdit.export import FlagDiT
-    from flagdit.export.exporter import onnx_graph, save_file, store, trace_denoise
+    from safetensors.torch import save_file
+
+    from flagdit.export import FlagDiT, onnx_graph
+    from flagdit.export.exporter import trace_denoise
+    from flagdit.export.storage import store
 
     directory.mkdir(parents=True)
     model = FlagDiT(MODELS[name])

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from flagdit.engine.cost import step_flops
-from flagdit.engine.manifest import Layers
+from flagdit.cpp_ext import Price, step_flops
 from flagdit.export.config import FlagDiTConfig
 
 PRECISIONS = ("float32", "float16", "bfloat16")
@@ -44,7 +43,4 @@ def random_weights(directory: Path) -> Path:
 
 def flops(config: FlagDiTConfig, active: int, tokens: int, rows: int) -> float:
     """Of a step, as flagdit counts them."""
-    layers = Layers(
-        count=config.n_layers, width=config.dim, heads=config.n_heads, kv_heads=config.kv_heads, ffn=config.ffn_dim
-    )
-    return step_flops(layers, active, tokens, rows, TEXT, config.in_channels * config.patch_size**2)
+    return step_flops(Price(**config.price()), active, tokens, rows, TEXT)

@@ -9,12 +9,12 @@ import numpy as np
 
 from flagdit.cpp_ext import GraphCache
 from flagdit.export.config import FlagDiTConfig
-from gpu_device import Bound, Buffer, Device, Graph, put
+from gpu_call import bind, empty_caches, shape_of
+from gpu_device import Device, Graph, put
 from gpu_models import TEXT, flops
 
 RATIOS = (1.0, 0.5, 0.25, 0.125)
 ROWS = 2
-PER_SLOT = ("tokens", "special", "rope_cos", "rope_sin")
 
 
 class Steps:
@@ -23,29 +23,18 @@ class Steps:
     def __init__(self, device: Device, graph: Graph, side: int) -> None:
         self.device, self.patches, self.pinned = device, side**2, side
         self.tokens = n = self.patches + self.pinned
-        rng = np.random.default_rng(0)
-        sizes: dict[str, int] = {"A": n, "M": n, "R": ROWS, "T": TEXT}
-        self.inputs: dict[str, Buffer] = {}
-        self.caches: dict[str, Buffer] = {}
-        for name, (dtype, axes) in graph.inputs.items():
-            shape = tuple(sizes[a] if isinstance(a, str) else a for a in axes)
-            if "_tail" in name:
-                self.caches[name] = device.empty(shape, dtype)
-                continue
-            array = rng.standard_normal(shape).astype(np.float32) * 0.1
-            if name in ("attention_scale", "text_bias"):
-                array = np.full(shape, 0.125 if name == "attention_scale" else 0, np.float32)
-            self.inputs[name] = put(device, array, dtype)
-        self.velocity = device.empty((n, ROWS, graph.inputs["tokens"][1][2]))
+        rng, sizes = np.random.default_rng(0), {"A": n, "R": ROWS, "T": TEXT}
+        self.caches = empty_caches(device, graph, n, ROWS)
+        self.inputs = {
+            name: put(device, rng.standard_normal(shape_of(axes, sizes)).astype(np.float32) * 0.1, dtype)
+            for name, (dtype, axes) in graph.inputs.items()
+            if name not in self.caches
+        }
+        self.velocity = device.empty(shape_of(graph.outputs["velocity"][1], sizes))
         self.calls = {self.pinned + round(r * self.patches): r for r in RATIOS}
-        self.bound = {active: self._bind(graph, active) for active in self.calls}
+        arrays = {**self.inputs, **self.caches, "velocity": self.velocity}
+        self.bound = {active: bind(graph, arrays, active) for active in self.calls}
         self.bound[n].run()  # the caches then hold what the model writes
-
-    def _bind(self, graph: Graph, active: int) -> Bound:
-        read = {k: b.rows(0, active) if k in PER_SLOT else b.all for k, b in self.inputs.items()}
-        read |= {name: cache.rows(active, self.tokens) for name, cache in self.caches.items()}
-        heads = {name.replace("tail", "head"): cache.rows(0, active) for name, cache in self.caches.items()}
-        return graph.bind(read, {"velocity": self.velocity.rows(0, active), **heads})
 
     def finite(self) -> bool:
         return bool(np.isfinite(self.device.read(self.velocity)).all())
@@ -53,7 +42,7 @@ class Steps:
 
 def measure(steps: Steps, config: FlagDiTConfig, repeats: int) -> Iterator[dict[str, Any]]:
     """Milliseconds of every ratio, plain and captured; efficiency is FLOP ratio / time ratio to the dense call."""
-    graphs, dense = GraphCache(len(RATIOS)), {}
+    graphs, dense = GraphCache(len(RATIOS)), dict[str, float]()
     for bound in steps.bound.values():  # a plain call for each shape, before any capture
         bound.run()
     for active, ratio in steps.calls.items():

@@ -89,7 +89,7 @@ class Torch:
         for _ in range(repeats):
             self.synchronise()
             if self.device == "cuda":
-                begin, end = (self.torch.cuda.Event(enable_timing=True) for _ in range(2))
+                begin, end = (self.torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
                 begin.record()
                 work()
                 end.record()

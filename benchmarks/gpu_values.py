@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,14 @@ from typing import Any
 import numpy as np
 
 from flagdit.engine.bundle import DEMO, MANIFEST, read_spec
-from flagdit.engine.conditions import make_conditions
-from flagdit.engine.layout import TokenLayout, attention_scale, rope_rows
+from flagdit.engine.layout import TokenLayout
 from flagdit.engine.manifest import Manifest, ModelSpec
 from flagdit.engine.noise import latent_noise
-from flagdit.engine.session import Array, OnnxSession
-from gpu_device import Buffer, Cpu, Device, Graph, Place, put, to_float
+from flagdit.engine.ports import begins, timed
+from flagdit.engine.session import Array, GraphFile, open_session
+from gpu_call import bind, empty_caches
+from gpu_device import Buffer, Cpu, Device, Graph, put
+from gpu_types import to_float
 
 ROWS = 2  # one picture with guidance
 
@@ -37,11 +38,22 @@ class Demo:
 
     def conditions(self, times: list[float], text: int | None = None) -> dict[str, Array]:
         """What `condition` makes on the CPU, for both branches; `text`: tokens of the prompt that are kept."""
-        graph = self.spec.graphs.condition
-        session = OnnxSession(DEMO / graph.file, threads=1)
+        session = open_session(GraphFile.beside(DEMO / self.spec.graphs.condition.file), threads=1)
         with np.load(self.directory / "features.npz") as file:
-            features = {"prompt": file["conditional"][:text], "": file["unconditional"][:text]}
-        return make_conditions(session, graph.outputs, np.array(times, np.float32), ["prompt", ""], features)
+            features = [file[name][:text] for name in ("conditional", "unconditional")]
+        lengths = [len(x) for x in features]
+        padded = [np.pad(x, ((0, max(lengths) - len(x)), (0, 0))) for x in features]
+        mask = np.arange(max(lengths)) < np.array(lengths)[:, None]
+        made = session.run({"t": np.array(times, np.float32), "text": np.stack(padded), "text_mask": mask})
+        return {name: np.asarray(x) for name, x in made.items()}
+
+    def places(self, layout: TokenLayout) -> dict[str, Array]:
+        """What `place` makes of a run without extrapolation: by token (N, ...), or for all of them."""
+        session = open_session(GraphFile.beside(DEMO / self.spec.graphs.place.file), threads=1)
+        options = {"ntk": np.ones(1, np.float32), "proportional": np.zeros(1, np.bool_)}
+        inputs = {"place": layout.places(), "extent": np.array(layout.extent, np.int64), **options}
+        made = session.run({port.name: inputs[port.name] for port in session.ports if not port.output})
+        return {name: np.asarray(x) for name, x in made.items()}
 
     def layout(self, side: int) -> TokenLayout:
         return TokenLayout.of(self.spec, (side, side))
@@ -56,34 +68,24 @@ def inputs_of(demo: Demo, layout: TokenLayout, seed: int, step: int, made: dict[
     slots = layout.slots()
     tokens = np.zeros((layout.tokens, 1, layout.patch_values), np.float32)
     tokens[layout.pinned :] = layout.patchify(noise)[layout.patch_index(slots[layout.pinned :])]
-    special = np.zeros((layout.tokens, 1), np.float32)
-    special[: layout.pinned] = 1
-    cos, sin = (np.repeat(x[:, None], ROWS, axis=1) for x in rope_rows(demo.spec, slots))
-    scale = np.array([attention_scale(demo.spec, layout.tokens)], np.float32)
-    steps = {name: made[name][step] for name in ("modulation", "final_modulation")}
-    own = {"tokens": np.tile(tokens, (1, ROWS, 1)), "special": special, "rope_cos": cos, "rope_sin": sin}
-    return {**own, "attention_scale": scale, **made, **steps}
-
-
-def cache_names(spec: ModelSpec) -> list[str]:
-    return [f"{kind}_{{}}.{layer}" for layer in range(spec.layers.count) for kind in ("key", "value")]
+    placed = demo.places(layout)
+    for port in demo.spec.graphs.denoise.inputs:
+        if port.name in placed and begins(port, "A"):
+            values = placed[port.name][slots]
+            placed[port.name] = values[:, None].repeat(ROWS, axis=1) if port.shape[1] == "R" else values
+    steps = {port.name: made[port.name][step] for port in timed(demo.spec.graphs.condition)}
+    return {"tokens": np.tile(tokens, (1, ROWS, 1)), **placed, **made, **steps}
 
 
 class Call:
     """One engine call with `active` of all tokens: the caches exist once, and the tail is bound behind the head."""
 
-    def __init__(self, device: Device, graph: Graph, spec: ModelSpec, inputs: dict[str, Array], active: int) -> None:
+    def __init__(self, device: Device, graph: Graph, inputs: dict[str, Array], active: int) -> None:
         self.device, n = device, len(inputs["tokens"])
-        shape = (n, ROWS, spec.layers.kv_heads, spec.rope.head_dim)
-        names = cache_names(spec)
-        self.caches = {name: device.empty(shape, graph.inputs[name.format("tail")][0]) for name in names}
+        self.caches = empty_caches(device, graph, n, ROWS)
         self.inputs = {name: put(device, array, graph.inputs[name][0]) for name, array in inputs.items()}
         self.velocity = device.empty((active, ROWS, inputs["tokens"].shape[2]))
-        heads = ("tokens", "special", "rope_cos", "rope_sin")
-        read: dict[str, Place] = {k: b.rows(0, active) if k in heads else b.all for k, b in self.inputs.items()}
-        read |= {name.format("tail"): cache.rows(active, n) for name, cache in self.caches.items()}
-        written = {name.format("head"): cache.rows(0, active) for name, cache in self.caches.items()}
-        self.bound = graph.bind(read, {"velocity": self.velocity.all, **written})
+        self.bound = bind(graph, {**self.inputs, **self.caches, "velocity": self.velocity}, active)
 
     def run(self, cached: dict[str, Array]) -> dict[str, Array]:
         """Velocity and caches, fp32, of a call that finds `cached` (fp32) in its caches."""
@@ -104,8 +106,8 @@ def distance(got: Array, expected: Array) -> dict[str, float]:
     return {"max": float(np.abs(difference).max()), "relative_rms": float(relative)}
 
 
-def compare(demo: Demo, device: Device, precisions: list[str], side: int = 64) -> Iterator[dict[str, Any]]:
-    """For each precision at four (A, M, T), of which the last has a text length that no fast attention takes."""
+def values(demo: Demo, device: Device, precision: str, side: int = 64) -> list[dict[str, Any]]:
+    """At four (A, M, T), of which the last has a text length that no fast attention takes."""
     layout = demo.layout(side)
     n, pinned = layout.tokens, layout.pinned
     cases = [(n, 8), (n // 2, 8), (pinned + layout.patches // 4, 8), (pinned + layout.patches // 4, 7)]
@@ -115,22 +117,18 @@ def compare(demo: Demo, device: Device, precisions: list[str], side: int = 64) -
         made = demo.conditions([0.3, 0.4], text)
         first, second = (inputs_of(demo, layout, seed, step, made) for step, seed in enumerate((1, 2)))
         mixed = {**second, "tokens": 0.9 * first["tokens"] + 0.4 * second["tokens"]}
-        cached = Call(cpu, fp32, demo.spec, first, n).run({})
+        cached = Call(cpu, fp32, first, n).run({})
         cached.pop("velocity")
-        expected.append((mixed, cached, Call(cpu, fp32, demo.spec, mixed, active).run(cached)))
-    for precision in precisions:
+        expected.append((mixed, cached, Call(cpu, fp32, mixed, active).run(cached)))
+    graph, cells = demo.graph(device, precision), []
+    for (active, text), (inputs, cached, want) in zip(cases, expected, strict=True):
+        cell = {"precision": precision, "active": active, "tail": n - active, "text": text}
         try:
-            graph = demo.graph(device, precision)
+            got = Call(device, graph, inputs, active).run(cached)
+            cells.append({**cell, **judge(got, want, cached, active, precision)})
         except Exception as error:
-            yield {"precision": precision, "error": str(error)}
-            continue
-        for (active, _), (inputs, cached, want) in zip(cases, expected, strict=True):
-            cell = {"precision": precision, "active": active, "tail": n - active, "text": inputs["text_bias"].shape[3]}
-            try:
-                got = Call(device, graph, demo.spec, inputs, active).run(cached)
-                yield {**cell, **judge(got, want, cached, active, precision)}
-            except Exception as error:
-                yield {**cell, "error": str(error)}
+            cells.append({**cell, "error": str(error)})
+    return cells
 
 
 def judge(

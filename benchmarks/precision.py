@@ -58,7 +58,7 @@ def paint(
 def measure(pipeline: Pipeline, prompts: list[str], size: tuple[int, int] | None) -> list[Row]:
     """A row of each setting in each precision."""
     wide = pipeline.at("float32")
-    others = {p: pipeline.at(p) for p in pipeline.precisions if p != "float32"}
+    others: dict[Precision, Pipeline] = {p: pipeline.at(p) for p in pipeline.precisions if p != "float32"}
     taken: dict[tuple[str, Precision], list[tuple[float, ...]]] = {(n, p): [] for n in SETTINGS for p in others}
     for seed, prompt in enumerate(track(prompts, "painting", transient=True)):
         exact, _ = paint(wide, prompt, seed, size, Preset(EXACT, "ab2", DENSE, EXACT_SHIFT))

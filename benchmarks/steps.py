@@ -27,25 +27,24 @@ from pathlib import Path
 from typing import Annotated, Protocol, cast
 
 import numpy as np
-import numpy.typing as npt
 import onnxruntime
 import torch
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from flagdit.cpp_ext import Keeps
+from cuda_session import CudaSession
+from flagdit.cpp_ext import step_flops
 from flagdit.engine.bench.plot import save as save_figure
 from flagdit.engine.builder import read_model
 from flagdit.engine.bundle import Bundle
 from flagdit.engine.commands.common import PrecisionOption, check_writable
-from flagdit.engine.cost import step_flops
+from flagdit.engine.cost import sizes_of
 from flagdit.engine.cpu import Precision, choose
-from flagdit.engine.layout import TokenLayout, attention_scale
-from flagdit.engine.manifest import ModelSpec
-from flagdit.engine.noise import latent_noise
-from flagdit.engine.regions import RegionState
-from flagdit.engine.session import Array, GraphFile, OnnxSession, empty
+from flagdit.engine.layout import TokenLayout
+from flagdit.engine.manifest import Engine, Graph, ModelSpec, Tensor
+from flagdit.engine.ports import caches, twin
+from flagdit.engine.session import Array, GraphFile, open_session
 from flagdit.export import ExportOptions, FlagDiT, FlagDiTConfig, export_model
 from flagdit.files import write_file
 
@@ -79,79 +78,29 @@ class Bound(Protocol):
 class Session(Protocol):
     """A graph that is loaded on some device."""
 
-    def bind(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> Bound: ...
-
-    def dtype(self, name: str) -> npt.DTypeLike: ...
+    def bind(self, tensors: Mapping[str, Array]) -> Bound: ...
 
 
-class CudaSession:
-    """A graph in ONNX Runtime's CUDA provider."""
-
-    def __init__(self, path: Path) -> None:
-        if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
-            raise typer.BadParameter("onnxruntime-gpu is not installed", param_hint="--device cuda")
-        self._session = onnxruntime.InferenceSession(str(path), providers=["CUDAExecutionProvider"])
-        if "CUDAExecutionProvider" not in self._session.get_providers():  # it falls back without a word
-            raise typer.BadParameter("ONNX Runtime cannot start its CUDA provider", param_hint="--device cuda")
-
-    def bind(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> CudaBinding:
-        return CudaBinding(self._session, inputs, outputs)
-
-    def dtype(self, name: str) -> npt.DTypeLike:
-        """What arrays of an input hold: exported graphs are fp32."""
-        return np.float32
+def random(tensor: Tensor, sizes: Mapping[str, int]) -> Array:
+    """Values of an input or output, small ones, or zeros of integers; aligned to 64 bytes, as a run's are."""
+    values = torch.randn([sizes[axis] if isinstance(axis, str) else axis for axis in tensor.shape]) * 0.1
+    made = values.to(getattr(torch, tensor.dtype))
+    array: Array = (made.view(torch.uint16) if made.dtype == torch.bfloat16 else made).numpy()
+    return array
 
 
-class CudaBinding:
-    """A step bound to copies of the arrays on the GPU. Heads and tails lie apart, which costs the same time."""
-
-    def __init__(
-        self, session: onnxruntime.InferenceSession, inputs: Mapping[str, Array], outputs: Mapping[str, Array]
-    ) -> None:
-        def copy(array: Array) -> onnxruntime.OrtValue:
-            return onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array), "cuda", 0)
-
-        self._session, self._io = session, session.io_binding()
-        for name, array in inputs.items():
-            self._io.bind_ortvalue_input(name, copy(array))
-        for name, array in outputs.items():
-            self._io.bind_ortvalue_output(name, copy(array))
-
-    def run(self) -> None:
-        """Run the step to its end."""
-        self._session.run_with_iobinding(self._io)
-        self._io.synchronize_outputs()
-
-
-def random_inputs(spec: ModelSpec, tokens: int, rows: int, text: int) -> dict[str, Array]:
-    """Values for every input of denoise that RegionState does not own."""
-    sizes = {"R": rows, "T": text}
-    generator = np.random.default_rng(0)
-    inputs: dict[str, Array] = {"attention_scale": np.array([attention_scale(spec, tokens)], np.float32)}
-    for tensor in spec.graphs.denoise.inputs:
-        if {"A", "M"}.isdisjoint(tensor.shape) and tensor.name != "attention_scale":
-            shape = tuple(sizes[d] if isinstance(d, str) else d for d in tensor.shape)
-            inputs[tensor.name] = empty(shape)
-            inputs[tensor.name][...] = generator.standard_normal(shape) * 0.1
-    inputs["text_bias"][...] = 0
-    return inputs
-
-
-def step_kinds(
-    session: Session, spec: ModelSpec, side: int, rows: int, text: int
-) -> tuple[TokenLayout, dict[int, Bound]]:
-    """The layout of side x side patches, and a bound step for every ratio, by its active tokens."""
-    layout = TokenLayout.of(spec, (side * spec.tokens.patch_size,) * 2)
-    noise = latent_noise([1], (layout.channels, layout.height, layout.width))
-    keeps, cached = Keeps(rate=True, slope=False, curve=False), session.dtype("key_tail.0")
-    state = RegionState(spec, layout, noise, rows, keeps, cached=cached)
-    conditions = random_inputs(spec, layout.tokens, rows, text)
+def step_kinds(session: Session, ports: Graph | Engine, layout: TokenLayout, rows: int, text: int) -> dict[int, Bound]:
+    """A bound step for every ratio, by its active tokens: all over the same arrays, of which a cache is one."""
+    tensors = (*ports.inputs, *ports.outputs)
+    sizes = {"A": layout.tokens, "M": layout.tokens, "R": rows, "T": text}
+    arrays = {tensor.name: random(tensor, sizes) for tensor in tensors}
+    arrays |= {twin(tail.name): arrays[tail.name] for tail in caches(ports.inputs)}
     bindings = {}
     for ratio in RATIOS:
         active = layout.pinned + round(ratio * layout.patches)
-        inputs, outputs = state.head(active)
-        bindings[active] = session.bind({**inputs, **conditions}, outputs)
-    return layout, bindings
+        parts: dict[tuple[int | str, ...], slice] = {("A",): slice(0, active), ("M",): slice(active, None)}
+        bindings[active] = session.bind({t.name: arrays[t.name][parts.get(t.shape[:1], ...)] for t in tensors})
+    return bindings
 
 
 def measure(bindings: dict[int, Bound], repeats: int, clock: Callable[[], float]) -> dict[int, float]:
@@ -166,14 +115,18 @@ def measure(bindings: dict[int, Bound], repeats: int, clock: Callable[[], float]
     return {active: float(np.median(t)) for active, t in times.items()}
 
 
-def cells(session: Session, spec: ModelSpec, side: int, rows: int, text: int, repeats: int) -> list[Cell]:
-    """All ratios at one number of patches."""
-    layout, bindings = step_kinds(session, spec, side, rows, text)
+def cells(
+    session: Session, spec: ModelSpec, ports: Graph | Engine, side: int, rows: int, text: int, repeats: int
+) -> list[Cell]:
+    """All ratios at side x side patches; ports: what the session has."""
+    _, high, wide = spec.tokens.patch
+    layout, cost = TokenLayout.of(spec, (side * wide, side * high)), sizes_of(spec).price
+    bindings = step_kinds(session, ports, layout, rows, text)
     clock = time.perf_counter if isinstance(session, CudaSession) else time.process_time
     seconds = measure(bindings, repeats, clock)
 
     def flops(active: int) -> float:
-        return step_flops(spec.layers, active, layout.tokens, rows, text, layout.patch_values)
+        return step_flops(cost, active, layout.tokens, rows, text)
 
     out = []
     for ratio, (active, taken) in zip(RATIOS, seconds.items(), strict=True):
@@ -221,20 +174,20 @@ def plot(results: list[Cell], path: Path, title: str) -> None:
 
 
 @contextmanager
-def engine(model: str, bundle: str | None, precision: Precision | None) -> Iterator[tuple[ModelSpec, Path, Precision]]:
-    """The specification and `denoise` of a bundle or of a model with random weights, and what it computes in."""
+def engine(
+    model: str, bundle: str | None, precision: Precision | None
+) -> Iterator[tuple[ModelSpec, Graph | Engine, Path]]:
+    """A bundle or a model with random weights: its specification, its `denoise`, and where that is."""
     if bundle is not None:
         opened = Bundle.load(bundle)
-        chosen = choose(opened.manifest, precision)
-        computed = "float32" if chosen is None else chosen.precision
-        yield opened.model, opened.path((chosen or opened.model.graphs.denoise).file), cast(Precision, computed)
+        chosen = choose(opened.manifest, precision) or opened.model.graphs.denoise
+        yield opened.model, chosen, opened.path(chosen.file)
         return
     with tempfile.TemporaryDirectory() as scratch:
         directory = Path(scratch) / "model"
-        torch.manual_seed(0)
         export_model(FlagDiT(MODELS[model]), directory, ExportOptions(dtype="float32"))
         spec = read_model(directory)
-        yield spec, directory / spec.graphs.denoise.file, "float32"
+        yield spec, spec.graphs.denoise, directory / spec.graphs.denoise.file
 
 
 def main(
@@ -253,11 +206,15 @@ def main(
     """Measure step efficiency."""
     check_writable(json_path, (".json",))
     check_writable(plot_path, (".png", ".svg"))
+    torch.manual_seed(0)
     wanted = "float32" if device == "cuda" else precision  # the others are graphs for a CPU
-    with engine(model, bundle, cast(Precision | None, wanted)) as (spec, graph, computed):
-        session = CudaSession(graph) if device == "cuda" else OnnxSession(GraphFile.beside(graph), threads, computed)
-    sides = sides or [16, 32]
-    results = [cell for side in sides for cell in cells(session, spec, side, rows, text, repeats)]
+    with engine(model, bundle, cast(Precision | None, wanted)) as (spec, ports, path):
+        computed = ports.precision if isinstance(ports, Engine) else "float32"
+        if device == "cuda":
+            session: Session = CudaSession(path)
+        else:
+            session = open_session(GraphFile.beside(path), threads, cast(Precision, computed))
+    results = [cell for side in sides or [16, 32] for cell in cells(session, spec, ports, side, rows, text, repeats)]
     show(results)
     name = f"{spec.name if bundle else model}, {computed}, {rows} rows"
     if plot_path is not None:

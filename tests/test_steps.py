@@ -16,10 +16,10 @@ from flagdit.engine.session import GraphFile, open_session
 
 
 def test_measures_a_bundle(bundle_dir: Path, tmp_path: Path) -> None:
-    with steps.engine("S", str(bundle_dir), None) as (spec, graph, computed):
-        assert (spec.name, graph, computed) == ("tiny", bundle_dir / "denoise.onnx", "float32")
-        session = open_session(GraphFile.beside(graph), 1)
-        results = [cell for side in (2, 4) for cell in steps.cells(session, spec, side, 2, 5, repeats=2)]
+    with steps.engine("S", str(bundle_dir), None) as (spec, ports, path):
+        assert (spec.name, ports, path) == ("tiny", spec.graphs.denoise, bundle_dir / "denoise.onnx")
+        session = open_session(GraphFile.beside(path), 1)
+        results = [cell for side in (2, 4) for cell in steps.cells(session, spec, ports, side, 2, 5, repeats=2)]
     assert [(cell.patches, cell.active, cell.tokens) for cell in results[:4]] == [(4, a, 6) for a in (6, 4, 3, 2)]
     dense = results[4]
     assert (dense.tokens, dense.time_ratio, dense.flop_ratio, dense.efficiency) == (20, 1, 1, 1)
