@@ -930,7 +930,9 @@ def resolved_job(request: object, model: Model) -> Job:
     """Plan a request by its options alone, as a program without Python does."""
 
 class Tokenizer:
-    """A tokenizer.json, without Python."""
+    """
+    A tokenizer.json: the ids of Hugging Face's tokenizers. What it does not know is refused.
+    """
 
     @staticmethod
     def read(name: str, content: bytes) -> Tokenizer:
@@ -938,8 +940,12 @@ class Tokenizer:
         Of the content of the file `name`. Raises the error of a bundle if it is none.
         """
 
+    @overload
+    def encode(self, text: str) -> list[int]: ...
+
+    @overload
     def encode(self, text: bytes) -> list[int]:
-        """Token ids of a text in UTF-8."""
+        """Token ids of a text, with the marks of its beginning and end."""
 
     @property
     def longest(self) -> int:

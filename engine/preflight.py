@@ -13,7 +13,7 @@ from flagdit.engine.presets import Preset, presets_of
 from flagdit.engine.request import Request
 from flagdit.engine.resolve import Options, resolve
 from flagdit.engine.text import Prompts
-from flagdit.engine.tokenizer import MAX_BYTES, BundleTokenizer
+from flagdit.engine.tokenizer import MAX_BYTES, Tokenizer
 
 
 class Preflight:
@@ -32,7 +32,7 @@ class Preflight:
         text = self.spec.text
         if text is None:
             raise BackendError("the bundle has no text encoder; export the model with --text-encoder")
-        self.tokenizer = BundleTokenizer(text.tokenizer, bundle.read(text.tokenizer, MAX_BYTES).tobytes())
+        self.tokenizer = Tokenizer.read(text.tokenizer, bundle.read(text.tokenizer, MAX_BYTES).tobytes())
         self.prompts = Prompts(self.tokenizer, text.max_tokens)
 
     @property

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from flagdit.cpp_ext import Session, check_prompt, check_tokens
 from flagdit.engine.errors import BundleError
 from flagdit.engine.layout import FloatArray
-from flagdit.engine.tokenizer import BundleTokenizer
+from flagdit.engine.tokenizer import Tokenizer
 
 CHARACTERS = 16
 """Of a token, at most; a prompt of more is refused before it is cut into tokens."""
@@ -17,7 +17,7 @@ CHARACTERS = 16
 class Prompts:
     """Which prompts a bundle takes: its tokenizer says that, without the encoder."""
 
-    def __init__(self, tokenizer: BundleTokenizer, max_tokens: int) -> None:
+    def __init__(self, tokenizer: Tokenizer, max_tokens: int) -> None:
         """Raises BundleError if the tokenizer makes more of an empty text than the encoder takes."""
         self._tokenizer, self._max_tokens = tokenizer, max_tokens
         if (count := len(tokenizer.encode(""))) > max_tokens:
@@ -36,7 +36,7 @@ class Prompts:
 class TextEncoder(Prompts):
     """Tokenizer and encoder of one bundle."""
 
-    def __init__(self, session: Session, tokenizer: BundleTokenizer, max_tokens: int) -> None:
+    def __init__(self, session: Session, tokenizer: Tokenizer, max_tokens: int) -> None:
         """Raises as Prompts does."""
         super().__init__(tokenizer, max_tokens)
         self.session = session

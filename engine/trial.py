@@ -12,7 +12,7 @@ from flagdit.engine.finite import broken
 from flagdit.engine.manifest import ModelSpec
 from flagdit.engine.onnx_file import MAX_GRAPH_BYTES
 from flagdit.engine.session import GraphFile, open_session
-from flagdit.engine.tokenizer import MAX_BYTES, BundleTokenizer
+from flagdit.engine.tokenizer import MAX_BYTES, Tokenizer
 
 
 def try_text(directory: Path, spec: ModelSpec) -> None:
@@ -25,7 +25,7 @@ def try_text(directory: Path, spec: ModelSpec) -> None:
         return
     graph, (features_port,) = text.graph, text.graph.outputs
     expected = (1, text.max_tokens, features_port.shape[-1])
-    tokenizer = BundleTokenizer(text.tokenizer, regular.read(directory / text.tokenizer, MAX_BYTES))
+    tokenizer = Tokenizer.read(text.tokenizer, regular.read(directory / text.tokenizer, MAX_BYTES))
     session = open_session(GraphFile(graph.file, regular.read(directory / graph.file, MAX_GRAPH_BYTES), {}))
     ids = np.full((1, text.max_tokens), tokenizer.encode("")[0], np.int64)
     try:

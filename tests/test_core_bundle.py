@@ -22,7 +22,7 @@ from flagdit.engine.cpu import available
 from flagdit.engine.json_file import parse_json
 from flagdit.engine.manifest import Manifest
 from flagdit.engine.text import Prompts
-from flagdit.engine.tokenizer import BundleTokenizer
+from flagdit.engine.tokenizer import Tokenizer
 
 PATH = "manifest.json"
 SIGNS = b'"{}[],:-.e \x00'
@@ -218,7 +218,7 @@ def test_a_graph_with_a_wrong_byte(copied: Path) -> None:
 
 @pytest.mark.parametrize("prompt", ["", " \n\u3000", "x" * 2000, "red " * 100, "a red apple", "e\u0301 ﷺ"])
 def test_prompts(prompt: str) -> None:
-    tokenizer = BundleTokenizer("tokenizer.json", (DEMO / "tokenizer.json").read_bytes())
+    tokenizer = Tokenizer.read("tokenizer.json", (DEMO / "tokenizer.json").read_bytes())
     bundle, expected = cpp_ext.Bundle.open(str(DEMO)), None
     try:
         Prompts(tokenizer, Bundle.open("demo").model.texts[0].max_tokens).check(prompt)

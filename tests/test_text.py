@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 from prompts import prompts
-from test_tokenizer import HOSTILE
 from tokenizers import Regex, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as Reference
 from vocabularies import MADE, bytes_of, made
@@ -16,7 +14,6 @@ from vocabularies import MADE, bytes_of, made
 from flagdit.cpp_ext import Tokenizer
 from flagdit.engine import BundleError
 from flagdit.engine.bundle import DEMO
-from flagdit.engine.tokenizer import BundleTokenizer
 
 FILE = "tokenizer.json"
 N, P = normalizers, pre_tokenizers
@@ -115,26 +112,6 @@ def test_a_pattern_that_searches_without_end() -> None:
     tokenizer = Tokenizer.read(FILE, json.dumps(document).encode())
     with pytest.raises(BundleError, match="its pattern searches without end"):
         tokenizer.encode(b"a" * 4000)
-
-
-@pytest.mark.parametrize("case", HOSTILE)
-def test_what_is_not_built(model_dir: Path, case: str) -> None:
-    """As in test_tokenizer.py, with the words of Python where it counts, and not those of its library."""
-    change, message = HOSTILE[case]
-    content = json.dumps(json.loads((model_dir / FILE).read_text()) | change).encode()
-    with pytest.raises(BundleError) as expected:
-        BundleTokenizer(FILE, content)
-    with pytest.raises(BundleError) as error:
-        Tokenizer.read(FILE, content)
-    assert str(error.value).startswith(f"{FILE}: ") and "\n" not in str(error.value) and "\x1b" not in str(error.value)
-    if "is no tokenizer" not in message:
-        assert str(error.value) == str(expected.value)
-
-
-@pytest.mark.parametrize("content", [b"", b"[]", b"null", b'"x"', b"\xff", b"[" * 9999, b'{"model": {}}'])
-def test_what_is_no_tokenizer(content: bytes) -> None:
-    with pytest.raises(BundleError, match=r"^tokenizer\.json: "):
-        Tokenizer.read(FILE, content)
 
 
 @pytest.mark.parametrize("text", [b"\xff", b"\xc0\x80", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"a\xe2\x82"])

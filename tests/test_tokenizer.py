@@ -1,4 +1,4 @@
-"""Tokenizers that somebody made up: bounded before they are built, and their panics are errors of the bundle."""
+"""Tokenizers that somebody made up: bounded before they are built."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 
 from flagdit.engine import BundleError
 from flagdit.engine.bundle import DEMO
-from flagdit.engine.tokenizer import BundleTokenizer, growth
+from flagdit.cpp_ext import Tokenizer as Core
 
 FILE = "tokenizer.json"
 
@@ -23,8 +23,8 @@ def document(model_dir: Path) -> dict[str, Any]:
     return content
 
 
-def built(document: object) -> BundleTokenizer:
-    return BundleTokenizer(FILE, json.dumps(document).encode())
+def built(document: object) -> Core:
+    return Core.read(FILE, json.dumps(document).encode())
 
 
 def replace(pattern: str, content: str, how: str = "String") -> dict[str, Any]:
@@ -67,13 +67,18 @@ RULES = [
 ]
 
 
+def growth(document: dict[str, Any], rule: dict[str, Any] | None) -> int:
+    """Characters that a rule makes of one at most, from how long a text may be: 4 million over that."""
+    return 4_000_000 // built(document | {"normalizer": rule, "pre_tokenizer": None}).longest
+
+
 @pytest.mark.parametrize(("rule", "expected"), RULES)
-def test_growth(rule: dict[str, Any] | None, expected: int) -> None:
-    assert growth(FILE, {"normalizer": rule}) == expected
+def test_growth(document: dict[str, Any], rule: dict[str, Any] | None, expected: int) -> None:
+    assert growth(document, rule) == expected
 
 
 @pytest.mark.parametrize("kind", ["NFC", "NFD", "NFKC", "NFKD", "Lowercase", "Strip", "StripAccents", "Nmt"])
-def test_growth_of_unicode(kind: str) -> None:
+def test_growth_of_unicode(document: dict[str, Any], kind: str) -> None:
     """No character grows by more than is said: all that have a meaning, by the library itself."""
     arguments = {"strip_left": True, "strip_right": True} if kind == "Strip" else {}
     rule = {"type": kind, **arguments}
@@ -81,7 +86,7 @@ def test_growth_of_unicode(kind: str) -> None:
                                               | {"normalizer": rule}))  # fmt: skip
     normalizer = tokenizer.normalizer
     characters = (chr(code) for code in range(0x30000) if not 0xD800 <= code < 0xE000)
-    assert max(len(normalizer.normalize_str(c)) for c in characters) <= growth(FILE, {"normalizer": rule})
+    assert max(len(normalizer.normalize_str(c)) for c in characters) <= growth(document, rule)
 
 
 def template(*single: str, ids: int = 1) -> dict[str, Any]:
@@ -110,7 +115,7 @@ HOSTILE: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "no special tokens": ({"post_processor": None}, "makes no token of an empty text"),
     "unknown rule": ({"normalizer": {"type": "Exec\x1b[2J"}}, r"a rule of the kind 'Exec\x1b[2J' is not known"),
-    "no type": ({"normalizer": {"nfc": True}}, "is no tokenizer ('type')"),
+    "no type": ({"normalizer": {"nfc": True}}, "is no tokenizer (key 'type' not found)"),
     "a list": ({"normalizer": []}, "is no tokenizer"),
     "no model": ({"model": None}, "is no tokenizer"),
     "a word without number": ({"model": {"type": "WordLevel", "vocab": {"a": -1}}}, "is no tokenizer"),
@@ -129,11 +134,11 @@ def test_what_is_not_built(document: dict[str, Any], case: str) -> None:
 @pytest.mark.parametrize("content", [b"", b"[]", b"null", b'"x"', b"\xff", b"[" * 9999, b'{"model": {}}'])
 def test_what_is_no_tokenizer(content: bytes) -> None:
     with pytest.raises(BundleError, match=r"^tokenizer\.json: "):
-        BundleTokenizer(FILE, content)
+        Core.read(FILE, content)
 
 
-def test_a_panic_is_an_error_of_the_bundle(document: dict[str, Any]) -> None:
-    """Of Rust, whose exception is no Exception: pieces of no length."""
+def test_pieces_without_length_are_an_error_of_the_bundle(document: dict[str, Any]) -> None:
+    """... where another library would fall over: pieces of no length."""
     document["pre_tokenizer"] = {"type": "FixedLength", "length": 0}
     with pytest.raises(BundleError, match=r"tokenizer\.json: "):
         built(document).encode("a red apple")
