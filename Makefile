@@ -54,7 +54,7 @@ runtime: $(VENV)/.dev
 	$(BIN)/cmake --build build/runtime
 	$(BIN)/ctest --test-dir build/runtime --output-on-failure
 	$(BIN)/cmake --install build/runtime --prefix build/runtime/installed
-	$(BIN)/python -m pytest -q tests/test_runtime.py
+	$(BIN)/python -m pytest -q tests/test_runtime.py tests/test_c_interface.py
 
 # The core's tests against a copy of it built with ASan and UBSan. FUZZ: random cases of every operator and binding.
 FUZZ := 300

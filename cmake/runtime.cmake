@@ -56,7 +56,7 @@ install(TARGETS flagdit flagdit_static EXPORT flagdit)
 install(TARGETS flagdit_run)
 install(FILES cpp_ext/include/flagdit.h TYPE INCLUDE)
 install(DIRECTORY cpp_ext/include/flagdit TYPE INCLUDE FILES_MATCHING PATTERN "*.h")
-install(FILES LICENSE NOTICE TYPE DOC)
+install(FILES LICENSE NOTICE docs/runtime.md TYPE DOC)
 install(EXPORT flagdit NAMESPACE flagdit:: DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/flagdit FILE flagditTargets.cmake)
 configure_package_config_file(cmake/flagditConfig.cmake.in ${PROJECT_BINARY_DIR}/runtime/flagditConfig.cmake
   INSTALL_DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/flagdit)

@@ -29,16 +29,21 @@ pytestmark = pytest.mark.skipif(not PROGRAM.is_file(), reason="build/runtime is 
 
 
 @pytest.fixture(scope="module")
-def environment() -> dict[str, str]:
-    """Where the program finds ONNX Runtime: in Python's package."""
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Where the program finds ONNX Runtime: in Python's package; and where it runs (PWD)."""
     spec = find_spec("onnxruntime")
     assert spec is not None and spec.submodule_search_locations
-    return {**os.environ, "FLAGDIT_ONNXRUNTIME": f"{next(iter(spec.submodule_search_locations))}/capi"}
+    return {
+        **os.environ,
+        "FLAGDIT_ONNXRUNTIME": f"{next(iter(spec.submodule_search_locations))}/capi",
+        "PWD": str(tmp_path_factory.mktemp("runs")),
+    }
 
 
 def run(environment: dict[str, str], *arguments: object, bundle: object = DEMO) -> subprocess.CompletedProcess[str]:
     command = [str(PROGRAM), str(bundle), *map(str, arguments)]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
+    where = environment["PWD"]
+    return subprocess.run(command, env=environment, cwd=where, capture_output=True, text=True, check=False, timeout=300)
 
 
 def told(report: dict[str, Any]) -> dict[str, Any]:
@@ -102,11 +107,11 @@ def test_plan_and_inspect(environment: dict[str, str]) -> None:
 ERRORS: dict[str, tuple[list[str], str]] = {
     "no prompt": ([], "give either prompts or a file"),
     "blank": ([" "], "the prompt is empty"),
-    "too long": (["red " * 300], "has 1200 characters"),
+    "too long": (["red " * 3000], "has 12000 characters"),
     "a ratio": (["a", "--ratio", "x"], "is neither a number nor FROM:TO"),
     "steps": (["a", "--steps", "0"], "steps"),
     "a size": (["a", "--size", "65x64"], "is not made of 4x4 patches"),
-    "a preset": (["a", "--preset", "best"], "preset"),
+    "a preset": (["a", "--preset", "finest"], "preset"),
     "a field": (["a", "--ras", "what=1"], "ras has no 'what'"),
     "memory": (["a", "--max-memory", "1M"], "of memory are needed"),
     "memory in words": (["a", "--max-memory", "much"], "max-memory is 'much'"),

@@ -196,6 +196,7 @@ std::vector<Request> requests_of(const Command& command) {
 
 void paint(Pipeline& pipeline, const std::vector<Job>& jobs, const Command& command) {
   Names names(command.output, jobs.size() > 1);
+  pipeline.load();
   for (size_t i = 0; i < jobs.size(); ++i) {
     const std::string path = names.take();
     if (!command.quiet) {
