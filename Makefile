@@ -61,9 +61,13 @@ FUZZ := 300
 CORE_TESTS := $(addprefix tests/test_,$(addsuffix .py,plan advance history dilate forecast solvers noise select repartition regions graphs operators_attention operators_blocks operators_products fuzz_operators fuzz_blocks fuzz_bindings fuzz_plan fuzz_text))
 sanitize: $(VENV)/.dev
 	@mkdir -p build/sanitize/flagdit/cpp_ext && cp cpp_ext/*.py build/sanitize/flagdit/cpp_ext/
-	$(BIN)/cmake -S . -B build/sanitize -G Ninja -DFLAGDIT_SANITIZE=ON -DFLAGDIT_WERROR=ON \
+	$(BIN)/cmake -S . -B build/sanitize -G Ninja -DFLAGDIT_SANITIZE=ON -DFLAGDIT_WERROR=ON -DFLAGDIT_RUNTIME=ON \
 	  -DPython_EXECUTABLE=$(CURDIR)/$(BIN)/python -DFLAGDIT_PYTHON_OUTPUT_DIR=$(CURDIR)/build/sanitize/flagdit/cpp_ext
-	$(BIN)/cmake --build build/sanitize --target _ext
+	$(BIN)/cmake --build build/sanitize --target _ext flagdit_core_test
+	build/sanitize/flagdit_core_test engine/demo tests/runtime/fixtures.json
+	$(BIN)/cmake -S . -B build/tsan -G Ninja -DFLAGDIT_SANITIZE=thread -DFLAGDIT_WERROR=ON -DFLAGDIT_RUNTIME=ON -DFLAGDIT_PYTHON=OFF
+	$(BIN)/cmake --build build/tsan --target flagdit_core_test
+	build/tsan/flagdit_core_test engine/demo tests/runtime/fixtures.json
 	LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libubsan.so)" \
 	  ASAN_OPTIONS=detect_leaks=0 FLAGDIT_FUZZ=$(FUZZ) PYTHONPATH=build/sanitize $(BIN)/python -m pytest -q --noconftest --capture=sys $(CORE_TESTS)
 

@@ -68,7 +68,7 @@ install(FILES ${PROJECT_BINARY_DIR}/runtime/flagdit.pc DESTINATION ${CMAKE_INSTA
 
 # A tarball and a Debian package: `cpack --config build/runtime/CPackConfig.cmake`.
 set(CPACK_PACKAGE_NAME flagdit)
-set(CPACK_PACKAGE_CONTACT "flagdit <https://example.invalid>")
+set(CPACK_PACKAGE_CONTACT "the flagdit authors <flagdit@localhost>")
 set(CPACK_PACKAGE_DESCRIPTION_SUMMARY "Flow-based diffusion transformers with region-adaptive sampling, without Python")
 set(CPACK_GENERATOR TGZ DEB)
 set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS OFF)

@@ -151,7 +151,8 @@ def test_a_run_by_hand(library: Library, expected: Picture, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    "request_", [b"", b"[]", b"\xff", b'{"prompt": 1}', b'{"prompt": "a", "steps": 1e9}', b'{"prompt": "\\ud800"}']
+    "request_",
+    [b"", b"[]", b"[" * 100_000, b"\xff", b'{"prompt": 1}', b'{"prompt": "a", "steps": 1e9}', b'{"prompt": "\\ud800"}'],
 )
 def test_requests_that_cannot_be_served(library: Library, request_: bytes) -> None:
     assert library.call("plan", library.pipeline, request_, c.byref(Info()), status=REQUEST)

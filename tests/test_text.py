@@ -118,3 +118,27 @@ def test_a_pattern_that_searches_without_end() -> None:
 def test_what_is_no_text(text: bytes) -> None:
     with pytest.raises(ValueError, match="no Unicode text; write it in UTF-8"):
         Tokenizer.read(FILE, demo().encode()).encode(text)
+
+
+WORDS = {word: i for i, word in enumerate(["<0x00>", "[UNK]", "a", "ab", "abab", "##ab", "##a"])}
+LARGE: dict[str, dict[str, Any]] = {
+    "many added words": {"added_tokens": [
+        {"id": 9 + i, "content": f"{i:x}~", "special": False, "single_word": False, "lstrip": False, "rstrip": False,
+         "normalized": bool(i % 2)} for i in range(150_000)]},
+    "a long pattern": {"normalizer": {"type": "Replace", "pattern": {"String": "ab" * 500_000}, "content": "a"}},
+    "one long word": {"model": {
+        "type": "WordPiece", "vocab": {**WORDS, "a" * 100_000: 7, "##" + "a" * 100_000: 8}, "unk_token": "[UNK]",
+        "continuing_subword_prefix": "##", "max_input_chars_per_word": 10**9}},
+    "long words": {"model": {
+        "type": "Unigram", "vocab": [[word, -1.0] for word in WORDS] + [["a" * i, -2.0] for i in range(5, 400)],
+        "unk_id": 1, "byte_fallback": False}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", LARGE)
+def test_large_files_and_texts_take_no_more_than_they_should(case: str) -> None:
+    """No rule takes a time that grows with words times text; with one that does, this would take hours."""
+    document = json.loads(bytes_of()) | LARGE[case]
+    tokenizer = Tokenizer.read(FILE, json.dumps(document).encode())
+    text = ("ab" * 20_000 + "a" * 8_000)[: tokenizer.longest]
+    assert tokenizer.encode(text.encode())

@@ -81,6 +81,9 @@ void need(Pointers... pointers) {
 }
 
 nlohmann::ordered_json parsed(const char* text) {
+  if (flagdit::depth_of(text) > flagdit::kMaxDepth) {
+    throw Error(Fault::request, "the options are nested too deeply");
+  }
   try {
     return nlohmann::ordered_json::parse(text);
   } catch (const flagdit::Json::exception& error) {

@@ -12,13 +12,11 @@ namespace {
 
 // The number that `tokenizers` gives a word, whatever the file says: the model's, or the next one.
 int64_t number_of(const std::string& content, const Model& model,
-                  const std::map<std::string, int64_t>& known) {
+                  const std::map<std::string, int64_t>& known, int64_t most) {
   const auto found = known.find(content);
   if (found != known.end()) return found->second;
   const int64_t own = model.id(content);
   if (own >= 0) return own;
-  int64_t most = -1;
-  for (const auto& [word, id] : known) most = std::max(most, id);
   return most >= model.size() ? most + 1 : model.size();
 }
 
@@ -30,10 +28,12 @@ Added::Added(const Json& document, const Model& model, const Rewrite& normalize)
   std::map<std::string, int64_t> known;
   std::map<std::string, Word> words;
   std::vector<std::string> order;
+  int64_t most = -1;
   for (const Json& token : *tokens) {
     const std::string content = token.at("content");
     if (content.empty()) continue;
-    known[content] = number_of(content, model, known);
+    known[content] = number_of(content, model, known, most);
+    most = std::max(most, known[content]);
     if (words.find(content) == words.end()) order.push_back(content);
     words[content] = {decode(content),         known[content],     token.at("special"),
                       token.at("single_word"), token.at("lstrip"), token.at("rstrip"),
@@ -47,11 +47,10 @@ Added::Added(const Json& document, const Model& model, const Rewrite& normalize)
       if (!word.content.empty()) (word.normalized ? normalized_ : raw_).push_back(word);
     }
   }
-  const auto longer = [](const Word& a, const Word& b) {
-    return a.content.size() > b.content.size();
-  };
-  std::stable_sort(raw_.begin(), raw_.end(), longer);
-  std::stable_sort(normalized_.begin(), normalized_.end(), longer);
+  // Of two that are alike the first one counts.
+  const auto before = [](const Word& a, const Word& b) { return a.content < b.content; };
+  std::stable_sort(raw_.begin(), raw_.end(), before);
+  std::stable_sort(normalized_.begin(), normalized_.end(), before);
 }
 
 std::vector<Piece> Added::pieces(const std::u32string& text, const Rewrite& normalize) const {
@@ -67,12 +66,23 @@ std::vector<Piece> Added::pieces(const std::u32string& text, const Rewrite& norm
   return found;
 }
 
+// The longest word that stands there, found character by character.
 const Added::Word* Added::at(std::u32string_view text, size_t begin,
                              const std::vector<Word>& words) {
-  for (const Word& word : words) {
-    if (text.compare(begin, word.content.size(), word.content) == 0) return &word;
+  const Word *first = words.data(), *last = first + words.size(), *found = nullptr;
+  for (size_t i = 0; first != last; ++i) {
+    if (i > 0 && first->content.size() == i) found = first;
+    if (begin + i == text.size()) break;
+    const auto code = [i](const Word& word) {  // shorter words come first
+      return word.content.size() > i ? static_cast<int64_t>(word.content[i]) : -1;
+    };
+    const int64_t wanted = text[begin + i];
+    first =
+        std::partition_point(first, last, [&](const Word& word) { return code(word) < wanted; });
+    last =
+        std::partition_point(first, last, [&](const Word& word) { return code(word) == wanted; });
   }
-  return nullptr;
+  return found;
 }
 
 std::vector<Piece> Added::cut(const Piece& piece, const std::vector<Word>& words) const {

@@ -28,7 +28,7 @@ class Added {
   std::vector<Piece> cut(const Piece& piece, const std::vector<Word>& words) const;
   static const Word* at(std::u32string_view text, size_t begin, const std::vector<Word>& words);
 
-  std::vector<Word> raw_, normalized_;  // longest first
+  std::vector<Word> raw_, normalized_;  // in order
 };
 
 }  // namespace flagdit::text

@@ -7,8 +7,7 @@
 namespace flagdit::text {
 namespace {
 
-constexpr size_t kSteps =
-    200000000;  // of a search; what tokenizers ship takes some for a character
+constexpr size_t kSteps = 20000000;  // of a search; what tokenizers ship takes some for a character
 
 bool belongs(int kind, char32_t c, bool (*const (&classes)[6])(char32_t)) {
   return classes[kind - 1](c);
@@ -104,18 +103,18 @@ struct Pattern::Search {
 
 Pattern Pattern::literal(std::u32string_view text) {
   Pattern pattern;
-  pattern.branches_.resize(1);
-  for (const char32_t c : text) {
-    Atom atom;
-    atom.set.items = {{Item::range, false, c, c}};
-    pattern.branches_[0].push_back(atom);
-  }
+  pattern.literal_ = text;
   return pattern;
 }
 
 std::vector<Span> Pattern::find(std::u32string_view text) const {
   Search search{text};
   std::vector<Span> found;
+  for (size_t at = 0; !literal_.empty(); at += literal_.size()) {
+    at = text.find(literal_, at);
+    if (at == std::u32string_view::npos) return found;
+    found.push_back({at, at + literal_.size(), true});
+  }
   for (size_t at = 0; at < text.size();) {
     const size_t end = search.any(branches_, nullptr, at);
     if (end != Search::kNone && end > at) found.push_back({at, end, true});

@@ -53,6 +53,7 @@ class Pattern {
 
   Pattern() = default;
   Branches branches_;
+  std::u32string literal_;  // in their place
 };
 
 }  // namespace flagdit::text

@@ -9,6 +9,7 @@ namespace flagdit::text {
 namespace {
 
 constexpr size_t kForever = SIZE_MAX;
+constexpr size_t kLongest = 1000;  // those of tokenizers have 150 characters
 
 }  // namespace
 
@@ -194,6 +195,7 @@ struct Pattern::Reader {
 
 Pattern::Pattern(std::u32string_view source) {
   Reader reader{source};
+  if (source.size() > kLongest) reader.refuse();
   branches_ = reader.branches();
   if (reader.more()) reader.refuse();
 }

@@ -32,6 +32,7 @@ class Unigram : public Model {
       scores_.push_back(score);
       least_ = std::min(least_, score);
     }
+    words_.sort();
     const auto unknown = model.find("unk_id");
     if (unknown != model.end() && !unknown->is_null()) {
       unknown_ = unknown->get<int64_t>();
@@ -86,9 +87,9 @@ class Unigram : public Model {
       } while (next < piece.size() && (static_cast<unsigned char>(piece[next]) & 0xC0) == 0x80);
       const double score = ways[begin].score;
       bool single = false;
-      const size_t most = std::min(piece.size(), begin + words_.longest());
-      for (size_t end = next; end <= most; ++end) {
-        const int64_t id = words_.id(piece.substr(begin, end - begin));
+      Vocabulary::Prefix found = words_.begin();
+      for (size_t end = begin + 1; end <= piece.size() && found.read(piece[end - 1]); ++end) {
+        const int64_t id = found.id();
         if (id < 0) continue;
         reach(ways[end], begin, score + scores_[id], unknown_ && id == *unknown_);
         single = single || end == next;

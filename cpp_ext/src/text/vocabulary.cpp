@@ -25,12 +25,34 @@ void Vocabulary::add(const std::string& word, int64_t id) {
   }
   words_.push_back(word);
   ids_.emplace(words_.back(), id);
-  longest_ = std::max(longest_, word.size());
 }
 
 int64_t Vocabulary::id(std::string_view word) const {
   const auto found = ids_.find(word);
   return found == ids_.end() ? -1 : found->second;
+}
+
+void Vocabulary::sort() {
+  sorted_.assign(ids_.begin(), ids_.end());
+  std::sort(sorted_.begin(), sorted_.end());
+}
+
+bool Vocabulary::Prefix::read(char byte) {
+  const auto code =
+      [at = depth_](const Entry& entry) {  // of the word's byte here; shorter words come first
+        return entry.first.size() > at ? static_cast<unsigned char>(entry.first[at]) : -1;
+      };
+  const int wanted = static_cast<unsigned char>(byte);
+  first_ =
+      std::partition_point(first_, last_, [&](const Entry& entry) { return code(entry) < wanted; });
+  last_ = std::partition_point(first_, last_,
+                               [&](const Entry& entry) { return code(entry) == wanted; });
+  ++depth_;
+  return first_ != last_;
+}
+
+int64_t Vocabulary::Prefix::id() const {
+  return first_ != last_ && first_->first.size() == depth_ ? first_->second : -1;
 }
 
 int64_t Vocabulary::byte(unsigned char value) const {

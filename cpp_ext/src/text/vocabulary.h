@@ -6,6 +6,8 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <utility>
+#include <vector>
 
 #include "../json.h"
 
@@ -24,12 +26,31 @@ class Vocabulary {
   // Of one of the names that a model has for a byte: <0x0A>. -1: it has none.
   int64_t byte(unsigned char value) const;
   int64_t size() const { return static_cast<int64_t>(ids_.size()); }
-  size_t longest() const { return longest_; }  // bytes of a word
+
+  // The words that begin in one way, in order: what is left of them when a text is read byte by
+  // byte. That takes no longer than the text is, whatever the words are.
+  class Prefix {
+   public:
+    // Reads one more byte; false: no word begins so.
+    bool read(char byte);
+    // Of the word that was read to its end; -1: there is none.
+    int64_t id() const;
+
+   private:
+    friend class Vocabulary;
+    using Entry = std::pair<std::string_view, int64_t>;
+    Prefix(const Entry* first, const Entry* last) : first_(first), last_(last) {}
+    const Entry *first_, *last_;
+    size_t depth_ = 0;
+  };
+  // Of no byte yet. Call `sort` before, and add nothing after.
+  Prefix begin() const { return {sorted_.data(), sorted_.data() + sorted_.size()}; }
+  void sort();
 
  private:
   std::deque<std::string> words_;
   std::unordered_map<std::string_view, int64_t> ids_;
-  size_t longest_ = 0;
+  std::vector<Prefix::Entry> sorted_;
 };
 
 }  // namespace flagdit::text

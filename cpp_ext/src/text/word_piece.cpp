@@ -23,7 +23,9 @@ class WordPiece : public Model {
       : words_(model.at("vocab")),
         unknown_(model.at("unk_token").get<std::string>()),
         prefix_(model.at("continuing_subword_prefix").get<std::string>()),
-        most_(model.at("max_input_chars_per_word").get<uint64_t>()) {}
+        most_(model.at("max_input_chars_per_word").get<uint64_t>()) {
+    words_.sort();
+  }
 
   int64_t id(std::string_view token) const override { return words_.id(token); }
   int64_t size() const override { return words_.size(); }
@@ -46,21 +48,24 @@ class WordPiece : public Model {
   // Bytes of the longest word that a text begins with, whose id is put behind the others; 0: none.
   size_t longest(std::string_view rest, const std::string& prefix,
                  std::vector<int64_t>& ids) const {
-    std::string word = prefix;
-    word += rest.substr(0, words_.longest());
-    for (size_t end = word.size() - prefix.size(); end > 0; --end) {
+    Vocabulary::Prefix found = words_.begin();
+    for (const char byte : prefix) {
+      if (!found.read(byte)) return 0;
+    }
+    size_t size = 0;
+    int64_t id = -1;
+    for (size_t end = 1; end <= rest.size() && found.read(rest[end - 1]); ++end) {
       const bool inside =
           end < rest.size() && (static_cast<unsigned char>(rest[end]) & 0xC0) == 0x80;
-      if (inside) continue;
-      const int64_t id = words_.id(std::string_view(word).substr(0, prefix.size() + end));
-      if (id < 0) continue;
-      ids.push_back(id);
-      return end;
+      if (inside || found.id() < 0) continue;
+      size = end;
+      id = found.id();
     }
-    return 0;
+    if (size != 0) ids.push_back(id);
+    return size;
   }
 
-  const Vocabulary words_;
+  Vocabulary words_;
   const std::string unknown_, prefix_;
   const uint64_t most_;
 };
