@@ -109,8 +109,8 @@ FLAGDIT_HOST_DEVICE inline float head_gap(const AdvanceKernel& k, int64_t at) {
   return gap > 0.0f && !std::isinf(gap) ? gap : 0.0f;
 }
 
-// One value of the head with its new velocity: returns what its course had missed, and updates the
-// differences.
+// One value of the head with its new velocity: returns
+// what its course had missed, and updates the differences.
 FLAGDIT_HOST_DEVICE inline float learn(const AdvanceKernel& k, int64_t i, const Course& expected,
                                        float velocity, float gap, float span) {
   const float old = k.velocity[i];

@@ -5,8 +5,8 @@
 namespace flagdit {
 namespace {
 
-// Calls visit(index, frame, line, column) for every token in order, with -1 for what it has none
-// of.
+// Calls visit(index, frame, line, column) for every
+// token in order, with -1 for what it has none of.
 template <typename Visit>
 void each_token(const Layout& layout, const Visit& visit) {
   int64_t index = 0;

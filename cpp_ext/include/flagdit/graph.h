@@ -1,5 +1,5 @@
-// CUDA graphs of what a run does again and again: captured once for every key, then replayed with
-// one launch.
+// CUDA graphs of what a run does again and again: captured
+// once for every key, then replayed with one launch.
 //
 // A graph repeats launches with the arguments they were captured with. So
 //   - what `record` enqueues must depend on the key alone: the shapes, hence the active tokens, and
@@ -23,8 +23,8 @@ namespace flagdit {
 
 class GraphCache {
  public:
-  // Beyond `capacity` graphs the least recently used one goes; a run has one for each number of
-  // active tokens.
+  // Beyond `capacity` graphs the least recently used one
+  // goes; a run has one for each number of active tokens.
   explicit GraphCache(size_t capacity) : graphs_(capacity) {}
 
   // Does on the stream what `record` enqueues on it, which is called only if the key is new: on a

@@ -6,8 +6,7 @@
 // at least c_h - future[h - 1] of them must be active now. `select` forces the oldest
 // max_h(c_h - future[h - 1]) tokens, and earliest deadline first keeps every deadline met:
 //   - h <= max_age: of the c_(h+1) oldest tokens at least c_(h+1) - future[h] are forced, so at
-//   most
-//     future[h], the capacity of the next h steps, are left for the next selection;
+//     most future[h], the capacity of the next h steps, are left for the next selection;
 //   - h == max_age + 1: all tokens are due, and a window of max_age + 1 steps must hold them all.
 // The second line is the only condition on the plan. It is necessary as well: a window that holds
 // fewer than all tokens leaves one behind, which ends it at an age of max_age + 1.
