@@ -40,9 +40,9 @@ class DeviceRun:
         self.fixed, self.tables = self._conditions()
         self.score, self.guidance = device.empty((layout.tokens, 1)), put(device, self._guidance())
         self.swaps, self.counts = device.empty((1, layout.tokens, 2), "int32"), device.empty((1,), "int32")
-        self.keys = device.empty((1, layout.tokens), "uint64")
+        self.codes = device.empty((1, layout.tokens), "uint64")
         self.table, self.future = (put(device, table) for table in self._numbers())
-        self.row = device.empty((1,), "int32")
+        self.entry = device.empty((1,), "int32")
         by_row = [port.name for port in demo.spec.graphs.place.outputs if graph.inputs[port.name][1][:2] == ("A", "R")]
         moved = [self.state[name].array for name in (*MOVED, *by_row)]
         self.buffers = SlotBuffers(moved, 1, recomputed=[cache.array for cache in self.caches.values()])
@@ -79,7 +79,7 @@ class DeviceRun:
         return scale.ravel()
 
     def _numbers(self) -> tuple[Array, Array]:
-        """Tables of `advance` and of `select`, a row an evaluation."""
+        """Tables of `advance` and of `select`, an entry an evaluation."""
         plan = self.plan
         at = [(e.dt, e.t, plan.scored_at(plan.steps[e.step]), e.bend, e.arc) for e in plan.evaluations]
         future = plan.capacity[[e.step for e in plan.evaluations]]
@@ -88,7 +88,7 @@ class DeviceRun:
     def reset(self) -> None:
         for name, array in self.host.items():
             self.device.write(self.state[name], array)
-        for buffer in (*self.caches.values(), self.score, self.row):
+        for buffer in (*self.caches.values(), self.score, self.entry):
             self.device.write(buffer, np.zeros(buffer.shape, host_dtype(buffer.dtype)))
 
     def condition(self, index: int) -> None:
@@ -115,10 +115,10 @@ class DeviceRun:
             time=s["time"].array,
             rate=s["rate"].array,
             table=self.table.array,
-            row=self.row.array,
+            entry=self.entry.array,
             stream=stream,
         )
-        tick(self.row.array, stream)
+        tick(self.entry.array, stream)
         if following is None or following.dense:
             return
         select(
@@ -134,8 +134,8 @@ class DeviceRun:
             future=self.future.array,
             swaps=self.swaps.array,
             counts=self.counts.array,
-            keys=self.keys.array,
-            row=self.row.array,
+            codes=self.codes.array,
+            entry=self.entry.array,
             stream=stream,
         )
         self.buffers.swap(self.swaps.array, self.counts.array, stream)

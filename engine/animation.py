@@ -28,7 +28,7 @@ def thumbnail(image: Image.Image) -> Image.Image:
 
 def frames(
     pictures: Sequence[Image.Image],
-    ages: npt.NDArray[np.int16],  # (S, rows, columns)
+    ages: npt.NDArray[np.int16],  # (S, lines, columns)
     steps: Sequence[StepReport],
     tokens: int,
 ) -> list[Image.Image]:

@@ -40,17 +40,12 @@ class TokenLayout(Layout):
         return cls(layout.height, layout.width, patch, layout.channels, layout.closes_lines)
 
     @property
-    def rows(self) -> int:
-        """Lines of patches, as arrays of the picture count them."""
-        return self.lines
-
-    @property
     def extent(self) -> tuple[int, int, int]:
         """Frames, lines and columns of patches."""
         return self.depth, self.lines, self.columns
 
     def slots(self) -> npt.NDArray[np.int32]:
-        """Token ids (N,) in the first slot order: pinned tokens, then the patches row by row."""
+        """Token ids (N,) in the first slot order: pinned tokens, then the patches line by line."""
         out = np.empty(self.tokens, np.int32)
         self.fill_slots(out)
         return out
@@ -62,7 +57,7 @@ class TokenLayout(Layout):
         return out
 
     def patch_index(self, token: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
-        """Row-major patch number of tokens' ids, -1 of one that carries no latent."""
+        """Number of a patch, line by line, of tokens' ids, -1 of one that carries no latent."""
         out = np.empty(token.shape, np.int32)
         self.fill_patches(np.ascontiguousarray(token, np.int32), out)
         return out

@@ -53,7 +53,7 @@ def fit(size: tuple[int, int], width: int, height: int) -> tuple[int, int]:
 
 
 def heat(values: npt.NDArray[np.floating], size: tuple[int, int]) -> Image.Image:
-    """A map of `size` pixels of values (rows, columns) in [0, 1]."""
+    """A map of `size` pixels of values (lines, columns) in [0, 1]."""
     return Image.fromarray(colours(values)).resize(size, Image.Resampling.BOX)
 
 

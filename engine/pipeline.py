@@ -96,7 +96,7 @@ class Pipeline:
         preset: "quality", "balanced" (the default), "fast", or another that the bundle was calibrated for
         (`presets`): what the next four are where they are not given.
         steps: how many, or the times they lie between, from 0 (noise) to 1 (data). shift: time shift of a number of
-        steps. solver: how a step is made, "ab2", or "euler" as in paper mode; "midpoint" and "heun" call the engine
+        steps. solver: how a step is made, "ab2", or "euler" as in paper mode; "midpoint" and "heun" call `denoise`
         twice. ras: see RasConfig; `DENSE` recomputes everything. A calibrated preset's weights of steps hold for all
         of it only: giving any of the four leaves them out.
         ntk, proportional: for sizes the model was not trained at, as Lumina-T2X does: a factor on RoPE's theta ("auto"

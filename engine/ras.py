@@ -17,7 +17,7 @@ class RasConfig:
     """Region-adaptive sampling (Liu et al. 2025, arXiv 2502.10389): which part of the picture a step recomputes.
 
     mode: "corrected", or "paper" for the published code's choices, faults included where they are defined; docs/ras.md
-        compares them row by row.
+        compares them one by one.
     ratio: share of the patches recomputed in a RAS step, in (0, 1], or one value per step; 1 is dense sampling. None is
         .25, in paper mode .5 as in the paper's code.
     ratio_end: the ratio falls (or grows) from `ratio` after the warm-up to this at the last step, in a line of at most
@@ -46,7 +46,7 @@ class RasConfig:
     dilation: with the metric "change", a patch ranks at least as high as this share of each of its eight neighbours.
     error_budget: with the metric "change", most error that the cached patches of a step may have on average, in units
         of the velocity's rms: a step then computes as many patches more than its ratio as that takes. 0 turns it off.
-    gate: a step whose error would be below this if nothing were computed makes no engine call; 0 turns it off.
+    gate: a step whose error would be below this if nothing were computed makes no call of `denoise`; 0 turns it off.
     guidance_every: with 2 or more, only each so many-th step runs the unconditional branch of guidance; the others
         guide each patch by the difference of the branches that it had last. 1 is every step.
     guidance_warmup: steps at the start that all run both branches, as resets do; None is half of the run.

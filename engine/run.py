@@ -55,7 +55,7 @@ class Run:
         self._core: cpp_ext.Run | None = None
         self._decode = 0.0
         self._timed: list[tuple[Leg, StepDone]] = []
-        self._ages: list[npt.NDArray[np.int16]] = []  # (B, rows, columns) a step
+        self._ages: list[npt.NDArray[np.int16]] = []  # (B, lines, columns) a step
 
     @property
     def layout(self) -> TokenLayout:
@@ -131,11 +131,11 @@ class Run:
         return self._core
 
     def _grown(self, core: cpp_ext.Run, leg: Leg) -> npt.NDArray[np.int16]:
-        """Ages (B, rows, columns) of the picture's patches; a coarse step computes all of them."""
+        """Ages (B, lines, columns) of the picture's patches; a coarse step computes all of them."""
         if leg is self.legs[-1]:
             ages: npt.NDArray[np.int16] = core.ages()[:, 0]
             return ages
-        return np.zeros((len(self.request.prompts), self.layout.rows, self.layout.columns), np.int16)
+        return np.zeros((len(self.request.prompts), self.layout.lines, self.layout.columns), np.int16)
 
     def _cost(self) -> Cost:
         """Of what was done, by all legs."""

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from flagdit.engine import PRESETS, Pipeline, RasConfig, RequestError
-from flagdit.engine.bench import FAMILIES, Row, Setting, measure, settings
+from flagdit.engine.bench import FAMILIES, Entry, Setting, measure, settings
 from flagdit.engine.bench.exact import ExactPictures
 from flagdit.engine.bench.grids import SHIFTS, climb
 from flagdit.engine.bench.measure import psnr, ssim
@@ -49,8 +49,8 @@ def test_rows_compare_with_dense(pipeline: Pipeline) -> None:
     """A setting that is the dense one again costs the same and paints the same picture."""
     ras = RasConfig(ratio=0.25)
     chosen = [settings()[0], Setting("again", "dense", dense(30)), Setting("ras", "flagdit", Preset(15, "heun", ras))]
-    *_, rows = measure(pipeline, chosen, [PROMPT] * 3, batch=2)
-    first, again, sparse = rows
+    *_, entries = measure(pipeline, chosen, [PROMPT] * 3, batch=2)
+    first, again, sparse = entries
     assert (first.cost, first.time, first.denoise) == (1, 1, 1)
     assert (again.cost, again.psnr, again.ssim) == (1, first.psnr, first.ssim)
     plan = make_plan(ras, 15, 72, 8, solver="heun")
@@ -66,8 +66,8 @@ def test_more_measures_are_averaged_over_pictures(pipeline: Pipeline) -> None:
         assert pictures.shape == exact.shape
         return {"count": np.full(len(pictures), len(pictures)), "first": np.full(len(pictures), first)}
 
-    *_, [row] = measure(pipeline, chosen, [PROMPT] * 3, batch=2, extra=count)
-    assert row.extra == {"count": pytest.approx((2 + 2 + 1) / 3), "first": pytest.approx((0 + 0 + 2) / 3)}
+    *_, [entry] = measure(pipeline, chosen, [PROMPT] * 3, batch=2, extra=count)
+    assert entry.extra == {"count": pytest.approx((2 + 2 + 1) / 3), "first": pytest.approx((0 + 0 + 2) / 3)}
 
 
 def test_exact_pictures_are_kept(pipeline: Pipeline, tmp_path: Path) -> None:
@@ -93,8 +93,8 @@ def test_exact_pictures_are_kept(pipeline: Pipeline, tmp_path: Path) -> None:
     assert len(list(folder.iterdir())) == 6
 
 
-def row(time: float, quality: float) -> Row:
-    return Row("", "dense", 1, "euler", time, time, time, 0, 1, quality, 0, 1, 0)
+def entry(time: float, quality: float) -> Entry:
+    return Entry("", "dense", 1, "euler", time, time, time, 0, 1, quality, 0, 1, 0)
 
 
 @pytest.mark.parametrize("start", range(8))
@@ -113,8 +113,8 @@ def test_the_best_shift_is_climbed_to(start: int) -> None:
 
 
 def test_the_front_leaves_out_what_is_beaten() -> None:
-    good = [row(0.1, 10), row(0.5, 20), row(0.9, 21)]
-    assert front([*good, row(0.6, 19), row(0.5, 15), row(1.0, 21)]) == good
+    good = [entry(0.1, 10), entry(0.5, 20), entry(0.9, 21)]
+    assert front([*good, entry(0.6, 19), entry(0.5, 15), entry(1.0, 21)]) == good
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -161,8 +161,8 @@ def test_a_grid_of_ones_own(flagdit, bundle_dir: Path, pipeline: Pipeline, tmp_p
     assert code == 0, err
     facts = json.loads((tmp_path / "bench.json").read_text())
     assert set(facts["shifts"].values()) == {3}
-    rows = {row["name"]: row for row in facts["rows"]}
-    assert list(rows)[2:6] == ["dense 30, ab2", "dense 14, ab2", "dense 6, ab2", "dense, own times"]
+    entries = {entry["name"]: entry for entry in facts["rows"]}
+    assert list(entries)[2:6] == ["dense 30, ab2", "dense 14, ab2", "dense 6, ab2", "dense, own times"]
     assert out.count("dense, fewer ab2 steps") == 1 and "  dense, own times " in out
     exact = ExactPictures(pipeline, None, 4.0)(PROMPTS[:1], 0)
     for name, options in (
@@ -171,14 +171,14 @@ def test_a_grid_of_ones_own(flagdit, bundle_dir: Path, pipeline: Pipeline, tmp_p
         ("dense, own times", {"steps": (0, 0.1, 0.3, 0.6, 1)}),
     ):
         made = pipeline(PROMPTS[0], ras=DENSE, **options).latents
-        assert rows[name]["psnr"] == pytest.approx(float(psnr(made, exact)[0]))
+        assert entries[name]["psnr"] == pytest.approx(float(psnr(made, exact)[0]))
 
 
 @pytest.mark.parametrize("near", [9.5, 100.0])
 def test_names_of_presets_fit_into_the_table(capsys: pytest.CaptureFixture[str], near: float) -> None:
     """The longest that a manifest may hold, and figures in all their digits."""
     name = "n" * 32
-    _print([Row(name, "flagdit", 9, "ab2", 0.123, 0.987, 1, 1, 1.01, near, 0.25, 0.5, 10**9)])
+    _print([Entry(name, "flagdit", 9, "ab2", 0.123, 0.987, 1, 1, 1.01, near, 0.25, 0.5, 10**9)])
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) < 80
     figures = ["0.12", "0.99", "1.01", "100%", f"{near:.1f}", "±", "0.2", "0.500", "953.7"]

@@ -12,7 +12,7 @@ from flagdit.engine.layout import TokenLayout
 from flagdit.export import FlagDiT
 
 layouts = st.builds(
-    lambda rows, columns, patch, channels: TokenLayout(rows * patch, columns * patch, patch, channels),
+    lambda lines, columns, patch, channels: TokenLayout(lines * patch, columns * patch, patch, channels),
     st.integers(1, 7),
     st.integers(1, 7),
     st.sampled_from([1, 2, 4]),
@@ -32,11 +32,11 @@ def test_patches_are_the_image(layout: TokenLayout, samples: int) -> None:
 
 @given(layouts)
 @settings(deadline=None)
-def test_slots_are_a_permutation_that_begins_with_the_row_ends(layout: TokenLayout) -> None:
+def test_slots_are_a_permutation_that_begins_with_the_line_ends(layout: TokenLayout) -> None:
     slots = layout.slots()
     assert sorted(slots) == list(range(layout.tokens))
-    row_ends = [(row + 1) * (layout.columns + 1) - 1 for row in range(layout.rows)]
-    assert list(slots[: layout.pinned]) == row_ends
+    line_ends = [(line + 1) * (layout.columns + 1) - 1 for line in range(layout.lines)]
+    assert list(slots[: layout.pinned]) == line_ends
     assert list(layout.patch_index(slots[layout.pinned :])) == list(range(layout.patches))
 
 

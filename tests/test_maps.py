@@ -25,11 +25,11 @@ def steps_of(count: int) -> list[StepReport]:
     ]
 
 
-def made_up(count: int, rows: int, columns: int) -> tuple[Image.Image, np.ndarray, np.ndarray]:
+def made_up(count: int, lines: int, columns: int) -> tuple[Image.Image, np.ndarray, np.ndarray]:
     """A picture, refreshes and ages of a run that never was."""
     generator = np.random.default_rng(0)
-    ages = generator.integers(0, 9, (count, rows, columns)).astype(np.int16)
-    pixels = generator.integers(0, 255, (4 * rows, 4 * columns, 3)).astype(np.uint8)
+    ages = generator.integers(0, 9, (count, lines, columns)).astype(np.int16)
+    pixels = generator.integers(0, 255, (4 * lines, 4 * columns, 3)).astype(np.uint8)
     return Image.fromarray(pixels), (ages == 0).sum(0).astype(np.int32), ages
 
 

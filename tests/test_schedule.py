@@ -62,7 +62,7 @@ def test_golden_linear_trace(pinned: int, mode: ModeName) -> None:
 
 @st.composite
 def published_settings(draw: st.DrawFn) -> tuple[Settings, int, int]:
-    """And the rows and columns of the picture's patches."""
+    """And the lines and columns of the picture's patches."""
     steps = draw(st.integers(1, 40))
     every = draw(st.integers(0, 9))
     resets = draw(st.lists(st.integers(0, steps - 1), max_size=3))
@@ -78,24 +78,24 @@ def published_settings(draw: st.DrawFn) -> tuple[Settings, int, int]:
     return s, draw(st.integers(1, 70)), draw(st.integers(1, 70))
 
 
-def planned(s: Settings, rows: int, columns: int, pinned: int) -> list[Step]:
+def planned(s: Settings, lines: int, columns: int, pinned: int) -> list[Step]:
     schedule = {"skip_step": s.skip_step, "skip_every": s.skip_every, "high_ratio": s.high_ratio}
-    resets, shape = list(s.resets), {"mode": "paper", "rows": rows}
+    resets, shape = list(s.resets), {"mode": "paper", "lines": lines}
     return plan_steps(
-        flow_times(s.steps), rows * columns + pinned, pinned, s.ratio, s.warmup, resets, **schedule, **shape
+        flow_times(s.steps), lines * columns + pinned, pinned, s.ratio, s.warmup, resets, **schedule, **shape
     )
 
 
 @given(case=published_settings(), pinned=st.integers(0, 70))
 @settings(max_examples=300, deadline=None)
 def test_paper_plans_are_the_published_arithmetic(case: tuple[Settings, int, int], pinned: int) -> None:
-    s, rows, columns = case
-    patches, skips = rows * columns, published.skip_list(s, rows, columns)
+    s, lines, columns = case
+    patches, skips = lines * columns, published.skip_list(s, lines, columns)
     if not all(0 <= skip < patches or skip == 0 for skip in skips):
         with pytest.raises(ValueError, match="patches to cache in step"):
-            planned(s, rows, columns, pinned)
+            planned(s, lines, columns, pinned)
         return
-    for step, skip in zip(planned(s, rows, columns, pinned), skips, strict=True):
+    for step, skip in zip(planned(s, lines, columns, pinned), skips, strict=True):
         low, high = published.halves(skip, s.high_ratio)
         assert (step.active, step.high) == (patches + pinned - low - high, high)
         assert step.dense == (low + high == 0)

@@ -27,11 +27,11 @@ Extra = Callable[[FloatArray, FloatArray, int], dict[str, npt.NDArray[np.float64
 
 
 @dataclass
-class Row:
+class Entry:
     """What one setting took and gave. Ratios are to 30 dense Euler steps in the same run.
 
-    cost: FLOPs. time: CPU seconds of the whole run. denoise: wall seconds of the engine's calls. host: share of the
-    wall time spent between them. efficiency: what part of the speedup that the FLOPs allow the engine's calls had.
+    cost: FLOPs. time: CPU seconds of the whole run. denoise: wall seconds of calls of `denoise`. host: share of the
+    wall time spent between them. efficiency: what part of the speedup that the FLOPs allow calls of `denoise` had.
     psnr: dB to the exact picture. ssim: structural similarity to it. cache_bytes: of one picture.
     """
 
@@ -141,8 +141,8 @@ def measure(
     batch: int = 4,
     exactly: ExactPictures | None = None,
     extra: Extra | None = None,
-) -> Iterator[list[Row]]:
-    """All settings on one batch of prompts after another: yields the rows over the pictures so far.
+) -> Iterator[list[Entry]]:
+    """All settings on one batch of prompts after another: yields the entries over the pictures so far.
 
     The first setting must be 30 dense Euler steps. Picture i has seed i. exactly: makes the exact pictures, and says
     their size and guidance scale; by default the model's own. Raises RequestError before the first picture
@@ -160,7 +160,7 @@ def measure(
             _add(total, result, setting, exact)
             for name, values in (extra(result.latents, exact, first) if extra else {}).items():
                 total.extra.setdefault(name, []).extend(values.tolist())
-        yield _rows(chosen, sums)
+        yield _entries(chosen, sums)
 
 
 def _add(total: _Sums, result: Result, setting: Setting, exact: FloatArray) -> None:
@@ -174,10 +174,10 @@ def _add(total: _Sums, result: Result, setting: Setting, exact: FloatArray) -> N
     total.ssim += ssim(result.latents, exact).tolist()
 
 
-def _rows(chosen: Sequence[Setting], sums: Sequence[_Sums]) -> list[Row]:
+def _entries(chosen: Sequence[Setting], sums: Sequence[_Sums]) -> list[Entry]:
     dense = sums[0]
     return [
-        Row(
+        Entry(
             name=setting.name,
             family=setting.family,
             steps=setting.how.count,

@@ -25,7 +25,7 @@ std::vector<double> errors_left(const float* score, const float* velocity, int64
 int64_t patches_needed(const std::vector<double>& errors, double budget, int64_t bucket);
 
 // Whether any patch must be computed now to keep the promise of refresh.h. age (patches, B);
-// future: the step's row of the capacity.
+// future: the step's entry of the capacity.
 bool forced(const int32_t* age, int64_t patches, int64_t samples, const int32_t* future,
             int64_t max_age);
 

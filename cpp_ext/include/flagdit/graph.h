@@ -5,7 +5,7 @@
 //   - what `record` enqueues must depend on the key alone: the shapes, hence the active tokens, and
 //     options such as select's `high` or advance's `last` where they differ between evaluations;
 //   - numbers that differ from step to step are read from device memory: give `advance` a
-//     StepTable and `select` its row, and end the evaluation with `tick` (tick.h);
+//     StepTable and `select` its entry, and end the evaluation with `tick` (tick.h);
 //   - everything recorded, arrays and SlotBuffers, must outlive the cache, at the same addresses.
 // All operators can be captured, and with them whatever else on the stream neither synchronises
 // nor allocates: copies between fixed addresses, an engine bound to fixed addresses.

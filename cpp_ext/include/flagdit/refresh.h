@@ -26,7 +26,7 @@ constexpr int64_t kMaxAge = 1023;  // `select` counts ages in fast memory of thi
 int64_t least_max_age(const std::vector<Step>& steps, int64_t tokens, int64_t pinned);
 
 // (steps, max_age + 1): [s, h] is the number of patches that steps s+1 .. s+h can compute;
-// INT32_MAX once a dense step or the end of the plan lies among them. Row s is `future` of the
+// INT32_MAX once a dense step or the end of the plan lies among them. Entry s is `future` of the
 // selection for step s.
 std::vector<int32_t> refresh_capacity(const std::vector<Step>& steps, int64_t tokens,
                                       int64_t pinned, int64_t max_age);
