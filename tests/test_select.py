@@ -139,7 +139,7 @@ def test_the_sides(high: int, expected: set[int], mode: str) -> None:
     ("high", "mode", "expected"), [(0, "corrected", 1), (2, "corrected", 1), (0, "paper", 1), (2, "paper", 0)]
 )
 def test_a_token_cached_often_is_computed_again(high: int, mode: str, expected: int) -> None:
-    """Except in paper mode on the high side, where it is cached all the more (docs/ras.md, row 2)."""
+    """Except in paper mode on the high side, where it is cached all the more (docs/ras.md, line 2)."""
     score, drops = np.ones((3, 1), np.float32), np.array([[0], [3], [1]], np.int32)
     arrays = {"score": score, "age": drops, "drops": drops, "token": np.array([[0], [1], [2]], np.int32)}
     assert select_tokens(DEVICES[0], arrays, Rule(1, high, mode=mode)) == [{expected}]
