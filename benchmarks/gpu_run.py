@@ -32,7 +32,9 @@ class DeviceRun:
     def __init__(self, demo: Demo, device: Device, graph: Graph, side: int, ras: RasConfig, steps: int) -> None:
         self.demo, self.device, self.graph = demo, device, graph
         self.layout = layout = demo.layout(side)
-        self.plan = make_plan(ras, steps, layout.tokens, layout.pinned, model_shift(demo.spec, (side, side)))
+        self.plan = make_plan(
+            ras, steps, layout.tokens, pinned=layout.pinned, shift=model_shift(demo.spec, (side, side))
+        )
         self.made = demo.conditions([e.t for e in self.plan.evaluations], 8)
         self.host = self._initial()
         self.state = {name: put(device, array) for name, array in self.host.items()}

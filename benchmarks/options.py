@@ -106,7 +106,11 @@ def main(
     pipeline = Pipeline.load(bundle, threads=threads)
     entries: list[Entry] = []
     batches = measure(
-        pipeline, chosen, texts, batch, ExactPictures(pipeline, parse_size(size), pipeline.spec.guidance.scale)
+        pipeline,
+        chosen,
+        texts,
+        batch=batch,
+        exactly=ExactPictures(pipeline, parse_size(size), pipeline.spec.guidance.scale),
     )
     for done in track(batches, "painting", total=-(-len(texts) // batch), transient=True):
         entries = done

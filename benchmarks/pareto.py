@@ -99,10 +99,12 @@ def main(
     entries: list[Entry] = []
     count = 0
     texts = [scene.caption() for scene in scenes]
-    exactly = ExactPictures(pipeline, canvas, pipeline.spec.guidance.scale, keep)
+    exactly = ExactPictures(pipeline, canvas, pipeline.spec.guidance.scale, folder=keep)
     fewer = sorted(dense or FEWER, reverse=True)
-    grids = dict(track(best_shifts(pipeline, texts[:TRIED], exactly, fewer), "grids", len(dense_runs(fewer))))
-    batches = measure(pipeline, settings(pipeline.presets(canvas), grids, fewer), texts, batch, exactly, measures)
+    grids = dict(track(best_shifts(pipeline, texts[:TRIED], exactly, steps=fewer), "grids", len(dense_runs(fewer))))
+    batches = measure(
+        pipeline, settings(pipeline.presets(canvas), grids, fewer), texts, batch=batch, exactly=exactly, extra=measures
+    )
     for done in track(batches, "painting", total=-(-prompts // batch), transient=True):
         entries, count = done, min(count + batch, len(texts))
         if json_path is not None:  # after every batch: a long run that is stopped has not been for nothing

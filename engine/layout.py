@@ -22,7 +22,7 @@ class TokenLayout(Layout):
     """
 
     def __init__(
-        self, height: int, width: int, patch: int | tuple[int, int, int], channels: int, closes_lines: bool = True
+        self, height: int, width: int, patch: int | tuple[int, int, int], *, channels: int, closes_lines: bool = True
     ) -> None:
         """patch: its frames, height and width, or the side of a square. Raises ValueError if they do not tile."""
         sides = (1, patch, patch) if isinstance(patch, int) else patch
@@ -37,7 +37,7 @@ class TokenLayout(Layout):
     def like(cls, layout: Layout) -> TokenLayout:
         """The same layout."""
         patch = layout.patch_frames, layout.patch_height, layout.patch_width
-        return cls(layout.height, layout.width, patch, layout.channels, layout.closes_lines)
+        return cls(layout.height, layout.width, patch, channels=layout.channels, closes_lines=layout.closes_lines)
 
     @property
     def extent(self) -> tuple[int, int, int]:

@@ -24,6 +24,7 @@ def still(
     image: Image.Image,
     refreshes: npt.NDArray[np.int32],  # (lines, columns)
     ages: npt.NDArray[np.int16],  # (S, lines, columns)
+    *,
     steps: Sequence[StepReport],
 ) -> Image.Image:
     """The picture, how often each of its patches was recomputed, and the age of all patches after each step."""
@@ -53,7 +54,7 @@ def _panels(image: Image.Image, refreshes: npt.NDArray[np.int32], steps: int) ->
     panels = pair(image, (refreshes - low) / (high - low), ("Picture", "How often each region was computed"))
     sheet = Image.new("RGB", (panels.width, panels.height + 44), "white")
     sheet.paste(panels)
-    legend(sheet, (PANEL + GAP, panels.height + 12), PANEL, (f"{low}", f"{high}"), f"times, in {steps} steps")
+    legend(sheet, (PANEL + GAP, panels.height + 12), PANEL, ends=(f"{low}", f"{high}"), what=f"times, in {steps} steps")
     return sheet
 
 
@@ -89,4 +90,4 @@ def _strip_head(sheet: Image.Image, draw: ImageDraw.ImageDraw, oldest: int) -> N
     draw.rectangle((0, 29, 11, 40), outline=DENSE, width=2)
     draw.text((18, 27), "dense step: everything is computed", QUIET, font(13))
     ends = ("0: just computed", f"{oldest} steps" if oldest != 1 else "1 step")
-    legend(sheet, (PANEL + GAP, 4), PANEL, ends, reverse=True)
+    legend(sheet, (PANEL + GAP, 4), PANEL, ends=ends, reverse=True)

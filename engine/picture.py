@@ -64,7 +64,7 @@ def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 def legend(
-    sheet: Image.Image, at: tuple[int, int], width: int, ends: tuple[str, str], what: str = "", reverse: bool = False
+    sheet: Image.Image, at: tuple[int, int], width: int, *, ends: tuple[str, str], what: str = "", reverse: bool = False
 ) -> None:
     """Draw the colour scale from dark to bright (`reverse`: to dark), and below it what it measures and its ends."""
     ramp = np.linspace(1, 0, width) if reverse else np.linspace(0, 1, width)

@@ -16,6 +16,7 @@ def make_plan(
     ras: RasConfig,
     steps: int | Sequence[float],
     tokens: int,
+    *,
     pinned: int = 0,
     shift: float = 1.0,
     solver: Solver = "euler",

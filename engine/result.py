@@ -80,4 +80,4 @@ class Result:
 
     def map(self, index: int = 0) -> Image.Image:
         """A picture, how often each of its regions was recomputed, and their ages after each step."""
-        return maps.still(self.images[index], self.refreshes[index], self.ages[:, index], self.report.steps)
+        return maps.still(self.images[index], self.refreshes[index], self.ages[:, index], steps=self.report.steps)

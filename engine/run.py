@@ -50,7 +50,7 @@ class Run:
         spec = stages.spec
         self._cached = np.dtype(dtype_of(stages.denoise, caches(spec.graphs.denoise.inputs)[0].name))
         precision = stages.denoise.precision
-        self.request, self.legs = request, admit(spec, stages.text, request, precision, stages.loaded)
+        self.request, self.legs = request, admit(spec, stages.text, request, precision=precision, loaded=stages.loaded)
         self._stages, self._spec = stages, spec
         self._core: cpp_ext.Run | None = None
         self._decode = 0.0
@@ -142,8 +142,16 @@ class Run:
         request, costs = self.request, []
         for leg in self.legs:
             taken = [(done.step.active, done.branches) for own, done in self._timed if own is leg]
-            samples, size = len(request.prompts), self._cached.itemsize
-            costs.append(leg.price(self._spec, samples, request.branches, self._begun().text_tokens, size, taken))
+            costs.append(
+                leg.price(
+                    self._spec,
+                    samples=len(request.prompts),
+                    branches=request.branches,
+                    text=self._begun().text_tokens,
+                    value_bytes=self._cached.itemsize,
+                    taken=taken,
+                )
+            )
         return reduce(lambda before, cost: cost.after(before), costs)
 
     def _report(self) -> Report:

@@ -24,7 +24,7 @@ Done = list[tuple[StepDone, list[set[int]]]]
 
 
 def plan_of(ras: RasConfig, steps: int = 30, solver: Solver = "euler") -> Plan:
-    return make_plan(ras, steps, LAYOUT.tokens, LAYOUT.pinned, solver=solver)
+    return make_plan(ras, steps, LAYOUT.tokens, pinned=LAYOUT.pinned, solver=solver)
 
 
 def flow(plan: Plan, samples: int, change: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -53,7 +53,7 @@ def test_rows_compare_with_dense(pipeline: Pipeline) -> None:
     first, again, sparse = entries
     assert (first.cost, first.time, first.denoise) == (1, 1, 1)
     assert (again.cost, again.psnr, again.ssim) == (1, first.psnr, first.ssim)
-    plan = make_plan(ras, 15, 72, 8, solver="heun")
+    plan = make_plan(ras, 15, 72, pinned=8, solver="heun")
     evaluated = sum(plan.steps[e.step].active for e in plan.evaluations) / (72 * 30)
     assert sparse.cost == pytest.approx(evaluated, rel=1e-6)
     assert 0 < sparse.host < 1 and sparse.cache_bytes > first.cache_bytes / 2
@@ -73,11 +73,11 @@ def test_more_measures_are_averaged_over_pictures(pipeline: Pipeline) -> None:
 def test_exact_pictures_are_kept(pipeline: Pipeline, tmp_path: Path) -> None:
     """Each under what it was made of: another prompt, seed, size or guidance scale makes another."""
     folder = tmp_path / "made" / "here"
-    made = ExactPictures(pipeline, None, 4.0, folder)([PROMPT] * 2, 5)
+    made = ExactPictures(pipeline, None, 4.0, folder=folder)([PROMPT] * 2, 5)
     assert made.shape[0] == 2 and not np.array_equal(made[0], made[1])
     files = sorted(folder.iterdir())
     assert len(files) == 2
-    again = ExactPictures(pipeline, pipeline.spec.latent.size, 4.0, folder)
+    again = ExactPictures(pipeline, pipeline.spec.latent.size, 4.0, folder=folder)
     np.testing.assert_array_equal(again([PROMPT], 6)[0], made[1])
     marked = np.zeros_like(made[0])
     for file in files:
@@ -88,8 +88,8 @@ def test_exact_pictures_are_kept(pipeline: Pipeline, tmp_path: Path) -> None:
     np.testing.assert_array_equal(again([PROMPT] * 2, 5), made)  # what is no picture is
     for other in (([PROMPT], 7), (["a rocket"], 5)):
         again(*other)
-    ExactPictures(pipeline, None, 3.0, folder)([PROMPT], 5)
-    ExactPictures(pipeline, (32, 64), 4.0, folder)([PROMPT], 5)
+    ExactPictures(pipeline, None, 3.0, folder=folder)([PROMPT], 5)
+    ExactPictures(pipeline, (32, 64), 4.0, folder=folder)([PROMPT], 5)
     assert len(list(folder.iterdir())) == 6
 
 
@@ -122,7 +122,7 @@ def test_presets_make_plans_of_any_size(name: str) -> None:
     """... that compute less than dense runs of as many steps, and keep the promise about ages."""
     preset = PRESETS[name]
     for tokens, pinned in ((72, 8), (272, 16), (4160, 64)):
-        plan = make_plan(preset.ras, preset.steps, tokens, pinned, solver=preset.solver)
+        plan = make_plan(preset.ras, preset.steps, tokens, pinned=pinned, solver=preset.solver)
         assert sum(step.active for step in plan.steps) <= tokens * len(plan.steps)
         assert 0 <= plan.max_age < preset.count
 
@@ -196,10 +196,10 @@ def test_nothing_is_painted_for_a_prompt_that_comes_too_late(pipeline: Pipeline)
 
     exactly, chosen = Watched(pipeline, None, 4.0), [settings()[0]]
     with pytest.raises(RequestError, match=r"the prompt has \d+ tokens; allowed are 12"):
-        next(measure(pipeline, chosen, [PROMPT, PROMPT, "a " * 50], 1, exactly))
+        next(measure(pipeline, chosen, [PROMPT, PROMPT, "a " * 50], batch=1, exactly=exactly))
     broken = Setting("half", "ab2", Preset((0.0, 0.5), "ab2", DENSE))
     with pytest.raises(RequestError, match=r"the times run from 0 to 0\.5"):
-        next(measure(pipeline, [*chosen, broken], [PROMPT], 1, exactly))
+        next(measure(pipeline, [*chosen, broken], [PROMPT], batch=1, exactly=exactly))
     assert painted == []
 
 

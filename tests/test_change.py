@@ -18,7 +18,7 @@ every_solver = pytest.mark.parametrize("solver", ["euler", "midpoint", "heun", "
 
 
 def plan_of(ras: RasConfig, steps: int, solver: Solver = "euler") -> Plan:
-    return make_plan(ras, steps, LAYOUT.tokens, LAYOUT.pinned, shift=2.0, solver=solver)
+    return make_plan(ras, steps, LAYOUT.tokens, pinned=LAYOUT.pinned, shift=2.0, solver=solver)
 
 
 def flow(plan: Plan, speed: np.ndarray, steady: bool = False) -> tuple[np.ndarray, np.ndarray]:

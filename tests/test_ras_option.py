@@ -172,7 +172,7 @@ def test_other_fields_change_themselves_alone() -> None:
 
 
 def shares(how: Preset) -> list[float]:
-    plan = make_plan(how.ras, how.steps, 1000, 0, how.shift or 1.0, how.solver, how.weights)
+    plan = make_plan(how.ras, how.steps, 1000, pinned=0, shift=how.shift or 1.0, solver=how.solver, weights=how.weights)
     return [step.active / 1000 for step in plan.steps]
 
 

@@ -45,7 +45,7 @@ def mean_psnr(pictures: FloatArray, exact: FloatArray) -> float:
 
 
 def fit(
-    start: Numbers, paint: Paint, exact: FloatArray, rounds: int, progress: Callable[[], None] = lambda: None
+    start: Numbers, paint: Paint, exact: FloatArray, *, rounds: int, progress: Callable[[], None] = lambda: None
 ) -> Fit:
     """The best numbers found from `start`, with derivatives taken in at most so many rounds.
 

@@ -107,14 +107,14 @@ def bench(
     check_paints(ready.spec)
     scale = ready.spec.guidance.chosen(guidance)
     chosen = partial(_settings, presets_of(ready.spec, dimensions), quick, own)
-    _check(ready, chosen(_grids(shift, quick)), texts, batch, dimensions, scale)
+    _check(ready, chosen(_grids(shift, quick)), texts, batch=batch, size=dimensions, guidance=scale)
     check_kept(keep)
     pipeline = load(ready)
     width, height = dimensions or pipeline.spec.latent.size
-    record = Record(json_path, _facts(pipeline, len(texts), (width, height), threads, batch))
-    exactly = ExactPictures(pipeline, dimensions, scale, keep)
+    record = Record(json_path, _facts(pipeline, len(texts), (width, height), threads=threads, batch=batch))
+    exactly = ExactPictures(pipeline, dimensions, scale, folder=keep)
     try:
-        _measure(pipeline, chosen, exactly, texts, batch, shift, quick, record)
+        _measure(pipeline, chosen, exactly, texts=texts, batch=batch, shift=shift, quick=quick, record=record)
     finally:
         _report(record, len(texts))
     writes: dict[Path, Callable[[], None]] = {} if json_path is None else {json_path: record.write}
@@ -130,14 +130,18 @@ def _check(
     ready: Preflight,
     chosen: list[Setting],
     texts: list[str],
+    *,
     batch: int,
     size: tuple[int, int] | None,
     guidance: float,
 ) -> None:
     """Raise RequestError for all that would end the measurement later."""
-    check(ready, chosen, texts, batch, size, guidance)
+    check(ready, chosen, texts, batch=batch, size=size, guidance=guidance)
     for together in (texts[:TRIED], texts[:batch]):  # grids are tried, and converged pictures painted, in fp32
-        ready.check(request_of(ready.spec, dense(STEPS, "ab2"), together, 0, size, guidance), precision="float32")
+        ready.check(
+            request_of(ready.spec, dense(STEPS, "ab2"), together, first=0, size=size, guidance=guidance),
+            precision="float32",
+        )
 
 
 def _grids(shift: float | None, quick: bool) -> dict[tuple[Solver, int], float]:
@@ -147,7 +151,7 @@ def _grids(shift: float | None, quick: bool) -> dict[tuple[Solver, int], float]:
 
 def _settings(presets: Mapping[str, Preset], quick: bool, own: Setting | None, grids: Grids) -> list[Setting]:
     if quick:
-        chosen = settings(presets, grids, QUICK, (0.25,))
+        chosen = settings(presets, grids, QUICK, ratios=(0.25,))
         chosen = [setting for setting in chosen if setting.family != "uncalibrated"]
     else:
         chosen = settings(presets, grids)
@@ -158,6 +162,7 @@ def _measure(
     pipeline: Pipeline,
     chosen: Callable[[Grids], list[Setting]],
     exactly: ExactPictures,
+    *,
     texts: list[str],
     batch: int,
     shift: float | None,
@@ -168,13 +173,14 @@ def _measure(
     grids = _grids(shift, quick)
     if shift is None:
         with working("best grids of dense steps", len(grids), remaining=True) as work:
-            for key, best in best_shifts(pipeline, texts[:TRIED], exactly, QUICK if quick else FEWER):
+            for key, best in best_shifts(pipeline, texts[:TRIED], exactly, steps=QUICK if quick else FEWER):
                 grids[key] = best
                 work.advance()
     for (solver, steps), best in grids.items():
         record.shift(solver, steps, best)
+    measured = measure(pipeline, chosen(grids), texts, batch=batch, exactly=exactly)
     with working("batches of prompts", -(-len(texts) // batch), remaining=True) as work:
-        for number, entries in enumerate(measure(pipeline, chosen(grids), texts, batch, exactly), 1):
+        for number, entries in enumerate(measured, 1):
             record.keep(entries, min(number * batch, len(texts)))
             work.advance()
 
@@ -212,7 +218,7 @@ def _print(entries: list[Entry]) -> None:
     )
 
 
-def _facts(pipeline: Pipeline, prompts: int, size: tuple[int, int], threads: int, batch: int) -> dict[str, object]:
+def _facts(pipeline: Pipeline, prompts: int, size: tuple[int, int], *, threads: int, batch: int) -> dict[str, object]:
     return {
         "version": version_of("flagdit"),
         "onnxruntime": onnxruntime.__version__,  # onnxruntime-gpu has the module, and other metadata
