@@ -79,11 +79,11 @@ def test_what_is_done_is_kept_when_it_is_stopped(
     """In the middle of the third picture, or of writing it."""
     done = []
 
-    def write(path: Path, *rest: object) -> None:
+    def write(path: Path, *rest: object, **more: object) -> None:
         done.append(path)
         if len(done) == 3:
             raise stop("no more")
-        written(path, *rest)  # type: ignore[arg-type]
+        written(path, *rest, **more)  # type: ignore[arg-type]
 
     written = paint._write
     monkeypatch.setattr(paint, "_write", write)
