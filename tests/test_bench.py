@@ -17,7 +17,7 @@ from flagdit.engine.bench.grids import SHIFTS, climb
 from flagdit.engine.bench.measure import psnr, ssim
 from flagdit.engine.bench.plot import front
 from flagdit.engine.bench.settings import dense, dense_runs
-from flagdit.engine.commands.bench import PROMPTS, QUICK, _print
+from flagdit.engine.commands.bench import PROMPTS, QUICK, show
 from flagdit.engine.plan import make_plan
 from flagdit.engine.presets import Preset
 from flagdit.engine.ras import DENSE
@@ -178,7 +178,7 @@ def test_a_grid_of_ones_own(flagdit, bundle_dir: Path, pipeline: Pipeline, tmp_p
 def test_names_of_presets_fit_into_the_table(capsys: pytest.CaptureFixture[str], near: float) -> None:
     """The longest that a manifest may hold, and figures in all their digits."""
     name = "n" * 32
-    _print([Entry(name, "flagdit", 9, "ab2", 0.123, 0.987, 1, 1, 1.01, near, 0.25, 0.5, 10**9)])
+    show([Entry(name, "flagdit", 9, "ab2", 0.123, 0.987, 1, 1, 1.01, near, 0.25, 0.5, 10**9)])
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) < 80
     figures = ["0.12", "0.99", "1.01", "100%", f"{near:.1f}", "±", "0.2", "0.500", "953.7"]

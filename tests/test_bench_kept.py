@@ -116,7 +116,7 @@ def test_tables_are_whole_in_any_terminal(
     table.add_column("figures", no_wrap=True)
     table.add_row("a" * 30, "b" * 40, "1.23 4.56 7.89")
     tables.show(table)
-    bench._print([entry("n" * 32)])
+    bench.show([entry("n" * 32)])
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].split() == ["a" * 30, "b" * 40, "1.23", "4.56", "7.89"]
     assert "…" not in "".join(lines)

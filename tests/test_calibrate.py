@@ -210,9 +210,9 @@ def test_a_journal_that_says_nothing_is_passed_over(pipeline: Pipeline, tmp_path
 
     def known(content: str) -> PresetSpec | None:
         (folder / "journal.json").write_text(content)
-        return calibration._known("draft", 0)
+        return calibration.known("draft", 0)
 
-    assert known(json.dumps(kept)) == SPEC and calibration._known("draft", 1) is None
+    assert known(json.dumps(kept)) == SPEC and calibration.known("draft", 1) is None
     assert known("{") is None
     assert known(json.dumps({**kept, "about": ["other"]})) is None
     for done in ({"preset": preset}, {"effort": 0, "preset": {**preset, "noise": "numpy"}}, {"effort": 0}, 3, None):
@@ -222,11 +222,11 @@ def test_a_journal_that_says_nothing_is_passed_over(pipeline: Pipeline, tmp_path
 def test_each_calibration_keeps_its_own(pipeline: Pipeline, tmp_path: Path) -> None:
     """One that ends takes nothing of another that goes on beside it, or was stopped."""
     one = plans.Calibration(pipeline, PROMPTS, None, guidance=4.0, folder=tmp_path / "kept")
-    one._remember("draft", {"effort": 0, "preset": json.loads(SPEC.model_dump_json())})
+    one.remember("draft", {"effort": 0, "preset": json.loads(SPEC.model_dump_json())})
     other = plans.Calibration(pipeline, PROMPTS, (48, 16), guidance=4.0, folder=tmp_path / "kept")
-    other._remember("fast", {"effort": 0, "preset": {}})
+    other.remember("fast", {"effort": 0, "preset": {}})
     other.forget()
-    assert one._known("draft", 0) == SPEC and other._known("fast", 0) is None
+    assert one.known("draft", 0) == SPEC and other.known("fast", 0) is None
     one.forget()
     assert not (tmp_path / "kept").exists()
 

@@ -85,8 +85,8 @@ def test_what_is_done_is_kept_when_it_is_stopped(
             raise stop("no more")
         written(path, *rest, **more)  # type: ignore[arg-type]
 
-    written = paint._write
-    monkeypatch.setattr(paint, "_write", write)
+    written = paint.write
+    monkeypatch.setattr(paint, "write", write)
     code, _, err = flagdit("generate", PROMPT, "--bundle", bundle_dir, *FAST, "--count", 4)
     assert code != 0 and files(tmp_path) == {"out-0001.png", "out-0002.png"}
     assert stop is OutputError or "stopped after 2 of 4 pictures, which are kept" in err

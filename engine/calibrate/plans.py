@@ -130,7 +130,7 @@ class Calibration:
 
     def plan(self, budget: float, effort: int) -> PresetSpec:
         """The best plan of a budget, from the journal if it is there."""
-        known = self._known(name_of(budget), effort)
+        known = self.known(name_of(budget), effort)
         if known is not None:
             return known
         best = None
@@ -145,7 +145,7 @@ class Calibration:
             )
         self._progress(f"{name_of(budget)}: checking on other prompts")
         preset = self._checked(budget, best.preset, best.psnr)
-        self._remember(name_of(budget), {"effort": effort, "preset": preset.model_dump(mode="json")})
+        self.remember(name_of(budget), {"effort": effort, "preset": preset.model_dump(mode="json")})
         return preset
 
     def _cost_of(self, shape: Shape) -> float:
@@ -195,7 +195,7 @@ class Calibration:
     def _path(self) -> Path:
         return self._folder / "journal.json"
 
-    def _known(self, name: str, effort: int) -> PresetSpec | None:
+    def known(self, name: str, effort: int) -> PresetSpec | None:
         """What the journal has of a budget, unless it is of another effort or cannot be read."""
         try:
             done = self._journal()[name]
@@ -211,7 +211,7 @@ class Calibration:
         except (BundleError, ValueError, KeyError, TypeError):
             return {}
 
-    def _remember(self, name: str, done: dict[str, object]) -> None:
+    def remember(self, name: str, done: dict[str, object]) -> None:
         content = {"about": self._about, "done": self._journal() | {name: done}}
         write_file(self._path, json.dumps(content))
 

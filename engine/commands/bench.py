@@ -188,13 +188,13 @@ def _measure(
 def _report(record: Record, prompts: int) -> None:
     """What was measured; also if something ended it before all of so many prompts were done."""
     if record.entries:
-        _print(record.entries)
+        show(record.entries)
     if 0 < record.prompts < prompts:
         kept = "" if record.path is None else f", and kept in {record.path}"
         say(f"stopped after {record.prompts} of {prompts} prompts; what they gave is above{kept}")
 
 
-def _print(entries: list[Entry]) -> None:
+def show(entries: list[Entry]) -> None:
     """In 80 columns: preset names have 32 letters at most."""
     wide = max(len(entry.name) for entry in entries)
     console.print(f"{'':{wide}}   cost time eff. host    PSNR dB  SSIM    MiB", style="bold", soft_wrap=True)

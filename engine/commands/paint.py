@@ -28,7 +28,7 @@ def paint(pipeline: Pipeline, requests: Sequence[Request], names: Names) -> None
             with names.taken() as paths:
                 replaced = not names.numbered and paths["-o"].exists()
                 write_all(
-                    {path: partial(_write, path, what, result, previews=previews) for what, path in paths.items()}
+                    {path: partial(write, path, what, result, previews=previews) for what, path in paths.items()}
                 )
             done += 1
             _summary(result, paths["-o"], replaced)
@@ -61,7 +61,7 @@ def _run(pipeline: Pipeline, request: Request, names: Names) -> tuple[Result, li
     return run.result(), previews
 
 
-def _write(path: Path, what: str, result: Result, *, previews: list[Image.Image]) -> None:
+def write(path: Path, what: str, result: Result, *, previews: list[Image.Image]) -> None:
     report = result.report
     if what == "-o":
         result.save(path)
