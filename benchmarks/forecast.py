@@ -57,7 +57,7 @@ def record(pipeline: Pipeline, row: Measured, prompts: list[str], seed: int, exa
     plan = PLANS[row.plan]
     how, size = replace(plan, ras=replace(plan.ras, forecast_kv=row.forecast_kv)), (exact.shape[3], exact.shape[2])
     start = time.process_time()
-    result = paint(pipeline, how, prompts, seed, size)
+    result = paint(pipeline, how, prompts, first=seed, size=size)
     row.cpu.append(time.process_time() - start)
     seconds = result.report.seconds
     row.host.append(seconds["host"] / (seconds["host"] + seconds["denoise"]))
@@ -99,7 +99,7 @@ def main(
     check_writable(json_path, (".json",))
     texts = prompts.read_text().splitlines()[:first]
     pipeline = Pipeline.load(bundle, threads=threads, precision=cast(Precision | None, precision))
-    exact = ExactPictures(pipeline, parse_size(size), pipeline.spec.guidance.scale, keep)
+    exact = ExactPictures(pipeline, parse_size(size), pipeline.spec.guidance.scale, folder=keep)
     rows = [Measured(plan, share) for plan in PLANS for share in SHARES]
     for at in range(0, len(texts), batch):
         some = texts[at : at + batch]

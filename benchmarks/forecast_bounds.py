@@ -85,7 +85,7 @@ def dense_rows(plan: str, how: Preset, work: float) -> list[Row]:
 def paint(pipeline: Pipeline, row: Row, prompt: str, seed: int, exact: FloatArray) -> None:
     """One picture of a row; exact (1, C, H, W)."""
     size = exact.shape[3], exact.shape[2]
-    request = Request.of(row.how, [prompt], [seed], size)
+    request = Request.of(row.how, [prompt], [seed], size=size)
     run = BoundRun(pipeline.stages, request, row.fresh, seed if row.random else None)
     for _ in run:
         pass
@@ -136,7 +136,7 @@ def main(
     plans = {name: how for name, how in PLANS.items() if not plan or how.count in plan}
     pipeline = Pipeline.load(bundle, threads=threads, precision=cast(Precision | None, precision))
     prompts = list(pipeline.spec.examples[:first])
-    exactly = ExactPictures(pipeline, parse_size(size), pipeline.spec.guidance.scale, keep)
+    exactly = ExactPictures(pipeline, parse_size(size), pipeline.spec.guidance.scale, folder=keep)
     exact = [exactly([prompt], seed) for seed, prompt in enumerate(prompts)]
     rows = measure(pipeline, plans, prompts, exact)
     show(rows)

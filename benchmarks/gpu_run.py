@@ -32,7 +32,9 @@ class DeviceRun:
     def __init__(self, demo: Demo, device: Device, graph: Graph, side: int, ras: RasConfig, steps: int) -> None:
         self.demo, self.device, self.graph = demo, device, graph
         self.layout = layout = demo.layout(side)
-        self.plan = make_plan(ras, steps, layout.tokens, layout.pinned, model_shift(demo.spec, (side, side)))
+        self.plan = make_plan(
+            ras, steps, layout.tokens, pinned=layout.pinned, shift=model_shift(demo.spec, (side, side))
+        )
         self.made = demo.conditions([e.t for e in self.plan.evaluations], 8)
         self.host = self._initial()
         self.state = {name: put(device, array) for name, array in self.host.items()}
@@ -40,9 +42,9 @@ class DeviceRun:
         self.fixed, self.tables = self._conditions()
         self.score, self.guidance = device.empty((layout.tokens, 1)), put(device, self._guidance())
         self.swaps, self.counts = device.empty((1, layout.tokens, 2), "int32"), device.empty((1,), "int32")
-        self.keys = device.empty((1, layout.tokens), "uint64")
+        self.codes = device.empty((1, layout.tokens), "uint64")
         self.table, self.future = (put(device, table) for table in self._numbers())
-        self.row = device.empty((1,), "int32")
+        self.entry = device.empty((1,), "int32")
         by_row = [port.name for port in demo.spec.graphs.place.outputs if graph.inputs[port.name][1][:2] == ("A", "R")]
         moved = [self.state[name].array for name in (*MOVED, *by_row)]
         self.buffers = SlotBuffers(moved, 1, recomputed=[cache.array for cache in self.caches.values()])
@@ -79,7 +81,7 @@ class DeviceRun:
         return scale.ravel()
 
     def _numbers(self) -> tuple[Array, Array]:
-        """Tables of `advance` and of `select`, a row an evaluation."""
+        """Tables of `advance` and of `select`, an entry an evaluation."""
         plan = self.plan
         at = [(e.dt, e.t, plan.scored_at(plan.steps[e.step]), e.bend, e.arc) for e in plan.evaluations]
         future = plan.capacity[[e.step for e in plan.evaluations]]
@@ -88,7 +90,7 @@ class DeviceRun:
     def reset(self) -> None:
         for name, array in self.host.items():
             self.device.write(self.state[name], array)
-        for buffer in (*self.caches.values(), self.score, self.row):
+        for buffer in (*self.caches.values(), self.score, self.entry):
             self.device.write(buffer, np.zeros(buffer.shape, host_dtype(buffer.dtype)))
 
     def condition(self, index: int) -> None:
@@ -115,10 +117,10 @@ class DeviceRun:
             time=s["time"].array,
             rate=s["rate"].array,
             table=self.table.array,
-            row=self.row.array,
+            entry=self.entry.array,
             stream=stream,
         )
-        tick(self.row.array, stream)
+        tick(self.entry.array, stream)
         if following is None or following.dense:
             return
         select(
@@ -134,8 +136,8 @@ class DeviceRun:
             future=self.future.array,
             swaps=self.swaps.array,
             counts=self.counts.array,
-            keys=self.keys.array,
-            row=self.row.array,
+            codes=self.codes.array,
+            entry=self.entry.array,
             stream=stream,
         )
         self.buffers.swap(self.swaps.array, self.counts.array, stream)

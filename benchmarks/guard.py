@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flagdit.engine import Pipeline
-from flagdit.engine.bench import Row, measure, settings
+from flagdit.engine.bench import Entry, measure, settings
 from flagdit.files import write_file
 
 STORED = Path(__file__).parent / "results" / "guard.json"
@@ -51,20 +51,20 @@ def lost(band: Band, now: float, then: float) -> bool:
     return now > limit if band.more > 0 else now < limit
 
 
-def run() -> tuple[str, list[Row]]:
-    """The weights' checksum, and the rows."""
+def run() -> tuple[str, list[Entry]]:
+    """The weights' checksum, and the entries."""
     pipeline = Pipeline.load("demo", threads=1)
     chosen = [setting for setting in settings(pipeline.presets()) if setting.name in NAMES]
-    *_, rows = measure(pipeline, chosen, PROMPTS, batch=len(PROMPTS))
-    return pipeline.spec.weights.sha256, rows
+    *_, entries = measure(pipeline, chosen, PROMPTS, batch=len(PROMPTS))
+    return pipeline.spec.weights.sha256, entries
 
 
 def main(
     store: Annotated[bool, typer.Option("--store", help="Make this run the one to compare with.")] = False,
 ) -> None:
     """Compare this build with the stored figures; exit code 1 on a loss."""
-    weights, rows = run()
-    figures = {row.name: {band.field: round(getattr(row, band.field), 4) for band in BANDS} for row in rows}
+    weights, entries = run()
+    figures = {entry.name: {band.field: round(getattr(entry, band.field), 4) for band in BANDS} for entry in entries}
     if store:
         write_file(STORED, json.dumps({"weights": weights, "rows": figures}, indent=1) + "\n")
         return

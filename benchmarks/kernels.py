@@ -101,7 +101,7 @@ class Region:
         self.token = machine.put(np.repeat(np.arange(n, dtype=np.int32)[:, None], b, 1))
         self.guidance, self.grid = machine.array((VALUES,)), machine.array((b, n))
         self.swaps, self.counts = machine.array((b, n, 2), "int32"), machine.array((b,), "int32")
-        self.keys = machine.array((b, n), "uint64")
+        self.codes = machine.array((b, n), "uint64")
 
     def advance(self, number: int, stream: int) -> None:
         """As in a run that ranks by change, with times that go on."""
@@ -139,13 +139,13 @@ class Region:
             future=None,
             swaps=self.swaps,
             counts=self.counts,
-            keys=self.keys,
+            codes=self.codes,
             stream=stream,
         )
 
     def dilate(self, number: int, stream: int) -> None:
-        row = round(self.case.tokens**0.5)
-        dilate(self.score, self.token, self.grid, row, 0, 0.5, stream=stream)
+        line = round(self.case.tokens**0.5)
+        dilate(self.score, self.token, self.grid, line, 0, 0.5, stream=stream)
 
     def ops(self, small: bool) -> Iterator[tuple[str, Launch, int]]:
         """Each with the bytes it moves, in turn: `advance` changes the scores that the others go by.

@@ -43,12 +43,12 @@ def main() -> None:
     for size in arguments.sizes.split(","):
         width, height = map(int, size.split("x"))
         layout = TokenLayout.of(bundle.model, (width, height))
-        plan = make_plan(DENSE, STEPS, layout.tokens, layout.pinned)
+        plan = make_plan(DENSE, STEPS, layout.tokens, pinned=layout.pinned)
         for precision in available(bundle.manifest):
             numbers = map(str, (width, height, arguments.pictures, arguments.threads))
             command = [sys.executable, "-c", RUN, arguments.bundle, precision, *numbers]
             held = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-            needed = memory(bundle.model, [plan], precision, arguments.pictures, threads=arguments.threads)
+            needed = memory(bundle.model, [plan], precision, samples=arguments.pictures, threads=arguments.threads)
             said = needed.total
             row = f"{held / 1e6:.0f} | {said / 1e6:.0f} | {said / held:.2f}"
             print(f"| {size} | {layout.tokens} | `{precision}` | {row} |", flush=True)

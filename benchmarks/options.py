@@ -20,7 +20,7 @@ from rich.progress import track
 from rich.table import Table
 
 from flagdit.engine import DENSE, PRESETS, Pipeline, RasConfig
-from flagdit.engine.bench import ExactPictures, Row, Setting, measure
+from flagdit.engine.bench import Entry, ExactPictures, Setting, measure
 from flagdit.engine.bench.settings import dense
 from flagdit.engine.commands.common import check_writable, parse_size
 from flagdit.engine.presets import Preset, falling
@@ -82,12 +82,12 @@ def settings() -> Iterator[Setting]:
     yield Setting("ratio .9 to .5 after 6, unconditional for 20 steps", "flagdit", Preset(30, "ab2", reused))
 
 
-def show(rows: list[Row]) -> None:
+def show(entries: list[Entry]) -> None:
     """Print a table."""
     table = Table("setting", "cost", "time", "host", "PSNR dB", "SSIM", header_style="bold", box=None)
-    for row in rows:
-        quality = f"{row.psnr:.2f} ± {row.psnr_error:.2f}", f"{row.ssim:.3f}"
-        table.add_row(row.name, f"{row.cost:.3f}", f"{row.time:.3f}", f"{row.host:.1%}", *quality)
+    for entry in entries:
+        quality = f"{entry.psnr:.2f} ± {entry.psnr_error:.2f}", f"{entry.ssim:.3f}"
+        table.add_row(entry.name, f"{entry.cost:.3f}", f"{entry.time:.3f}", f"{entry.host:.1%}", *quality)
     Console().print(table)
 
 
@@ -104,16 +104,20 @@ def main(
     check_writable(json_path, (".json",))
     texts, chosen = prompts.read_text().splitlines()[:first], list(settings())
     pipeline = Pipeline.load(bundle, threads=threads)
-    rows: list[Row] = []
+    entries: list[Entry] = []
     batches = measure(
-        pipeline, chosen, texts, batch, ExactPictures(pipeline, parse_size(size), pipeline.spec.guidance.scale)
+        pipeline,
+        chosen,
+        texts,
+        batch=batch,
+        exactly=ExactPictures(pipeline, parse_size(size), pipeline.spec.guidance.scale),
     )
     for done in track(batches, "painting", total=-(-len(texts) // batch), transient=True):
-        rows = done
-    show(rows)
+        entries = done
+    show(entries)
     if json_path is not None:
         facts = {"prompts": len(texts), "size": size or pipeline.spec.latent.size, "threads": threads}
-        about = {**facts, "weights": pipeline.spec.weights.sha256, "rows": [asdict(row) for row in rows]}
+        about = {**facts, "weights": pipeline.spec.weights.sha256, "rows": [asdict(entry) for entry in entries]}
         write_file(json_path, json.dumps(about, indent=1) + "\n")
 
 

@@ -26,7 +26,7 @@ from emoji_quality.colour import pixels
 from emoji_quality.judge import Judge
 from emoji_quality.training import load_classifier
 from flagdit.engine import Pipeline
-from flagdit.engine.bench import ExactPictures, Row, best_shifts, measure, settings
+from flagdit.engine.bench import Entry, ExactPictures, best_shifts, measure, settings
 from flagdit.engine.bench.plot import pareto
 from flagdit.engine.bench.settings import FEWER, dense_runs
 from flagdit.engine.commands.common import check_writable, parse_size
@@ -60,14 +60,14 @@ class Measures:
         }
 
 
-def show(rows: list[Row]) -> None:
+def show(entries: list[Entry]) -> None:
     """Print a table."""
     names = ("setting", "cost", "time", "PSNR dB", "SSIM", "perceptual", "top-1", "top-5", "background")
     table = Table(*names, header_style="bold", box=None)
-    for row in rows:
-        more = (f"{row.extra[name]:.1%}" for name in ("top1", "top5", "background"))
-        quality = f"{row.psnr:.2f} ± {row.psnr_error:.2f}", f"{row.ssim:.3f}", f"{row.extra['perceptual']:.3f}"
-        table.add_row(row.name, f"{row.cost:.3f}", f"{row.time:.3f}", *quality, *more)
+    for entry in entries:
+        more = (f"{entry.extra[name]:.1%}" for name in ("top1", "top5", "background"))
+        quality = f"{entry.psnr:.2f} ± {entry.psnr_error:.2f}", f"{entry.ssim:.3f}", f"{entry.extra['perceptual']:.3f}"
+        table.add_row(entry.name, f"{entry.cost:.3f}", f"{entry.time:.3f}", *quality, *more)
     Console().print(table)
 
 
@@ -96,15 +96,17 @@ def main(
     check_canvas(canvas, pipeline)
     scenes = data.scenes(prompts, canvas, np.random.default_rng(SCENES), held_out=True)
     measures = Measures(Judge(data, load_classifier(data, folder), canvas), scenes)
-    rows: list[Row] = []
+    entries: list[Entry] = []
     count = 0
     texts = [scene.caption() for scene in scenes]
-    exactly = ExactPictures(pipeline, canvas, pipeline.spec.guidance.scale, keep)
+    exactly = ExactPictures(pipeline, canvas, pipeline.spec.guidance.scale, folder=keep)
     fewer = sorted(dense or FEWER, reverse=True)
-    grids = dict(track(best_shifts(pipeline, texts[:TRIED], exactly, fewer), "grids", len(dense_runs(fewer))))
-    batches = measure(pipeline, settings(pipeline.presets(canvas), grids, fewer), texts, batch, exactly, measures)
+    grids = dict(track(best_shifts(pipeline, texts[:TRIED], exactly, steps=fewer), "grids", len(dense_runs(fewer))))
+    batches = measure(
+        pipeline, settings(pipeline.presets(canvas), grids, fewer), texts, batch=batch, exactly=exactly, extra=measures
+    )
     for done in track(batches, "painting", total=-(-prompts // batch), transient=True):
-        rows, count = done, min(count + batch, len(texts))
+        entries, count = done, min(count + batch, len(texts))
         if json_path is not None:  # after every batch: a long run that is stopped has not been for nothing
             about = {
                 **facts(pipeline),
@@ -114,10 +116,10 @@ def main(
                 "size": canvas,
                 "threads": threads,
             }
-            write_file(json_path, json.dumps({**about, "rows": [asdict(row) for row in rows]}, indent=1) + "\n")
-    show(rows)
+            write_file(json_path, json.dumps({**about, "rows": [asdict(entry) for entry in entries]}, indent=1) + "\n")
+    show(entries)
     if plot is not None:
-        pareto(rows, plot, f"{pipeline.spec.name}, {canvas[0]}x{canvas[1]}, {count} prompts")
+        pareto(entries, plot, f"{pipeline.spec.name}, {canvas[0]}x{canvas[1]}, {count} prompts")
 
 
 if __name__ == "__main__":

@@ -100,7 +100,12 @@ def row(spec: ModelSpec, layout: TokenLayout, peer: Peer, pictures: Mapping[str,
     mine, first = pictures[peer.name], next(iter(pictures.values()))
     steps = len(mine[0].steps)
     plan = make_plan(
-        peer.ras, steps, layout.tokens, layout.pinned, model_shift(spec, (layout.width, layout.height)), peer.solver
+        peer.ras,
+        steps,
+        layout.tokens,
+        pinned=layout.pinned,
+        shift=model_shift(spec, (layout.width, layout.height)),
+        solver=peer.solver,
     )
     return Row(
         name=peer.name,

@@ -51,7 +51,7 @@ def paint(
 ) -> tuple[FloatArray, float]:
     """Latents, and the CPU seconds that they took."""
     start = time.process_time()
-    result = picture_of(pipeline, how, [prompt], seed, size)
+    result = picture_of(pipeline, how, [prompt], first=seed, size=size)
     return result.latents, time.process_time() - start
 
 

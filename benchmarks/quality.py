@@ -118,7 +118,7 @@ def paint_all(
     parts, cost = [], 0.0
     for first in track(range(0, len(scenes), settings.batch), "painting", transient=True):
         texts = [scene.caption() for scene in scenes[first : first + settings.batch]]
-        result = paint(pipeline, settings.how, texts, first, canvas, settings.guidance)
+        result = paint(pipeline, settings.how, texts, first=first, size=canvas, guidance=settings.guidance)
         parts.append(result.latents)
         cost += result.report.flop_ratio * settings.how.evaluations * len(texts) / len(scenes)
     return np.concatenate(parts), cost
@@ -203,7 +203,17 @@ def main(
     torch.set_num_threads(threads)
     data, pipeline = read_icons(folder), Pipeline.load(bundle, threads=threads)
     canvas = parse_size(size) or pipeline.spec.latent.size
-    said = sampling(preset, steps, solver, ratio, Mode.corrected, None, shift, dense=dense, coarse=coarse)
+    said = sampling(
+        preset=preset,
+        steps=steps,
+        solver=solver,
+        ratio=ratio,
+        mode=Mode.corrected,
+        schedule=None,
+        shift=shift,
+        dense=dense,
+        coarse=coarse,
+    )
     settings = Settings(pipeline.resolve(said, canvas), pipeline.spec.guidance.chosen(guidance), batch)
     check_canvas(canvas, pipeline)
     judge = Judge(data, load_classifier(data, folder), canvas)

@@ -159,7 +159,7 @@ class _Run:
         q, *kv = block.attention.qkv(block.attention_norm(x) * (1 + scale_msa) + shift_msa, rope)
         for kept, fresh in zip(cache, kv, strict=True):
             kept.index_copy_(0, self.index, fresh)
-        x = x + gate_msa * block.attention.mix(q, cache, text_kv, self.scale, None, self.text_bias)
+        x = x + gate_msa * block.attention.mix(q, cache, text_kv, scale=self.scale, bias=None, text_bias=self.text_bias)
         out: Tensor = x + gate_mlp * block.feed_forward(block.ffn_norm(x) * (1 + scale_mlp) + shift_mlp)
         return out
 

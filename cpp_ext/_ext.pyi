@@ -1,4 +1,6 @@
-"""Region-adaptive sampling between engine calls: the C++/CUDA core."""
+"""
+Region-adaptive sampling between calls of `denoise`: the C++/CUDA core.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Annotated, overload
@@ -27,7 +29,7 @@ def raise_as(classes: dict[str, type[Exception]]) -> None:
     """
 
 class Step:
-    """One interval of the flow: what the engine computes, and when."""
+    """One interval of the flow: what `denoise` computes, and when."""
 
     def __init__(self, index: int, t: float, t_next: float, active: int, dense: bool, high: int = 0) -> None: ...
 
@@ -44,7 +46,7 @@ class Step:
 
     @property
     def active(self) -> int:
-        """Slots the engine computes, pinned ones included."""
+        """Slots `denoise` computes, pinned ones included."""
 
     @property
     def dense(self) -> bool:
@@ -65,7 +67,7 @@ def flow_times(steps: int, shift: float = 1.0) -> list[float]:
     steps + 1 increasing times from noise (0) to data (1), shifted towards the noise.
     """
 
-def plan_steps(times: Sequence[float], tokens: int, pinned: int = 0, ratio: float | Sequence[float] = 1.0, warmup: int = 4, resets: Sequence[int] = [12, 22], bucket: int = 1, end: int | None = None, skip_step: int = 0, skip_every: int = 0, high_ratio: float = 1.0, mode: str = 'corrected', rows: int = 1) -> list[Step]:
+def plan_steps(times: Sequence[float], tokens: int, pinned: int = 0, ratio: float | Sequence[float] = 1.0, warmup: int = 4, resets: Sequence[int] = [12, 22], bucket: int = 1, end: int | None = None, skip_step: int = 0, skip_every: int = 0, high_ratio: float = 1.0, mode: str = 'corrected', lines: int = 1) -> list[Step]:
     """
     The steps between the times: which are dense, and how many slots the others compute.
     """
@@ -79,7 +81,7 @@ def refresh_capacity(steps: Sequence[Step], tokens: int, pinned: int, max_age: i
     """
 
 class Evaluation:
-    """One call of the engine, and what it adds to the latent."""
+    """One call of `denoise`, and what it adds to the latent."""
 
     def __init__(self, step: int, t: float, dt: float, bend: float, last: bool, arc: float = 0.0) -> None: ...
 
@@ -115,7 +117,7 @@ class Evaluation:
 
 def plan_evaluations(steps: Sequence[Step], solver: str = 'euler', weights: Sequence[tuple[float, float, float]] = ()) -> list[Evaluation]:
     """
-    What the engine is called for: once a step, twice with 'midpoint' and 'heun'. weights: of each step, of its velocity, slope and curve in units of h, h^2 and h^3.
+    What `denoise` is called for: once a step, twice with 'midpoint' and 'heun'. weights: of each step, of its velocity, slope and curve in units of h, h^2 and h^3.
     """
 
 class Keeps:
@@ -253,7 +255,7 @@ class Plan:
 
     def runs(self, call: int, step: int) -> bool:
         """
-        Whether a step makes the first engine call (0), or the second, where branches are apart.
+        Whether a step makes the first call of `denoise` (0), or the second, where branches are apart.
         """
 
     def precedes_ras(self, call: int, step: int) -> bool:
@@ -516,24 +518,24 @@ def resized_fields(ras: object, steps: int, count: int) -> dict[str, Any]:
     Fields of regions that were planned for `steps` steps, in a run of `count`.
     """
 
-def advance(output: Array, guidance: Array, velocity: Array, latent: Array, tokens: Array, score: Array, age: Array, drops: Array, dt: float, pinned: int, channels: int, metric: str = 'std', last: bool = True, time: Array | None = None, rate: Array | None = None, slope: Array | None = None, curve: Array | None = None, span: Array | None = None, t: float = 0, next: float = 0, bend: float = 0, arc: float = 0, forecast: float = 0, keep_norm: bool = False, table: Array | None = None, row: Array | None = None, stream: int = 0) -> None:
+def advance(output: Array, guidance: Array, velocity: Array, latent: Array, tokens: Array, score: Array, age: Array, drops: Array, dt: float, pinned: int, channels: int, metric: str = 'std', last: bool = True, time: Array | None = None, rate: Array | None = None, slope: Array | None = None, curve: Array | None = None, span: Array | None = None, t: float = 0, next: float = 0, bend: float = 0, arc: float = 0, forecast: float = 0, keep_norm: bool = False, table: Array | None = None, entry: Array | None = None, stream: int = 0) -> None:
     """
     Guide the head, move every patch along its velocity, score it; in place.
     """
 
-def dilate(score: Array, token: Array, grid: Array, row: int, pinned: int, share: float, stream: int = 0) -> None:
+def dilate(score: Array, token: Array, grid: Array, line: int, pinned: int, share: float, stream: int = 0) -> None:
     """
     Raise every score to a share of the highest among its eight neighbours; in place.
     """
 
-def select(score: Array, age: Array, drops: Array, token: Array, active: int, pinned: int, starvation: float, high: int, max_age: int, future: Array | None, swaps: Array, counts: Array, keys: Array, mode: str = 'corrected', row: Array | None = None, stream: int = 0) -> None:
+def select(score: Array, age: Array, drops: Array, token: Array, active: int, pinned: int, starvation: float, high: int, max_age: int, future: Array | None, swaps: Array, counts: Array, codes: Array, mode: str = 'corrected', entry: Array | None = None, stream: int = 0) -> None:
     """
     Choose the next head; writes the swaps (B, N, 2) and counts (B,) that lead to it.
     """
 
-def tick(row: Array, stream: int = 0) -> None:
+def tick(entry: Array, stream: int = 0) -> None:
     """
-    Go on to the next row of the tables that `advance` and `select` read; in place.
+    Go on to the next entry of the tables that `advance` and `select` read; in place.
     """
 
 class GraphCache:
@@ -552,7 +554,7 @@ class GraphCache:
 
 class SlotBuffers:
     """
-    The per-slot arrays (N, rows, ...) of one run; keeps them alive. recomputed: more of them, whose head the engine writes next.
+    The per-slot arrays (N, rows, ...) of one run; keeps them alive. recomputed: more of them, whose head `denoise` writes next.
     """
 
     def __init__(self, arrays: Sequence[Array], samples: int, recomputed: Sequence[Array] = ()) -> None: ...
@@ -574,14 +576,14 @@ def normal_noise(out: Array, seeds: Sequence[int], stream: int = 0) -> None:
 
 class CacheForecast:
     """
-    Keys and values (N, R, ...) of one engine call, with the last computed ones, and their slopes in bfloat16, zeros at first; anchored (N, B), when, -inf at first. Keeps all alive. dtype is that of values and anchors: float32, bfloat16 (any type of 2 bytes), float16.
+    Keys and values (N, R, ...) of one call of `denoise`, with the last computed ones, and their slopes in bfloat16, zeros at first; anchored (N, B), when, -inf at first. Keeps all alive. dtype is that of values and anchors: float32, bfloat16 (any type of 2 bytes), float16.
     """
 
     def __init__(self, values: Sequence[Array], anchors: Sequence[Array], slopes: Sequence[Array], anchored: Array, samples: int, dtype: str) -> None: ...
 
     def move(self, swaps: Array | None, counts: Array | None, fresh: int, time: float, active: int, target: float, damping: float, tail: bool = True, stream: int = 0) -> None:
         """
-        Take over the `fresh` first slots, which the engine computed at `time`, exchange swapped slots, and forecast what is behind the `active` ones at `target`; in place.
+        Take over the `fresh` first slots, which `denoise` computed at `time`, exchange swapped slots, and forecast what is behind the `active` ones at `target`; in place.
         """
 
 class Layout:
@@ -748,7 +750,7 @@ class StepDone:
 
     @property
     def denoise(self) -> float:
-        """Seconds of the engine's calls."""
+        """Seconds of calls of `denoise`."""
 
     @property
     def host(self) -> float:

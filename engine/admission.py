@@ -13,7 +13,7 @@ from flagdit.engine.request import Request
 from flagdit.engine.text import Prompts
 
 
-def admit(spec: ModelSpec, prompts: Prompts, request: Request, precision: str, loaded: int = 0) -> list[Leg]:
+def admit(spec: ModelSpec, prompts: Prompts, request: Request, *, precision: str, loaded: int = 0) -> list[Leg]:
     """The legs of a run, planned, in an engine of that precision.
 
     loaded: bytes that the process held when it had loaded the engine, 0 before.

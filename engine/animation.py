@@ -28,8 +28,9 @@ def thumbnail(image: Image.Image) -> Image.Image:
 
 def frames(
     pictures: Sequence[Image.Image],
-    ages: npt.NDArray[np.int16],  # (S, rows, columns)
+    ages: npt.NDArray[np.int16],  # (S, lines, columns)
     steps: Sequence[StepReport],
+    *,
     tokens: int,
 ) -> list[Image.Image]:
     """A frame for each of S steps, given the picture after it; all have one colour scale, from age 0 to the oldest."""
@@ -38,7 +39,7 @@ def frames(
     out = []
     for i, (picture, age) in enumerate(zip(pictures, ages, strict=True)):
         panels = pair(picture, freshness(age, oldest), ("Preview of the result", "Steps since computed"))
-        out.append(_frame(panels, steps, shares, i, oldest))
+        out.append(_frame(panels, steps, shares, index=i, oldest=oldest))
     return out
 
 
@@ -71,7 +72,7 @@ def _with_palette(pictures: Sequence[Image.Image]) -> list[Image.Image]:
 
 
 def _frame(
-    panels: Image.Image, steps: Sequence[StepReport], shares: Sequence[float], index: int, oldest: int
+    panels: Image.Image, steps: Sequence[StepReport], shares: Sequence[float], *, index: int, oldest: int
 ) -> Image.Image:
     head, foot = 40, 44 + BARS + 24
     size = (panels.width + 2 * MARGIN, panels.height + head + foot + 2 * MARGIN)
@@ -87,8 +88,8 @@ def _frame(
     draw.text((size[0] - MARGIN, MARGIN + 2), share, DENSE if step.dense else INK, font(15), anchor="ra")
     sheet.paste(panels, (MARGIN, MARGIN + head))
     under = MARGIN + head + panels.height + 12
-    legend(sheet, (MARGIN + PANEL + GAP, under), PANEL, ("0", f"{oldest}"), "steps old", reverse=True)
-    _time_line(draw, (MARGIN, under + 44), panels.width, steps, shares, index)
+    legend(sheet, (MARGIN + PANEL + GAP, under), PANEL, ends=("0", f"{oldest}"), what="steps old", reverse=True)
+    _time_line(draw, (MARGIN, under + 44), panels.width, steps=steps, shares=shares, index=index)
     return sheet
 
 
@@ -96,6 +97,7 @@ def _time_line(
     draw: ImageDraw.ImageDraw,
     at: tuple[int, int],
     width: int,
+    *,
     steps: Sequence[StepReport],
     shares: Sequence[float],
     index: int,

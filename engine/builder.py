@@ -23,6 +23,7 @@ def build_bundle(
     source: Path | str,
     output: Path,
     build_engines: EngineBuilder | None = None,
+    *,
     check: Callable[[ModelSpec], None] = lambda _: None,
 ) -> Manifest:
     """Write a bundle, or nothing: its files are made in a folder of their own in `output`, and move when all are whole.
@@ -38,7 +39,7 @@ def build_bundle(
     model_dir, spec, digests = read_source(source)
     check(spec)
     with whole_folder(output, MANIFEST) as folder:
-        copy_model(model_dir, spec, digests, folder)
+        copy_model(model_dir, spec, digests, target=folder)
         check_weights(folder / spec.weights.file)
         try_text(folder, spec)
         engines = build_engines(folder, spec, folder) if build_engines else []  # what was checked, and none else
@@ -72,7 +73,7 @@ def read_model(directory: Path) -> ModelSpec:
     return spec
 
 
-def copy_model(directory: Path, spec: ModelSpec, digests: Mapping[str, File] | None, target: Path) -> None:
+def copy_model(directory: Path, spec: ModelSpec, digests: Mapping[str, File] | None, *, target: Path) -> None:
     """Copy a model's files, and check the copies. Raises BundleError.
 
     digests: of a bundle's files. Without them a file may be no link, or it would bring into the bundle whatever the

@@ -78,7 +78,7 @@ class Bundle:
         for number, engine in enumerate(manifest.engines):
             if engine.target == "onnxruntime" and engine.graph == "denoise":
                 place = f"{directory / MANIFEST}: engines.{number}"
-                check_denoise(place, manifest.model, engine.inputs, engine.outputs)
+                check_denoise(place, manifest.model, engine.inputs, outputs=engine.outputs)
         return cls(directory, manifest)
 
     @property

@@ -42,7 +42,7 @@ def check_spec(path: Path, spec: ModelSpec) -> None:
         raise BundleError(f"{path}: {error}; export the model again") from None
 
 
-def check_denoise(place: str, spec: ModelSpec, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
+def check_denoise(place: str, spec: ModelSpec, inputs: Sequence[Tensor], *, outputs: Sequence[Tensor]) -> None:
     """Raise BundleError unless `denoise`, or an engine of it, takes what the other graphs make, and gives its own."""
     tails = caches(inputs)
     if not tails:
@@ -144,7 +144,7 @@ def _check_graphs(spec: ModelSpec) -> None:
     for name, count in names.items():
         if count > 1 or name == "tokens":
             raise BundleError(f"graphs.denoise.inputs: {name!a} is made twice")
-    check_denoise("graphs.denoise", spec, spec.graphs.denoise.inputs, spec.graphs.denoise.outputs)
+    check_denoise("graphs.denoise", spec, spec.graphs.denoise.inputs, outputs=spec.graphs.denoise.outputs)
     for number, text in enumerate(spec.texts):
         _check_ports(f"texts.{number}.graph.inputs", text.graph.inputs, TEXT_INPUTS)
         _check_ports(f"texts.{number}.graph.outputs", text.graph.outputs, features)

@@ -38,6 +38,7 @@ def price(
     spec: ModelSpec,
     plan: Plan,
     samples: int = 1,
+    *,
     branches: int = 2,
     text: int = 32,
     value_bytes: int = 4,

@@ -22,7 +22,7 @@ class TokenLayout(Layout):
     """
 
     def __init__(
-        self, height: int, width: int, patch: int | tuple[int, int, int], channels: int, closes_lines: bool = True
+        self, height: int, width: int, patch: int | tuple[int, int, int], *, channels: int, closes_lines: bool = True
     ) -> None:
         """patch: its frames, height and width, or the side of a square. Raises ValueError if they do not tile."""
         sides = (1, patch, patch) if isinstance(patch, int) else patch
@@ -37,12 +37,7 @@ class TokenLayout(Layout):
     def like(cls, layout: Layout) -> TokenLayout:
         """The same layout."""
         patch = layout.patch_frames, layout.patch_height, layout.patch_width
-        return cls(layout.height, layout.width, patch, layout.channels, layout.closes_lines)
-
-    @property
-    def rows(self) -> int:
-        """Lines of patches, as arrays of the picture count them."""
-        return self.lines
+        return cls(layout.height, layout.width, patch, channels=layout.channels, closes_lines=layout.closes_lines)
 
     @property
     def extent(self) -> tuple[int, int, int]:
@@ -50,7 +45,7 @@ class TokenLayout(Layout):
         return self.depth, self.lines, self.columns
 
     def slots(self) -> npt.NDArray[np.int32]:
-        """Token ids (N,) in the first slot order: pinned tokens, then the patches row by row."""
+        """Token ids (N,) in the first slot order: pinned tokens, then the patches line by line."""
         out = np.empty(self.tokens, np.int32)
         self.fill_slots(out)
         return out
@@ -62,7 +57,7 @@ class TokenLayout(Layout):
         return out
 
     def patch_index(self, token: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
-        """Row-major patch number of tokens' ids, -1 of one that carries no latent."""
+        """Number of a patch, line by line, of tokens' ids, -1 of one that carries no latent."""
         out = np.empty(token.shape, np.int32)
         self.fill_patches(np.ascontiguousarray(token, np.int32), out)
         return out

@@ -30,9 +30,10 @@ class Leg:
         spec: ModelSpec,
         samples: int,
         branches: int,
+        *,
         text: int = 32,
         value_bytes: int = 4,
         taken: list[tuple[int, int]] | None = None,
     ) -> Cost:
         """See cost.price."""
-        return price(spec, self.plan, samples, branches, text, value_bytes, taken)
+        return price(spec, self.plan, samples, branches=branches, text=text, value_bytes=value_bytes, taken=taken)

@@ -22,8 +22,9 @@ def freshness(ages: npt.NDArray[np.int16], oldest: int) -> npt.NDArray[np.floati
 
 def still(
     image: Image.Image,
-    refreshes: npt.NDArray[np.int32],  # (rows, columns)
-    ages: npt.NDArray[np.int16],  # (S, rows, columns)
+    refreshes: npt.NDArray[np.int32],  # (lines, columns)
+    ages: npt.NDArray[np.int16],  # (S, lines, columns)
+    *,
     steps: Sequence[StepReport],
 ) -> Image.Image:
     """The picture, how often each of its patches was recomputed, and the age of all patches after each step."""
@@ -53,18 +54,18 @@ def _panels(image: Image.Image, refreshes: npt.NDArray[np.int32], steps: int) ->
     panels = pair(image, (refreshes - low) / (high - low), ("Picture", "How often each region was computed"))
     sheet = Image.new("RGB", (panels.width, panels.height + 44), "white")
     sheet.paste(panels)
-    legend(sheet, (PANEL + GAP, panels.height + 12), PANEL, (f"{low}", f"{high}"), f"times, in {steps} steps")
+    legend(sheet, (PANEL + GAP, panels.height + 12), PANEL, ends=(f"{low}", f"{high}"), what=f"times, in {steps} steps")
     return sheet
 
 
 def _strip(ages: npt.NDArray[np.int16], steps: Sequence[StepReport], width: int) -> Image.Image:
-    """Small maps of all steps, row by row, numbered as `flagdit plan` does; dense ones are framed."""
+    """Small maps of all steps, line by line, numbered as `flagdit plan` does; dense ones are framed."""
     columns = _columns(len(steps), ages.shape[1] / ages.shape[2])
     gap, label, head, oldest = 8, 20, 62, max(int(ages.max()), 1)
     cell = (width + gap) // columns - gap
     size = fit((ages.shape[2], ages.shape[1]), cell, 2 * cell)
-    rows, pitch = -(-len(steps) // columns), size[1] + label + gap
-    sheet = Image.new("RGB", (width, head + rows * pitch - gap), "white")
+    lines, pitch = -(-len(steps) // columns), size[1] + label + gap
+    sheet = Image.new("RGB", (width, head + lines * pitch - gap), "white")
     draw = ImageDraw.Draw(sheet)
     _strip_head(sheet, draw, oldest)
     for i, (step, age) in enumerate(zip(steps, ages, strict=True)):
@@ -79,9 +80,9 @@ def _strip(ages: npt.NDArray[np.int16], steps: Sequence[StepReport], width: int)
 
 
 def _columns(steps: int, aspect: float) -> int:
-    """How many maps of that height over width stand in a row: 10 of 30 square ones, fewer if they are wide."""
+    """How many maps of that height over width stand in a line: 10 of 30 square ones, fewer if they are wide."""
     columns = min(max(round(math.sqrt(3.4 * steps * aspect)), 8), 20)
-    return steps if columns < steps <= 1.3 * columns else columns  # rather than a short last row
+    return steps if columns < steps <= 1.3 * columns else columns  # rather than a short last line
 
 
 def _strip_head(sheet: Image.Image, draw: ImageDraw.ImageDraw, oldest: int) -> None:
@@ -89,4 +90,4 @@ def _strip_head(sheet: Image.Image, draw: ImageDraw.ImageDraw, oldest: int) -> N
     draw.rectangle((0, 29, 11, 40), outline=DENSE, width=2)
     draw.text((18, 27), "dense step: everything is computed", QUIET, font(13))
     ends = ("0: just computed", f"{oldest} steps" if oldest != 1 else "1 step")
-    legend(sheet, (PANEL + GAP, 4), PANEL, ends, reverse=True)
+    legend(sheet, (PANEL + GAP, 4), PANEL, ends=ends, reverse=True)

@@ -18,6 +18,7 @@ def memory(
     spec: ModelSpec,
     plans: Sequence[Plan],
     precision: Precision,
+    *,
     samples: int = 1,
     branches: int = 2,
     threads: int | None = None,

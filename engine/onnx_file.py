@@ -115,10 +115,10 @@ def _external(data: memoryview) -> External | None:
             entries[key] = entry
         elif number == DATA_LOCATION and isinstance(value, int):
             away |= bool(value & 0xFFFFFFFF)  # an enum has 32 bits
-    return _described(name, dims, kind, entries) if away or entries else None
+    return _described(name, dims, kind, entries=entries) if away or entries else None
 
 
-def _described(name: str, dims: list[int], kind: int, entries: dict[str, str]) -> External:
+def _described(name: str, dims: list[int], kind: int, *, entries: dict[str, str]) -> External:
     if not {"location", "offset", "length"} <= entries.keys() <= {"location", "offset", "length", "checksum"}:
         raise _MalformedError(f"the tensor {name!a} lacks location, offset or length, or has more than these")
     offset, length = _number(name, entries["offset"]), _number(name, entries["length"])

@@ -53,7 +53,7 @@ def fit(size: tuple[int, int], width: int, height: int) -> tuple[int, int]:
 
 
 def heat(values: npt.NDArray[np.floating], size: tuple[int, int]) -> Image.Image:
-    """A map of `size` pixels of values (rows, columns) in [0, 1]."""
+    """A map of `size` pixels of values (lines, columns) in [0, 1]."""
     return Image.fromarray(colours(values)).resize(size, Image.Resampling.BOX)
 
 
@@ -64,7 +64,7 @@ def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 def legend(
-    sheet: Image.Image, at: tuple[int, int], width: int, ends: tuple[str, str], what: str = "", reverse: bool = False
+    sheet: Image.Image, at: tuple[int, int], width: int, *, ends: tuple[str, str], what: str = "", reverse: bool = False
 ) -> None:
     """Draw the colour scale from dark to bright (`reverse`: to dark), and below it what it measures and its ends."""
     ramp = np.linspace(1, 0, width) if reverse else np.linspace(0, 1, width)

@@ -46,11 +46,13 @@ class Pipeline:
         assert spec.text is not None  # Preflight has seen them
         self.bundle, self.spec, self._threads = bundle, spec, threads
         weights: dict[str, Bytes] = {}  # read once for all graphs; afterwards the sessions have what they need
-        encoder = _session(bundle, spec.text.graph, {}, threads)
+        encoder = _session(bundle, spec.text.graph, {}, threads=threads)
         text = TextEncoder(encoder, ready.tokenizer, spec.text.max_tokens)
-        condition = _session(bundle, spec.graphs.condition, weights, 1)  # its sums depend on the number of threads
-        place = _session(bundle, spec.graphs.place, {}, 1)
-        denoise = _denoise(bundle, ready.engine, weights, threads)
+        condition = _session(
+            bundle, spec.graphs.condition, weights, threads=1
+        )  # its sums depend on the number of threads
+        place = _session(bundle, spec.graphs.place, {}, threads=1)
+        denoise = _denoise(bundle, ready.engine, weights, threads=threads)
         del weights
         self.stages = Stages(spec, text, condition, place, denoise, bundle.name, resident())
 
@@ -96,7 +98,7 @@ class Pipeline:
         preset: "quality", "balanced" (the default), "fast", or another that the bundle was calibrated for
         (`presets`): what the next four are where they are not given.
         steps: how many, or the times they lie between, from 0 (noise) to 1 (data). shift: time shift of a number of
-        steps. solver: how a step is made, "ab2", or "euler" as in paper mode; "midpoint" and "heun" call the engine
+        steps. solver: how a step is made, "ab2", or "euler" as in paper mode; "midpoint" and "heun" call `denoise`
         twice. ras: see RasConfig; `DENSE` recomputes everything. A calibrated preset's weights of steps hold for all
         of it only: giving any of the four leaves them out.
         ntk, proportional: for sizes the model was not trained at, as Lumina-T2X does: a factor on RoPE's theta ("auto"
@@ -109,9 +111,21 @@ class Pipeline:
         texts = checked_prompts([] if prompts is None else prompts) if prompt is None else [prompt]
         first = drawn_seed() if isinstance(seed, str) and seed == "random" else checked_seed(seed)
         numbers = list(seeds) if seeds is not None else [first + i for i in range(len(texts))]
-        said = Options(preset, steps, shift, solver, ras, coarse=coarse)
+        said = Options(preset=preset, steps=steps, shift=shift, solver=solver, ras=ras, coarse=coarse)
         how, scale = self.resolve(said, size), self.spec.guidance.chosen(guidance)
-        run = self.start(Request.of(how, texts, numbers, size, scale, ntk, proportional, negative, said))
+        run = self.start(
+            Request.of(
+                how,
+                texts,
+                numbers,
+                size=size,
+                guidance=scale,
+                ntk=ntk,
+                proportional=proportional,
+                negative=negative,
+                options=said,
+            )
+        )
         for preview in run:
             if on_step is not None:
                 on_step(preview)
@@ -143,7 +157,7 @@ class Pipeline:
         if precision == self.precision:
             return self
         other, engine = copy(self), choose(self.bundle.manifest, precision)
-        other.stages = replace(self.stages, denoise=_denoise(self.bundle, engine, {}, self._threads))
+        other.stages = replace(self.stages, denoise=_denoise(self.bundle, engine, {}, threads=self._threads))
         return other
 
     def check(self, request: Request) -> None:
@@ -159,19 +173,20 @@ def _session(
     bundle: Bundle,
     graph: Graph | Engine,
     weights: dict[str, Bytes],
+    *,
     threads: int | None,
     precision: Precision = "float32",
     lean: bool = False,
 ) -> Session:
     """A graph of the bundle that has the inputs and outputs which the manifest says; see Bundle.graph for `weights`."""
-    session = open_session(bundle.graph(graph.file, weights), threads, precision, lean)
+    session = open_session(bundle.graph(graph.file, weights), threads, precision, lean=lean)
     check_borders(graph.file, graph.inputs, borders(session, output=False))
     check_borders(graph.file, graph.outputs, borders(session, output=True))
     return session
 
 
-def _denoise(bundle: Bundle, engine: Engine | None, weights: dict[str, Bytes], threads: int | None) -> Session:
+def _denoise(bundle: Bundle, engine: Engine | None, weights: dict[str, Bytes], *, threads: int | None) -> Session:
     """engine: None is the model's own graph."""
     if engine is None:
-        return _session(bundle, bundle.model.graphs.denoise, weights, threads, lean=True)
-    return _session(bundle, engine, weights, threads, cast(Precision, engine.precision), lean=True)
+        return _session(bundle, bundle.model.graphs.denoise, weights, threads=threads, lean=True)
+    return _session(bundle, engine, weights, threads=threads, precision=cast(Precision, engine.precision), lean=True)

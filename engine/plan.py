@@ -16,6 +16,7 @@ def make_plan(
     ras: RasConfig,
     steps: int | Sequence[float],
     tokens: int,
+    *,
     pinned: int = 0,
     shift: float = 1.0,
     solver: Solver = "euler",
@@ -24,7 +25,7 @@ def make_plan(
 ) -> Plan:
     """Plan `steps` steps, or those between given times, over `tokens` tokens, of which `pinned` are always recomputed.
 
-    Pinned are [nextline] tokens, one a row of patches; without any, the picture is a square if its patches make one.
+    Pinned are [nextline] tokens, one a line of patches; without any, the picture is a square if its patches make one.
 
     weights: of each step, of its velocity, slope and curve (solver.h), in place of the solver's own.
     span: the times that it begins and ends at, see times_of.

@@ -46,4 +46,4 @@ class Preflight:
 
     def check(self, request: Request, precision: Precision | None = None) -> None:
         """Raise RequestError for what Pipeline.start would refuse; precision: of another engine than this one."""
-        admit(self.spec, self.prompts, request, precision or self.computes)
+        admit(self.spec, self.prompts, request, precision=precision or self.computes)

@@ -66,7 +66,7 @@ class Preset:
 
 
 def falling(
-    warmup: int, ratio: float, ratio_end: float, last_dense: bool = True, forecast_kv: float = 0.5
+    warmup: int, ratio: float, ratio_end: float, *, last_dense: bool = True, forecast_kv: float = 0.5
 ) -> RasConfig:
     """Dense at the start, where the whole picture forms; then less and less, as ever fewer regions still change.
 

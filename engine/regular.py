@@ -106,7 +106,9 @@ def _flags(*names: str) -> int:
     return reduce(or_, (getattr(os, name, 0) for name in names))
 
 
-def _digest(path: Path, file: BufferedReader, write: Callable[[bytes], object] = len, limit: int | None = None) -> File:
+def _digest(
+    path: Path, file: BufferedReader, write: Callable[[bytes], object] = len, *, limit: int | None = None
+) -> File:
     """Of a file, or of little more than `limit` bytes of it, since it may grow while it is read."""
     sha256, size = hashlib.sha256(), 0
     while (limit is None or size <= limit) and (block := _read(path, file, BLOCK)):

@@ -98,7 +98,7 @@ class Report(About):
     tokens, pinned and max_age are of the full size.
     seconds: by stage (text_encoder, condition, allocate, denoise, host, decode) and their "total"; what the caller
     does between two steps does not count. evaluations: of the velocity, one or two a step as the solver needs, none
-    in a step that the gate passed over; each is one call of the engine, or one a branch if the run reuses the guidance
+    in a step that the gate passed over; each is one call of `denoise`, or one a branch if the run reuses the guidance
     difference.
     flop_ratio: FLOPs of the run over those of dense sampling with the same solver, that is of as many dense
     evaluations at the full size as were planned in all; expected_speedup is its inverse, the bound that time can

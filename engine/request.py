@@ -58,6 +58,7 @@ class Request:
         how: Preset,
         prompts: list[str],
         seeds: list[int],
+        *,
         size: tuple[int, int] | None = None,
         guidance: float = 4.0,
         ntk: Ntk = None,
@@ -67,8 +68,22 @@ class Request:
     ) -> Request:
         """A request that is sampled as `how` says, which came of `options` (resolve.py)."""
         shift = 1.0 if how.shift is None else how.shift
-        more = (how.ras, how.solver, ntk, proportional, how.weights, how.coarse, negative, options)
-        return cls(prompts, seeds, how.steps, size, guidance, shift, *more)
+        return cls(
+            prompts=prompts,
+            seeds=seeds,
+            steps=how.steps,
+            size=size,
+            guidance=guidance,
+            shift=shift,
+            ras=how.ras,
+            solver=how.solver,
+            ntk=ntk,
+            proportional=proportional,
+            weights=how.weights,
+            coarse=how.coarse,
+            negative=negative,
+            options=options,
+        )
 
     @property
     def branches(self) -> int:

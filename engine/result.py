@@ -51,13 +51,13 @@ class Result:
     """Pictures of a run, and how they came about."""
 
     latents: FloatArray  # (B, C, H, W)
-    ages: npt.NDArray[np.int16]  # (S, B, rows, columns): after each step, steps since each patch was computed
+    ages: npt.NDArray[np.int16]  # (S, B, lines, columns): after each step, steps since each patch was computed
     report: Report
     _spec: ModelSpec
 
     @cached_property
     def refreshes(self) -> npt.NDArray[np.int32]:
-        """How many steps computed each patch: (B, rows, columns)."""
+        """How many steps computed each patch: (B, lines, columns)."""
         counts: npt.NDArray[np.int32] = (self.ages == 0).sum(axis=0, dtype=np.int32)
         return counts
 
@@ -80,4 +80,4 @@ class Result:
 
     def map(self, index: int = 0) -> Image.Image:
         """A picture, how often each of its regions was recomputed, and their ages after each step."""
-        return maps.still(self.images[index], self.refreshes[index], self.ages[:, index], self.report.steps)
+        return maps.still(self.images[index], self.refreshes[index], self.ages[:, index], steps=self.report.steps)

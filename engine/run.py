@@ -50,12 +50,12 @@ class Run:
         spec = stages.spec
         self._cached = np.dtype(dtype_of(stages.denoise, caches(spec.graphs.denoise.inputs)[0].name))
         precision = stages.denoise.precision
-        self.request, self.legs = request, admit(spec, stages.text, request, precision, stages.loaded)
+        self.request, self.legs = request, admit(spec, stages.text, request, precision=precision, loaded=stages.loaded)
         self._stages, self._spec = stages, spec
         self._core: cpp_ext.Run | None = None
         self._decode = 0.0
         self._timed: list[tuple[Leg, StepDone]] = []
-        self._ages: list[npt.NDArray[np.int16]] = []  # (B, rows, columns) a step
+        self._ages: list[npt.NDArray[np.int16]] = []  # (B, lines, columns) a step
 
     @property
     def layout(self) -> TokenLayout:
@@ -131,19 +131,27 @@ class Run:
         return self._core
 
     def _grown(self, core: cpp_ext.Run, leg: Leg) -> npt.NDArray[np.int16]:
-        """Ages (B, rows, columns) of the picture's patches; a coarse step computes all of them."""
+        """Ages (B, lines, columns) of the picture's patches; a coarse step computes all of them."""
         if leg is self.legs[-1]:
             ages: npt.NDArray[np.int16] = core.ages()[:, 0]
             return ages
-        return np.zeros((len(self.request.prompts), self.layout.rows, self.layout.columns), np.int16)
+        return np.zeros((len(self.request.prompts), self.layout.lines, self.layout.columns), np.int16)
 
     def _cost(self) -> Cost:
         """Of what was done, by all legs."""
         request, costs = self.request, []
         for leg in self.legs:
             taken = [(done.step.active, done.branches) for own, done in self._timed if own is leg]
-            samples, size = len(request.prompts), self._cached.itemsize
-            costs.append(leg.price(self._spec, samples, request.branches, self._begun().text_tokens, size, taken))
+            costs.append(
+                leg.price(
+                    self._spec,
+                    samples=len(request.prompts),
+                    branches=request.branches,
+                    text=self._begun().text_tokens,
+                    value_bytes=self._cached.itemsize,
+                    taken=taken,
+                )
+            )
         return reduce(lambda before, cost: cost.after(before), costs)
 
     def _report(self) -> Report:

@@ -60,7 +60,7 @@ def onnxruntime() -> OnnxRuntime:
 
 
 def open_session(
-    graph: GraphFile, threads: int | None = None, precision: Precision = "float32", lean: bool = False
+    graph: GraphFile, threads: int | None = None, precision: Precision = "float32", *, lean: bool = False
 ) -> Session:
     """Load a graph that multiplies in `precision`; `threads` defaults to all cores.
 

@@ -67,12 +67,12 @@ def read_header(path: Path) -> list[Weight]:
         header = parse_json(file.read(length), path)
     try:
         entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
-        return [_weight(name, entry, 8 + length, size) for name, entry in entries.items()]
+        return [_weight(name, entry, 8 + length, size=size) for name, entry in entries.items()]
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise BundleError(f"{path}: no safetensors file ({error}); export the model again") from None
 
 
-def _weight(name: str, entry: dict[str, Any], start: int, size: int) -> Weight:
+def _weight(name: str, entry: dict[str, Any], start: int, *, size: int) -> Weight:
     dtype, begin, end = str(entry["dtype"]), *map(int, entry["data_offsets"])
     width = np.dtype(TYPES[dtype]).itemsize
     if not 0 <= begin <= end <= size - start or (end - begin) % width:

@@ -48,6 +48,7 @@ class Attention(nn.Module):
         q: Tensor,
         kv: tuple[Tensor, Tensor],
         text_kv: tuple[Tensor, Tensor],
+        *,
         scale: Tensor | float,
         bias: Tensor | None,
         text_bias: Tensor,
@@ -56,7 +57,7 @@ class Attention(nn.Module):
         k, v = (x.permute(1, 2, 0, 3) for x in kv)
         # The softmax scale is multiplied into q: it may change per run (proportional attention), and two
         # attention nodes with the same q and the same scale crash TensorRT-RTX's builder.
-        out = attend(q * scale, k, v, 1.0, bias)
+        out = attend(q * scale, k, v, scale=1.0, bias=bias)
         text_bias = text_bias.expand(-1, 1, q.shape[0], -1)
         text = attend(q, *text_kv, scale=self.head_dim**-0.5, bias=text_bias)
         gate = self.gate.tanh().repeat_interleave(self.head_dim)  # (D,)
@@ -98,7 +99,7 @@ class Block(nn.Module):
         shift_msa, scale_msa, gate_msa, shift_mlp, scale_mlp, gate_mlp = modulation.unbind(1)
         q, *head = self.attention.qkv(self.attention_norm(x) * (1 + scale_msa) + shift_msa, rope)
         kv = head if tail is None else [torch.cat(pair) for pair in zip(head, tail, strict=True)]
-        x = x + gate_msa * self.attention.mix(q, (kv[0], kv[1]), text_kv, scale, bias, text_bias)
+        x = x + gate_msa * self.attention.mix(q, (kv[0], kv[1]), text_kv, scale=scale, bias=bias, text_bias=text_bias)
         x = x + gate_mlp * self.feed_forward(self.ffn_norm(x) * (1 + scale_mlp) + shift_mlp)
         return x, (head[0], head[1])
 

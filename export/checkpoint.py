@@ -63,7 +63,7 @@ def open_checkpoint(path: Path, patch_size: int | None = None) -> Checkpoint:
         raise CheckpointError(f"--patch-size {patch_size}: {found} says {config.patch_size}; leave the option out")
     with torch.device("meta"):
         expected = {name: tuple(tensor.shape) for name, tensor in FlagDiT(config).state_dict().items()}
-    _check(shapes, expected, weights, "its other tensors say" if found is None else f"{found.name} says")
+    _check(shapes, expected, weights, source="its other tensors say" if found is None else f"{found.name} says")
     return Checkpoint(weights, config, found is None)
 
 
@@ -129,7 +129,7 @@ def read_config(path: Path) -> FlagDiTConfig:
         ) from None
 
 
-def _check(shapes: Shapes, expected: Mapping[str, tuple[int, ...]], path: Path, source: str) -> None:
+def _check(shapes: Shapes, expected: Mapping[str, tuple[int, ...]], path: Path, *, source: str) -> None:
     missing, extra = sorted(expected.keys() - shapes.keys()), sorted(shapes.keys() - expected.keys())
     if missing or extra:
         raise CheckpointError(f"{path}: missing {missing[:3] or 'nothing'}, unknown {extra[:3] or 'nothing'}")

@@ -112,7 +112,7 @@ def export(
         if opened.inferred:
             _say(console, f"{opened.weights}: no configuration beside it; {_inferred(opened.config)}")
         with console.status("reading the checkpoint") as status:
-            export_model(opened, output, options, lambda part: status.update(f"exporting {part}"))
+            export_model(opened, output, options, progress=lambda part: status.update(f"exporting {part}"))
     except ModuleNotFoundError as missing:
         _fail(console, f"{missing.name} is not installed; flagdit export needs: pip install 'flagdit[export]'")
     except FlagditError as error:

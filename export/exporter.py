@@ -43,6 +43,7 @@ def export_model(
     source: FlagDiT | Checkpoint,
     directory: Path,
     options: ExportOptions,
+    *,
     progress: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Write the model directory, or nothing: its files are made in a folder of their own in there, and move when whole.
@@ -56,10 +57,10 @@ def export_model(
         if isinstance(source, Checkpoint):
             progress("weights")
             source = source.load()
-        _write(source, folder, options, progress)
+        _write(source, folder, options, progress=progress)
 
 
-def _write(model: FlagDiT, directory: Path, options: ExportOptions, progress: Callable[[str], None]) -> None:
+def _write(model: FlagDiT, directory: Path, options: ExportOptions, *, progress: Callable[[str], None]) -> None:
     progress("weights")
     path, state = directory / "weights.safetensors", model.state_dict()
     stored = store(state, options.dtype)
@@ -84,9 +85,9 @@ def _write(model: FlagDiT, directory: Path, options: ExportOptions, progress: Ca
     texts = []
     if options.text_encoder is not None:
         progress("text_encoder")
-        text = export_text_encoder(options.text_encoder, directory, options.max_text_tokens, options.text_int8)
+        text = export_text_encoder(options.text_encoder, directory, options.max_text_tokens, int8=options.text_int8)
         texts.append({"graph": {"file": TEXT_GRAPH, **describe(ir.load(directory / TEXT_GRAPH))}, **text})
-    spec = specification(model, options, described, texts, path)
+    spec = specification(model, options, described, texts=texts, weights=path)
     (directory / MODEL).write_text(json.dumps(spec, indent=2) + "\n")
 
 
@@ -96,7 +97,7 @@ def trace_condition(model: FlagDiT) -> ir.Model:
     args = (torch.rand(e["S"]), torch.randn(e["R"], e["T"], width), torch.ones(e["R"], e["T"], dtype=torch.bool))
     names = ["modulation", "final_modulation", "text_bias", *graphs.kv_names("text", model.config.n_layers)]
     axes = tuple(onnx_graph.dynamic_axes(a) for a in graphs.CONDITION_INPUTS.values())
-    return onnx_graph.trace(graphs.Condition(model), args, axes, list(graphs.CONDITION_INPUTS), names)
+    return onnx_graph.trace(graphs.Condition(model), args, axes, inputs=list(graphs.CONDITION_INPUTS), outputs=names)
 
 
 def trace_place(config: FlagDiTConfig, size: tuple[int, int]) -> ir.Model:
@@ -105,7 +106,7 @@ def trace_place(config: FlagDiTConfig, size: tuple[int, int]) -> ir.Model:
     args = (places, torch.ones(1), torch.zeros(1, dtype=torch.bool))
     axes = tuple(onnx_graph.dynamic_axes(a) for a in graphs.PLACE_INPUTS.values())
     place = graphs.Place(config, config.tokens(size))
-    return onnx_graph.trace(place, args, axes, list(graphs.PLACE_INPUTS), graphs.PLACE_OUTPUTS)
+    return onnx_graph.trace(place, args, axes, inputs=list(graphs.PLACE_INPUTS), outputs=graphs.PLACE_OUTPUTS)
 
 
 def trace_denoise(model: FlagDiT) -> ir.Model:
@@ -128,7 +129,7 @@ def trace_denoise(model: FlagDiT) -> ir.Model:
     axes = (*(onnx_graph.dynamic_axes(x) for x in graphs.DENOISE_INPUTS.values()), text, tail)
     inputs = [*graphs.DENOISE_INPUTS, *(n for k in ("text", "tail") for n in graphs.kv_names(k, c.n_layers))]
     return onnx_graph.trace(
-        graphs.Denoise(model), args, axes, inputs, ["velocity", *graphs.kv_names("head", c.n_layers)]
+        graphs.Denoise(model), args, axes, inputs=inputs, outputs=["velocity", *graphs.kv_names("head", c.n_layers)]
     )
 
 
@@ -149,7 +150,7 @@ def describe(model: ir.Model) -> dict[str, Any]:
 
 
 def specification(
-    model: FlagDiT, options: ExportOptions, described: dict[str, Any], texts: list[dict[str, Any]], weights: Path
+    model: FlagDiT, options: ExportOptions, described: dict[str, Any], *, texts: list[dict[str, Any]], weights: Path
 ) -> dict[str, Any]:
     """The content of `model.json`: identity, conventions, token layout, graphs."""
     c = model.config

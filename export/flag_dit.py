@@ -107,7 +107,7 @@ class FlagDiT(nn.Module):
         scale = self._attention_scale(x.shape[0], base_tokens)
         theta = self.config.rope_theta * ntk_factor
         positions = torch.arange(x.shape[0], device=x.device)
-        rope = rope_table(positions, self.config.head_dim, theta, rope_scaling)
+        rope = rope_table(positions, self.config.head_dim, theta, scaling=rope_scaling)
         x = self.run(x, self.condition(t, text, text_mask), rope, text, text_mask, scale, bias)
         if isinstance(image, Tensor):
             return self.unpatchify(x, *image.shape[-2:])

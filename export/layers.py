@@ -64,7 +64,7 @@ class TimestepEmbedder(nn.Module):
         return out
 
 
-def rope_table(positions: Tensor, head_dim: int, theta: float | Tensor, scaling: float = 1.0) -> Rope:
+def rope_table(positions: Tensor, head_dim: int, theta: float | Tensor, *, scaling: float = 1.0) -> Rope:
     """cos and sin of the angles of 1-D positions (N,): (N, 1, d/2) each, made in double and rounded once to fp32.
 
     `theta` already holds the NTK factor; `scaling` divides the positions (position interpolation).
@@ -90,7 +90,7 @@ def rotate(x: Tensor, rope: Rope, heads: int) -> Tensor:
     return turned.view(n, b, width).to(x.dtype)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, scale: float, bias: Tensor | None = None) -> Tensor:
+def attend(q: Tensor, k: Tensor, v: Tensor, *, scale: float, bias: Tensor | None = None) -> Tensor:
     """Softmax attention of q (A, R, H, d) over batch-first k, v (R, G, N, d) -> (A, R, H*d)."""
     out = F.scaled_dot_product_attention(
         q.permute(1, 2, 0, 3), k, v, attn_mask=bias, scale=scale, enable_gqa=q.shape[2] != k.shape[1]

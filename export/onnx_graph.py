@@ -68,6 +68,7 @@ def trace(
     module: nn.Module,
     args: tuple[Any, ...],
     dynamic_shapes: tuple[Any, ...],
+    *,
     inputs: Sequence[str],
     outputs: Sequence[str],
     opset: int = OPSET,
@@ -125,11 +126,11 @@ def save(model: ir.Model, path: Path, weights: WeightsFile) -> None:
             value.const_value = tensor
             graph.initializers[value.name] = value
         else:
-            _insert_widening(graph, value, tensor, weights)
+            _insert_widening(graph, value, tensor, weights=weights)
     ir.save(model, path)
 
 
-def _insert_widening(graph: ir.Graph, wide: ir.Value, tensor: ir.ExternalTensor, weights: WeightsFile) -> None:
+def _insert_widening(graph: ir.Graph, wide: ir.Value, tensor: ir.ExternalTensor, *, weights: WeightsFile) -> None:
     """Replace the initializer `wide` by the narrower `tensor` made wide; runtimes fold that when they load."""
     assert wide.name is not None and wide.dtype is not None
     narrow = _initializer(graph, wide.name, tensor)

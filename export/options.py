@@ -49,7 +49,9 @@ def check(directory: Path, options: ExportOptions, config: FlagDiTConfig) -> Non
     if tokens > MAX_TOKENS:
         raise ExportError(f"size {width}x{height} has {tokens} tokens; allowed are {MAX_TOKENS}")
     if options.text_encoder is not None:
-        check_text_encoder(options.text_encoder, config.cap_feat_dim, options.max_text_tokens, options.examples)
+        check_text_encoder(
+            options.text_encoder, config.cap_feat_dim, options.max_text_tokens, examples=options.examples
+        )
 
 
 def check_alone(directory: Path, options: ExportOptions) -> None:

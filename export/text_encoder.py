@@ -33,7 +33,7 @@ class LastHiddenState(nn.Module):
         return out
 
 
-def export_text_encoder(source: Path, directory: Path, max_tokens: int, int8: bool) -> dict[str, Any]:
+def export_text_encoder(source: Path, directory: Path, max_tokens: int, *, int8: bool) -> dict[str, Any]:
     """Write the encoder and `tokenizer.json` to `directory`; returns what `model.json` says of them."""
     encoder = load_encoder(source)
     try_longest(encoder, source, max_tokens)
@@ -82,7 +82,9 @@ def _trace(encoder: nn.Module) -> ir.Model:
     ids = torch.ones(2, 5, dtype=torch.int64)
     axes = onnx_graph.dynamic_axes(("R", "T"))
     names = ["input_ids", "attention_mask"]
-    return onnx_graph.trace(LastHiddenState(encoder), (ids, torch.ones_like(ids)), (axes, axes), names, ["text"], OPSET)
+    return onnx_graph.trace(
+        LastHiddenState(encoder), (ids, torch.ones_like(ids)), (axes, axes), inputs=names, outputs=["text"], opset=OPSET
+    )
 
 
 def quantize_weights(graph: ir.Graph) -> None:
@@ -106,7 +108,9 @@ def quantize_weights(graph: ir.Graph) -> None:
 def _dequantize(graph: ir.Graph, value: ir.Value, matrix: npt.NDArray[np.float32]) -> None:
     """Put DequantizeLinear in the place of a matrix (K, N) that is multiplied with: a scale every BLOCK inputs."""
     int8, scale = _quantize(matrix.T)
-    node = _widening(_register(graph, value, "int8", int8.T), _register(graph, value, "scale", scale.T), axis=0)
+    node = _widening(
+        _register(graph, value, "int8", array=int8.T), _register(graph, value, "scale", array=scale.T), axis=0
+    )
     node.outputs[0].name = f"{value.name}.wide"
     graph.insert_before(graph[0], node)
     ir.convenience.replace_all_uses_with(value, node.outputs[0])
@@ -116,7 +120,7 @@ def _dequantize(graph: ir.Graph, value: ir.Value, matrix: npt.NDArray[np.float32
 def _dequantize_rows(graph: ir.Graph, value: ir.Value, table: npt.NDArray[np.float32]) -> None:
     """Look up int8 rows and their scales in a table (V, Y), and widen only those: not the whole table in every run."""
     rows, scales = _quantize(table)
-    int8, scale = _register(graph, value, "int8", rows), _register(graph, value, "scale", scales)
+    int8, scale = _register(graph, value, "int8", array=rows), _register(graph, value, "scale", array=scales)
     for lookup, _ in list(value.uses()):
         found, factors = (ir.Node("", "Gather", [part, lookup.inputs[1]], num_outputs=1) for part in (int8, scale))
         wide = _widening(found.outputs[0], factors.outputs[0], axis=-1)
@@ -138,7 +142,7 @@ def _widening(int8: ir.Value, scale: ir.Value, axis: int) -> ir.Node:
     return ir.Node("", "DequantizeLinear", [int8, scale], attributes, num_outputs=1)
 
 
-def _register(graph: ir.Graph, value: ir.Value, kind: str, array: npt.NDArray[Any]) -> ir.Value:
+def _register(graph: ir.Graph, value: ir.Value, kind: str, *, array: npt.NDArray[Any]) -> ir.Value:
     name = f"{value.name}.{kind}"
     initializer = ir.Value(name=name, const_value=ir.tensor(np.ascontiguousarray(array), name=name))
     graph.register_initializer(initializer)

@@ -17,7 +17,7 @@ LATE_POSITIONS = frozenset(
 """Models whose first token has the position after that of padding, so that they take fewer tokens than positions."""
 
 
-def check_text_encoder(source: Path, width: int, max_tokens: int, examples: Sequence[str] = ()) -> None:
+def check_text_encoder(source: Path, width: int, max_tokens: int, *, examples: Sequence[str] = ()) -> None:
     """Raise ExportError unless the directory holds an encoder for a model that takes features `width` wide.
 
     max_tokens: of the longest prompt, for which the encoder must have positions. examples: prompts that have to fit.
@@ -48,7 +48,7 @@ def check_text_encoder(source: Path, width: int, max_tokens: int, examples: Sequ
             f"max_text_tokens is {max_tokens}, and the text encoder has {most} positions; allowed are 2 to {most}: "
             f"--max-text-tokens {most}"
         )
-    _check_tokenizer(source / "tokenizer.json", getattr(config, "vocab_size", None), max_tokens, examples)
+    _check_tokenizer(source / "tokenizer.json", getattr(config, "vocab_size", None), max_tokens, examples=examples)
 
 
 def read_config(source: Path) -> Any:
@@ -94,7 +94,7 @@ def _check_weights(source: Path) -> None:
     )
 
 
-def _check_tokenizer(path: Path, vocabulary: int | None, max_tokens: int, examples: Sequence[str]) -> None:
+def _check_tokenizer(path: Path, vocabulary: int | None, max_tokens: int, *, examples: Sequence[str]) -> None:
     from tokenizers import Tokenizer
 
     try:

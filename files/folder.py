@@ -29,7 +29,7 @@ def check_folder(path: Path, last: str) -> None:
         home = _home(path)
         if home.is_dir():
             with locked(home) as free:
-                _clear(home, path, last, free)
+                _clear(home, path, last, free=free)
                 probe(home)
         else:
             above = next(folder for folder in home.parents if folder.exists())
@@ -51,12 +51,12 @@ def whole_folder(path: Path, last: str) -> Iterator[Path]:
         made = [folder for folder in (home, *home.parents) if not folder.exists()]
         try:
             with locked(home) as free:
-                _clear(home, path, last, free)
+                _clear(home, path, last, free=free)
                 part = home / name()
                 part.mkdir(mode=0o700)
                 try:
                     yield part
-                    _fill(part, home, path, last)
+                    _fill(part, home, path, last=last)
                 except OutputError as error:  # of a file of this folder
                     raise OutputError(str(error).replace(str(part), str(path))) from None
                 finally:
@@ -82,7 +82,7 @@ def _home(path: Path) -> Path:
     return home
 
 
-def _clear(home: Path, path: Path, last: str, free: bool | None) -> None:
+def _clear(home: Path, path: Path, last: str, *, free: bool | None) -> None:
     """Remove what killed builds left; raise OutputError if there is anything else. free: as `locked` says it."""
     for part in _unfinished(home):
         if is_left(free, part.lstat()):
@@ -119,7 +119,7 @@ def _moved(part: Path) -> set[str]:
         return set()
 
 
-def _fill(part: Path, home: Path, path: Path, last: str) -> None:
+def _fill(part: Path, home: Path, path: Path, *, last: str) -> None:
     """Move the files of `part` to `home`, all or none; if they cannot move, keep them under another name."""
     files = sorted((entry.name for entry in part.iterdir()), key=lambda file: (file == last, file))
     for file in files:

@@ -78,8 +78,8 @@ def select_fits(args: Arguments, s: Sizes) -> bool:
 def dilate_fits(args: Arguments, s: Sizes) -> bool:
     ids = (args["token"] >= 0) & (args["token"] < s["N"])
     return (
-        args["row"] >= 1
-        and s["N"] % args["row"] == 0
+        args["line"] >= 1
+        and s["N"] % args["line"] == 0
         and 0 <= args["pinned"] <= s["N"]
         and bool(ids.all())
         and (0 <= args["share"] <= 1)
@@ -108,7 +108,7 @@ BINDINGS = {
         dilate,
         "dilate",
         {**N_B, "token": (IDS, "NB"), "grid": (F, "BN")},
-        lambda rng, s: {"row": max(s["N"], 1), "pinned": below(rng, s["N"]), "share": 0.5},
+        lambda rng, s: {"line": max(s["N"], 1), "pinned": below(rng, s["N"]), "share": 0.5},
         dilate_fits,
         read=("token",),
         index=("token",),
@@ -117,7 +117,7 @@ BINDINGS = {
         select,
         "select",
         {**N_B, "age": (IDS, "NB"), "drops": (IDS, "NB"), "token": (IDS, "NB"), **PAIRS}
-        | {"keys": ("uint64", "BN"), "future": (IDS, "F")},
+        | {"codes": ("uint64", "BN"), "future": (IDS, "F")},
         lambda rng, s: (
             {"active": s["A"], "pinned": below(rng, s["A"]), "starvation": 0.1}
             | {"high": below(rng, s["N"] - s["A"]), "max_age": s["F"] - 1}
@@ -170,5 +170,5 @@ BINDINGS = {
         lambda rng, s: {"seeds": [rng.choice((0, 1, 2**63, 2**64 - 1, 2**64, -1)) for _ in range(s["B"])]},
         lambda args, s: len(args["seeds"]) == s["B"] and all(0 <= seed < 2**64 for seed in args["seeds"]),
     ),
-    "tick": Binding(tick, "tick", {"row": (IDS, "1")}, lambda rng, s: {}, lambda args, s: True, index=("row",)),
+    "tick": Binding(tick, "tick", {"entry": (IDS, "1")}, lambda rng, s: {}, lambda args, s: True, index=("entry",)),
 }

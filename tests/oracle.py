@@ -13,13 +13,13 @@ NO_LIMIT = 2**31 - 1
 
 
 def future_capacity(steps: Sequence[Step], s: int, pinned: int, max_age: int) -> list[int]:
-    """Row s of refresh_capacity: what the h steps after step s can compute."""
-    row = []
+    """Entry s of refresh_capacity: what the h steps after step s can compute."""
+    entry = []
     for h in range(max_age + 1):
         following = steps[s + 1 : s + 1 + h]
         unlimited = len(following) < h or any(step.dense for step in following)
-        row.append(NO_LIMIT if unlimited else sum(step.active - pinned for step in following))
-    return row
+        entry.append(NO_LIMIT if unlimited else sum(step.active - pinned for step in following))
+    return entry
 
 
 def least_max_age(steps: Sequence[Step], tokens: int, pinned: int) -> int:
@@ -47,9 +47,9 @@ def patch_score(velocity: np.ndarray, channels: int, metric: str) -> np.ndarray:
     return np.sqrt((pixels**2).sum(axis=-2)).mean(axis=-1)
 
 
-def dilated(score: np.ndarray, patch: np.ndarray, row: int, share: float) -> np.ndarray:
+def dilated(score: np.ndarray, patch: np.ndarray, line: int, share: float) -> np.ndarray:
     """Scores (N,) by token, none of them negative: those of patches reach over to the patches around them."""
-    lent = np.pad(np.where(patch, np.float32(share) * score, 0).reshape(-1, row), 1)
+    lent = np.pad(np.where(patch, np.float32(share) * score, 0).reshape(-1, line), 1)
     around = np.lib.stride_tricks.sliding_window_view(lent, (3, 3)).max((2, 3)).ravel()
     return np.where(patch, np.maximum(score, around), score)
 

@@ -128,22 +128,22 @@ def _graphs(model: Other) -> dict[str, ir.Model]:
             Conditions(model),
             (torch.rand(s), torch.randn(r, t, 16)),
             (axes(("S",)), axes(("R", "T"))),
-            ["t", "text"],
-            ["drift", "phrase", "phrase_bias"],
+            inputs=["t", "text"],
+            outputs=["drift", "phrase", "phrase_bias"],
         ),
         "place": onnx_graph.trace(
             Places(),
             (torch.zeros(n, 4, dtype=torch.int64), torch.ones(3, dtype=torch.int64)),
             (axes(("N",)), {}),
-            ["place", "extent"],
-            ["spot", "patches"],
+            inputs=["place", "extent"],
+            outputs=["spot", "patches"],
         ),
         "denoise": onnx_graph.trace(
             Step(model),
             (*step, *words, tails),
             (*shapes, [axes(("M", "R"))] * LAYERS),
-            [*names, *(f"seen_tail.{i}" for i in range(LAYERS))],
-            ["velocity", *(f"seen_head.{i}" for i in range(LAYERS))],
+            inputs=[*names, *(f"seen_tail.{i}" for i in range(LAYERS))],
+            outputs=["velocity", *(f"seen_head.{i}" for i in range(LAYERS))],
         ),
     }
 

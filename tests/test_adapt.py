@@ -24,7 +24,7 @@ Done = list[tuple[StepDone, list[set[int]]]]
 
 
 def plan_of(ras: RasConfig, steps: int = 30, solver: Solver = "euler") -> Plan:
-    return make_plan(ras, steps, LAYOUT.tokens, LAYOUT.pinned, solver=solver)
+    return make_plan(ras, steps, LAYOUT.tokens, pinned=LAYOUT.pinned, solver=solver)
 
 
 def flow(plan: Plan, samples: int, change: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -138,7 +138,7 @@ def test_a_gated_step_moves_along_the_cached_velocities(solver: Solver) -> None:
     """With no bound on the age a huge gate skips all but the dense steps, and they call no engine."""
     ras = RasConfig(0.25, starvation=0, gate=10)
     plan = plan_of(ras, 30, solver)
-    before, gated, calls, computed = None, 0, [], np.zeros((2, LAYOUT.rows, LAYOUT.columns), int)
+    before, gated, calls, computed = None, 0, [], np.zeros((2, LAYOUT.lines, LAYOUT.columns), int)
     for timed, heads, state in fake.timed_run(LAYOUT, plan, *flow(plan, 2, 0.05)):
         step = plan.steps[timed.step.index]
         calls.append(timed.evaluations)

@@ -11,13 +11,13 @@ import pytest
 from PIL import Image
 
 from flagdit.engine import PRESETS, Pipeline, RasConfig, RequestError
-from flagdit.engine.bench import FAMILIES, Row, Setting, measure, settings
+from flagdit.engine.bench import FAMILIES, Entry, Setting, measure, settings
 from flagdit.engine.bench.exact import ExactPictures
 from flagdit.engine.bench.grids import SHIFTS, climb
 from flagdit.engine.bench.measure import psnr, ssim
 from flagdit.engine.bench.plot import front
 from flagdit.engine.bench.settings import dense, dense_runs
-from flagdit.engine.commands.bench import PROMPTS, QUICK, _print
+from flagdit.engine.commands.bench import PROMPTS, QUICK, show
 from flagdit.engine.plan import make_plan
 from flagdit.engine.presets import Preset
 from flagdit.engine.ras import DENSE
@@ -49,11 +49,11 @@ def test_rows_compare_with_dense(pipeline: Pipeline) -> None:
     """A setting that is the dense one again costs the same and paints the same picture."""
     ras = RasConfig(ratio=0.25)
     chosen = [settings()[0], Setting("again", "dense", dense(30)), Setting("ras", "flagdit", Preset(15, "heun", ras))]
-    *_, rows = measure(pipeline, chosen, [PROMPT] * 3, batch=2)
-    first, again, sparse = rows
+    *_, entries = measure(pipeline, chosen, [PROMPT] * 3, batch=2)
+    first, again, sparse = entries
     assert (first.cost, first.time, first.denoise) == (1, 1, 1)
     assert (again.cost, again.psnr, again.ssim) == (1, first.psnr, first.ssim)
-    plan = make_plan(ras, 15, 72, 8, solver="heun")
+    plan = make_plan(ras, 15, 72, pinned=8, solver="heun")
     evaluated = sum(plan.steps[e.step].active for e in plan.evaluations) / (72 * 30)
     assert sparse.cost == pytest.approx(evaluated, rel=1e-6)
     assert 0 < sparse.host < 1 and sparse.cache_bytes > first.cache_bytes / 2
@@ -66,18 +66,18 @@ def test_more_measures_are_averaged_over_pictures(pipeline: Pipeline) -> None:
         assert pictures.shape == exact.shape
         return {"count": np.full(len(pictures), len(pictures)), "first": np.full(len(pictures), first)}
 
-    *_, [row] = measure(pipeline, chosen, [PROMPT] * 3, batch=2, extra=count)
-    assert row.extra == {"count": pytest.approx((2 + 2 + 1) / 3), "first": pytest.approx((0 + 0 + 2) / 3)}
+    *_, [entry] = measure(pipeline, chosen, [PROMPT] * 3, batch=2, extra=count)
+    assert entry.extra == {"count": pytest.approx((2 + 2 + 1) / 3), "first": pytest.approx((0 + 0 + 2) / 3)}
 
 
 def test_exact_pictures_are_kept(pipeline: Pipeline, tmp_path: Path) -> None:
     """Each under what it was made of: another prompt, seed, size or guidance scale makes another."""
     folder = tmp_path / "made" / "here"
-    made = ExactPictures(pipeline, None, 4.0, folder)([PROMPT] * 2, 5)
+    made = ExactPictures(pipeline, None, 4.0, folder=folder)([PROMPT] * 2, 5)
     assert made.shape[0] == 2 and not np.array_equal(made[0], made[1])
     files = sorted(folder.iterdir())
     assert len(files) == 2
-    again = ExactPictures(pipeline, pipeline.spec.latent.size, 4.0, folder)
+    again = ExactPictures(pipeline, pipeline.spec.latent.size, 4.0, folder=folder)
     np.testing.assert_array_equal(again([PROMPT], 6)[0], made[1])
     marked = np.zeros_like(made[0])
     for file in files:
@@ -88,13 +88,13 @@ def test_exact_pictures_are_kept(pipeline: Pipeline, tmp_path: Path) -> None:
     np.testing.assert_array_equal(again([PROMPT] * 2, 5), made)  # what is no picture is
     for other in (([PROMPT], 7), (["a rocket"], 5)):
         again(*other)
-    ExactPictures(pipeline, None, 3.0, folder)([PROMPT], 5)
-    ExactPictures(pipeline, (32, 64), 4.0, folder)([PROMPT], 5)
+    ExactPictures(pipeline, None, 3.0, folder=folder)([PROMPT], 5)
+    ExactPictures(pipeline, (32, 64), 4.0, folder=folder)([PROMPT], 5)
     assert len(list(folder.iterdir())) == 6
 
 
-def row(time: float, quality: float) -> Row:
-    return Row("", "dense", 1, "euler", time, time, time, 0, 1, quality, 0, 1, 0)
+def entry(time: float, quality: float) -> Entry:
+    return Entry("", "dense", 1, "euler", time, time, time, 0, 1, quality, 0, 1, 0)
 
 
 @pytest.mark.parametrize("start", range(8))
@@ -113,8 +113,8 @@ def test_the_best_shift_is_climbed_to(start: int) -> None:
 
 
 def test_the_front_leaves_out_what_is_beaten() -> None:
-    good = [row(0.1, 10), row(0.5, 20), row(0.9, 21)]
-    assert front([*good, row(0.6, 19), row(0.5, 15), row(1.0, 21)]) == good
+    good = [entry(0.1, 10), entry(0.5, 20), entry(0.9, 21)]
+    assert front([*good, entry(0.6, 19), entry(0.5, 15), entry(1.0, 21)]) == good
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -122,7 +122,7 @@ def test_presets_make_plans_of_any_size(name: str) -> None:
     """... that compute less than dense runs of as many steps, and keep the promise about ages."""
     preset = PRESETS[name]
     for tokens, pinned in ((72, 8), (272, 16), (4160, 64)):
-        plan = make_plan(preset.ras, preset.steps, tokens, pinned, solver=preset.solver)
+        plan = make_plan(preset.ras, preset.steps, tokens, pinned=pinned, solver=preset.solver)
         assert sum(step.active for step in plan.steps) <= tokens * len(plan.steps)
         assert 0 <= plan.max_age < preset.count
 
@@ -161,8 +161,8 @@ def test_a_grid_of_ones_own(flagdit, bundle_dir: Path, pipeline: Pipeline, tmp_p
     assert code == 0, err
     facts = json.loads((tmp_path / "bench.json").read_text())
     assert set(facts["shifts"].values()) == {3}
-    rows = {row["name"]: row for row in facts["rows"]}
-    assert list(rows)[2:6] == ["dense 30, ab2", "dense 14, ab2", "dense 6, ab2", "dense, own times"]
+    entries = {entry["name"]: entry for entry in facts["rows"]}
+    assert list(entries)[2:6] == ["dense 30, ab2", "dense 14, ab2", "dense 6, ab2", "dense, own times"]
     assert out.count("dense, fewer ab2 steps") == 1 and "  dense, own times " in out
     exact = ExactPictures(pipeline, None, 4.0)(PROMPTS[:1], 0)
     for name, options in (
@@ -171,14 +171,14 @@ def test_a_grid_of_ones_own(flagdit, bundle_dir: Path, pipeline: Pipeline, tmp_p
         ("dense, own times", {"steps": (0, 0.1, 0.3, 0.6, 1)}),
     ):
         made = pipeline(PROMPTS[0], ras=DENSE, **options).latents
-        assert rows[name]["psnr"] == pytest.approx(float(psnr(made, exact)[0]))
+        assert entries[name]["psnr"] == pytest.approx(float(psnr(made, exact)[0]))
 
 
 @pytest.mark.parametrize("near", [9.5, 100.0])
 def test_names_of_presets_fit_into_the_table(capsys: pytest.CaptureFixture[str], near: float) -> None:
     """The longest that a manifest may hold, and figures in all their digits."""
     name = "n" * 32
-    _print([Row(name, "flagdit", 9, "ab2", 0.123, 0.987, 1, 1, 1.01, near, 0.25, 0.5, 10**9)])
+    show([Entry(name, "flagdit", 9, "ab2", 0.123, 0.987, 1, 1, 1.01, near, 0.25, 0.5, 10**9)])
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) < 80
     figures = ["0.12", "0.99", "1.01", "100%", f"{near:.1f}", "±", "0.2", "0.500", "953.7"]
@@ -196,10 +196,10 @@ def test_nothing_is_painted_for_a_prompt_that_comes_too_late(pipeline: Pipeline)
 
     exactly, chosen = Watched(pipeline, None, 4.0), [settings()[0]]
     with pytest.raises(RequestError, match=r"the prompt has \d+ tokens; allowed are 12"):
-        next(measure(pipeline, chosen, [PROMPT, PROMPT, "a " * 50], 1, exactly))
+        next(measure(pipeline, chosen, [PROMPT, PROMPT, "a " * 50], batch=1, exactly=exactly))
     broken = Setting("half", "ab2", Preset((0.0, 0.5), "ab2", DENSE))
     with pytest.raises(RequestError, match=r"the times run from 0 to 0\.5"):
-        next(measure(pipeline, [*chosen, broken], [PROMPT], 1, exactly))
+        next(measure(pipeline, [*chosen, broken], [PROMPT], batch=1, exactly=exactly))
     assert painted == []
 
 

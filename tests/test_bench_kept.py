@@ -15,7 +15,7 @@ import pytest
 from rich.table import Table
 
 from flagdit.engine import NumberError, OutputError
-from flagdit.engine.bench import Record, Row
+from flagdit.engine.bench import Entry, Record
 from flagdit.engine.bench.measure import measure
 from flagdit.engine.commands import bench, tables
 from flagdit.engine.version import version_of
@@ -23,8 +23,8 @@ from flagdit.engine.version import version_of
 PROMPT = "a red apple"
 
 
-def row(name: str, quality: float = 20.0) -> Row:
-    return Row(name, "flagdit", 9, "ab2", 0.123, 0.987, 1, 1, 1.01, quality, 0.25, 0.5, 10**6)
+def entry(name: str, quality: float = 20.0) -> Entry:
+    return Entry(name, "flagdit", 9, "ab2", 0.123, 0.987, 1, 1, 1.01, quality, 0.25, 0.5, 10**6)
 
 
 def test_a_record_is_written_after_every_batch(tmp_path: Path) -> None:
@@ -32,7 +32,7 @@ def test_a_record_is_written_after_every_batch(tmp_path: Path) -> None:
     record.shift("ab2", 6, 2.5)
     assert not (tmp_path / "b.json").exists()
     for count in (2, 3):
-        record.keep([row("fast", 20 + count)], count)
+        record.keep([entry("fast", 20 + count)], count)
         facts = json.loads((tmp_path / "b.json").read_text())
         assert (facts["prompts"], facts["of"], facts["shifts"]) == (count, 3, {"6 ab2": 2.5})
         assert [r["psnr"] for r in facts["rows"]] == [20 + count]
@@ -48,7 +48,7 @@ def test_a_full_disk_ends_no_measurement(tmp_path: Path, monkeypatch: pytest.Mon
     record = Record(tmp_path / "b.json", {})
     with monkeypatch.context() as patch:
         patch.setattr("flagdit.engine.bench.record.write_file", full)
-        record.keep([row("fast")], 1)
+        record.keep([entry("fast")], 1)
         with pytest.raises(OutputError, match="no space"):
             record.write()
     record.write()
@@ -70,7 +70,7 @@ def test_what_was_measured_before_the_end_is_kept(
 ) -> None:
     """In the table and in the file, with how much of it there is."""
 
-    def ends(*args: Any, **options: Any) -> Iterator[list[Row]]:
+    def ends(*args: Any, **options: Any) -> Iterator[list[Entry]]:
         yield next(measure(*args, **options))
         raise error
 
@@ -116,7 +116,7 @@ def test_tables_are_whole_in_any_terminal(
     table.add_column("figures", no_wrap=True)
     table.add_row("a" * 30, "b" * 40, "1.23 4.56 7.89")
     tables.show(table)
-    bench._print([row("n" * 32)])
+    bench.show([entry("n" * 32)])
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].split() == ["a" * 30, "b" * 40, "1.23", "4.56", "7.89"]
     assert "…" not in "".join(lines)

@@ -44,7 +44,7 @@ class Built:
 
     def __init__(self, directory: Path, spec: ModelSpec, output: Path, options: BuildOptions) -> None:
         self.output, self.progress = output, Progress()
-        engines = build_rtx(directory, spec, output, options, self.progress)
+        engines = build_rtx(directory, spec, output, options=options, progress=self.progress)
         self.engines: dict[str, BuiltEngine] = {built.engine.graph: built for built in engines}
 
 
@@ -172,7 +172,7 @@ def test_a_failed_build_leaves_nothing(directory: Path, spec: ModelSpec, tmp_pat
     ir.save(model, broken / "denoise.onnx")
     (tmp_path / "engines").mkdir()
     with pytest.raises(BuildError, match=r"^denoise\.onnx: TensorRT-RTX 1\.\S+ cannot read it \(.*NoSuchOp"):
-        build_rtx(broken, spec, tmp_path / "engines", BuildOptions((89,)), Progress())
+        build_rtx(broken, spec, tmp_path / "engines", options=BuildOptions((89,)), progress=Progress())
     assert not list((tmp_path / "engines").iterdir())
 
 
@@ -202,7 +202,7 @@ def test_a_full_disk_is_an_error_of_the_output(
     code = f"import {process.__name__}; {limited}{process.__name__}.main()"
     monkeypatch.setattr(process, "COMMAND", (sys.executable, "-c", code))
     with pytest.raises(OutputError, match=r"\.engine: cannot be written \(File too large\); make room, or .*path$"):
-        build_rtx(directory, spec, tmp_path, BuildOptions((89,)), Progress())
+        build_rtx(directory, spec, tmp_path, options=BuildOptions((89,)), progress=Progress())
     assert not list(tmp_path.iterdir())
 
 

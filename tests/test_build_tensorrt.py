@@ -69,7 +69,9 @@ def test_without_a_device_nothing_is_written(
 ) -> None:
     monkeypatch.setattr(ctypes, "CDLL", load)
     with pytest.raises(BackendError, match=r"^building a TensorRT engine " + message):
-        build_tensorrt(model_dir, read_model(model_dir), tmp_path, BuildOptions(), lambda _name, _fraction: None)
+        build_tensorrt(
+            model_dir, read_model(model_dir), tmp_path, options=BuildOptions(), progress=lambda _name, _fraction: None
+        )
     assert not list(tmp_path.iterdir())
 
 

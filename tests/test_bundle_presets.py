@@ -103,7 +103,9 @@ def test_options_change_each_preset_of_the_demo(changes: dict[str, Any]) -> None
     presets = presets_of(spec)
     for name in presets:
         how = resolve(Options(preset=name, **changes), presets, spec.flow.shift)
-        plan = make_plan(how.ras, how.steps, 264, 8, how.shift or spec.flow.shift, span=full_span(how.coarse))
+        plan = make_plan(
+            how.ras, how.steps, 264, pinned=8, shift=how.shift or spec.flow.shift, span=full_span(how.coarse)
+        )
         assert plan.steps[0].dense and not how.weights
 
 

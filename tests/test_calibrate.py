@@ -83,7 +83,7 @@ def test_a_fit_finds_what_pictures_were_made_with() -> None:
 
     truth = bounded(first + 0.1 * rng.standard_normal(len(first)))
     calls = []
-    found = fitting.fit(first, paint, paint(truth), 12, lambda: calls.append(1))
+    found = fitting.fit(first, paint, paint(truth), rounds=12, progress=lambda: calls.append(1))
     assert found.psnr > fitting.mean_psnr(paint(first), paint(truth)) + 20
     np.testing.assert_allclose(found.numbers, truth, atol=0.02)
     assert 1 <= len(calls) <= 12
@@ -96,7 +96,7 @@ def test_a_fit_never_loses_and_survives_plans_that_run_off() -> None:
     def paint(numbers: np.ndarray) -> np.ndarray:
         return np.full_like(exact, 0.5 if np.array_equal(numbers, first) else np.nan)
 
-    found = fitting.fit(first, paint, exact, 3)
+    found = fitting.fit(first, paint, exact, rounds=3)
     assert np.array_equal(found.numbers, first) and found.psnr == pytest.approx(10 * np.log10(4 / 0.25))
 
 
@@ -203,16 +203,16 @@ def test_refuses(flagdit, bundle: Path, tmp_path: Path, options: tuple[str, ...]
 
 def test_a_journal_that_says_nothing_is_passed_over(pipeline: Pipeline, tmp_path: Path) -> None:
     """Cut short, of another calibration, or of another version."""
-    calibration = plans.Calibration(pipeline, PROMPTS, None, 4.0, tmp_path)
+    calibration = plans.Calibration(pipeline, PROMPTS, None, guidance=4.0, folder=tmp_path)
     (folder,) = tmp_path.iterdir()
     preset, about = json.loads(SPEC.model_dump_json()), calibration._about
     kept = {"about": about, "done": {"draft": {"effort": 0, "preset": preset}}}
 
     def known(content: str) -> PresetSpec | None:
         (folder / "journal.json").write_text(content)
-        return calibration._known("draft", 0)
+        return calibration.known("draft", 0)
 
-    assert known(json.dumps(kept)) == SPEC and calibration._known("draft", 1) is None
+    assert known(json.dumps(kept)) == SPEC and calibration.known("draft", 1) is None
     assert known("{") is None
     assert known(json.dumps({**kept, "about": ["other"]})) is None
     for done in ({"preset": preset}, {"effort": 0, "preset": {**preset, "noise": "numpy"}}, {"effort": 0}, 3, None):
@@ -221,12 +221,12 @@ def test_a_journal_that_says_nothing_is_passed_over(pipeline: Pipeline, tmp_path
 
 def test_each_calibration_keeps_its_own(pipeline: Pipeline, tmp_path: Path) -> None:
     """One that ends takes nothing of another that goes on beside it, or was stopped."""
-    one = plans.Calibration(pipeline, PROMPTS, None, 4.0, tmp_path / "kept")
-    one._remember("draft", {"effort": 0, "preset": json.loads(SPEC.model_dump_json())})
-    other = plans.Calibration(pipeline, PROMPTS, (48, 16), 4.0, tmp_path / "kept")
-    other._remember("fast", {"effort": 0, "preset": {}})
+    one = plans.Calibration(pipeline, PROMPTS, None, guidance=4.0, folder=tmp_path / "kept")
+    one.remember("draft", {"effort": 0, "preset": json.loads(SPEC.model_dump_json())})
+    other = plans.Calibration(pipeline, PROMPTS, (48, 16), guidance=4.0, folder=tmp_path / "kept")
+    other.remember("fast", {"effort": 0, "preset": {}})
     other.forget()
-    assert one._known("draft", 0) == SPEC and other._known("fast", 0) is None
+    assert one.known("draft", 0) == SPEC and other.known("fast", 0) is None
     one.forget()
     assert not (tmp_path / "kept").exists()
 

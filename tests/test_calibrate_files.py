@@ -30,10 +30,10 @@ QUICK = ("--prompts", "prompts.txt", "--budget", ".1", "--effort", 0, "--threads
 def test_the_same_calibration_twice_at_once(flagdit: Flagdit, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("prompts.txt").write_text("\n".join(PROMPTS))
     pipeline, folder = Pipeline.load(bundle, threads=1), bundle / ".calibration"
-    with Calibration(pipeline, PROMPTS, None, 4.0, folder):
+    with Calibration(pipeline, PROMPTS, None, guidance=4.0, folder=folder):
         code, _, err = flagdit("calibrate", bundle, *QUICK)
         assert code == 2 and "another flagdit is writing it" in err and err.count("\n") == 1
-        with Calibration(pipeline, PROMPTS, (48, 16), 4.0, folder):  # another one may run beside it
+        with Calibration(pipeline, PROMPTS, (48, 16), guidance=4.0, folder=folder):  # another one may run beside it
             pass
     assert Bundle.load(bundle).model.presets == ()
 

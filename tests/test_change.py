@@ -18,7 +18,7 @@ every_solver = pytest.mark.parametrize("solver", ["euler", "midpoint", "heun", "
 
 
 def plan_of(ras: RasConfig, steps: int, solver: Solver = "euler") -> Plan:
-    return make_plan(ras, steps, LAYOUT.tokens, LAYOUT.pinned, shift=2.0, solver=solver)
+    return make_plan(ras, steps, LAYOUT.tokens, pinned=LAYOUT.pinned, shift=2.0, solver=solver)
 
 
 def flow(plan: Plan, speed: np.ndarray, steady: bool = False) -> tuple[np.ndarray, np.ndarray]:
@@ -34,7 +34,7 @@ def flow(plan: Plan, speed: np.ndarray, steady: bool = False) -> tuple[np.ndarra
 def moving(samples: int, count: int, seed: int) -> np.ndarray:
     """1 for `count` patches of each sample, 0 for the others: (B, rows, columns)."""
     order = np.random.default_rng(seed).permuted(np.tile(np.arange(LAYOUT.patches), (samples, 1)), axis=1)
-    return (order < count).astype(np.float32).reshape(samples, LAYOUT.rows, LAYOUT.columns)
+    return (order < count).astype(np.float32).reshape(samples, LAYOUT.lines, LAYOUT.columns)
 
 
 @every_solver
@@ -74,7 +74,7 @@ def test_what_stays_is_computed_only_when_its_age_forces_it(solver: Solver, coun
 def test_the_fastest_are_computed_first(solver: Solver, seed: int) -> None:
     """After dense steps too, with every solver: all velocities are new, and some will be off sooner."""
     ras = RasConfig(0.25, warmup=3, resets=(), starvation=0)
-    speed = np.random.default_rng(seed).permutation(LAYOUT.patches).reshape(1, LAYOUT.rows, LAYOUT.columns)
+    speed = np.random.default_rng(seed).permutation(LAYOUT.patches).reshape(1, LAYOUT.lines, LAYOUT.columns)
     plan = plan_of(ras, 6, solver)
     heads = [head for [head], _ in fake.run(LAYOUT, plan, *flow(plan, speed, steady=True))]
     assert heads[3] == set(np.flatnonzero(speed.ravel() >= 48))
@@ -83,7 +83,7 @@ def test_the_fastest_are_computed_first(solver: Solver, seed: int) -> None:
 @pytest.mark.parametrize(("dilation", "reach"), [(0.0, 0), (0.5, 1), (1.0, 1)])
 def test_a_dilated_region_is_computed_with_its_border(dilation: float, reach: int) -> None:
     ras = RasConfig((2 + 2 * reach) ** 2 / LAYOUT.patches, warmup=2, resets=(), starvation=0, dilation=dilation)
-    speed, expected = np.zeros((2, 1, LAYOUT.rows, LAYOUT.columns))
+    speed, expected = np.zeros((2, 1, LAYOUT.lines, LAYOUT.columns))
     speed[:, 3:5, 5:7] = 1
     expected[:, 3 - reach : 5 + reach, 5 - reach : 7 + reach] = 1
     plan = plan_of(ras, 4)

@@ -74,7 +74,7 @@ def test_plan_of_the_paper(flagdit) -> None:  # type: ignore[no-untyped-def]
 def test_plan_as_a_table(flagdit, bundle_dir: Path) -> None:  # type: ignore[no-untyped-def]
     code, out, _ = flagdit("plan", "--bundle", bundle_dir, "--ratio", 0.125)
     how = resolve(Options(ratio=(0.125, None)))
-    planned = make_plan(how.ras, how.steps, 72, 8)
+    planned = make_plan(how.ras, how.steps, 72, pinned=8)
     dense = sum(step.dense for step in planned.steps)
     least = least_max_age(planned.steps, 72, 8)
     assert code == 0 and f"{dense} dense and {how.count - dense} RAS steps over 72 tokens" in out
@@ -131,7 +131,7 @@ def test_forecast_keys_and_values(flagdit, bundle_dir: Path) -> None:  # type: i
 
 def test_plan_says_why_a_step_is_dense() -> None:
     ras = RasConfig(ratio=[1.0] * 3 + [0.5] * 3 + [1.0] + [0.5] * 3, warmup=1, resets=(4,), end=8)
-    outlook = Outlook(make_plan(ras, 10, 72, 8), ras, "euler", None)
+    outlook = Outlook(make_plan(ras, 10, 72, pinned=8), ras, "euler", None)
     whys = ["warm-up", "planned", "planned", "", "reset", "", "planned", "", "", "after the end"]
     assert [outlook.why(step) for step in outlook.plan.steps] == whys
     for ratio, why in ((1.0, "planned"), (0.99, "nothing to cache")):

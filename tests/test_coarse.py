@@ -140,7 +140,9 @@ def test_ages_and_previews_are_of_the_full_size(pipeline: Pipeline) -> None:
     assert not result.ages[:6].any() and all(age.any() for age in result.ages[6:])
     assert [step.index for step in result.report.steps] == list(range(11))
     assert result.map().width > 800
-    assert len(animation.frames([image for *_, image in seen], result.ages[:, 0], result.report.steps, 104)) == 11
+    assert (
+        len(animation.frames([image for *_, image in seen], result.ages[:, 0], result.report.steps, tokens=104)) == 11
+    )
 
 
 class Watched:

@@ -29,7 +29,7 @@ def test_dense_step(model: FlagDiTConfig, tokens: int, teraflops: float) -> None
 @pytest.mark.parametrize(("ratio", "bound"), [(0.5, 1.66), (0.25, 2.48), (0.125, 3.29)])
 def test_published_bounds_of_30_steps(ratio: float, bound: float) -> None:
     """Flag-DiT 5B, warm-up 4, resets 12 and 22, [nextline] tokens always active."""
-    plan = make_plan(RasConfig(ratio=ratio), 30, 4160, 64)
+    plan = make_plan(RasConfig(ratio=ratio), 30, 4160, pinned=64)
     model = Price(**FLAG_DIT_5B.price())
     dense = step_flops(model, 4160, 4160, 2, 128)
     taken = sum(step_flops(model, step.active, 4160, 2, 128) for step in plan.steps)
@@ -40,7 +40,7 @@ def test_cache_bytes(pipeline: Pipeline) -> None:
     """Keys and values of every layer, row and token, the cached velocity, and what is known of its past."""
 
     def cache_bytes(ras: RasConfig, solver: Solver = "euler") -> int:
-        plan = make_plan(ras, 30, 72, 8, solver=solver)
+        plan = make_plan(ras, 30, 72, pinned=8, solver=solver)
         return price(pipeline.spec, plan, samples=3, branches=2).cache_bytes
 
     scalar, values = 72 * 3 * 4, 72 * 3 * 48 * 4
@@ -54,8 +54,8 @@ def test_cache_bytes(pipeline: Pipeline) -> None:
 @pytest.mark.parametrize(("solver", "calls"), [("euler", 30), ("ab2", 30), ("midpoint", 60), ("heun", 60)])
 def test_every_evaluation_is_priced(pipeline: Pipeline, solver: Solver, calls: int) -> None:
     """... and compared with as many dense ones, so that the ratio is the solver's own."""
-    cost = price(pipeline.spec, make_plan(RasConfig(), 30, 72, 8, solver=solver))
-    euler = price(pipeline.spec, make_plan(RasConfig(), 30, 72, 8))
+    cost = price(pipeline.spec, make_plan(RasConfig(), 30, 72, pinned=8, solver=solver))
+    euler = price(pipeline.spec, make_plan(RasConfig(), 30, 72, pinned=8))
     assert len(cost.flops) == calls
     assert sum(cost.flops) == pytest.approx(sum(euler.flops) * calls / 30)
     assert cost.flop_ratio == pytest.approx(euler.flop_ratio)
@@ -72,10 +72,10 @@ def test_default_resets_scale_with_the_steps() -> None:
 def test_negative_resets_count_from_the_end() -> None:
     assert RasConfig(resets=(-1, 7)).resets_of(30) == [7, 29]
     assert RasConfig(resets=(-1, 9)).resets_of(10) == [9]
-    assert [step.dense for step in make_plan(RasConfig(resets=(-1,)), 7, 72, 8).steps] == [True] * 4 + [
+    assert [step.dense for step in make_plan(RasConfig(resets=(-1,)), 7, 72, pinned=8).steps] == [True] * 4 + [
         False,
         False,
         True,
     ]
     with pytest.raises(RequestError, match="resets of a plan with 7 steps: got -8"):
-        make_plan(RasConfig(resets=(-8,)), 7, 72, 8)
+        make_plan(RasConfig(resets=(-8,)), 7, 72, pinned=8)

@@ -12,10 +12,10 @@ from flagdit.cpp_ext import dilate
 on_devices = pytest.mark.parametrize("backend", DEVICES, ids=lambda backend: backend.device)
 
 
-def dilated(backend: Backend, score: np.ndarray, token: np.ndarray, row: int, pinned: int, share: float) -> np.ndarray:
+def dilated(backend: Backend, score: np.ndarray, token: np.ndarray, line: int, pinned: int, share: float) -> np.ndarray:
     put = backend.put(score)
     grid = backend.put(np.full(score.T.shape, np.nan, np.float32))  # scratch: what it held before has no part
-    dilate(put, backend.put(token), grid, row, pinned, share)
+    dilate(put, backend.put(token), grid, line, pinned, share)
     return backend.get(put)
 
 
@@ -25,7 +25,7 @@ def in_order(slots: int) -> np.ndarray:
 
 @on_devices
 @given(
-    rows=st.integers(1, 6),
+    lines=st.integers(1, 6),
     columns=st.integers(1, 7),
     samples=st.integers(1, 3),
     share=st.sampled_from([0.0, 0.3, 0.5, 1.0]),
@@ -34,10 +34,10 @@ def in_order(slots: int) -> np.ndarray:
 )
 @settings(max_examples=120, deadline=None)
 def test_matches_the_oracle_in_any_slots(
-    backend: Backend, rows: int, columns: int, samples: int, share: float, seed: int, data: st.DataObject
+    backend: Backend, lines: int, columns: int, samples: int, share: float, seed: int, data: st.DataObject
 ) -> None:
     """Tokens in any slots, other ones in every sample; the first are pinned, wherever in the picture they are."""
-    slots, rng = rows * columns, np.random.default_rng(seed)
+    slots, rng = lines * columns, np.random.default_rng(seed)
     pinned = data.draw(st.integers(0, slots))
     token = np.stack([rng.permutation(slots) for _ in range(samples)], 1).astype(np.int32)
     score = rng.choice(np.array([0, 0.25, 1, 3], np.float32), token.shape) * rng.random(token.shape, np.float32)
@@ -52,7 +52,7 @@ def test_matches_the_oracle_in_any_slots(
 @on_devices
 @pytest.mark.parametrize(("share", "around"), [(0.0, 1.0), (0.25, 2.0), (1.0, 8.0)])
 def test_a_peak(backend: Backend, share: float, around: float) -> None:
-    """It reaches the eight patches around it, and not from one end of a row to the next."""
+    """It reaches the eight patches around it, and not from one end of a line to the next."""
     score = np.ones((4, 5), np.float32)
     score[1, 4] = 8
     expected = score.copy()
@@ -91,8 +91,8 @@ def test_a_token_outside_the_picture(backend: Backend, wrong: int) -> None:
         ("score", np.zeros(8, np.float32), "score: got float32 (8,) on cpu, allowed 2 dimensions"),
         ("token", np.zeros((8, 2), np.int64), "token: got int64 (8, 2) on cpu, allowed int32 (8, 2) on cpu"),
         ("grid", np.zeros((8, 2), np.float32), "grid: got float32 (8, 2) on cpu, allowed float32 (2, 8) on cpu"),
-        ("row", 3, "row: got 3, allowed a divisor of the 8 slots"),
-        ("row", 0, "row: got 0, allowed a divisor of the 8 slots"),
+        ("line", 3, "line: got 3, allowed a divisor of the 8 slots"),
+        ("line", 0, "line: got 0, allowed a divisor of the 8 slots"),
         ("pinned", 9, "pinned: got 9, allowed 0..8"),
         ("share", 1.5, "share: got 1.500000, allowed 0 to 1"),
         ("share", float("nan"), "share: got nan, allowed 0 to 1"),
@@ -100,7 +100,7 @@ def test_a_token_outside_the_picture(backend: Backend, wrong: int) -> None:
 )
 def test_refuses(name: str, value: object, message: str) -> None:
     good = {"score": np.zeros((8, 2), np.float32), "token": np.zeros((8, 2), np.int32), "share": 0.5}
-    good |= {"grid": np.zeros((2, 8), np.float32), "row": 4, "pinned": 2}
+    good |= {"grid": np.zeros((2, 8), np.float32), "line": 4, "pinned": 2}
     with pytest.raises(ValueError, match="dilate: ") as error:
         dilate(**{**good, name: value})
     assert message in str(error.value)

@@ -69,7 +69,7 @@ def test_conditions_that_overflow_are_found_before_the_first_step(tmp_path: Path
 
 def test_calibration_puts_a_plan_that_overflows_behind_all_others(pipeline: Pipeline, overflows: Path) -> None:
     """One plan of many that are tried: it must not end the search."""
-    painter = Painter.of(ExactPictures(pipeline, None, 4.0), pipeline, [PROMPT] * 2, 0)
+    painter = Painter.of(ExactPictures(pipeline, None, 4.0), pipeline, [PROMPT] * 2, seed=0)
     made = replace(painter, pipeline=Pipeline.load(overflows))(Preset(2, "ab2", DENSE))
     assert made.shape == painter.exact.shape and np.isnan(made).all()
     assert mean_psnr(made, painter.exact) == -100
@@ -78,7 +78,7 @@ def test_calibration_puts_a_plan_that_overflows_behind_all_others(pipeline: Pipe
 def test_a_calibration_in_which_nothing_is_a_number_writes_no_preset(
     pipeline: Pipeline, overflows: Path, tmp_path: Path
 ) -> None:
-    calibration = Calibration(pipeline, [PROMPT] * 4, None, 4.0, tmp_path)
+    calibration = Calibration(pipeline, [PROMPT] * 4, None, guidance=4.0, folder=tmp_path)
     calibration.chosen = replace(calibration.chosen, pipeline=Pipeline.load(overflows))
     with pytest.raises(NumberError, match="every plan that was tried in float32 ended in values that are not finite"):
         calibration.plan(0.13, 0)

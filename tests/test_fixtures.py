@@ -53,10 +53,12 @@ def planned(said: dict[str, Any]) -> dict[str, Any]:
     width, height = map(int, sides.split("x")) if isinstance(sides, str) else sides
     how = ready.resolve(options, (width, height))
     scale = ready.spec.guidance.chosen(said.get("guidance"))
-    request = Request.of(how, [said["prompt"]], [0], (width, height), scale, negative=said.get("negative", ""))
-    legs = admit(ready.spec, ready.prompts, request, "float32")
+    request = Request.of(
+        how, [said["prompt"]], [0], size=(width, height), guidance=scale, negative=said.get("negative", "")
+    )
+    legs = admit(ready.spec, ready.prompts, request, precision="float32")
     plans = [leg.plan for leg in legs]
-    needed = memory(ready.spec, plans, "float32", 1, request.branches, 1).total
+    needed = memory(ready.spec, plans, "float32", samples=1, branches=request.branches, threads=1).total
     return {"request": said, "steps": sum(len(plan.steps) for plan in plans), "size": [width, height], "bytes": needed}
 
 

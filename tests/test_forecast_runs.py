@@ -180,7 +180,7 @@ def test_its_memory_is_priced(pipeline: Pipeline, every: int) -> None:
     """... as it is allocated: anchors, slopes, and a time for each token, sample and call."""
     ras = RasConfig(0.3, guidance_every=every)
     usual, more = (
-        price(pipeline.spec, make_plan(r, 12, 72, 8), samples=2).cache_bytes
+        price(pipeline.spec, make_plan(r, 12, 72, pinned=8), samples=2).cache_bytes
         for r in (ras, replace(ras, forecast_kv=0.5))
     )
     run = pipeline.start(request(replace(ras, forecast_kv=0.5), "euler", (7, 2)))
@@ -193,7 +193,7 @@ def test_its_memory_is_priced(pipeline: Pipeline, every: int) -> None:
 def test_refuses() -> None:
     def refused(message: str, **options: Any) -> None:
         with pytest.raises(RequestError, match=message):
-            make_plan(RasConfig(**options), 12, 72, 8)
+            make_plan(RasConfig(**options), 12, 72, pinned=8)
 
     refused(r"forecast_kv is 1\.5; allowed are 0 \(off\) to 1", forecast_kv=1.5)
     refused("forecast_kv is nan", forecast_kv=float("nan"))

@@ -48,7 +48,7 @@ class Run:
         self.max_age = least_max_age(self.steps, TOKENS, PINNED) + 1
         capacity = refresh_capacity(self.steps, TOKENS, PINNED, self.max_age)
         at = [(e.dt, e.t, self.steps[e.step].t_next, e.bend, e.arc) for e in self.evaluations]
-        self.table, self.row = backend.put(np.array(at, np.float32)), zeros(1, dtype="int32")
+        self.table, self.entry = backend.put(np.array(at, np.float32)), zeros(1, dtype="int32")
         self.future = backend.put(capacity[[e.step for e in self.evaluations]])
         self.outputs = rng.standard_normal((len(self.evaluations), *shape)).astype(np.float32)
         self.output = [zeros(step.active, 1, VALUES) for step in self.steps]
@@ -60,16 +60,16 @@ class Run:
         self.buffers = SlotBuffers([*self.state.values(), self.token], 1)
         self.score, self.ones = zeros(*scalar), backend.put(np.ones(VALUES, np.float32))
         self.swaps, self.counts = zeros(1, TOKENS, 2, dtype="int32"), zeros(1, dtype="int32")
-        self.keys = zeros(1, TOKENS, dtype="uint64")
+        self.codes = zeros(1, TOKENS, dtype="uint64")
         self.backend = backend
 
-    def choose(self, step: Step, future: Any, **row: Any) -> None:
+    def choose(self, step: Step, future: Any, **entry: Any) -> None:
         """Bring the tokens of a step into its head."""
         of = (self.score, self.state["age"], self.state["drops"], self.token)
         rule = {"active": step.active, "pinned": PINNED, "starvation": 0.1, "high": step.high, "max_age": self.max_age}
-        out = {"swaps": self.swaps, "counts": self.counts, "keys": self.keys}
-        select(*of, **rule, **out, future=future, **row)
-        self.buffers.swap(self.swaps, self.counts, stream=row.get("stream", 0))
+        out = {"swaps": self.swaps, "counts": self.counts, "codes": self.codes}
+        select(*of, **rule, **out, future=future, **entry)
+        self.buffers.swap(self.swaps, self.counts, stream=entry.get("stream", 0))
 
     def move(self, output: Any, last: bool, dt: float, **numbers: Any) -> None:
         """What follows an engine call."""
@@ -88,11 +88,11 @@ class Run:
     def by_tables(self, index: int, stream: int = 0) -> None:
         """The same, with nothing that differs between steps of the same kind."""
         e = self.evaluations[index]
-        step, at = self.steps[e.step], {"row": self.row, "stream": stream}
+        step, at = self.steps[e.step], {"entry": self.entry, "stream": stream}
         if not step.dense and self.first(index):
             self.choose(step, self.future, **at)
         self.move(self.output[e.step], e.last, 0.0, table=self.table, **at)
-        tick(self.row, stream)
+        tick(self.entry, stream)
 
     def first(self, index: int) -> bool:
         """Whether the evaluation is the first of its step."""
@@ -114,7 +114,7 @@ def test_tables_give_what_arguments_give(backend: Backend, solver: str) -> None:
         results = by_tables.results()
         for name, array in by_arguments.results().items():
             np.testing.assert_array_equal(results[name], array, f"{name} after {evaluation}")
-    assert backend.get(by_tables.row) == len(by_tables.evaluations)
+    assert backend.get(by_tables.entry) == len(by_tables.evaluations)
 
 
 @pytest.mark.parametrize("backend", [b for b in DEVICES if b in CUDA], ids=str)
@@ -147,20 +147,20 @@ def test_graphs_replay_a_run(backend: Backend, solver: str, capacity: int) -> No
 def test_a_failed_capture_leaves_nothing_behind(backend: Backend) -> None:
     import torch
 
-    stream, cache, row = torch.cuda.Stream().cuda_stream, GraphCache(2), backend.put(np.zeros(1, np.int32))
+    stream, cache, entry = torch.cuda.Stream().cuda_stream, GraphCache(2), backend.put(np.zeros(1, np.int32))
     torch.cuda.synchronize()
 
     def fail() -> None:
-        tick(row, stream)
+        tick(entry, stream)
         raise KeyError("no such step")
 
     with pytest.raises(KeyError, match="no such step"):
         cache.run(0, stream, fail)
     assert len(cache) == 0
-    cache.run(0, stream, lambda: tick(row, stream))
+    cache.run(0, stream, lambda: tick(entry, stream))
     cache.run(0, stream, fail)  # is not called again
     torch.cuda.synchronize()
-    assert backend.get(row) == 2
+    assert backend.get(entry) == 2
 
 
 @pytest.mark.skipif(with_cuda(), reason="a build with CUDA")
@@ -171,33 +171,33 @@ def test_a_build_without_cuda_says_so() -> None:
 
 def test_rows_stay_within_the_table() -> None:
     """As on CUDA, where a kernel cannot refuse."""
-    for row, dt in ((-1, 1.0), (0, 1.0), (2, 3.0), (7, 3.0)):
+    for entry, dt in ((-1, 1.0), (0, 1.0), (2, 3.0), (7, 3.0)):
         ones = [np.ones((1, 1, 1), np.float32) for _ in range(4)]
         scalars = [np.zeros((1, 1), dtype) for dtype in ("f4", "i4", "i4")]
         table = np.array([[1, 0, 0, 0, 0], [2, 0, 0, 0, 0], [3, 0, 0, 0, 0]], np.float32)
-        at = {"table": table, "row": np.array([row], np.int32)}
+        at = {"table": table, "entry": np.array([entry], np.int32)}
         advance(ones[0], np.ones(1, np.float32), *ones[1:], *scalars, dt=0, pinned=0, channels=1, **at)
         assert ones[2] == 1 + dt
 
 
 def test_refuses() -> None:
     run = Run(DEVICES[0], "euler")
-    table, row = {"table": run.table}, {"row": run.row}
+    table, entry = {"table": run.table}, {"entry": run.entry}
 
     def refused(message: str, **numbers: Any) -> None:
         with pytest.raises(ValueError, match=f"advance: {message}"):
             run.move(run.output[0], True, **({"dt": 0.0} | numbers))
 
-    refused("table, row: got one of them, allowed both or none", **table)
-    refused("dt, t, next, bend, arc: got 0.5.*, allowed 0 with a table", **table, **row, dt=0.5)
-    refused("dt, t, next, bend, arc: got .*, 0.25.*, .*, allowed 0 with a table", **table, **row, t=0.25)
-    refused(r"table: got float32 \(12, 3\) on cpu, allowed float32 \(12, 5\)", table=run.table[:, :3].copy(), **row)
-    refused(r"table: got float32 \(0, 5\) on cpu, allowed float32 \(1, 5\)", table=run.table[:0], **row)
-    refused(r"row: got int32 \(2,\) on cpu, allowed int32 \(1,\)", **table, row=np.zeros(2, np.int32))
+    refused("table, entry: got one of them, allowed both or none", **table)
+    refused("dt, t, next, bend, arc: got 0.5.*, allowed 0 with a table", **table, **entry, dt=0.5)
+    refused("dt, t, next, bend, arc: got .*, 0.25.*, .*, allowed 0 with a table", **table, **entry, t=0.25)
+    refused(r"table: got float32 \(12, 3\) on cpu, allowed float32 \(12, 5\)", table=run.table[:, :3].copy(), **entry)
+    refused(r"table: got float32 \(0, 5\) on cpu, allowed float32 \(1, 5\)", table=run.table[:0], **entry)
+    refused(r"entry: got int32 \(2,\) on cpu, allowed int32 \(1,\)", **table, entry=np.zeros(2, np.int32))
     step = next(step for step in run.steps if not step.dense)
     with pytest.raises(ValueError, match=r"select: future: got int32 \(\d+,\) on cpu, allowed 2 dimensions"):
-        run.choose(step, run.future[0], **row)
-    with pytest.raises(ValueError, match=r"tick: row: got float32 \(1,\) on cpu, allowed int32 \(1,\)"):
+        run.choose(step, run.future[0], **entry)
+    with pytest.raises(ValueError, match=r"tick: entry: got float32 \(1,\) on cpu, allowed int32 \(1,\)"):
         tick(np.zeros(1, np.float32))
     with pytest.raises(ValueError, match="capacity: got 0, allowed 1 or more"):
         GraphCache(0)

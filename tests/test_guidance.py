@@ -41,10 +41,13 @@ def test_which_steps_run_both_branches(steps: int, every: int, warmup: int | Non
 
 
 def test_golden_rule() -> None:
-    both = make_plan(RasConfig(0.25, warmup=2, resets=(-1,), guidance_every=3, guidance_warmup=4), 10, 72, 8)
+    both = make_plan(RasConfig(0.25, warmup=2, resets=(-1,), guidance_every=3, guidance_warmup=4), 10, 72, pinned=8)
     assert "".join(".x"[step] for step in both.unconditional) == "xxxx..x..x"
-    assert make_plan(replace(DENSE, resets=(), guidance_every=9), 7, 72, 8).unconditional == [True] * 4 + [False] * 3
-    assert make_plan(RasConfig(), 30, 72, 8).unconditional == [True] * 30
+    assert (
+        make_plan(replace(DENSE, resets=(), guidance_every=9), 7, 72, pinned=8).unconditional
+        == [True] * 4 + [False] * 3
+    )
+    assert make_plan(RasConfig(), 30, 72, pinned=8).unconditional == [True] * 30
 
 
 @pytest.mark.parametrize(
@@ -62,7 +65,7 @@ def test_golden_rule() -> None:
 )
 def test_refuses(options: dict[str, Any], message: str) -> None:
     with pytest.raises(RequestError) as error:
-        make_plan(RasConfig(**options), 30, 72, 8)
+        make_plan(RasConfig(**options), 30, 72, pinned=8)
     assert message in str(error.value)
 
 
@@ -130,7 +133,7 @@ def test_tokens_keep_their_difference(
 def test_the_price(pipeline: Pipeline, solver: Solver) -> None:
     """A step that reuses the difference costs half; what is kept is one velocity more."""
     ras = RasConfig(0.25, guidance_every=2)
-    reusing, usual = (make_plan(r, 20, 72, 8, solver=solver) for r in (ras, RasConfig(0.25)))
+    reusing, usual = (make_plan(r, 20, 72, pinned=8, solver=solver) for r in (ras, RasConfig(0.25)))
     half, full = (price(pipeline.spec, plan, samples=3) for plan in (reusing, usual))
     assert {reusing.unconditional[step] for step in range(10, 20)} == {True, False}
     for call, cheap, dear in zip(reusing.evaluations, half.flops, full.flops, strict=True):

@@ -12,7 +12,7 @@ from flagdit.engine.layout import TokenLayout
 from flagdit.export import FlagDiT
 
 layouts = st.builds(
-    lambda rows, columns, patch, channels: TokenLayout(rows * patch, columns * patch, patch, channels),
+    lambda lines, columns, patch, channels: TokenLayout(lines * patch, columns * patch, patch, channels=channels),
     st.integers(1, 7),
     st.integers(1, 7),
     st.sampled_from([1, 2, 4]),
@@ -32,11 +32,11 @@ def test_patches_are_the_image(layout: TokenLayout, samples: int) -> None:
 
 @given(layouts)
 @settings(deadline=None)
-def test_slots_are_a_permutation_that_begins_with_the_row_ends(layout: TokenLayout) -> None:
+def test_slots_are_a_permutation_that_begins_with_the_line_ends(layout: TokenLayout) -> None:
     slots = layout.slots()
     assert sorted(slots) == list(range(layout.tokens))
-    row_ends = [(row + 1) * (layout.columns + 1) - 1 for row in range(layout.rows)]
-    assert list(slots[: layout.pinned]) == row_ends
+    line_ends = [(line + 1) * (layout.columns + 1) - 1 for line in range(layout.lines)]
+    assert list(slots[: layout.pinned]) == line_ends
     assert list(layout.patch_index(slots[layout.pinned :])) == list(range(layout.patches))
 
 
@@ -48,7 +48,7 @@ def test_lumina_at_1024_pixels_has_4160_tokens() -> None:
 def test_patches_are_the_models(flag_dit: FlagDiT) -> None:
     """The patch vectors have the order that the trained embedding expects."""
     images = torch.randn(2, 3, 8, 12)
-    layout = TokenLayout(8, 12, 4, 3)
+    layout = TokenLayout(8, 12, 4, channels=3)
     ours = torch.from_numpy(layout.patchify(images.numpy()))
     embedded = flag_dit.patchify(images).view(2, 4, 2, TINY.dim)[:, :3].flatten(0, 1)
     torch.testing.assert_close(flag_dit.x_embedder(ours), embedded)

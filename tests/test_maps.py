@@ -25,11 +25,11 @@ def steps_of(count: int) -> list[StepReport]:
     ]
 
 
-def made_up(count: int, rows: int, columns: int) -> tuple[Image.Image, np.ndarray, np.ndarray]:
+def made_up(count: int, lines: int, columns: int) -> tuple[Image.Image, np.ndarray, np.ndarray]:
     """A picture, refreshes and ages of a run that never was."""
     generator = np.random.default_rng(0)
-    ages = generator.integers(0, 9, (count, rows, columns)).astype(np.int16)
-    pixels = generator.integers(0, 255, (4 * rows, 4 * columns, 3)).astype(np.uint8)
+    ages = generator.integers(0, 9, (count, lines, columns)).astype(np.int16)
+    pixels = generator.integers(0, 255, (4 * lines, 4 * columns, 3)).astype(np.uint8)
     return Image.fromarray(pixels), (ages == 0).sum(0).astype(np.int32), ages
 
 
@@ -62,7 +62,7 @@ def test_a_result_has_a_map(pipeline: Pipeline, options: dict) -> None:
 def test_nothing_is_drawn_into_the_margins(count: int, shape: tuple[int, int]) -> None:
     """No text and no map of the strip is cut, for any number of steps and shape."""
     image, refreshes, ages = made_up(count, *shape)
-    sheet = np.asarray(maps.still(image, refreshes, ages, steps_of(count)))
+    sheet = np.asarray(maps.still(image, refreshes, ages, steps=steps_of(count)))
     inner = sheet[maps.MARGIN : -maps.MARGIN, maps.MARGIN : -maps.MARGIN]
     assert (sheet != 255).sum() == (inner != 255).sum()
     assert sheet.shape[0] < 5000
@@ -72,7 +72,7 @@ def test_a_dense_step_is_framed() -> None:
     image, refreshes, ages = made_up(8, 16, 16)
     orange = np.array([0xE8, 0x59, 0x0C])
     marked, plain = (
-        int((np.asarray(maps.still(image, refreshes, ages, steps)) == orange).all(axis=2).sum())
+        int((np.asarray(maps.still(image, refreshes, ages, steps=steps)) == orange).all(axis=2).sum())
         for steps in (steps_of(8), [step.model_copy(update={"dense": False}) for step in steps_of(8)])
     )
     assert marked > plain + 4 * 4 * 50  # four frames of four sides
@@ -86,7 +86,7 @@ def test_fresh_is_bright_in_every_frame() -> None:
 def test_a_dense_run_is_bright() -> None:
     """Everywhere computed as often, and never old: no map of it is dark."""
     image, _, ages = made_up(5, 4, 4)
-    sheet = np.asarray(maps.still(image, np.full((4, 4), 5, np.int32), ages * 0, steps_of(5)))
+    sheet = np.asarray(maps.still(image, np.full((4, 4), 5, np.int32), ages * 0, steps=steps_of(5)))
     x, y = maps.MARGIN + maps.PANEL + maps.GAP, maps.MARGIN + 26
     assert (sheet[y : y + maps.PANEL, x : x + maps.PANEL] == colours(np.array(1.0))).all()
 

@@ -39,8 +39,8 @@ STATUS = Path("/proc/self/status")
 def estimate(bundle: Path, side: int, pictures: int) -> Memory:
     spec = Bundle.open(bundle).model
     layout = TokenLayout.of(spec, (side, side))
-    plan = make_plan(DENSE, 2, layout.tokens, layout.pinned)
-    return memory(spec, [plan], "float32", pictures, threads=1)
+    plan = make_plan(DENSE, 2, layout.tokens, pinned=layout.pinned)
+    return memory(spec, [plan], "float32", samples=pictures, threads=1)
 
 
 @pytest.mark.skipif(not STATUS.exists(), reason="the system does not say what a process has held")
@@ -63,8 +63,8 @@ def test_the_parts_grow_as_they_should(pipeline: Pipeline) -> None:
 
     def parts(factor: int = 1, ras: RasConfig = DENSE, samples: int = 1, precision: str = "float32") -> tuple[int, ...]:
         own = layout if factor == 1 else coarse_layout(layout, factor)
-        plan = make_plan(ras, 10, own.tokens, own.pinned)
-        return tuple(memory(pipeline.spec, [plan], precision, samples, threads=2).parts().values())  # type: ignore[arg-type]
+        plan = make_plan(ras, 10, own.tokens, pinned=own.pinned)
+        return tuple(memory(pipeline.spec, [plan], precision, samples=samples, threads=2).parts().values())  # type: ignore[arg-type]
 
     program, weights, caches, state, conditions, activations, scores = parts()
     quarter = parts(2)
@@ -76,10 +76,10 @@ def test_the_parts_grow_as_they_should(pipeline: Pipeline) -> None:
     assert parts(samples=3)[2] == 3 * caches
     assert parts(ras=RasConfig(ratio=0.5, forecast_kv=0.5))[2] > 2.3 * caches
     assert parts(precision="int8-bf16")[2] < 0.6 * caches and parts(precision="int8-bf16")[6] == 0
-    small = make_plan(DENSE, 1, 64, 8)
+    small = make_plan(DENSE, 1, 64, pinned=8)
     assert memory(pipeline.spec, [small], "float32").scores == 4 * 2 * 64 * (4 * 64 + 12) < WHOLE_SCORES
     state_of_a_step = 2 * layout.tokens
-    many = make_plan(DENSE, 1000, layout.tokens, layout.pinned)
+    many = make_plan(DENSE, 1000, layout.tokens, pinned=layout.pinned)
     longer = memory(pipeline.spec, [many], "float32", threads=2)
     assert longer.state - state == 990 * state_of_a_step
     assert longer.conditions > 10 * conditions  # modulations have an entry an evaluation
@@ -88,14 +88,14 @@ def test_the_parts_grow_as_they_should(pipeline: Pipeline) -> None:
 def test_the_larger_leg_counts(pipeline: Pipeline) -> None:
     layout = TokenLayout.of(pipeline.spec, (256, 256))
     small = coarse_layout(layout, 2)
-    full = make_plan(DENSE, 4, layout.tokens, layout.pinned)
-    coarse = make_plan(DENSE, 4, small.tokens, small.pinned)
+    full = make_plan(DENSE, 4, layout.tokens, pinned=layout.pinned)
+    coarse = make_plan(DENSE, 4, small.tokens, pinned=small.pinned)
     both, alone = (memory(pipeline.spec, plans, "float32") for plans in ([coarse, full], [full]))
     assert both.caches == alone.caches and both.activations == alone.activations
 
 
 def test_what_is_loaded_counts_as_it_is(pipeline: Pipeline) -> None:
-    needed = memory(pipeline.spec, [make_plan(DENSE, 2, 72, 8)], "float32")
+    needed = memory(pipeline.spec, [make_plan(DENSE, 2, 72, pinned=8)], "float32")
     held = needed.program + needed.weights
     assert needed.after(0) == needed.after(held) == needed.total
     assert needed.after(held + 1000) == needed.total + 1000
@@ -124,9 +124,9 @@ def test_it_is_refused_before_memory_is_asked_for(pipeline: Pipeline, monkeypatc
     message = str(error.value)
     assert "a picture of 4x65536 with float32: about " in message and "may hold 0.21 GB" in message
     assert "ask for a smaller size, or for the precision int8-bf16" in message and "without forecast_kv" in message
-    request = Request.of(Preset(4, "ab2", DENSE), ["a book"], [0], (4, 65536))
+    request = Request.of(Preset(4, "ab2", DENSE), ["a book"], [0], size=(4, 65536))
     with pytest.raises(RequestError, match=r"65536 with int8-bf16: about .*; ask for a smaller size$"):
-        admit(pipeline.spec, pipeline.stages.text, request, "int8-bf16")
+        admit(pipeline.spec, pipeline.stages.text, request, precision="int8-bf16")
 
 
 def test_a_plan_says_it(flagdit, bundle_dir: Path) -> None:  # type: ignore[no-untyped-def]

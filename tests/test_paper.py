@@ -23,7 +23,7 @@ MODES = pytest.mark.parametrize("mode", ["corrected", "paper"])
 
 
 def plan_of(layout: TokenLayout, ras: RasConfig, steps: int = 30, shift: float = 1.0) -> Plan:
-    return make_plan(ras, steps, layout.tokens, layout.pinned, shift)
+    return make_plan(ras, steps, layout.tokens, pinned=layout.pinned, shift=shift)
 
 
 def noise_and_velocities(layout: TokenLayout, steps: int, samples: int = 1) -> tuple[np.ndarray, np.ndarray]:
@@ -82,7 +82,7 @@ def test_paper_mode_rounds_as_published(
     rows, columns = height // 16, width // 16
     assert (int((1 - ratio) * rows * columns), int((1 - ratio) * (rows * columns))) == (cached, at_once)
     ends = rows if pinned else 0
-    plan = make_plan(RasConfig(ratio, mode="paper"), 30, rows * columns + ends, ends)
+    plan = make_plan(RasConfig(ratio, mode="paper"), 30, rows * columns + ends, pinned=ends)
     known = pinned or rows == columns
     counts = Counter(plan.tokens - step.active for step in plan.steps)
     assert counts == {0: 6, (cached if known else at_once): 24}

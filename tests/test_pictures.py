@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from flagdit.engine import OutputError
-from flagdit.engine.commands import generate
+from flagdit.engine.commands import paint
 from flagdit.engine.commands.names import Names
 from flagdit.engine.run import Run
 
@@ -79,14 +79,14 @@ def test_what_is_done_is_kept_when_it_is_stopped(
     """In the middle of the third picture, or of writing it."""
     done = []
 
-    def write(path: Path, *rest: object) -> None:
+    def write(path: Path, *rest: object, **more: object) -> None:
         done.append(path)
         if len(done) == 3:
             raise stop("no more")
-        written(path, *rest)  # type: ignore[arg-type]
+        written(path, *rest, **more)  # type: ignore[arg-type]
 
-    written = generate._write
-    monkeypatch.setattr(generate, "_write", write)
+    written = paint.write
+    monkeypatch.setattr(paint, "write", write)
     code, _, err = flagdit("generate", PROMPT, "--bundle", bundle_dir, *FAST, "--count", 4)
     assert code != 0 and files(tmp_path) == {"out-0001.png", "out-0002.png"}
     assert stop is OutputError or "stopped after 2 of 4 pictures, which are kept" in err

@@ -49,7 +49,7 @@ def test_places_are_rope(
     place: tuple[Session, int, int], size: tuple[int, int], ntk: float, proportional: bool
 ) -> None:
     session, head, base = place
-    layout = TokenLayout(size[1], size[0], 4, 3)
+    layout = TokenLayout(size[1], size[0], 4, channels=3)
     made = placed(session, layout, ntk, proportional)
     assert set(made) == {"rope_cos", "rope_sin", "special", "attention_scale"}
     assert all(array.dtype == np.float32 for array in made.values())
@@ -65,7 +65,7 @@ def test_places_are_rope(
 def test_angles_are_the_references(place: tuple[Session, int, int]) -> None:
     """Turned with complex numbers in fp32, as the official code does: what that rounds grows with the position."""
     session, head, _ = place
-    made = placed(session, TokenLayout(32, 32, 4, 3))
+    made = placed(session, TokenLayout(32, 32, 4, channels=3))
     x = torch.randn(1, 72, 2 * head, generator=torch.Generator().manual_seed(0))
     pairs = x.view(72, 2, head // 2, 2).numpy().astype(np.float64)
     cos, sin = (made[f"rope_{kind}"][:, None].astype(np.float64) for kind in ("cos", "sin"))
@@ -75,7 +75,7 @@ def test_angles_are_the_references(place: tuple[Session, int, int]) -> None:
 
 def test_training_has_the_same_angles(place: tuple[Session, int, int]) -> None:
     session, head, _ = place
-    layout = TokenLayout(256, 256, 4, 3)
+    layout = TokenLayout(256, 256, 4, channels=3)
     made, torchs = placed(session, layout), rope_table(torch.arange(layout.tokens), head, 10000.0)
     for kind, values in zip(("cos", "sin"), torchs, strict=True):
         np.testing.assert_allclose(made[f"rope_{kind}"], values[:, 0].numpy(), atol=2 * ULP, rtol=0)
@@ -94,11 +94,11 @@ def test_an_option_that_a_model_does_not_take_is_refused(pipeline: Pipeline) -> 
 
 def test_a_layout_knows_where_its_tokens_are() -> None:
     """Two lines of three patches, each closed: index, frame, line, column."""
-    layout = TokenLayout(8, 12, 4, 3)
+    layout = TokenLayout(8, 12, 4, channels=3)
     expected = [[0, 0, 0], [0, 0, 1], [0, 0, 2], [0, 0, -1], [0, 1, 0], [0, 1, 1], [0, 1, 2], [0, 1, -1]]
     np.testing.assert_array_equal(layout.places(), [[i, *place] for i, place in enumerate(expected)])
     assert layout.extent == (1, 2, 3) and layout.stride == 4
-    open_lines = TokenLayout(8, 12, 4, 3, closes_lines=False)
+    open_lines = TokenLayout(8, 12, 4, channels=3, closes_lines=False)
     np.testing.assert_array_equal(open_lines.places()[:, 1:], [place for place in expected if place[2] >= 0])
     assert (open_lines.pinned, open_lines.stride) == (0, 3)
 

@@ -89,8 +89,8 @@ def test_capacity_matches_the_definition(plan: tuple[list[Step], int, int]) -> N
         ({"warmup": -1}, "warmup: got -1, allowed 0.."),
         ({"resets": [8]}, "resets of a plan with 8 steps: got 8, allowed 0..7"),
         ({"bucket": 0}, "bucket: got 0, allowed 1.."),
-        ({"rows": 0}, "rows: got 0, allowed 1..64"),
-        ({"rows": 5}, "rows: got 5, allowed a divisor of 64 patches"),
+        ({"lines": 0}, "lines: got 0, allowed 1..64"),
+        ({"lines": 5}, "lines: got 5, allowed a divisor of 64 patches"),
     ],
 )
 def test_refuses(arguments: dict[str, object], message: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from presets import SHARP
 
 from flagdit.engine import DENSE, PRESETS, RasConfig, RequestError, make_plan
 from flagdit.engine.commands.common import Mode
-from flagdit.engine.commands.ras import format_value, meanings, parse_ras
+from flagdit.engine.commands.ras import format_value, groups, meanings, parse_ras
 from flagdit.engine.commands.sampling import sampling
 from flagdit.engine.presets import Preset, falling
 from flagdit.engine.resolve import Options, resolve
@@ -66,6 +67,13 @@ def test_every_field_has_a_meaning_and_a_meaning_a_field() -> None:
     assert meanings()["max_age"].endswith("Paper mode has no such bound.")
 
 
+def test_documents_group_the_fields_as_the_help_does() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "ras.md").read_text()
+    table = text[text.index("| question |") : text.index("`--ras help`")].splitlines()[2:]
+    written = [re.findall(r"`(\w+)`", line.split(" | ")[1]) for line in table if line]
+    assert written == [[name for names in group for name in names.split(", ")] for group in groups().values()]
+
+
 def test_help_lists_all(flagdit) -> None:  # type: ignore[no-untyped-def]
     for command in ("generate", "plan"):
         code, out, err = flagdit(command, "--ras", "help")
@@ -76,7 +84,7 @@ def test_help_lists_all(flagdit) -> None:  # type: ignore[no-untyped-def]
 
 
 BAD = {
-    "warmpu=3": "ras has no 'warmpu'; did you mean warmup? flagdit generate --ras help lists the keys",
+    "warmpu=3": "ras has no 'warmpu'; did you mean warmup? flagdit generate --ras help lists the fields",
     "colour=3": "ras has no 'colour'; flagdit generate --ras help",
     "warmup": "ras 'warmup' is not KEY=VALUE; for instance --ras warmup=3",
     "warmup=three": "ras warmup is 'three'; allowed: a whole number;",
@@ -164,7 +172,7 @@ def test_other_fields_change_themselves_alone() -> None:
 
 
 def shares(how: Preset) -> list[float]:
-    plan = make_plan(how.ras, how.steps, 1000, 0, how.shift or 1.0, how.solver, how.weights)
+    plan = make_plan(how.ras, how.steps, 1000, pinned=0, shift=how.shift or 1.0, solver=how.solver, weights=how.weights)
     return [step.active / 1000 for step in plan.steps]
 
 

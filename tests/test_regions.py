@@ -53,16 +53,16 @@ def run(
     moved = [array for name, array in state.items() if name != "score"]
     buffers = SlotBuffers([*moved, token], samples)
     swaps, counts = zeros(samples, slots, 2, dtype="int32"), zeros(samples, dtype="int32")
-    keys, ones = zeros(samples, slots, dtype="uint64"), backend.put(np.ones(values, np.float32))
+    codes, ones = zeros(samples, slots, dtype="uint64"), backend.put(np.ones(values, np.float32))
     chosen = {name: state[name] for name in ("score", "age", "drops")}
     rule = {name: options[name] for name in ("pinned", "starvation", "mode")}
 
     for step in steps:
         if not step.dense:
-            row = backend.put(future[step.index])
-            out = {"swaps": swaps, "counts": counts, "keys": keys}
+            entry = backend.put(future[step.index])
+            out = {"swaps": swaps, "counts": counts, "codes": codes}
             select(
-                **chosen, token=token, active=step.active, high=step.high, max_age=max_age, future=row, **rule, **out
+                **chosen, token=token, active=step.active, high=step.high, max_age=max_age, future=entry, **rule, **out
             )
             buffers.swap(swaps, counts)
         head = backend.get(token)[: step.active]  # (A, B)

@@ -23,7 +23,7 @@ ALL: dict[str, Preset] = {**PRESETS, "sharp": SHARP}
 def dense_steps(preset: Preset) -> list[int]:
     """Of the plan that a preset makes for 64 patches, enough for every ratio here to leave one out."""
     shift = 1.0 if preset.shift is None else preset.shift
-    plan = make_plan(preset.ras, preset.steps, 64, 0, shift, preset.solver, preset.weights)
+    plan = make_plan(preset.ras, preset.steps, 64, pinned=0, shift=shift, solver=preset.solver, weights=preset.weights)
     return [step.index for step in plan.steps if step.dense]
 
 
@@ -62,7 +62,7 @@ def test_an_option_changes_its_own_thing_and_drops_the_weights(options: dict[str
     assert plain.weights and changed.weights == ()
     same = {name for name in ("steps", "solver", "ras", "shift") if getattr(plain, name) == getattr(changed, name)}
     assert same == kept
-    make_plan(changed.ras, changed.steps, 64, 0, 1.0, changed.solver)
+    make_plan(changed.ras, changed.steps, 64, pinned=0, shift=1.0, solver=changed.solver)
 
 
 def test_what_the_options_say_arrives() -> None:
@@ -196,7 +196,9 @@ def test_steps_and_shifts_out_of_bounds_are_refused(
 ) -> None:
     with pytest.raises(RequestError) as error:
         how = resolve(Options(preset=name, coarse=coarse, **options), ALL)
-        make_plan(how.ras, how.steps, 64, 0, 1.0 if how.shift is None else how.shift, span=full_span(how.coarse))
+        make_plan(
+            how.ras, how.steps, 64, pinned=0, shift=1.0 if how.shift is None else how.shift, span=full_span(how.coarse)
+        )
     assert str(error.value).startswith(message)
 
 

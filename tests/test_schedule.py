@@ -44,7 +44,7 @@ def expand(runs: list[tuple[int, int]]) -> list[int]:
 @pytest.mark.parametrize("pinned", [0, 64])
 @pytest.mark.parametrize("ratio", STATIC)
 def test_golden_static_traces(ratio: float, pinned: int, mode: ModeName) -> None:
-    plan = make_plan(RasConfig(ratio, mode=mode), 30, 4096 + pinned, pinned)
+    plan = make_plan(RasConfig(ratio, mode=mode), 30, 4096 + pinned, pinned=pinned)
     assert trace(plan.steps, plan.tokens) == expand(STATIC[ratio])
 
 
@@ -52,7 +52,7 @@ def test_golden_static_traces(ratio: float, pinned: int, mode: ModeName) -> None
 @pytest.mark.parametrize("pinned", [0, 64])
 def test_golden_linear_trace(pinned: int, mode: ModeName) -> None:
     """README of the published code: 51.6 % of the patches active in RAS steps, 61.25 % in all."""
-    plan = make_plan(RasConfig(0.5, mode=mode, skip_step=256, skip_every=4), 30, 4096 + pinned, pinned)
+    plan = make_plan(RasConfig(0.5, mode=mode, skip_step=256, skip_every=4), 30, 4096 + pinned, pinned=pinned)
     assert trace(plan.steps, plan.tokens) == expand(LINEAR)
     active = [(step.active - pinned) / 4096 for step in plan.steps]
     assert sum(active) / 30 == pytest.approx(0.6125)
@@ -62,7 +62,7 @@ def test_golden_linear_trace(pinned: int, mode: ModeName) -> None:
 
 @st.composite
 def published_settings(draw: st.DrawFn) -> tuple[Settings, int, int]:
-    """And the rows and columns of the picture's patches."""
+    """And the lines and columns of the picture's patches."""
     steps = draw(st.integers(1, 40))
     every = draw(st.integers(0, 9))
     resets = draw(st.lists(st.integers(0, steps - 1), max_size=3))
@@ -78,24 +78,24 @@ def published_settings(draw: st.DrawFn) -> tuple[Settings, int, int]:
     return s, draw(st.integers(1, 70)), draw(st.integers(1, 70))
 
 
-def planned(s: Settings, rows: int, columns: int, pinned: int) -> list[Step]:
+def planned(s: Settings, lines: int, columns: int, pinned: int) -> list[Step]:
     schedule = {"skip_step": s.skip_step, "skip_every": s.skip_every, "high_ratio": s.high_ratio}
-    resets, shape = list(s.resets), {"mode": "paper", "rows": rows}
+    resets, shape = list(s.resets), {"mode": "paper", "lines": lines}
     return plan_steps(
-        flow_times(s.steps), rows * columns + pinned, pinned, s.ratio, s.warmup, resets, **schedule, **shape
+        flow_times(s.steps), lines * columns + pinned, pinned, s.ratio, s.warmup, resets, **schedule, **shape
     )
 
 
 @given(case=published_settings(), pinned=st.integers(0, 70))
 @settings(max_examples=300, deadline=None)
 def test_paper_plans_are_the_published_arithmetic(case: tuple[Settings, int, int], pinned: int) -> None:
-    s, rows, columns = case
-    patches, skips = rows * columns, published.skip_list(s, rows, columns)
+    s, lines, columns = case
+    patches, skips = lines * columns, published.skip_list(s, lines, columns)
     if not all(0 <= skip < patches or skip == 0 for skip in skips):
         with pytest.raises(ValueError, match="patches to cache in step"):
-            planned(s, rows, columns, pinned)
+            planned(s, lines, columns, pinned)
         return
-    for step, skip in zip(planned(s, rows, columns, pinned), skips, strict=True):
+    for step, skip in zip(planned(s, lines, columns, pinned), skips, strict=True):
         low, high = published.halves(skip, s.high_ratio)
         assert (step.active, step.high) == (patches + pinned - low - high, high)
         assert step.dense == (low + high == 0)
@@ -144,7 +144,7 @@ def test_steps_after_the_end_are_dense(mode: ModeName, end: int) -> None:
 @MODES
 def test_a_ratio_for_each_step(mode: ModeName) -> None:
     ratios = [1.0, 1.0, 0.5, 0.25, 0.75, 1.0]
-    plan = make_plan(RasConfig(ratios, warmup=1, resets=(), mode=mode), 6, 72, 8)
+    plan = make_plan(RasConfig(ratios, warmup=1, resets=(), mode=mode), 6, 72, pinned=8)
     assert [step.active - 8 for step in plan.steps] == [64, 64, 32, 16, 48, 64]
 
 
@@ -154,7 +154,7 @@ def test_a_ratio_for_each_step(mode: ModeName) -> None:
 )
 def test_a_ratio_that_ends_elsewhere(ratio: float, end: float, active: list[int]) -> None:
     """A line from the first step after the warm-up to the last one."""
-    plan = make_plan(RasConfig(ratio, ratio_end=end, warmup=2, resets=()), 8, 72, 8)
+    plan = make_plan(RasConfig(ratio, ratio_end=end, warmup=2, resets=()), 8, 72, pinned=8)
     assert [step.active - 8 for step in plan.steps] == [64, 64, *active]
     assert [step.dense for step in plan.steps[2:]] == [patches == 64 for patches in active]
 
@@ -240,7 +240,7 @@ def test_refuses(mode: ModeName, case: str) -> None:
     options, message = (BAD | OF_MODE[mode])[case]
     every = {"skip_every": 4} if "skip_step" in options and "skip_every" not in options else {}
     with pytest.raises(RequestError) as error:
-        make_plan(RasConfig(mode=mode, **(options | every)), 30, 4160, 64)  # type: ignore[arg-type]
+        make_plan(RasConfig(mode=mode, **(options | every)), 30, 4160, pinned=64)  # type: ignore[arg-type]
     assert message in str(error.value)
     assert "\n" not in str(error.value)
 

@@ -59,7 +59,7 @@ def select_tokens(backend: Backend, arrays: dict[str, np.ndarray], rule: Rule) -
     out = {
         "swaps": backend.put(np.full((samples, slots, 2), -1, np.int32)),
         "counts": backend.put(np.full(samples, -1, np.int32)),
-        "keys": backend.put(np.zeros((samples, slots), np.uint64)),
+        "codes": backend.put(np.zeros((samples, slots), np.uint64)),
     }
     options = {name: value for name, value in vars(rule).items() if name != "future"}
     future = backend.put(np.array(rule.future, np.int32)) if rule.max_age >= 0 else None
@@ -139,7 +139,7 @@ def test_the_sides(high: int, expected: set[int], mode: str) -> None:
     ("high", "mode", "expected"), [(0, "corrected", 1), (2, "corrected", 1), (0, "paper", 1), (2, "paper", 0)]
 )
 def test_a_token_cached_often_is_computed_again(high: int, mode: str, expected: int) -> None:
-    """Except in paper mode on the high side, where it is cached all the more (docs/ras.md, row 2)."""
+    """Except in paper mode on the high side, where it is cached all the more (docs/ras.md, line 2)."""
     score, drops = np.ones((3, 1), np.float32), np.array([[0], [3], [1]], np.int32)
     arrays = {"score": score, "age": drops, "drops": drops, "token": np.array([[0], [1], [2]], np.int32)}
     assert select_tokens(DEVICES[0], arrays, Rule(1, high, mode=mode)) == [{expected}]
@@ -160,7 +160,7 @@ def test_a_token_cached_often_is_computed_again(high: int, mode: str, expected: 
         ("future", None, "future: got another dtype () on cpu, allowed int32 (3,) on cpu"),
         ("swaps", np.zeros((2, 6, 2), np.int32), "swaps: got int32 (2, 6, 2) on cpu, allowed int32 (2, 8, 2)"),
         ("counts", np.zeros(1, np.int32), "counts: got int32 (1,) on cpu, allowed int32 (2,)"),
-        ("keys", np.zeros((8, 2), np.uint64), "keys: got uint64 (8, 2) on cpu, allowed uint64 (2, 8)"),
+        ("codes", np.zeros((8, 2), np.uint64), "codes: got uint64 (8, 2) on cpu, allowed uint64 (2, 8)"),
     ],
 )
 def test_refuses(name: str, value: object, message: str) -> None:
@@ -168,7 +168,7 @@ def test_refuses(name: str, value: object, message: str) -> None:
     outputs = {"swaps": np.zeros((2, 8, 2), np.int32), "counts": np.zeros(2, np.int32)}
     options = {"active": 4, "pinned": 2, "starvation": 0.1, "high": 4, "max_age": 2}
     good = {"score": np.zeros((8, 2), np.float32), **arrays, **outputs, **options}
-    good |= {"keys": np.zeros((2, 8), np.uint64), "future": np.zeros(3, np.int32)}
+    good |= {"codes": np.zeros((2, 8), np.uint64), "future": np.zeros(3, np.int32)}
     with pytest.raises(ValueError, match="select: ") as error:
         select(**{**good, name: value})
     assert message in str(error.value)

@@ -39,7 +39,7 @@ class Sampler:
         self.buffers = SlotBuffers([*self.state.values(), self.token], samples)
         self.score = zeros(slots, samples)
         self.swaps, self.counts = zeros(samples, slots, 2, dtype="int32"), zeros(samples, dtype="int32")
-        self.keys, self.ones = zeros(samples, slots, dtype="uint64"), backend.put(np.ones(values, np.float32))
+        self.codes, self.ones = zeros(samples, slots, dtype="uint64"), backend.put(np.ones(values, np.float32))
         self.random = np.random.default_rng(0)
 
     def by_token(self, name: str) -> np.ndarray:
@@ -51,7 +51,7 @@ class Sampler:
         score = self.backend.put(self.random.random(self.token.shape).astype(np.float32))
         cached = len(self.token) - active
         rule = {"active": active, "pinned": 0, "high": cached, "starvation": 0.0, "max_age": -1, "future": None}
-        out = {"swaps": self.swaps, "counts": self.counts, "keys": self.keys}
+        out = {"swaps": self.swaps, "counts": self.counts, "codes": self.codes}
         select(score, self.state["age"], self.state["drops"], self.token, **rule, **out)
         self.buffers.swap(self.swaps, self.counts)
         return [set(tokens.tolist()) for tokens in self.backend.get(self.token)[:active].T]

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from tokenizers import Tokenizer
 
+from flagdit.cpp_ext import Tokenizer as Core
 from flagdit.engine import BundleError
 from flagdit.engine.bundle import DEMO
-from flagdit.cpp_ext import Tokenizer as Core
 
 FILE = "tokenizer.json"
 

@@ -1,5 +1,5 @@
-// What sessions and bindings of ONNX Runtime share: the loaded library, and handles that free
-// themselves.
+// What sessions and bindings of ONNX Runtime share: the
+// loaded library, and handles that free themselves.
 #pragma once
 
 #include <onnxruntime_c_api.h>
@@ -21,8 +21,8 @@ struct OnnxRuntime::Library {
   OrtEnv* env = nullptr;
   OrtMemoryInfo* memory = nullptr;  // of the CPU
 
-  // Throws Error with what a status says of doing `what` to the graph `name`; nothing if it is
-  // null.
+  // Throws Error with what a status says of doing
+  // `what` to the graph `name`; nothing if it is null.
   void check(OrtStatus* status, const std::string& name, const char* what) const;
 };
 

@@ -113,14 +113,15 @@ constexpr const char* kMove =
 void register_forecast(nb::module_& m) {
   nb::class_<OwnedForecast>(
       m, "CacheForecast",
-      "Keys and values (N, R, ...) of one engine call, with the last computed ones, and their "
+      "Keys and values (N, R, ...) of one call of `denoise`, with the last computed ones, and "
+      "their "
       "slopes in bfloat16, zeros at first; anchored (N, B), when, -inf at first. Keeps all alive. "
       "dtype is that of values and anchors: float32, bfloat16 (any type of 2 bytes), float16.")
       .def("__init__", &init_forecast, nb::sig(kInit), "values"_a, "anchors"_a, "slopes"_a,
            "anchored"_a, "samples"_a, "dtype"_a)
       .def("move", &move_caches, nb::sig(kMove), "swaps"_a.none(), "counts"_a.none(), "fresh"_a,
            "time"_a, "active"_a, "target"_a, "damping"_a, "tail"_a = true, "stream"_a = 0,
-           "Take over the `fresh` first slots, which the engine computed at `time`, exchange "
+           "Take over the `fresh` first slots, which `denoise` computed at `time`, exchange "
            "swapped slots, and forecast what is behind the `active` ones at `target`; in place.");
 }
 

@@ -5,7 +5,7 @@ NB_MODULE(_ext, m) {
   // What a program of the user still holds when Python ends, such as a session that is written in
   // Python, the system frees.
   nanobind::set_leak_warnings(false);
-  m.doc() = "Region-adaptive sampling between engine calls: the C++/CUDA core.";
+  m.doc() = "Region-adaptive sampling between calls of `denoise`: the C++/CUDA core.";
   m.def("with_cuda", &flagdit::with_cuda,
         "Whether this build has CUDA kernels. Says nothing about whether there is a GPU.");
   m.def("has_amx", &flagdit::has_amx,

@@ -14,8 +14,8 @@ namespace {
 
 using namespace nb::literals;
 
-// nanobind's own conversion says of a seed that does not fit no more than that the types do not
-// match.
+// nanobind's own conversion says of a seed that does
+// not fit no more than that the types do not match.
 uint64_t to_seed(nb::handle seed) {
   const nb::object integer = nb::steal(PyNumber_Index(seed.ptr()));
   const uint64_t value = integer ? PyLong_AsUnsignedLongLong(integer.ptr()) : 0;

@@ -56,12 +56,12 @@ std::optional<History> to_history(const HistoryArrays& arrays, float t, float ne
 }
 
 std::optional<StepTable> to_table(const std::optional<ConstArray>& table,
-                                  const std::optional<ConstArray>& row) {
-  if (table.has_value() != row.has_value()) {
-    throw std::invalid_argument("advance: table, row: got one of them, allowed both or none");
+                                  const std::optional<ConstArray>& entry) {
+  if (table.has_value() != entry.has_value()) {
+    throw std::invalid_argument("advance: table, entry: got one of them, allowed both or none");
   }
   if (!table) return std::nullopt;
-  return StepTable{to_tensor("advance: table", *table), to_tensor("advance: row", *row)};
+  return StepTable{to_tensor("advance: table", *table), to_tensor("advance: entry", *entry)};
 }
 
 void advance_arrays(const ConstArray& output, const ConstArray& guidance, const Array& velocity,
@@ -71,7 +71,7 @@ void advance_arrays(const ConstArray& output, const ConstArray& guidance, const 
                     const std::optional<Array>& rate, const std::optional<Array>& slope,
                     const std::optional<Array>& curve, const std::optional<Array>& span, float t,
                     float next, float bend, float arc, float forecast, bool keep_norm,
-                    const std::optional<ConstArray>& table, const std::optional<ConstArray>& row,
+                    const std::optional<ConstArray>& table, const std::optional<ConstArray>& entry,
                     uintptr_t stream) {
   const AdvanceArgs args{
       to_tensor("advance: output", output),
@@ -88,17 +88,17 @@ void advance_arrays(const ConstArray& output, const ConstArray& guidance, const 
       to_metric("advance", metric),
       last,
       to_history({time, rate, slope, curve, span}, t, next, bend, arc, forecast, keep_norm),
-      to_table(table, row)};
+      to_table(table, entry)};
   nb::gil_scoped_release release;
   advance(args, to_stream(stream));
 }
 
-void dilate_arrays(const Array& score, const ConstArray& token, const Array& grid, int64_t row,
+void dilate_arrays(const Array& score, const ConstArray& token, const Array& grid, int64_t line,
                    int64_t pinned, float share, uintptr_t stream) {
   const DilateArgs args{to_tensor("dilate: score", score),
                         to_tensor("dilate: token", token),
                         to_tensor("dilate: grid", grid),
-                        row,
+                        line,
                         pinned,
                         share};
   nb::gil_scoped_release release;
@@ -108,8 +108,8 @@ void dilate_arrays(const Array& score, const ConstArray& token, const Array& gri
 void select_arrays(const ConstArray& score, const ConstArray& age, const ConstArray& drops,
                    const ConstArray& token, int64_t active, int64_t pinned, float starvation,
                    int64_t high, int64_t max_age, const std::optional<ConstArray>& future,
-                   const Array& swaps, const Array& counts, const Array& keys,
-                   const std::string& mode, const std::optional<ConstArray>& row,
+                   const Array& swaps, const Array& counts, const Array& codes,
+                   const std::string& mode, const std::optional<ConstArray>& entry,
                    uintptr_t stream) {
   const SelectArgs args{to_tensor("select: score", score),
                         to_tensor("select: age", age),
@@ -118,14 +118,14 @@ void select_arrays(const ConstArray& score, const ConstArray& age, const ConstAr
                         future ? to_tensor("select: future", *future) : Tensor{},
                         to_tensor("select: swaps", swaps),
                         to_tensor("select: counts", counts),
-                        to_tensor("select: keys", keys),
+                        to_tensor("select: codes", codes),
                         active,
                         pinned,
                         starvation,
                         high,
                         max_age,
                         to_mode("select", mode),
-                        row ? std::optional(to_tensor("select: row", *row)) : std::nullopt};
+                        entry ? std::optional(to_tensor("select: entry", *entry)) : std::nullopt};
   nb::gil_scoped_release release;
   select(args, to_stream(stream));
 }
@@ -142,17 +142,17 @@ constexpr const char* kAdvance =
     "metric: str = 'std', last: bool = True, time: Array | None = None, rate: Array | None = None, "
     "slope: Array | None = None, curve: Array | None = None, span: Array | None = None, "
     "t: float = 0, next: float = 0, bend: float = 0, arc: float = 0, forecast: float = 0, "
-    "keep_norm: bool = False, table: Array | None = None, row: Array | None = None, "
+    "keep_norm: bool = False, table: Array | None = None, entry: Array | None = None, "
     "stream: int = 0) -> None";
 constexpr const char* kDilate =
-    "def dilate(score: Array, token: Array, grid: Array, row: int, pinned: int, share: float, "
+    "def dilate(score: Array, token: Array, grid: Array, line: int, pinned: int, share: float, "
     "stream: int = 0) -> None";
 constexpr const char* kSelect =
     "def select(score: Array, age: Array, drops: Array, token: Array, active: int, pinned: int, "
     "starvation: float, high: int, max_age: int, future: Array | None, swaps: Array, "
-    "counts: Array, keys: Array, mode: str = 'corrected', row: Array | None = None, "
+    "counts: Array, codes: Array, mode: str = 'corrected', entry: Array | None = None, "
     "stream: int = 0) -> None";
-constexpr const char* kTick = "def tick(row: Array, stream: int = 0) -> None";
+constexpr const char* kTick = "def tick(entry: Array, stream: int = 0) -> None";
 
 }  // namespace
 
@@ -167,22 +167,22 @@ void register_ops(nb::module_& m) {
         "metric"_a = "std", "last"_a = true, "time"_a = nb::none(), "rate"_a = nb::none(),
         "slope"_a = nb::none(), "curve"_a = nb::none(), "span"_a = nb::none(), "t"_a = 0.0f,
         "next"_a = 0.0f, "bend"_a = 0.0f, "arc"_a = 0.0f, "forecast"_a = 0.0f,
-        "keep_norm"_a = false, "table"_a = nb::none(), "row"_a = nb::none(), "stream"_a = 0,
+        "keep_norm"_a = false, "table"_a = nb::none(), "entry"_a = nb::none(), "stream"_a = 0,
         "Guide the head, move every patch along its velocity, score it; in place.");
-  m.def("dilate", &dilate_arrays, nb::sig(kDilate), "score"_a, "token"_a, "grid"_a, "row"_a,
+  m.def("dilate", &dilate_arrays, nb::sig(kDilate), "score"_a, "token"_a, "grid"_a, "line"_a,
         "pinned"_a, "share"_a, "stream"_a = 0,
         "Raise every score to a share of the highest among its eight neighbours; in place.");
   m.def("select", &select_arrays, nb::sig(kSelect), "score"_a, "age"_a, "drops"_a, "token"_a,
         "active"_a, "pinned"_a, "starvation"_a, "high"_a, "max_age"_a, "future"_a.none(), "swaps"_a,
-        "counts"_a, "keys"_a, "mode"_a = "corrected", "row"_a = nb::none(), "stream"_a = 0,
+        "counts"_a, "codes"_a, "mode"_a = "corrected", "entry"_a = nb::none(), "stream"_a = 0,
         "Choose the next head; writes the swaps (B, N, 2) and counts (B,) that lead to it.");
   m.def(
       "tick",
-      [](const Array& row, uintptr_t stream) {
-        tick(to_tensor("tick: row", row), to_stream(stream));
+      [](const Array& entry, uintptr_t stream) {
+        tick(to_tensor("tick: entry", entry), to_stream(stream));
       },
-      nb::sig(kTick), "row"_a, "stream"_a = 0,
-      "Go on to the next row of the tables that `advance` and `select` read; in place.");
+      nb::sig(kTick), "entry"_a, "stream"_a = 0,
+      "Go on to the next entry of the tables that `advance` and `select` read; in place.");
   nb::class_<GraphCache>(
       m, "GraphCache", "CUDA graphs by key, at most `capacity`; the least recently used one goes.")
       .def(nb::init<size_t>(), "capacity"_a)

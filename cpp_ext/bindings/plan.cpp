@@ -40,13 +40,13 @@ Table capacity_table(const std::vector<Step>& steps, int64_t tokens, int64_t pin
 }
 
 void register_step(nb::module_& m) {
-  nb::class_<Step>(m, "Step", "One interval of the flow: what the engine computes, and when.")
+  nb::class_<Step>(m, "Step", "One interval of the flow: what `denoise` computes, and when.")
       .def(nb::init<int64_t, double, double, int64_t, bool, int64_t>(), "index"_a, "t"_a,
            "t_next"_a, "active"_a, "dense"_a, "high"_a = 0)
       .def_ro("index", &Step::index)
       .def_ro("t", &Step::t, "Where the velocity is evaluated; 0 is noise, 1 is data.")
       .def_ro("t_next", &Step::t_next, "Where the update lands.")
-      .def_ro("active", &Step::active, "Slots the engine computes, pinned ones included.")
+      .def_ro("active", &Step::active, "Slots `denoise` computes, pinned ones included.")
       .def_ro("dense", &Step::dense, "Whether that is every slot.")
       .def_ro("high", &Step::high, "Of the cached slots, how many are the highest scores.")
       .def(nb::self == nb::self, nb::sig("def __eq__(self, other: object, /) -> bool"))
@@ -58,10 +58,10 @@ std::vector<Step> plan_with(const std::vector<double>& times, int64_t tokens, in
                             std::variant<double, std::vector<double>> ratio, int64_t warmup,
                             std::vector<int64_t> resets, int64_t bucket, std::optional<int64_t> end,
                             int64_t skip_step, int64_t skip_every, double high_ratio,
-                            const std::string& mode, int64_t rows) {
+                            const std::string& mode, int64_t lines) {
   return plan_steps(
       times, {tokens, pinned, std::move(ratio), warmup, std::move(resets), bucket, end, skip_step,
-              skip_every, high_ratio, to_mode("plan_steps", mode), rows});
+              skip_every, high_ratio, to_mode("plan_steps", mode), lines});
 }
 
 }  // namespace
@@ -78,7 +78,7 @@ void register_plan(nb::module_& m) {
   m.def("plan_steps", &plan_with, "times"_a, "tokens"_a, "pinned"_a = 0, "ratio"_a = 1.0,
         "warmup"_a = 4, "resets"_a = std::vector<int64_t>{12, 22}, "bucket"_a = 1,
         "end"_a = nb::none(), "skip_step"_a = 0, "skip_every"_a = 0, "high_ratio"_a = 1.0,
-        "mode"_a = "corrected", "rows"_a = 1,
+        "mode"_a = "corrected", "lines"_a = 1,
         "The steps between the times: which are dense, and how many slots the others compute.");
   m.def("least_max_age", &least_max_age, "steps"_a, "tokens"_a, "pinned"_a,
         "The smallest max_age that the plan can promise.");

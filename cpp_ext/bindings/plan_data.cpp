@@ -170,9 +170,10 @@ void register_plan_data(nb::module_& m) {
       .def("scored_at", &Plan::scored_at, "step"_a,
            "The time that the scores after a step look ahead to: of the next step's last "
            "evaluation.")
-      .def("runs", &Plan::runs, "call"_a, "step"_a,
-           "Whether a step makes the first engine call (0), or the second, where branches are "
-           "apart.")
+      .def(
+          "runs", &Plan::runs, "call"_a, "step"_a,
+          "Whether a step makes the first call of `denoise` (0), or the second, where branches are "
+          "apart.")
       .def("precedes_ras", &Plan::precedes_ras, "call"_a, "step"_a,
            "Whether the next step after this one that makes that call reads what is cached.");
 }

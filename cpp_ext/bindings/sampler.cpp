@@ -141,7 +141,7 @@ void register_sampler(nb::module_& m) {
       .def_ro("evaluations", &StepDone::evaluations,
               "Of the velocity; none where the gate says so.")
       .def_ro("branches", &StepDone::branches, "Of guidance that it computed.")
-      .def_ro("denoise", &StepDone::denoise, "Seconds of the engine's calls.")
+      .def_ro("denoise", &StepDone::denoise, "Seconds of calls of `denoise`.")
       .def_ro("host", &StepDone::host, "Seconds of the work between them.");
   nb::class_<OwnedSampler>(
       m, "Sampler",

@@ -193,7 +193,8 @@ void register_port(nb::module_& m) {
 }
 
 constexpr const char* kBind = "def bind(self, tensors: Mapping[str, Array]) -> Binding";
-constexpr const char* kRun = "def run(self, inputs: Mapping[str, Array]) -> dict[str, NDArray[Any]]";
+constexpr const char* kRun =
+    "def run(self, inputs: Mapping[str, Array]) -> dict[str, NDArray[Any]]";
 constexpr const char* kOpen =
     "def open(self, name: str, content: bytes | memoryview, data: Mapping[str, bytes | memoryview] "
     "= {}, "

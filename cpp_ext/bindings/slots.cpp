@@ -69,7 +69,7 @@ void register_slots(nb::module_& m) {
   nb::class_<OwnedSlotBuffers>(
       m, "SlotBuffers",
       "The per-slot arrays (N, rows, ...) of one run; keeps them alive. recomputed: "
-      "more of them, whose head the engine writes next.")
+      "more of them, whose head `denoise` writes next.")
       .def("__init__", &init_slots, nb::sig(kInit), "arrays"_a, "samples"_a,
            "recomputed"_a = std::vector<Array>())
       .def("swap", &swap_arrays, nb::sig(kSwap), "swaps"_a, "counts"_a, "stream"_a = 0,

@@ -41,7 +41,7 @@ Solver to_solver(const std::string& op, const std::string& name) {
 }
 
 void register_solver(nb::module_& m) {
-  nb::class_<Evaluation>(m, "Evaluation", "One call of the engine, and what it adds to the latent.")
+  nb::class_<Evaluation>(m, "Evaluation", "One call of `denoise`, and what it adds to the latent.")
       .def(nb::init<int64_t, double, double, double, bool, double>(), "step"_a, "t"_a, "dt"_a,
            "bend"_a, "last"_a, "arc"_a = 0.0)
       .def_ro("step", &Evaluation::step, "Index of the step that it is part of.")
@@ -62,7 +62,7 @@ void register_solver(nb::module_& m) {
         return plan_evaluations(steps, to_solver("plan_evaluations", solver), of);
       },
       nb::sig(kPlan), "steps"_a, "solver"_a = "euler", "weights"_a = nb::make_tuple(),
-      "What the engine is called for: once a step, twice with 'midpoint' and 'heun'. weights: of "
+      "What `denoise` is called for: once a step, twice with 'midpoint' and 'heun'. weights: of "
       "each step, of its velocity, slope and curve in units of h, h^2 and h^3.");
 }
 

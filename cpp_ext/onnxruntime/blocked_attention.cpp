@@ -72,8 +72,8 @@ struct Operands {
   int64_t mask_rows = 1, mask_heads = 1;
 };
 
-// Refuses an attribute that is there and is not 0: none of those that change what is computed are
-// known.
+// Refuses an attribute that is there and is not 0: none
+// of those that change what is computed are known.
 void need_none(const KernelInfo& info, const char* attribute) {
   int64_t integer = 0;
   float real = 0.0f;

@@ -105,8 +105,8 @@ class Context {
 
 OrtStatus* failed(const char* name, const std::exception& error);
 
-// Op has kName, kInputs, an array kOutputs of types, a constructor from KernelInfo and `void
-// compute(Context&) const`.
+// Op has kName, kInputs, an array kOutputs of types, a
+// constructor from KernelInfo and `void compute(Context&) const`.
 template <typename Op>
 struct Operator : OrtCustomOp {
   Operator() : OrtCustomOp{} {

@@ -2,22 +2,25 @@
 // SessionOptions.register_custom_ops_library(path of this module). A tokens, R rows, M cached ones.
 //
 //   Project(x (A, R, K), [norm_weight (K), modulation], wq, scales_q, wk, scales_k, wv, scales_v,
-//   [cos
-//           (A, R, d / 2), sin], [q_weight (H * d), q_bias], [k_weight (G * d), k_bias]; epsilon,
-//           scale, shift, size, norm_epsilon) -> query (A, R, H, d), key (A, R, G, d), value
-//   Attention(query (A, R, H, d), scale (1), keys (A, R, G, d), values, [key_tail (M, R, G, d),
-//             value_tail], [text_keys (R, G, T, d), text_values, text_bias (R, T), text_gate (H *
-//             d)]; text_scale) -> (A, R, H * d)
-//   Linear(x (A, R, K), weights (N, K), scales (N, 1), [residual, gates]; gate) -> (A, R, N)
-//   FeedForward(x, [norm_weight (K), modulation], w1, scales1, w2, scales2, w3, scales3, [residual,
-//               gates]; epsilon, scale, shift, gate) -> (A, R, N)
+//           [cos (A, R, d / 2), sin], [q_weight (H * d), q_bias], [k_weight (G * d), k_bias];
+//           epsilon, scale, shift, size, norm_epsilon)
+//       -> query (A, R, H, d), key (A, R, G, d), value (A, R, G, d)
+//   Attention(query (A, R, H, d), scale (1), keys (A, R, G, d), values,
+//             [key_tail (M, R, G, d), value_tail],
+//             [text_keys (R, G, T, d), text_values, text_bias (R, T), text_gate (H * d)];
+//             text_scale)
+//       -> (A, R, H * d)
+//   Linear(x (A, R, K), weights (N, K), scales (N, 1), [residual, gates]; gate)
+//       -> (A, R, N)
+//   FeedForward(x, [norm_weight (K), modulation], w1, scales1, w2, scales2, w3, scales3,
+//               [residual, gates]; epsilon, scale, shift, gate)
+//       -> (A, R, N)
 //
-// With a norm and a modulation (R, ..., K), x becomes x / rms(x) * norm_weight * (1 + scale) +
-// shift first: `scale` and `shift` number the vectors (K) of a row. With a residual (A, R, N) and
-// gates (R,
-// ..., N) or (N), the output is residual + gate * output, and `gate` numbers them likewise. Keys
-// and values are bf16. Weights are int8 and must be initializers: they are laid out once, when the
-// session is made.
+// With a norm and a modulation (R, ..., K), x becomes x / rms(x) * norm_weight * (1 + scale) + shift
+// first: `scale` and `shift` number the vectors (K) of a row. With a residual (A, R, N) and gates
+// (R, ..., N) or (N), the output is residual + gate * output, and `gate` numbers them likewise.
+// Keys and values are bf16. Weights are int8 and must be initializers: they are laid out once, when
+// the session is made.
 //
 // A session whose configuration has the entry "flagdit.blocked_attention" also gets ONNX's own
 // Attention (blocked_attention.cpp), in ONNX's domain.

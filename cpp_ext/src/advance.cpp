@@ -73,7 +73,7 @@ void check_table(const AdvanceArgs& args, Device device) {
   check_rank("advance: table", numbers, 2);
   check_tensor("advance: table", numbers, DType::f32, {std::max<int64_t>(numbers.shape[0], 1), 5},
                device);
-  check_tensor("advance: row", args.table->row, DType::i32, {1}, device);
+  check_tensor("advance: entry", args.table->entry, DType::i32, {1}, device);
   const History none{}, &history = args.history ? *args.history : none;
   if (args.dt != 0.0f || history.t != 0.0f || history.next != 0.0f || history.bend != 0.0f ||
       history.arc != 0.0f) {
@@ -150,7 +150,7 @@ void advance(const AdvanceArgs& args, Stream stream) {
   if (args.history) add_history(kernel, *args.history);
   if (args.table) {
     kernel.numbers = args.table->numbers.as<float>();
-    kernel.row = {args.table->row.as<int32_t>(), args.table->numbers.shape[0]};
+    kernel.entry = {args.table->entry.as<int32_t>(), args.table->numbers.shape[0]};
   }
   if (args.output.device == Device::cpu) {
     advance_cpu(kernel);

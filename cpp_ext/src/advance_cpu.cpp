@@ -133,7 +133,7 @@ void advance_token(const AdvanceKernel& k, int64_t slot, int64_t sample) {
 }  // namespace
 
 void advance_cpu(const AdvanceKernel& kernel) {
-  const AdvanceKernel k = at_row(kernel);
+  const AdvanceKernel k = at_entry(kernel);
   for (int64_t slot = k.pinned; slot < k.slots; ++slot) {
     for (int64_t sample = 0; sample < k.samples; ++sample) advance_token(k, slot, sample);
   }

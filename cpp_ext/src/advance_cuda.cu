@@ -53,7 +53,7 @@ __device__ float applied(const AdvanceKernel& k, int64_t at, const Course& cours
   return course.gain * (k.velocity[at] + change_at(k, at, course));
 }
 
-// Where a token is: its slot, its sample, its place in (N, B), and whether the engine computed it.
+// Where a token is: its slot, its sample, its place in (N, B), and whether `denoise` computed it.
 struct Place {
   int64_t slot, sample, at;
   bool inside, head;
@@ -118,7 +118,7 @@ __device__ Course tail_course(const AdvanceKernel& k, const Place& place, int la
 // lanes-th pixel of it. Neighbouring lanes read neighbouring pixels.
 template <typename T>
 __global__ void __launch_bounds__(kThreads) advance_tokens(AdvanceKernel kernel, int lanes) {
-  const AdvanceKernel k = at_row(kernel);
+  const AdvanceKernel k = at_entry(kernel);
   const int64_t thread = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   const int64_t at = k.pinned * k.samples + thread / lanes;
   const int lane = static_cast<int>(thread % lanes);

@@ -24,8 +24,8 @@ struct AdvanceKernel {
   float* slope;           // (N, B, P) or null
   float* curve;           // (N, B, P) or null
   float* span;            // (N, B) or null
-  const float* numbers;   // (E, 5) or null; its row is dt, t, next, bend, arc
-  Row row;
+  const float* numbers;   // (E, 5) or null; its entry is dt, t, next, bend, arc
+  Entry entry;
   float dt, t, next, bend, arc, forecast;
   int64_t slots, active, pinned, samples, branches, values, channels;
   Metric metric;
@@ -34,9 +34,9 @@ struct AdvanceKernel {
 };
 
 // The kernel of this evaluation.
-FLAGDIT_HOST_DEVICE inline AdvanceKernel at_row(AdvanceKernel k) {
+FLAGDIT_HOST_DEVICE inline AdvanceKernel at_entry(AdvanceKernel k) {
   if (k.numbers == nullptr) return k;
-  const float* numbers = k.numbers + 5 * current(k.row);
+  const float* numbers = k.numbers + 5 * current(k.entry);
   k.dt = numbers[0];
   k.t = numbers[1];
   k.next = numbers[2];
@@ -109,8 +109,8 @@ FLAGDIT_HOST_DEVICE inline float head_gap(const AdvanceKernel& k, int64_t at) {
   return gap > 0.0f && !std::isinf(gap) ? gap : 0.0f;
 }
 
-// One value of the head with its new velocity: returns what its course had missed, and updates the
-// differences.
+// One value of the head with its new velocity: returns
+// what its course had missed, and updates the differences.
 FLAGDIT_HOST_DEVICE inline float learn(const AdvanceKernel& k, int64_t i, const Course& expected,
                                        float velocity, float gap, float span) {
   const float old = k.velocity[i];

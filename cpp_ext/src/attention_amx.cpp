@@ -155,8 +155,8 @@ void multiply_values(const Operands& of, int64_t key, int64_t keys, Block& block
   }
 }
 
-// Means of the values: (channel, query) -> (query, channel). With a gate (H * d), adds gate *
-// means.
+// Means of the values: (channel, query) -> (query,
+// channel). With a gate (H * d), adds gate * means.
 void store(const Attention& a, const AttentionTask& t, int64_t begin, int64_t head,
            const float* gate, const Block& block) {
   for (int64_t half = 0; half < block.halves; ++half) {

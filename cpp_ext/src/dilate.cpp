@@ -16,8 +16,8 @@ void check(const DilateArgs& args) {
   check_tensor("dilate: token", args.token, DType::i32, {slots, samples}, device);
   check_tensor("dilate: grid", args.grid, DType::f32, {samples, slots}, device);
   check_range("dilate: pinned", args.pinned, 0, slots);
-  if (args.row < 1 || slots % args.row != 0) {
-    refuse("dilate: row", std::to_string(args.row),
+  if (args.line < 1 || slots % args.line != 0) {
+    refuse("dilate: line", std::to_string(args.line),
            "a divisor of the " + std::to_string(slots) + " slots");
   }
   if (!(args.share >= 0.0f && args.share <= 1.0f)) {
@@ -34,7 +34,7 @@ void dilate(const DilateArgs& args, Stream stream) {
                             args.grid.as<float>(),
                             args.score.shape[0],
                             args.score.shape[1],
-                            args.row,
+                            args.line,
                             args.pinned,
                             args.share};
   if (args.score.device == Device::cpu) {

@@ -13,7 +13,7 @@ struct DilateKernel {
   float* score;          // (N, B)
   const int32_t* token;  // (N, B)
   float* grid;           // (B, N), by token
-  int64_t slots, samples, row, pinned;
+  int64_t slots, samples, line, pinned;
   float share;
 };
 
@@ -33,12 +33,12 @@ FLAGDIT_HOST_DEVICE inline void lay_out(const DilateKernel& k, int64_t slot, int
 FLAGDIT_HOST_DEVICE inline void spread(const DilateKernel& k, int64_t slot, int64_t sample) {
   const int64_t token = k.token[slot * k.samples + sample];
   if (!in_picture(k, token)) return;
-  const int64_t y = token / k.row, x = token % k.row, rows = k.slots / k.row;
+  const int64_t y = token / k.line, x = token % k.line, lines = k.slots / k.line;
   const float* grid = k.grid + sample * k.slots;
   float most = grid[token];
-  for (int64_t i = y > 0 ? y - 1 : 0; i <= y + 1 && i < rows; ++i) {
-    for (int64_t j = x > 0 ? x - 1 : 0; j <= x + 1 && j < k.row; ++j) {
-      const float lent = k.share * grid[i * k.row + j];
+  for (int64_t i = y > 0 ? y - 1 : 0; i <= y + 1 && i < lines; ++i) {
+    for (int64_t j = x > 0 ? x - 1 : 0; j <= x + 1 && j < k.line; ++j) {
+      const float lent = k.share * grid[i * k.line + j];
       most = lent > most ? lent : most;
     }
   }

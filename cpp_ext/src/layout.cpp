@@ -5,8 +5,8 @@
 namespace flagdit {
 namespace {
 
-// Calls visit(index, frame, line, column) for every token in order, with -1 for what it has none
-// of.
+// Calls visit(index, frame, line, column) for every
+// token in order, with -1 for what it has none of.
 template <typename Visit>
 void each_token(const Layout& layout, const Visit& visit) {
   int64_t index = 0;
@@ -33,8 +33,8 @@ void each_run(const Layout& l, int64_t samples, const Visit& visit) {
             for (int64_t f = 0; f < l.patch_frames; ++f)
               for (int64_t y = 0; y < l.patch_height; ++y, patch += width) {
                 const int64_t plane = (sample * l.channels + channel) * l.frames;
-                const int64_t row = (plane + frame * l.patch_frames + f) * l.height;
-                visit((row + line * l.patch_height + y) * l.width + column * width, patch, width);
+                const int64_t top = (plane + frame * l.patch_frames + f) * l.height;
+                visit((top + line * l.patch_height + y) * l.width + column * width, patch, width);
               }
 }
 

@@ -68,8 +68,8 @@ __m512 silu(__m512 x) {
   return _mm512_mul_ps(x, _mm512_rcp14_ps(_mm512_add_ps(_mm512_set1_ps(1.0f), e)));
 }
 
-// y (count, outputs) of the first `count` tokens, the first of which is token `begin` of the
-// residual.
+// y (count, outputs) of the first `count` tokens, the
+// first of which is token `begin` of the residual.
 void multiply_all(const Levels& x, const Int8Matrix& w, Tokens at, const Residual& residual,
                   float* y) {
   alignas(64) int32_t sums[kRows * kColumns];

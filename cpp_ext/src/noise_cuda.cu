@@ -13,8 +13,8 @@ __global__ void __launch_bounds__(kThreads) draw(NoiseKernel k) {
 
 }  // namespace
 
-// In double although that is slow on many GPUs: it is done once a picture, and gives what the CPU
-// gives.
+// In double although that is slow on many GPUs: it is
+// done once a picture, and gives what the CPU gives.
 void noise_cuda(const NoiseKernel& kernel, Stream stream) {
   if (kernel.values == 0) return;
   const auto blocks = static_cast<unsigned>((kernel.values + kThreads - 1) / kThreads);

@@ -36,9 +36,9 @@ void check_counts(const PlanOptions& options, int64_t steps) {
   check_range("plan_steps: pinned", options.pinned, 0, options.tokens);
   check_range("plan_steps: warmup", options.warmup, 0, kAnyCount);
   const int64_t patches = options.tokens - options.pinned;
-  check_range("plan_steps: rows", options.rows, 1, std::max<int64_t>(patches, 1));
-  if (patches % options.rows != 0) {
-    refuse("plan_steps: rows", std::to_string(options.rows),
+  check_range("plan_steps: lines", options.lines, 1, std::max<int64_t>(patches, 1));
+  if (patches % options.lines != 0) {
+    refuse("plan_steps: lines", std::to_string(options.lines),
            "a divisor of " + std::to_string(patches) + " patches");
   }
   const bool paper = options.mode == Mode::paper;
@@ -119,10 +119,10 @@ Cached cached_patches(const PlanOptions& options, double ratio, int64_t i, int64
 }
 
 // The published arithmetic to the last int(), so that the same patches are cached. It multiplies
-// by rows and then by columns: .45 of 40 by 40 are 720, where .45 of 1600 would be 719.
+// by lines and then by columns: .45 of 40 by 40 are 720, where .45 of 1600 would be 719.
 Cached paper_patches(const PlanOptions& options, double ratio, int64_t i, int64_t n) {
-  const int64_t columns = (options.tokens - options.pinned) / options.rows;
-  const double share = (1.0 - ratio) * static_cast<double>(options.rows);
+  const int64_t columns = (options.tokens - options.pinned) / options.lines;
+  const double share = (1.0 - ratio) * static_cast<double>(options.lines);
   int64_t skip = static_cast<int64_t>(share * static_cast<double>(columns));
   skip += schedule_change(options, i, n);
   if (options.skip_every != 0 && skip > 0) skip -= skip % kPaperBucket;

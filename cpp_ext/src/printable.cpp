@@ -7,8 +7,8 @@
 namespace flagdit {
 namespace {
 
-// The next character, of how many bytes; a byte that begins none is one by itself, of a negative
-// number.
+// The next character, of how many bytes; a byte that
+// begins none is one by itself, of a negative number.
 int next(std::string_view utf8, utf8proc_int32_t& c) {
   const auto* bytes = reinterpret_cast<const utf8proc_uint8_t*>(utf8.data());
   const auto size = utf8proc_iterate(bytes, static_cast<utf8proc_ssize_t>(utf8.size()), &c);

@@ -10,9 +10,9 @@
 
 namespace flagdit {
 
-// Uninitialised memory of a thread, aligned to a cache line, that is kept for the thread's next
-// task: new pages from the system would cost more than the work on them. One for each kind of
-// content.
+// Uninitialised memory of a thread, aligned to a cache line, that is
+// kept for the thread's next task: new pages from the system would
+// cost more than the work on them. One for each kind of content.
 template <typename T, typename Kind>
 T* scratch(int64_t count) {
   struct Free {

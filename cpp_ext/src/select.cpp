@@ -24,11 +24,11 @@ void check_options(const SelectArgs& args, int64_t slots) {
 
 void check_future(const SelectArgs& args, Device device) {
   const int64_t width = args.max_age + 1;
-  if (!args.row) return check_tensor("select: future", args.future, DType::i32, {width}, device);
+  if (!args.entry) return check_tensor("select: future", args.future, DType::i32, {width}, device);
   check_rank("select: future", args.future, 2);
-  const int64_t rows = std::max<int64_t>(args.future.shape[0], 1);
-  check_tensor("select: future", args.future, DType::i32, {rows, width}, device);
-  check_tensor("select: row", *args.row, DType::i32, {1}, device);
+  const int64_t entries = std::max<int64_t>(args.future.shape[0], 1);
+  check_tensor("select: future", args.future, DType::i32, {entries, width}, device);
+  check_tensor("select: entry", *args.entry, DType::i32, {1}, device);
 }
 
 void check(const SelectArgs& args) {
@@ -42,7 +42,7 @@ void check(const SelectArgs& args) {
   check_tensor("select: token", args.token, DType::i32, {slots, samples}, device);
   check_tensor("select: swaps", args.swaps, DType::i32, {samples, slots, 2}, device);
   check_tensor("select: counts", args.counts, DType::i32, {samples}, device);
-  check_tensor("select: keys", args.keys, DType::u64, {samples, slots}, device);
+  check_tensor("select: codes", args.codes, DType::u64, {samples, slots}, device);
   if (args.max_age >= 0) {
     check_future(args, device);
   }
@@ -58,10 +58,10 @@ void select(const SelectArgs& args, Stream stream) {
   kernel.drops = args.drops.as<int32_t>();
   kernel.token = args.token.as<int32_t>();
   kernel.future = args.future.as<int32_t>();
-  if (args.row) kernel.row = {args.row->as<int32_t>(), args.future.shape[0]};
+  if (args.entry) kernel.entry = {args.entry->as<int32_t>(), args.future.shape[0]};
   kernel.swaps = args.swaps.as<int32_t>();
   kernel.counts = args.counts.as<int32_t>();
-  kernel.keys = args.keys.as<uint64_t>();
+  kernel.codes = args.codes.as<uint64_t>();
   kernel.slots = args.score.shape[0];
   kernel.samples = args.score.shape[1];
   kernel.active = args.active;

@@ -22,19 +22,19 @@ Forced find_forced(const SelectKernel& k, int64_t sample) {
     const int32_t age = clamp_age(load_token(k, sample, slot).age, k.max_age);
     ++count[static_cast<size_t>(age)];
   }
-  return count_forced(count.data(), future_row(k), k.max_age, k.active - k.pinned);
+  return count_forced(count.data(), future_entry(k), k.max_age, k.active - k.pinned);
 }
 
-// The key of the rank-th candidate (from 1), or 0 for none. There are fewer only if token ids
-// repeat: then it is the largest possible key, as in the CUDA kernel.
+// The code of the rank-th candidate (from 1), or 0 for none. There are fewer only if token ids
+// repeat: then it is the largest possible code, as in the CUDA kernel.
 uint64_t threshold(const SelectKernel& k, const CpuRule& rule, int64_t sample, Order order,
                    int64_t rank) {
   if (rank == 0) return 0;
-  uint64_t* first = k.keys + sample * k.slots;
+  uint64_t* first = k.codes + sample * k.slots;
   uint64_t* last = first;
   for (int64_t slot = k.pinned; slot < k.slots; ++slot) {
     const Token token = load_token(k, sample, slot);
-    if (rule.candidate(order, token)) *last++ = rule.key(order, token);
+    if (rule.candidate(order, token)) *last++ = rule.code(order, token);
   }
   if (last - first < rank) return UINT64_MAX;
   std::nth_element(first, first + rank - 1, last);

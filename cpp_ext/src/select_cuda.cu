@@ -7,7 +7,7 @@ namespace {
 constexpr int kThreads = 1024;  // one block for each sample
 constexpr int kWarp = 32;
 constexpr int kWarps = kThreads / kWarp;
-constexpr int kBits = 8;  // of a key, in one pass
+constexpr int kBits = 8;  // of a code, in one pass
 constexpr int kBins = 1 << kBits;
 constexpr int kWeights = 256;  // more drops than a plan has steps
 
@@ -35,7 +35,7 @@ struct Shared {
   int32_t ages[kMaxAge + 1];
   int32_t warps[kWarps];
   Forced forced;
-  uint64_t prefix;  // of the key that is looked for
+  uint64_t prefix;  // of the code that is looked for
   int64_t rank;     // of it among the candidates with this prefix, from 1
   bool unique;      // no other candidate has this prefix
 };
@@ -57,32 +57,32 @@ __device__ Forced find_forced(const SelectKernel& k, int64_t sample, Shared& sha
   }
   __syncthreads();
   if (threadIdx.x == 0) {
-    shared.forced = count_forced(shared.ages, future_row(k), k.max_age, k.active - k.pinned);
+    shared.forced = count_forced(shared.ages, future_entry(k), k.max_age, k.active - k.pinned);
   }
   __syncthreads();
   return shared.forced;
 }
 
-// Writes the candidates' keys; the largest possible key stands for "no candidate". Ranks count
+// Writes the candidates' codes; the largest possible code stands for "no candidate". Ranks count
 // candidates only, so it is never reached.
 __device__ void write_keys(const SelectKernel& k, const CudaRule& rule, int64_t sample,
                            Order order) {
-  uint64_t* keys = k.keys + sample * k.slots;
+  uint64_t* codes = k.codes + sample * k.slots;
   for (int64_t slot = k.pinned + threadIdx.x; slot < k.slots; slot += kThreads) {
     const Token token = load_token(k, sample, slot);
-    keys[slot] = rule.candidate(order, token) ? rule.key(order, token) : UINT64_MAX;
+    codes[slot] = rule.candidate(order, token) ? rule.code(order, token) : UINT64_MAX;
   }
 }
 
 __device__ void count_bins(const SelectKernel& k, int64_t sample, int shift, Shared& shared) {
   for (int bin = threadIdx.x; bin < kBins; bin += kThreads) shared.bins[bin] = 0;
   __syncthreads();
-  const uint64_t* keys = k.keys + sample * k.slots;
+  const uint64_t* codes = k.codes + sample * k.slots;
   const int above = shift + kBits;
   for (int64_t slot = k.pinned + threadIdx.x; slot < k.slots; slot += kThreads) {
-    const uint64_t key = keys[slot];
-    const bool matches = above == 64 || key >> above == shared.prefix;
-    if (matches) atomicAdd(&shared.bins[key >> shift & (kBins - 1)], 1);
+    const uint64_t code = codes[slot];
+    const bool matches = above == 64 || code >> above == shared.prefix;
+    if (matches) atomicAdd(&shared.bins[code >> shift & (kBins - 1)], 1);
   }
   __syncthreads();
 }
@@ -96,7 +96,7 @@ __device__ int32_t sum_up_to(int32_t value, int lane) {
 }
 
 // Extends the prefix by the bin that the rank falls into. One warp looks for it, each lane in its
-// share of the bins, and one lane finds it: the bins hold `rank` keys or more.
+// share of the bins, and one lane finds it: the bins hold `rank` codes or more.
 __device__ void descend(Shared& shared) {
   constexpr int kShare = kBins / kWarp;
   if (threadIdx.x < kWarp) {
@@ -117,8 +117,8 @@ __device__ void descend(Shared& shared) {
   __syncthreads();
 }
 
-// The key of the rank-th candidate (from 1), or 0 for none, by radix selection. Stops as soon as
-// the prefix belongs to one candidate only, and then returns the largest key with that prefix.
+// The code of the rank-th candidate (from 1), or 0 for none, by radix selection. Stops as soon as
+// the prefix belongs to one candidate only, and then returns the largest code with that prefix.
 __device__ uint64_t threshold(const SelectKernel& k, const CudaRule& rule, int64_t sample,
                               Order order, int64_t rank, Shared& shared) {
   if (rank == 0) return 0;
@@ -135,9 +135,9 @@ __device__ uint64_t threshold(const SelectKernel& k, const CudaRule& rule, int64
     count_bins(k, sample, shift, shared);
     descend(shared);
   }
-  const uint64_t key = shift == 0 ? shared.prefix : (shared.prefix + 1 << shift) - 1;
+  const uint64_t code = shift == 0 ? shared.prefix : (shared.prefix + 1 << shift) - 1;
   __syncthreads();  // the next threshold overwrites the prefix
-  return key;
+  return code;
 }
 
 __device__ CudaRule choose(const SelectKernel& k, int64_t sample, Shared& shared) {

@@ -1,5 +1,5 @@
 // The rule of `select`, shared by its backends so that they cannot disagree: orders as distinct
-// 64-bit keys, and the choice as three thresholds on them.
+// 64-bit codes, and the choice as three thresholds on them.
 #pragma once
 
 #include <cmath>
@@ -20,10 +20,10 @@ struct SelectKernel {
   const int32_t* drops;   // (N, B)
   const int32_t* token;   // (N, B)
   const int32_t* future;  // (E, max_age + 1)
-  Row row;                // of future
+  Entry entry;            // of future
   int32_t* swaps;         // (B, N, 2)
   int32_t* counts;        // (B,)
-  uint64_t* keys;         // (B, N)
+  uint64_t* codes;        // (B, N)
   int64_t slots, samples, active, pinned;
   int64_t high, low;          // tokens to cache from either side; high + low == slots - active
   float high_rate, low_rate;  // exponents a drop, of the weights of either side
@@ -33,15 +33,15 @@ struct SelectKernel {
 void select_cpu(const SelectKernel& kernel);
 void select_cuda(const SelectKernel& kernel, Stream stream);
 
-enum class Order { forced, high, low };  // which tokens come first: see key()
+enum class Order { forced, high, low };  // which tokens come first: see code()
 
 struct Forced {
   int32_t age;    // every older token is forced ...
   int64_t count;  // ... and so are this many of this age
 };
 
-// A token is forced if older than `age`, or of that age with a key up to `forced`; else it is
-// cached if its key on a side is at most that side's threshold. No such key is as small as 0.
+// A token is forced if older than `age`, or of that age with a code up to `forced`; else it is
+// cached if its code on a side is at most that side's threshold. No such code is as small as 0.
 struct Choice {
   int32_t age = kNeverForced;
   uint64_t forced = 0, high = 0, low = 0;
@@ -72,15 +72,15 @@ FLAGDIT_HOST_DEVICE inline uint32_t ordered_bits(float value) {
 }
 
 // Smallest first. NaN is the first to be forced and the last to be cached.
-FLAGDIT_HOST_DEVICE inline uint64_t make_key(Order order, float score, int32_t id) {
+FLAGDIT_HOST_DEVICE inline uint64_t make_code(Order order, float score, int32_t id) {
   uint32_t bits = ordered_bits(score);
   if (score != score) bits = order == Order::low ? UINT32_MAX : 0;
   const uint64_t ascending = uint64_t{bits} << 32 | static_cast<uint32_t>(id);
   return order == Order::high ? ~ascending : ascending;
 }
 
-FLAGDIT_HOST_DEVICE inline const int32_t* future_row(const SelectKernel& k) {
-  return k.future + current(k.row) * (k.max_age + 1);
+FLAGDIT_HOST_DEVICE inline const int32_t* future_entry(const SelectKernel& k) {
+  return k.future + current(k.entry) * (k.max_age + 1);
 }
 
 FLAGDIT_HOST_DEVICE inline int32_t clamp_age(int32_t age, int32_t max_age) {
@@ -109,25 +109,25 @@ struct Rule {
   Weigh weigh;
   Choice choice;
 
-  FLAGDIT_HOST_DEVICE uint64_t key(Order order, const Token& token) const {
-    return make_key(order, token.score * weigh(order, token.drops), token.id);
+  FLAGDIT_HOST_DEVICE uint64_t code(Order order, const Token& token) const {
+    return make_code(order, token.score * weigh(order, token.drops), token.id);
   }
 
   // Whether the token is among those that the threshold of this order is found on.
   FLAGDIT_HOST_DEVICE bool candidate(Order order, const Token& token) const {
     if (order == Order::forced) return clamp_age(token.age, max_age) == choice.age;
     if (is_forced(token)) return false;
-    return order == Order::high || key(Order::high, token) > choice.high;
+    return order == Order::high || code(Order::high, token) > choice.high;
   }
 
   FLAGDIT_HOST_DEVICE bool is_forced(const Token& token) const {
     const int32_t age = clamp_age(token.age, max_age);
-    return age > choice.age || (age == choice.age && key(Order::forced, token) <= choice.forced);
+    return age > choice.age || (age == choice.age && code(Order::forced, token) <= choice.forced);
   }
 
   FLAGDIT_HOST_DEVICE bool is_active(const Token& token) const {
     return is_forced(token) ||
-           (key(Order::high, token) > choice.high && key(Order::low, token) > choice.low);
+           (code(Order::high, token) > choice.high && code(Order::low, token) > choice.low);
   }
 };
 

@@ -5,12 +5,12 @@
 
 namespace flagdit {
 
-void tick(const Tensor& row, Stream stream) {
-  check_tensor("tick: row", row, DType::i32, {1}, row.device);
-  if (row.device == Device::cpu) {
-    step_on(row.as<int32_t>());
+void tick(const Tensor& entry, Stream stream) {
+  check_tensor("tick: entry", entry, DType::i32, {1}, entry.device);
+  if (entry.device == Device::cpu) {
+    step_on(entry.as<int32_t>());
   } else {
-    tick_cuda(row.as<int32_t>(), stream);
+    tick_cuda(entry.as<int32_t>(), stream);
   }
 }
 

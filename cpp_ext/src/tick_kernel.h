@@ -1,4 +1,4 @@
-// Rows of a table that a counter in the backend's memory chooses.
+// Entries of a table that a counter in the backend's memory chooses.
 #pragma once
 
 #include <cstdint>
@@ -8,15 +8,15 @@
 
 namespace flagdit {
 
-struct Row {
+struct Entry {
   const int32_t* counter = nullptr;  // null: the first
-  int64_t rows = 1;                  // of the table
+  int64_t entries = 1;               // of the table
 };
 
 // Within the table: a kernel cannot refuse.
-FLAGDIT_HOST_DEVICE inline int64_t current(const Row& row) {
-  if (row.counter == nullptr || *row.counter < 0) return 0;
-  return *row.counter < row.rows ? *row.counter : row.rows - 1;
+FLAGDIT_HOST_DEVICE inline int64_t current(const Entry& entry) {
+  if (entry.counter == nullptr || *entry.counter < 0) return 0;
+  return *entry.counter < entry.entries ? *entry.counter : entry.entries - 1;
 }
 
 // The largest number stays: it is beyond every table.
@@ -24,6 +24,6 @@ FLAGDIT_HOST_DEVICE inline void step_on(int32_t* counter) {
   if (*counter < INT32_MAX) ++*counter;
 }
 
-void tick_cuda(int32_t* row, Stream stream);
+void tick_cuda(int32_t* entry, Stream stream);
 
 }  // namespace flagdit

@@ -38,7 +38,7 @@ class ExactPictures:
     """Makes them with a bundle's fp32 graph, all with the same size and guidance scale."""
 
     def __init__(
-        self, pipeline: Pipeline, size: tuple[int, int] | None, guidance: float, folder: Path | None = None
+        self, pipeline: Pipeline, size: tuple[int, int] | None, guidance: float, *, folder: Path | None = None
     ) -> None:
         """folder: where they are kept, a file each; None keeps them nowhere.
 

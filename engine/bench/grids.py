@@ -16,7 +16,7 @@ SHIFTS = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.5)
 
 
 def best_shifts(
-    pipeline: Pipeline, prompts: Sequence[str], exactly: ExactPictures, steps: Sequence[int]
+    pipeline: Pipeline, prompts: Sequence[str], exactly: ExactPictures, *, steps: Sequence[int]
 ) -> Iterator[tuple[tuple[Solver, int], float]]:
     """For each of `dense_runs(steps)`, the shift whose pictures come nearest to the exact ones on average.
 
@@ -27,7 +27,7 @@ def best_shifts(
 
         def near(place: int, solver: Solver = solver, count: int = count) -> float:
             how = dense(count, solver, SHIFTS[place])
-            made = paint(pipeline, how, prompts, 0, exactly.size, exactly.guidance)
+            made = paint(pipeline, how, prompts, first=0, size=exactly.size, guidance=exactly.guidance)
             return float(psnr(made.latents, exact).mean())
 
         place = climb(near, place, len(SHIFTS))

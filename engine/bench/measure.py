@@ -27,11 +27,11 @@ Extra = Callable[[FloatArray, FloatArray, int], dict[str, npt.NDArray[np.float64
 
 
 @dataclass
-class Row:
+class Entry:
     """What one setting took and gave. Ratios are to 30 dense Euler steps in the same run.
 
-    cost: FLOPs. time: CPU seconds of the whole run. denoise: wall seconds of the engine's calls. host: share of the
-    wall time spent between them. efficiency: what part of the speedup that the FLOPs allow the engine's calls had.
+    cost: FLOPs. time: CPU seconds of the whole run. denoise: wall seconds of calls of `denoise`. host: share of the
+    wall time spent between them. efficiency: what part of the speedup that the FLOPs allow calls of `denoise` had.
     psnr: dB to the exact picture. ssim: structural similarity to it. cache_bytes: of one picture.
     """
 
@@ -85,13 +85,14 @@ def paint(
     pipeline: Pipeline,
     how: Preset,
     prompts: Sequence[str],
+    *,
     first: int,
     size: tuple[int, int] | None = None,
     guidance: float | None = None,
 ) -> Result:
     """Pictures of prompts, the first of which has the seed `first`, sampled as `how` says."""
     scale = pipeline.spec.guidance.chosen(guidance)
-    run = pipeline.start(request_of(pipeline.spec, how, prompts, first, size, scale))
+    run = pipeline.start(request_of(pipeline.spec, how, prompts, first=first, size=size, guidance=scale))
     for _ in run:
         pass
     return run.result()
@@ -101,6 +102,7 @@ def request_of(
     spec: ModelSpec,
     how: Preset,
     prompts: Sequence[str],
+    *,
     first: int,
     size: tuple[int, int] | None,
     guidance: float,
@@ -108,7 +110,7 @@ def request_of(
     """Pictures of prompts, the first of which has the seed `first`."""
     shift = model_shift(spec, size) if how.shift is None else how.shift
     seeds = list(range(first, first + len(prompts)))
-    return Request.of(replace(how, shift=shift), list(prompts), seeds, size, guidance)
+    return Request.of(replace(how, shift=shift), list(prompts), seeds, size=size, guidance=guidance)
 
 
 class Checks(Protocol):
@@ -123,47 +125,53 @@ def check(
     bundle: Checks,
     chosen: Sequence[Setting],
     prompts: Sequence[str],
+    *,
     batch: int,
     size: tuple[int, int] | None,
     guidance: float,
 ) -> None:
     """Raise RequestError if a setting or a prompt is one that `measure` would refuse, which may be after hours."""
     for first in range(0, len(prompts), batch):
-        bundle.check(request_of(bundle.spec, chosen[0].how, prompts[first : first + batch], first, size, guidance))
+        bundle.check(
+            request_of(
+                bundle.spec, chosen[0].how, prompts[first : first + batch], first=first, size=size, guidance=guidance
+            )
+        )
     for setting in chosen[1:]:
-        bundle.check(request_of(bundle.spec, setting.how, prompts[:batch], 0, size, guidance))
+        bundle.check(request_of(bundle.spec, setting.how, prompts[:batch], first=0, size=size, guidance=guidance))
 
 
 def measure(
     pipeline: Pipeline,
     chosen: Sequence[Setting],
     prompts: Sequence[str],
+    *,
     batch: int = 4,
     exactly: ExactPictures | None = None,
     extra: Extra | None = None,
-) -> Iterator[list[Row]]:
-    """All settings on one batch of prompts after another: yields the rows over the pictures so far.
+) -> Iterator[list[Entry]]:
+    """All settings on one batch of prompts after another: yields the entries over the pictures so far.
 
     The first setting must be 30 dense Euler steps. Picture i has seed i. exactly: makes the exact pictures, and says
     their size and guidance scale; by default the model's own. Raises RequestError before the first picture
     if a setting or a prompt cannot be.
     """
     sums, exactly = [_Sums() for _ in chosen], exactly or ExactPictures(pipeline, None, pipeline.spec.guidance.scale)
-    check(pipeline, chosen, prompts, batch, exactly.size, exactly.guidance)
+    check(pipeline, chosen, prompts, batch=batch, size=exactly.size, guidance=exactly.guidance)
     for first in range(0, len(prompts), batch):
         texts = list(prompts[first : first + batch])
         exact = exactly(texts, first)
         for setting, total in zip(chosen, sums, strict=True):
             start = time.process_time()
-            result = paint(pipeline, setting.how, texts, first, exactly.size, exactly.guidance)
+            result = paint(pipeline, setting.how, texts, first=first, size=exactly.size, guidance=exactly.guidance)
             total.cpu += time.process_time() - start
-            _add(total, result, setting, exact)
+            _add(total, result, setting, exact=exact)
             for name, values in (extra(result.latents, exact, first) if extra else {}).items():
                 total.extra.setdefault(name, []).extend(values.tolist())
-        yield _rows(chosen, sums)
+        yield _entries(chosen, sums)
 
 
-def _add(total: _Sums, result: Result, setting: Setting, exact: FloatArray) -> None:
+def _add(total: _Sums, result: Result, setting: Setting, *, exact: FloatArray) -> None:
     report, count = result.report, len(exact)
     total.cost += report.flop_ratio * setting.how.evaluations / STEPS * count
     total.denoise += report.seconds["denoise"]
@@ -174,10 +182,10 @@ def _add(total: _Sums, result: Result, setting: Setting, exact: FloatArray) -> N
     total.ssim += ssim(result.latents, exact).tolist()
 
 
-def _rows(chosen: Sequence[Setting], sums: Sequence[_Sums]) -> list[Row]:
+def _entries(chosen: Sequence[Setting], sums: Sequence[_Sums]) -> list[Entry]:
     dense = sums[0]
     return [
-        Row(
+        Entry(
             name=setting.name,
             family=setting.family,
             steps=setting.how.count,

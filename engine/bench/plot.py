@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flagdit.engine.bench.measure import Row
+from flagdit.engine.bench.measure import Entry
 from flagdit.engine.bench.settings import FAMILIES
 from flagdit.files import write_file
 from flagdit.files.printable import printable
@@ -24,12 +24,12 @@ COLOURS = {
 }
 
 
-def front(rows: Sequence[Row]) -> list[Row]:
-    """The rows that no other beats in time and PSNR at once, fastest first."""
-    best: list[Row] = []
-    for row in sorted(rows, key=lambda row: (row.time, -row.psnr)):
-        if not best or row.psnr > best[-1].psnr:
-            best.append(row)
+def front(entries: Sequence[Entry]) -> list[Entry]:
+    """The entries that no other beats in time and PSNR at once, fastest first."""
+    best: list[Entry] = []
+    for entry in sorted(entries, key=lambda entry: (entry.time, -entry.psnr)):
+        if not best or entry.psnr > best[-1].psnr:
+            best.append(entry)
     return best
 
 
@@ -40,7 +40,7 @@ def save(figure: Figure, path: Path) -> None:
     write_file(path, file.getbuffer())
 
 
-def pareto(rows: Sequence[Row], path: Path, title: str) -> None:
+def pareto(entries: Sequence[Entry], path: Path, title: str) -> None:
     """Draw PSNR over time, one line for the front of each family. Raises OutputError."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -49,7 +49,7 @@ def pareto(rows: Sequence[Row], path: Path, title: str) -> None:
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     for family, label in FAMILIES.items():
-        own = [row for row in rows if row.family == family]
+        own = [entry for entry in entries if entry.family == family]
         if not own:
             continue
         line = front(own)

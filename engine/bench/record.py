@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
-from flagdit.engine.bench.measure import Row
+from flagdit.engine.bench.measure import Entry
 from flagdit.engine.errors import OutputError
 from flagdit.engine.machine import peak_bytes
 from flagdit.engine.ras import Solver
@@ -16,15 +16,15 @@ from flagdit.files import write_file
 
 
 class Record:
-    """Rows over the prompts that are done, and the file that they are in.
+    """Entries over the prompts that are done, and the file that they are in.
 
-    rows: the latest. prompts: how many they are over.
+    entries: the latest. prompts: how many they are over.
     """
 
     def __init__(self, path: Path | None, facts: Mapping[str, object]) -> None:
         """path: a JSON file, written anew after every batch; None is none. facts: what is known before the first."""
         self.path, self._facts = path, dict(facts)
-        self.rows: list[Row] = []
+        self.entries: list[Entry] = []
         self.prompts = 0
         self._shifts: dict[str, float] = {}
 
@@ -32,9 +32,9 @@ class Record:
         """The shift that so many dense steps are measured with."""
         self._shifts[f"{steps} {solver}"] = shift
 
-    def keep(self, rows: Sequence[Row], prompts: int) -> None:
-        """The rows over so many prompts. A file that cannot be written now may be at the end: `write` says so."""
-        self.rows, self.prompts = list(rows), prompts
+    def keep(self, entries: Sequence[Entry], prompts: int) -> None:
+        """The entries over so many prompts. A file that cannot be written now may be at the end: `write` says so."""
+        self.entries, self.prompts = list(entries), prompts
         with suppress(OutputError):
             self.write()
 
@@ -43,5 +43,5 @@ class Record:
         if self.path is None:
             return
         facts = {"prompts": self.prompts, "peak_memory_bytes": peak_bytes(), "shifts": self._shifts}
-        rows = [asdict(row) for row in self.rows]
-        write_file(self.path, json.dumps({**self._facts, **facts, "rows": rows}, indent=1) + "\n")
+        entries = [asdict(entry) for entry in self.entries]
+        write_file(self.path, json.dumps({**self._facts, **facts, "rows": entries}, indent=1) + "\n")

@@ -57,6 +57,7 @@ def settings(
     presets: Mapping[str, Preset] = PRESETS,
     grids: Grids | None = None,
     steps: Sequence[int] = FEWER,
+    *,
     ratios: Sequence[float] = RATIOS,
 ) -> list[Setting]:
     """All settings; the first is what the others' cost and time are measured by."""

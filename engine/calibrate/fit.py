@@ -1,7 +1,7 @@
 """The numbers of a plan, fitted to converged pictures by Gauss-Newton steps on the end of the run.
 
 What is made larger is the mean PSNR over pictures: each counts by the logarithm of its error, so that no bad picture
-outweighs the others. Derivatives are differences of whole runs: nothing but the engine itself is asked.
+outweighs the others. Derivatives are differences of whole runs: nothing but `denoise` itself is asked.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def mean_psnr(pictures: FloatArray, exact: FloatArray) -> float:
 
 
 def fit(
-    start: Numbers, paint: Paint, exact: FloatArray, rounds: int, progress: Callable[[], None] = lambda: None
+    start: Numbers, paint: Paint, exact: FloatArray, *, rounds: int, progress: Callable[[], None] = lambda: None
 ) -> Fit:
     """The best numbers found from `start`, with derivatives taken in at most so many rounds.
 

@@ -35,6 +35,7 @@ class Painter:
         exactly: ExactPictures,
         pipeline: Pipeline,
         prompts: Sequence[str],
+        *,
         seed: int,
         progress: Callable[[], None] = lambda: None,
     ) -> Painter:
@@ -52,7 +53,9 @@ class Painter:
     def _some(self, how: Preset, first: int) -> FloatArray:
         texts = self.prompts[first : first + BATCH]
         try:
-            return paint(self.pipeline, how, texts, self.seed + first, self.size, self.guidance).latents
+            return paint(
+                self.pipeline, how, texts, first=self.seed + first, size=self.size, guidance=self.guidance
+            ).latents
         except NumberError:  # one of many plans that are tried; fit.mean_psnr puts it behind all others
             return np.full_like(self.exact[first : first + BATCH], np.nan)
 

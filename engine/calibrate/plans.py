@@ -52,14 +52,16 @@ def split(prompts: Sequence[str]) -> tuple[list[str], list[str]]:
     return list(prompts[:half]), list(prompts[half : half + min(len(prompts) - half, PROMPTS)])
 
 
-def check_requests(ready: Preflight, prompts: Sequence[str], size: tuple[int, int] | None, guidance: float) -> None:
+def check_requests(ready: Preflight, prompts: Sequence[str], size: tuple[int, int] | None, *, guidance: float) -> None:
     """Raise RequestError for what a calibration would be refused for after hours: a prompt, the size, the memory."""
     split(prompts)
     for first in range(0, len(prompts), BATCH):
         texts = list(prompts[first : first + BATCH])
-        about = (texts, list(range(len(texts))), size, guidance)
-        ready.check(Request.of(Preset(STEPS, "ab2", falling(8, 0.6, 0.3)), *about))  # keeps most of all that are tried
-        ready.check(Request.of(Preset(STEPS, "ab2", DENSE), *about), precision="float32")  # what is converged
+        seeds = list(range(len(texts)))
+        most = Preset(STEPS, "ab2", falling(8, 0.6, 0.3))  # keeps most of all that are tried
+        ready.check(Request.of(most, texts, seeds, size=size, guidance=guidance))
+        converged = Preset(STEPS, "ab2", DENSE)
+        ready.check(Request.of(converged, texts, seeds, size=size, guidance=guidance), precision="float32")
 
 
 def name_of(budget: float) -> str:
@@ -79,6 +81,7 @@ class Calibration:
         pipeline: Pipeline,
         prompts: Sequence[str],
         size: tuple[int, int] | None,
+        *,
         guidance: float,
         folder: Path,
         progress: Callable[[str], None] = lambda _: None,
@@ -109,10 +112,10 @@ class Calibration:
 
         with ExitStack() as lock:
             lock.enter_context(locked(self._folder))
-            exactly = ExactPictures(pipeline, size, guidance, self._folder)
+            exactly = ExactPictures(pipeline, size, guidance, folder=self._folder)
             making()
-            self.chosen = Painter.of(exactly, pipeline, chosen, 0, making)
-            self.held = Painter.of(exactly, pipeline, held, HELD_OUT_SEED, making)
+            self.chosen = Painter.of(exactly, pipeline, chosen, seed=0, progress=making)
+            self.held = Painter.of(exactly, pipeline, held, seed=HELD_OUT_SEED, progress=making)
             self._lock = lock.pop_all()
 
     def __enter__(self) -> Self:
@@ -127,11 +130,11 @@ class Calibration:
 
     def plan(self, budget: float, effort: int) -> PresetSpec:
         """The best plan of a budget, from the journal if it is there."""
-        known = self._known(name_of(budget), effort)
+        known = self.known(name_of(budget), effort)
         if known is not None:
             return known
         best = None
-        for doing, found in search(budget, self._cost_of, self.chosen, effort):
+        for doing, found in search(budget, self._cost_of, self.chosen, effort=effort):
             self._progress(f"{name_of(budget)}: {doing}")
             best = found
         assert best is not None  # the last thing that a search says
@@ -142,7 +145,7 @@ class Calibration:
             )
         self._progress(f"{name_of(budget)}: checking on other prompts")
         preset = self._checked(budget, best.preset, best.psnr)
-        self._remember(name_of(budget), {"effort": effort, "preset": preset.model_dump(mode="json")})
+        self.remember(name_of(budget), {"effort": effort, "preset": preset.model_dump(mode="json")})
         return preset
 
     def _cost_of(self, shape: Shape) -> float:
@@ -192,7 +195,7 @@ class Calibration:
     def _path(self) -> Path:
         return self._folder / "journal.json"
 
-    def _known(self, name: str, effort: int) -> PresetSpec | None:
+    def known(self, name: str, effort: int) -> PresetSpec | None:
         """What the journal has of a budget, unless it is of another effort or cannot be read."""
         try:
             done = self._journal()[name]
@@ -208,7 +211,7 @@ class Calibration:
         except (BundleError, ValueError, KeyError, TypeError):
             return {}
 
-    def _remember(self, name: str, done: dict[str, object]) -> None:
+    def remember(self, name: str, done: dict[str, object]) -> None:
         content = {"about": self._about, "done": self._journal() | {name: done}}
         write_file(self._path, json.dumps(content))
 

@@ -62,13 +62,13 @@ def shapes(budget: float, cost_of: Callable[[Shape], float]) -> list[Shape]:
         for share in DENSE_SHARES:
             n, warmup = round(steps * longer), max(round(steps * share), 2)
             for last in (True, False):
-                shape = _filled(n, warmup, last, budget, cost_of)
+                shape = _filled(n, warmup, last, budget=budget, cost_of=cost_of)
                 if shape is not None and shape not in found:
                     found.append(shape)
     return found
 
 
-def _filled(steps: int, warmup: int, last: bool, budget: float, cost_of: Callable[[Shape], float]) -> Shape | None:
+def _filled(steps: int, warmup: int, last: bool, *, budget: float, cost_of: Callable[[Shape], float]) -> Shape | None:
     """The shape whose falling ratio takes up the budget; None if there is no room for one, or too much."""
     if steps - warmup - last < 1:
         return None
@@ -83,7 +83,7 @@ def _filled(steps: int, warmup: int, last: bool, budget: float, cost_of: Callabl
 
 
 def search(
-    budget: float, cost_of: Callable[[Shape], float], painter: Painter, effort: int
+    budget: float, cost_of: Callable[[Shape], float], painter: Painter, *, effort: int
 ) -> Iterator[tuple[str, Candidate | None]]:
     """The best plan found for a budget: says what it is doing, and at the end (None before it) the winner.
 
@@ -120,5 +120,5 @@ def _finalists(tried: list[Candidate], best: list[Candidate], budget: float) -> 
 
 def _fitted(candidate: Candidate, painter: Painter, rounds: int) -> Candidate:
     shape = candidate.shape
-    found = fit(candidate.numbers, lambda numbers: painter(preset_of(shape, numbers)), painter.exact, rounds)
+    found = fit(candidate.numbers, lambda numbers: painter(preset_of(shape, numbers)), painter.exact, rounds=rounds)
     return Candidate(shape, found.numbers, found.psnr)

@@ -14,7 +14,7 @@ from typing import Annotated
 import onnxruntime
 import typer
 
-from flagdit.engine.bench import FAMILIES, ExactPictures, Record, Row, Setting, best_shifts, check, measure, settings
+from flagdit.engine.bench import FAMILIES, Entry, ExactPictures, Record, Setting, best_shifts, check, measure, settings
 from flagdit.engine.bench.exact import check_kept
 from flagdit.engine.bench.measure import request_of
 from flagdit.engine.bench.plot import pareto
@@ -107,20 +107,20 @@ def bench(
     check_paints(ready.spec)
     scale = ready.spec.guidance.chosen(guidance)
     chosen = partial(_settings, presets_of(ready.spec, dimensions), quick, own)
-    _check(ready, chosen(_grids(shift, quick)), texts, batch, dimensions, scale)
+    _check(ready, chosen(_grids(shift, quick)), texts, batch=batch, size=dimensions, guidance=scale)
     check_kept(keep)
     pipeline = load(ready)
     width, height = dimensions or pipeline.spec.latent.size
-    record = Record(json_path, _facts(pipeline, len(texts), (width, height), threads, batch))
-    exactly = ExactPictures(pipeline, dimensions, scale, keep)
+    record = Record(json_path, _facts(pipeline, len(texts), (width, height), threads=threads, batch=batch))
+    exactly = ExactPictures(pipeline, dimensions, scale, folder=keep)
     try:
-        _measure(pipeline, chosen, exactly, texts, batch, shift, quick, record)
+        _measure(pipeline, chosen, exactly, texts=texts, batch=batch, shift=shift, quick=quick, record=record)
     finally:
         _report(record, len(texts))
     writes: dict[Path, Callable[[], None]] = {} if json_path is None else {json_path: record.write}
     if plot is not None:
         title = f"{pipeline.spec.name}, {width}x{height}, {len(texts)} prompts"
-        writes[plot] = partial(pareto, record.rows, plot, title)
+        writes[plot] = partial(pareto, record.entries, plot, title)
     write_all(writes)
     for path in writes:
         say(f"wrote {path}")
@@ -130,14 +130,18 @@ def _check(
     ready: Preflight,
     chosen: list[Setting],
     texts: list[str],
+    *,
     batch: int,
     size: tuple[int, int] | None,
     guidance: float,
 ) -> None:
     """Raise RequestError for all that would end the measurement later."""
-    check(ready, chosen, texts, batch, size, guidance)
+    check(ready, chosen, texts, batch=batch, size=size, guidance=guidance)
     for together in (texts[:TRIED], texts[:batch]):  # grids are tried, and converged pictures painted, in fp32
-        ready.check(request_of(ready.spec, dense(STEPS, "ab2"), together, 0, size, guidance), precision="float32")
+        ready.check(
+            request_of(ready.spec, dense(STEPS, "ab2"), together, first=0, size=size, guidance=guidance),
+            precision="float32",
+        )
 
 
 def _grids(shift: float | None, quick: bool) -> dict[tuple[Solver, int], float]:
@@ -147,7 +151,7 @@ def _grids(shift: float | None, quick: bool) -> dict[tuple[Solver, int], float]:
 
 def _settings(presets: Mapping[str, Preset], quick: bool, own: Setting | None, grids: Grids) -> list[Setting]:
     if quick:
-        chosen = settings(presets, grids, QUICK, (0.25,))
+        chosen = settings(presets, grids, QUICK, ratios=(0.25,))
         chosen = [setting for setting in chosen if setting.family != "uncalibrated"]
     else:
         chosen = settings(presets, grids)
@@ -158,55 +162,63 @@ def _measure(
     pipeline: Pipeline,
     chosen: Callable[[Grids], list[Setting]],
     exactly: ExactPictures,
+    *,
     texts: list[str],
     batch: int,
     shift: float | None,
     quick: bool,
     record: Record,
 ) -> None:
-    """The rows, batch after batch, and the shifts of the dense ones: into the record."""
+    """The entries, batch after batch, and the shifts of the dense ones: into the record."""
     grids = _grids(shift, quick)
     if shift is None:
         with working("best grids of dense steps", len(grids), remaining=True) as work:
-            for key, best in best_shifts(pipeline, texts[:TRIED], exactly, QUICK if quick else FEWER):
+            for key, best in best_shifts(pipeline, texts[:TRIED], exactly, steps=QUICK if quick else FEWER):
                 grids[key] = best
                 work.advance()
     for (solver, steps), best in grids.items():
         record.shift(solver, steps, best)
+    measured = measure(pipeline, chosen(grids), texts, batch=batch, exactly=exactly)
     with working("batches of prompts", -(-len(texts) // batch), remaining=True) as work:
-        for number, rows in enumerate(measure(pipeline, chosen(grids), texts, batch, exactly), 1):
-            record.keep(rows, min(number * batch, len(texts)))
+        for number, entries in enumerate(measured, 1):
+            record.keep(entries, min(number * batch, len(texts)))
             work.advance()
 
 
 def _report(record: Record, prompts: int) -> None:
     """What was measured; also if something ended it before all of so many prompts were done."""
-    if record.rows:
-        _print(record.rows)
+    if record.entries:
+        show(record.entries)
     if 0 < record.prompts < prompts:
         kept = "" if record.path is None else f", and kept in {record.path}"
         say(f"stopped after {record.prompts} of {prompts} prompts; what they gave is above{kept}")
 
 
-def _print(rows: list[Row]) -> None:
+def show(entries: list[Entry]) -> None:
     """In 80 columns: preset names have 32 letters at most."""
-    wide = max(len(row.name) for row in rows)
+    wide = max(len(entry.name) for entry in entries)
     console.print(f"{'':{wide}}   cost time eff. host    PSNR dB  SSIM    MiB", style="bold", soft_wrap=True)
-    for family, members in groupby(rows, key=lambda row: row.family):
+    for family, members in groupby(entries, key=lambda entry: entry.family):
         console.print(FAMILIES[family], highlight=False, soft_wrap=True)
-        for row in members:
-            line = f"  {row.name:{wide}} {row.cost:4.2f} {row.time:4.2f} {row.efficiency:4.2f} {row.host:4.0%}"
-            quality = f"{row.psnr:4.1f} ± {row.psnr_error:3.1f} {row.ssim:5.3f}"
-            console.print(f"{line} {quality} {row.cache_bytes / 2**20:6.1f}", soft_wrap=True, markup=False)
+        for entry in members:
+            parts = f"{entry.cost:4.2f} {entry.time:4.2f} {entry.efficiency:4.2f} {entry.host:4.0%}"
+            quality = f"{entry.psnr:4.1f} ± {entry.psnr_error:3.1f} {entry.ssim:5.3f}"
+            console.print(
+                f"  {entry.name:{wide}} {parts} {quality} {entry.cache_bytes / 2**20:6.1f}",
+                soft_wrap=True,
+                markup=False,
+            )
     console.print(
         "cost: FLOPs, time: CPU seconds, both over those of 30 dense Euler steps", highlight=False, soft_wrap=True
     )
     console.print(
-        "eff.: speedup of engine calls over 1 / cost; host: time between; MiB: caches", highlight=False, soft_wrap=True
+        "eff.: speedup of model calls over 1 / cost; host: time between; MiB: caches",
+        highlight=False,
+        soft_wrap=True,
     )
 
 
-def _facts(pipeline: Pipeline, prompts: int, size: tuple[int, int], threads: int, batch: int) -> dict[str, object]:
+def _facts(pipeline: Pipeline, prompts: int, size: tuple[int, int], *, threads: int, batch: int) -> dict[str, object]:
     return {
         "version": version_of("flagdit"),
         "onnxruntime": onnxruntime.__version__,  # onnxruntime-gpu has the module, and other metadata

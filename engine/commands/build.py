@@ -102,11 +102,11 @@ def build(
     check_precision(target, precision)
     _check_used(target, {"--sm": sm, "--max-size": max_size, "--max-batch": max_batch})
     if target is Target.onnxruntime:
-        manifest = build_bundle(model, output, partial(_for_cpu, precision), partial(_check_cpu, precision))
+        manifest = build_bundle(model, output, partial(_for_cpu, precision), check=partial(_check_cpu, precision))
     else:
         limits = Limits(size=parse_size(max_size), batch=max_batch or 1)
         options = BuildOptions(architectures(sm or ARCHITECTURES), _of_gpu(target, precision), limits)
-        manifest = _with_engines(model, output, target, options)
+        manifest = _with_engines(model, output, target, options=options)
     _summary(manifest, output)
 
 
@@ -145,7 +145,7 @@ def _for_cpu(precision: Precision | None, model_dir: Path, spec: ModelSpec, dire
     if precision is Precision.float32 or (precision is None and spec.weights.dtype != "int8"):
         return []
     wanted = CPU_PRECISIONS if precision is None else (cast(CpuPrecision, precision.value),)
-    return build_cpu(model_dir, spec, directory, wanted)
+    return build_cpu(model_dir, spec, directory, precisions=wanted)
 
 
 def architectures(text: str) -> tuple[int, ...]:
@@ -156,7 +156,7 @@ def architectures(text: str) -> tuple[int, ...]:
         raise BuildError(f"sm {text!r} is not a list of numbers; for instance 86,89,120") from None
 
 
-def _with_engines(model: str, output: Path, target: Target, options: BuildOptions) -> Manifest:
+def _with_engines(model: str, output: Path, target: Target, *, options: BuildOptions) -> Manifest:
     if target is Target.tensorrt_rtx:
         check_architectures(options)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
@@ -173,12 +173,12 @@ def _with_engines(model: str, output: Path, target: Target, options: BuildOption
                 logs[graph].reach(round(100 * fraction))
 
         def build_engines(model_dir: Path, spec: ModelSpec, directory: Path) -> list[Engine]:
-            built = BUILDERS[target](model_dir, spec, directory, options, progress)
+            built = BUILDERS[target](model_dir, spec, directory, options=options, progress=progress)
             for item in built:
                 _describe(item)
             return [item.engine for item in built]
 
-        return build_bundle(model, output, build_engines, partial(_check_gpu, target, options))
+        return build_bundle(model, output, build_engines, check=partial(_check_gpu, target, options))
 
 
 def _describe(built: BuiltEngine) -> None:

@@ -74,10 +74,10 @@ def calibrate(
     if not texts:
         raise RequestError("the bundle has no examples; give prompts of its kind with --prompts FILE, one a line")
     scale = ready.spec.guidance.chosen(guidance)
-    check_requests(ready, texts, dimensions, scale)
+    check_requests(ready, texts, dimensions, guidance=scale)
     _check_writable(ready.bundle)
     check_apart({"the manifest": ready.bundle.path(MANIFEST)}, {"--prompts": prompts})
-    found = _find(load(ready), texts, dimensions, scale, budgets, effort)
+    found = _find(load(ready), texts, dimensions, guidance=scale, budgets=budgets, effort=effort)
     show(preset_table(found))
     say(f"wrote {len(found)} presets into {bundle}; next: flagdit generate PROMPT --bundle {bundle} --preset NAME")
 
@@ -99,6 +99,7 @@ def _find(
     pipeline: Pipeline,
     texts: list[str],
     size: tuple[int, int] | None,
+    *,
     guidance: float,
     budgets: list[float],
     effort: int,
@@ -107,7 +108,7 @@ def _find(
     folder, found = pipeline.bundle.directory / FOLDER, list[Preset]()
     with (
         working("budgets", len(budgets)) as work,
-        Calibration(pipeline, texts, size, guidance, folder, work.now) as calibration,
+        Calibration(pipeline, texts, size, guidance=guidance, folder=folder, progress=work.now) as calibration,
     ):
         for budget in budgets:
             with _kept():

@@ -115,7 +115,7 @@ SolverOption = Annotated[
     str | None,
     typer.Option(
         help="How a step is made: [bold]euler[/]; [bold]ab2[/], of second order at the same price; [bold]midpoint[/] "
-        "or [bold]heun[/], of second order with two engine calls a step: give them half the steps.",
+        "or [bold]heun[/], of second order with two evaluations of the model a step: give them half the steps.",
         show_default="ab2; in paper mode euler",
     ),
 ]

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from PIL import Image
 
 from flagdit.cpp_ext import MAX_SEED
-from flagdit.engine import animation, metadata, picture
+from flagdit.engine import animation, picture
 from flagdit.engine.commands.coarse import CoarseOption
 from flagdit.engine.commands.common import (
     MODE_HELP,
@@ -37,17 +36,15 @@ from flagdit.engine.commands.common import (
     parse_ntk,
     parse_size,
     read_prompts,
-    say,
 )
 from flagdit.engine.commands.names import Names
-from flagdit.engine.commands.progress import redraws, working
+from flagdit.engine.commands.paint import paint
 from flagdit.engine.commands.ras import RasOption
 from flagdit.engine.commands.sampling import sampling
 from flagdit.engine.errors import RequestError
-from flagdit.engine.pipeline import Pipeline
 from flagdit.engine.request import Request, drawn_seed
-from flagdit.engine.result import Result, check_paints
-from flagdit.files import check_apart, write_all, write_file
+from flagdit.engine.result import check_paints
+from flagdit.files import check_apart
 
 MAPS = (".png", ".jpg", ".jpeg", *animation.FORMATS)
 MAX_PICTURES = 10_000
@@ -129,20 +126,44 @@ def generate(
     A picture says how it was made: flagdit inspect PICTURE.
     """
     texts, first = _texts(prompts, file), parse_seed(seed)
-    names = _names(output, map, report, _several(len(texts), count))
+    names = _names(output, map, report, several=_several(len(texts), count))
     check_apart(names.next, {"--prompts": file})
-    more = (guidance_every, guidance_warmup, forecast_kv, coarse, ras)
-    said = sampling(preset, steps, solver, ratio, mode, schedule, shift, times, dense, error_budget, *more)
+    said = sampling(
+        preset=preset,
+        steps=steps,
+        solver=solver,
+        ratio=ratio,
+        mode=mode,
+        schedule=schedule,
+        shift=shift,
+        times=times,
+        dense=dense,
+        error_budget=error_budget,
+        guidance_every=guidance_every,
+        guidance_warmup=guidance_warmup,
+        forecast_kv=forecast_kv,
+        coarse=coarse,
+        ras=ras,
+    )
     dimensions, factor = parse_size(size), parse_ntk(ntk)
     ready = opened(bundle, threads, precision)
     check_bundle_stays(ready.bundle, names.next)
     check_paints(ready.spec)
     how, scale = ready.resolve(said, dimensions), ready.spec.guidance.chosen(guidance)
-    common = (dimensions, scale, factor, proportional, negative, said)
-    requests = [Request.of(how, [text], [first + i], *common) for text in texts for i in range(count)]
+    request_of = partial(
+        Request.of,
+        how,
+        size=dimensions,
+        guidance=scale,
+        ntk=factor,
+        proportional=proportional,
+        negative=negative,
+        options=said,
+    )
+    requests = [request_of([text], [first + i]) for text in texts for i in range(count)]
     for request in {request.prompts[0]: request for request in requests}.values():
         ready.check(request)  # refused now, not after an hour
-    _paint(load(ready), requests, names)
+    paint(load(ready), requests, names)
 
 
 def parse_seed(text: str) -> int:
@@ -169,75 +190,10 @@ def _several(prompts: int, count: int) -> bool:
     return count * prompts > 1
 
 
-def _names(output: Path, map: Path | None, report: Path | None, several: bool) -> Names:
+def _names(output: Path, map: Path | None, report: Path | None, *, several: bool) -> Names:
     """Raises OutputError if there cannot be such files."""
     given = {"-o": output, "--map": map, "--report": report}
     names = Names({what: path for what, path in given.items() if path is not None}, several)
     for what, path in names.next.items():
         check_writable(path, {"-o": tuple(picture.FORMATS), "--map": MAPS, "--report": (".json",)}[what])
     return names
-
-
-def _paint(pipeline: Pipeline, requests: Sequence[Request], names: Names) -> None:
-    """One picture after the other, so that each is what it is alone; written when it is done."""
-    done = 0
-    _begin(pipeline, requests, names)
-    try:
-        for request in requests:
-            result, previews = _run(pipeline, request, names)
-            with names.taken() as paths:
-                replaced = not names.numbered and paths["-o"].exists()
-                write_all({path: partial(_write, path, what, result, previews) for what, path in paths.items()})
-            done += 1
-            _summary(result, paths["-o"], replaced)
-    except KeyboardInterrupt:
-        say(f"stopped after {done} of {len(requests)} pictures" + (", which are kept" if done else ""))
-        raise
-
-
-def _begin(pipeline: Pipeline, requests: Sequence[Request], names: Names) -> None:
-    """Say it in a log, where no bar does."""
-    if redraws():
-        return
-    run = pipeline.start(requests[0])
-    what = names.next["-o"] if len(requests) == 1 else f"{len(requests)} pictures from {names.next['-o']} on"
-    say(f"{what}: {len(run.planned)} steps of {run.layout.width}x{run.layout.height}, seed {requests[0].seeds[0]}")
-
-
-def _run(pipeline: Pipeline, request: Request, names: Names) -> tuple[Result, list[Image.Image]]:
-    """The finished run and, if its map is an animation, the preview after each of its steps."""
-    run, paths = pipeline.start(request), names.next
-    previews: list[Image.Image] = []
-    animated = "--map" in paths and paths["--map"].suffix.lower() in animation.FORMATS
-    with working(paths["-o"].name, sum(run.planned)) as work:
-        for preview in run:
-            step = preview.timed.step
-            share = "dense" if step.dense else f"{step.active / run.plan.tokens:.0%} of the tokens"
-            work.advance(run.planned[preview.index], share)
-            if animated:
-                previews.append(animation.thumbnail(preview.images[0]))
-    return run.result(), previews
-
-
-def _write(path: Path, what: str, result: Result, previews: list[Image.Image]) -> None:
-    report = result.report
-    if what == "-o":
-        result.save(path)
-    elif what == "--report":
-        write_file(path, report.model_dump_json(indent=1) + "\n")
-    elif previews:
-        animation.save(animation.frames(previews, result.ages[:, 0], report.steps, report.tokens), path)
-    else:
-        picture.save(result.map(), path, **metadata.options_of(report.alone(0), path))
-
-
-def _summary(result: Result, output: Path, replaced: bool) -> None:
-    report = result.report
-    share = f"{report.flop_ratio:.0%} of the work of dense {report.solver}"
-    full = sum(step.dense for step in report.steps)
-    calls = "" if report.evaluations == len(report.steps) else f", {report.evaluations} evaluations"
-    before = "; it took the place of a file of that name" if replaced else ""
-    say(
-        f"{output}  {report.size[0]}x{report.size[1]}, {len(report.steps)} steps ({full} dense{calls}) in "
-        f"{report.seconds['total']:.2f} s on {report.backend}, {report.precision}, seed {report.seed}; {share}{before}"
-    )

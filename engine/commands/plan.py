@@ -86,15 +86,15 @@ def plan(
     if size is not None and bundle is None:
         raise RequestError(f"--size {size} needs --bundle: only a bundle knows the tokens of a size")
     said = sampling(
-        preset,
-        steps,
-        solver,
-        ratio,
-        mode,
-        schedule,
-        shift,
-        times,
-        dense,
+        preset=preset,
+        steps=steps,
+        solver=solver,
+        ratio=ratio,
+        mode=mode,
+        schedule=schedule,
+        shift=shift,
+        times=times,
+        dense=dense,
         guidance_every=guidance_every,
         guidance_warmup=guidance_warmup,
         forecast_kv=forecast_kv,
@@ -107,7 +107,7 @@ def plan(
         manifest = Bundle.open(bundle).manifest
         spec = manifest.model
         how = resolve(said, presets_of(spec, dimensions), model_shift(spec, dimensions))
-        outlook = _priced(how, spec, TokenLayout.of(spec, dimensions), tuple(available(manifest)))
+        outlook = _priced(how, spec, TokenLayout.of(spec, dimensions), precisions=tuple(available(manifest)))
     else:
         outlook = _counted(resolve(said), tokens or 0)
     if as_json:
@@ -116,7 +116,7 @@ def plan(
         _print(outlook)
 
 
-def _priced(how: Preset, spec: ModelSpec, layout: TokenLayout, precisions: tuple[Precision, ...]) -> Outlook:
+def _priced(how: Preset, spec: ModelSpec, layout: TokenLayout, *, precisions: tuple[Precision, ...]) -> Outlook:
     planned, coarse = how.plan(layout.tokens, layout.pinned), None
     cost = price(spec, planned)
     if how.coarse is not None:

@@ -20,7 +20,7 @@ from flagdit.engine.errors import RequestError
 from flagdit.engine.ras import RasConfig
 
 DEFAULTS, HELP = "defaults", "help"
-"""Words in place of KEY=VALUE: begin with RasConfig's own values instead of the preset's; list the keys."""
+"""Words in place of KEY=VALUE: begin with RasConfig's own values instead of the preset's; list the fields."""
 
 TRUTH = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
@@ -28,8 +28,8 @@ TRUTH = {"true": True, "yes": True, "on": True, "false": False, "no": False, "of
 def parse_ras(texts: Sequence[str] | None) -> tuple[dict[str, Any], bool]:
     """Fields of RasConfig by name, and whether the others are its own defaults.
 
-    Raises RequestError for a key that there is none of or that is said twice, and for a value of another kind. Whether
-    it is in its bounds, the plan checks.
+    Raises RequestError for a field that there is none of or that is said twice, and for a value of another kind.
+    Whether it is in its bounds, the plan checks.
     """
     out: dict[str, Any] = {}
     for text in texts or ():
@@ -72,15 +72,26 @@ def format_value(value: Any) -> str:
 
 
 def kind(name: str) -> str:
-    """What a field of RasConfig takes, in words."""
-    return ", or ".join(_WORDS[_key(a)](a) for a in _alternatives(get_type_hints(RasConfig)[name]))
+    """What a field of RasConfig takes, in words; of several that share a sentence, the first."""
+    hint = get_type_hints(RasConfig)[name.partition(",")[0]]
+    return ", or ".join(_WORDS[_key(part)](part) for part in _alternatives(hint))
 
 
 def meanings() -> dict[str, str]:
-    """What the fields of RasConfig mean, as its docstring has it; fields that share a sentence share a key."""
+    """What the fields of RasConfig mean, as its docstring has it, by their names; some share a sentence."""
+    return {names: meaning for group in groups().values() for names, meaning in group.items()}
+
+
+def groups() -> dict[str, dict[str, str]]:
+    """`meanings` by what the fields decide, in the words of the docstring; "" is the group of `mode`."""
+    out: dict[str, dict[str, str]] = {"": {}}
     text = inspect.getdoc(RasConfig) or ""
-    found = re.findall(r"^(\w+(?:, \w+)*): (.*(?:\n +.*)*)", text, re.MULTILINE)
-    return {names: " ".join(meaning.split()) for names, meaning in found}
+    for title, names, meaning in re.findall(_PARTS, text, re.MULTILINE):
+        if title:
+            out[title] = {}
+        else:
+            out[next(reversed(out))][names] = " ".join(meaning.split())
+    return out
 
 
 def print_help(values: list[str] | None) -> list[str] | None:
@@ -88,19 +99,19 @@ def print_help(values: list[str] | None) -> list[str] | None:
     if HELP not in (values or ()):
         return values
     table = Table(header_style="bold", box=None, pad_edge=False, padding=(0, 2, 1, 0))
-    defaults = {field.name: field.default for field in fields(RasConfig)}
     for title in ("--ras", "meaning"):
         table.add_column(title)
-    for names, meaning in meanings().items():
-        keys = [
-            Text.assemble((name, "bold"), "=", (format_value(defaults[name]), "cyan")) for name in names.split(", ")
-        ]
-        takes = (f"takes {kind(names.split(', ')[0])}", "dim")
-        table.add_row(Text("\n").join(keys), Text.assemble(meaning, "\n", takes))
+    for title, group in groups().items():
+        if title:
+            table.add_row("", Text(title, "bold"))
+        for names, meaning in group.items():
+            table.add_row(_with_defaults(names), Text.assemble(meaning, "\n", (f"takes {kind(names)}", "dim")))
     console.print(table, highlight=False)
     begins = (f"--ras {DEFAULTS}", "bold")
     console.print(
-        Text.assemble("Keys change what the preset says of regions; ", begins, " begins with the values above instead.")
+        Text.assemble(
+            "Fields change what the preset says of regions; ", begins, " begins with the values above instead."
+        )
     )
     raise typer.Exit
 
@@ -118,7 +129,16 @@ RasOption = Annotated[
     ),
 ]
 
-_LIST = f"flagdit generate --ras {HELP} lists the keys"
+_LIST = f"flagdit generate --ras {HELP} lists the fields"
+_PARTS = r"^(\w[\w ]* \(\w+\)$)|^(\w+(?:, \w+)*): (.*(?:\n +.*)*)"
+"""Of RasConfig's docstring: a title of a group, or names and their meaning."""
+
+
+def _with_defaults(names: str) -> Text:
+    """NAME=DEFAULT, a line for each."""
+    defaults = {field.name: field.default for field in fields(RasConfig)}
+    lines = [Text.assemble((name, "bold"), "=", (format_value(defaults[name]), "cyan")) for name in names.split(", ")]
+    return Text("\n").join(lines)
 
 
 def _alternatives(hint: Any) -> list[Any]:

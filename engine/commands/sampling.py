@@ -14,6 +14,7 @@ from flagdit.engine.resolve import Options
 
 
 def sampling(
+    *,
     preset: str | None,
     steps: int | None,
     solver: str | None,

@@ -71,8 +71,8 @@ def build(job: Job, progress: Callable[[float], None]) -> Built:
     model = read_graph(job.graph, job.precision)
     log = make_log(trt)
     builder = trt.Builder(log)
-    network = parse(trt, log, builder, model, job)
-    config = configure(trt, builder, network, job)
+    network = parse(trt, log, builder, model=model, job=job)
+    config = configure(trt, builder, network, job=job)
     monitor = make_monitor(trt, progress)
     config.progress_monitor = monitor
     plan = builder.build_serialized_network(network, config)
@@ -119,7 +119,7 @@ def read_graph(path: Path, precision: Precision) -> ir.Model:
     return model
 
 
-def parse(trt: Any, log: Any, builder: Any, model: ir.Model, job: Job) -> Any:
+def parse(trt: Any, log: Any, builder: Any, *, model: ir.Model, job: Job) -> Any:
     """The network of `model`, with the types that the graph says. Raises BuildError with the parser's reasons."""
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, log)
@@ -142,7 +142,7 @@ def let_attentions_decompose(trt: Any, network: Any) -> None:
             layer.attention.decomposable = True
 
 
-def configure(trt: Any, builder: Any, network: Any, job: Job) -> Any:
+def configure(trt: Any, builder: Any, network: Any, *, job: Job) -> Any:
     """The builder's configuration. Raises BuildError if TensorRT refuses an architecture or a shape."""
     config = builder.create_builder_config()
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # names the kernels, for the layer report
@@ -153,11 +153,11 @@ def configure(trt: Any, builder: Any, network: Any, job: Job) -> Any:
         for index, number in enumerate(job.architectures):
             if not config.set_compute_capability(getattr(trt.ComputeCapability, f"SM{number}"), index):
                 raise BuildError(f"{NAMES[job.target]} {trt.__version__} does not compile for sm_{number}")
-    add_profile(builder, network, config, job)
+    add_profile(builder, network, config, job=job)
     return config
 
 
-def add_profile(builder: Any, network: Any, config: Any, job: Job) -> None:
+def add_profile(builder: Any, network: Any, config: Any, *, job: Job) -> None:
     profile = builder.create_optimization_profile()
     names = {network.get_input(i).name for i in range(network.num_inputs)}
     if names != set(job.profile):

@@ -29,14 +29,14 @@ def file_of(precision: CpuPrecision) -> str:
 
 
 def build_cpu(
-    model_dir: Path, spec: ModelSpec, output: Path, precisions: Sequence[CpuPrecision] = CPU_PRECISIONS
+    model_dir: Path, spec: ModelSpec, output: Path, *, precisions: Sequence[CpuPrecision] = CPU_PRECISIONS
 ) -> list[Engine]:
     """Write the int8 twins of `denoise` into the directory `output`; their weights are those of the bundle.
 
     Raises BackendError if onnx_ir is not installed, BuildError if the model's weights are not stored as int8.
     """
     check_int8(spec)
-    return [_build(model_dir, spec, output, precision) for precision in precisions]
+    return [_build(model_dir, spec, output, precision=precision) for precision in precisions]
 
 
 def check_int8(spec: ModelSpec) -> None:
@@ -49,7 +49,7 @@ def check_int8(spec: ModelSpec) -> None:
     import_ir()
 
 
-def _build(model_dir: Path, spec: ModelSpec, output: Path, precision: CpuPrecision) -> Engine:
+def _build(model_dir: Path, spec: ModelSpec, output: Path, *, precision: CpuPrecision) -> Engine:
     ir, graph, start = import_ir(), spec.graphs.denoise, time.monotonic()
     model = ir.load(model_dir / graph.file)
     if REWRITES[precision](model) == 0:

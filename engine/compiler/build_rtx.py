@@ -15,7 +15,7 @@ JETSON = {87: "Jetson Orin", 110: "Jetson Thor"}
 
 
 def build_rtx(
-    model_dir: Path, spec: ModelSpec, output: Path, options: BuildOptions, progress: Progress
+    model_dir: Path, spec: ModelSpec, output: Path, *, options: BuildOptions, progress: Progress
 ) -> list[BuiltEngine]:
     """Build `condition` and `denoise` of a model directory into the directory `output`: both files, or neither.
 
@@ -25,7 +25,7 @@ def build_rtx(
     """
     check_architectures(options)
     target = EngineTarget("tensorrt-rtx", tuple(sorted(set(options.architectures))), ahead=True)
-    return build_engines(model_dir, spec, output, target, options, progress)
+    return build_engines(model_dir, spec, output, target=target, options=options, progress=progress)
 
 
 def check_architectures(options: BuildOptions) -> None:

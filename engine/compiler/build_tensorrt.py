@@ -13,7 +13,7 @@ from flagdit.engine.manifest import ModelSpec
 
 
 def build_tensorrt(
-    model_dir: Path, spec: ModelSpec, output: Path, options: BuildOptions, progress: Progress
+    model_dir: Path, spec: ModelSpec, output: Path, *, options: BuildOptions, progress: Progress
 ) -> list[BuiltEngine]:
     """Build `condition` and `denoise` of a model directory into the directory `output`: both files, or neither.
 
@@ -23,4 +23,4 @@ def build_tensorrt(
     """
     architecture = device_architecture("building a TensorRT engine")
     target = EngineTarget("tensorrt", (architecture,), ahead=False)
-    return build_engines(model_dir, spec, output, target, options, progress)
+    return build_engines(model_dir, spec, output, target=target, options=options, progress=progress)

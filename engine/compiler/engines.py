@@ -63,7 +63,7 @@ class EngineTarget:
 
 
 def build_engines(
-    model_dir: Path, spec: ModelSpec, output: Path, target: EngineTarget, options: BuildOptions, progress: Progress
+    model_dir: Path, spec: ModelSpec, output: Path, *, target: EngineTarget, options: BuildOptions, progress: Progress
 ) -> list[BuiltEngine]:
     """Build `condition` and `denoise` into the directory `output`: both files, or neither.
 
@@ -85,7 +85,7 @@ def build_engines(
         for name in GRAPHS
     }
     try:
-        return [_build(name, job, target, progress) for name, job in jobs.items()]
+        return [_build(name, job, target, progress=progress) for name, job in jobs.items()]
     except BaseException:
         for job in jobs.values():
             job.output.unlink(missing_ok=True)
@@ -100,14 +100,14 @@ def check_engines(spec: ModelSpec, target: Target, options: BuildOptions) -> Non
         profiles(graph, axes)
 
 
-def _build(name: GraphName, job: Job, target: EngineTarget, progress: Progress) -> BuiltEngine:
+def _build(name: GraphName, job: Job, target: EngineTarget, *, progress: Progress) -> BuiltEngine:
     progress(name, 0.0)
     built = build_apart(job, lambda fraction: progress(name, fraction))
     progress(name, 1.0)
-    return BuiltEngine(_record(name, job, target, built), built.layers)
+    return BuiltEngine(_record(name, job, target, built=built), built.layers)
 
 
-def _record(name: GraphName, job: Job, target: EngineTarget, built: Built) -> Engine:
+def _record(name: GraphName, job: Job, target: EngineTarget, *, built: Built) -> Engine:
     return Engine(
         graph=name,
         file=target.file(name),

@@ -14,9 +14,9 @@ namespace flagdit {
 // Counts are rounded up to so many parts of the picture, so that few shapes are bound and captured.
 constexpr int64_t kShares = 16;
 
-// Mean error of all patches if the k with the highest scores are computed, for k = 0 .. patches, in
-// units of each sample's velocity, rms; of the worst sample. score (patches, B), velocity (patches,
-// B, P).
+// Mean error of all patches if the k with the highest scores are
+// computed, for k = 0 .. patches, in units of each sample's velocity,
+// rms; of the worst sample. score (patches, B), velocity (patches, B, P).
 std::vector<double> errors_left(const float* score, const float* velocity, int64_t patches,
                                 int64_t samples, int64_t values);
 
@@ -25,7 +25,7 @@ std::vector<double> errors_left(const float* score, const float* velocity, int64
 int64_t patches_needed(const std::vector<double>& errors, double budget, int64_t bucket);
 
 // Whether any patch must be computed now to keep the promise of refresh.h. age (patches, B);
-// future: the step's row of the capacity.
+// future: the step's entry of the capacity.
 bool forced(const int32_t* age, int64_t patches, int64_t samples, const int32_t* future,
             int64_t max_age);
 

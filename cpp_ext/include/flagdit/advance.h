@@ -1,4 +1,4 @@
-// One pass over the slots after an engine call: guidance on the head, the solver's update
+// One pass over the slots after a call of `denoise`: guidance on the head, the solver's update
 // everywhere, and what `select` needs to choose the next head.
 #pragma once
 
@@ -55,7 +55,7 @@ struct AdvanceArgs {
   Metric metric;
   bool last = true;  // of the step's evaluations: ages count steps
   std::optional<History> history{};
-  std::optional<StepTable> table{};  // its row replaces dt, t, next, bend, arc, which are 0
+  std::optional<StepTable> table{};  // its entry replaces dt, t, next, bend, arc, which are 0
 };
 
 void advance(const AdvanceArgs& args, Stream stream);

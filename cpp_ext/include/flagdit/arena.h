@@ -1,5 +1,5 @@
-// The memory of one run: its size is known before any of it is taken, and all of it is given back
-// at once.
+// The memory of one run: its size is known before any
+// of it is taken, and all of it is given back at once.
 #pragma once
 
 #include <cstddef>

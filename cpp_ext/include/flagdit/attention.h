@@ -1,5 +1,5 @@
-// Softmax attention on a CPU: to cached tokens, whose keys and values lie in two pieces, and to a
-// text.
+// Softmax attention on a CPU: to cached tokens, whose
+// keys and values lie in two pieces, and to a text.
 #pragma once
 
 #include <cstdint>
@@ -36,10 +36,10 @@ struct Attention {
   void* packed = nullptr;                       // packing_memory(a)
 };
 
-// First pack_keys(a, i) for every i below pack_tasks(a), on any threads, which lays keys and values
-// out for the CPU's tiles (amx.h); then run_attention(a, i) for every i below attention_tasks(a).
-// Where there are tiles, queries and weights are bf16 and sums f32; without, there is nothing to
-// pack.
+// First pack_keys(a, i) for every i below pack_tasks(a), on any threads, which
+// lays keys and values out for the CPU's tiles (amx.h); then run_attention(a, i)
+// for every i below attention_tasks(a). Where there are tiles, queries and
+// weights are bf16 and sums f32; without, there is nothing to pack.
 void* packing_memory(const Attention& a);  // of the calling thread, until its next call
 int64_t pack_tasks(const Attention& a);
 void pack_keys(const Attention& a, int64_t task);

@@ -26,7 +26,7 @@ struct Extent {
   int64_t rows() const { return samples * branches; }  // R; row r belongs to sample r % B
 };
 
-// What the engine writes in one call: of all R rows, or of the B rows of one branch.
+// What `denoise` writes in one call: of all R rows, or of the B rows of one branch.
 struct Call {
   int64_t first_row, rows;
   Tensor output;               // (N, rows, P)
@@ -42,12 +42,12 @@ struct ForecastArrays {
 class Buffers {
  public:
   // Takes its arrays from the arena, and touches none: with one that counts, this is what a run
-  // takes. placed: by token, (N, ...), under the names of the engine's inputs.
+  // takes. placed: by token, (N, ...), under the names of inputs of `denoise`.
   Buffers(const std::vector<Port>& ports, const Extent& extent, const Keeps& keeps,
           const std::vector<Bound>& placed, Arena& arena);
 
   // Begins with latents (B, C, F, H, W). Throws Error(bundle) if `placed` differs among patches
-  // where the engine has no row for each sample.
+  // where `denoise` has no row for each sample.
   void begin(const float* latents, const std::vector<Bound>& placed);
 
   // What a call with so many active slots binds besides its conditions.
@@ -65,7 +65,7 @@ class Buffers {
   Extent extent;
   Tensor token;                              // (N, B) i32
   Tensor latent, velocity;                   // (N, B, P) f32
-  Tensor tokens;                             // (N, R or B, P), what the engine reads
+  Tensor tokens;                             // (N, R or B, P), what `denoise` reads
   Tensor age, drops;                         // (N, B) i32
   Tensor score;                              // (N, B) f32
   std::optional<History> history{};          // of `advance`
@@ -73,7 +73,7 @@ class Buffers {
   std::vector<Call> calls;
   std::vector<Bound> placed;                                 // by slot
   std::vector<std::vector<ForecastArrays>> forecast_arrays;  // of each call, a group a width
-  Tensor swaps, counts, keys, grid;                          // of `select` and `dilate`
+  Tensor swaps, counts, codes, grid;                         // of `select` and `dilate`
 
  private:
   std::vector<Port> ports_;

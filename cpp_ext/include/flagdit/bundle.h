@@ -27,9 +27,9 @@ struct HeldGraph {
 
 class Bundle {
  public:
-  // Of a directory; its files are checked when they are read. Throws Error(bundle) if it is
-  // missing, of another schema version, or its manifest contradicts itself or the sizes of the
-  // files.
+  // Of a directory; its files are checked when they are read. Throws
+  // Error(bundle) if it is missing, of another schema version, or
+  // its manifest contradicts itself or the sizes of the files.
   static Bundle open(const std::string& path);
 
   const std::string& directory() const { return directory_; }
@@ -45,8 +45,8 @@ class Bundle {
   // A graph to load. weights: those that were read before, to which more are added. Throws
   // Error(bundle) if a byte of them is not what the manifest says.
   HeldGraph graph(const std::string& file, std::map<std::string, Content>& weights) const;
-  // Of the text encoder. Throws Error(backend) if there is none, Error(bundle) if its tokenizer is
-  // none.
+  // Of the text encoder. Throws Error(backend) if there
+  // is none, Error(bundle) if its tokenizer is none.
   Prompts prompts() const;
 
  private:

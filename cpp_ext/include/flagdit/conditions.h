@@ -1,4 +1,4 @@
-// What the engine needs besides the tokens: from the text and the times, made once a run by the
+// What `denoise` needs besides the tokens: from the text and the times, made once a run by the
 // graphs `text` and `condition`; from the places of the tokens, once a size by the graph `place`.
 #pragma once
 

@@ -9,11 +9,11 @@
 namespace flagdit {
 
 struct DilateArgs {
-  Tensor score;    // (N, B) f32 in, out
-  Tensor token;    // (N, B) i32: a patch's place in the picture, row by row, distinct in a sample;
-                   // one outside 0..N-1 is refused on CPU, and skipped on CUDA
-  Tensor grid;     // (B, N) f32 scratch
-  int64_t row;     // tokens in a row of the picture; N is a multiple of it
+  Tensor score;  // (N, B) f32 in, out
+  Tensor token;  // (N, B) i32: a patch's place in the picture, line by line, distinct in a sample;
+                 // one outside 0..N-1 is refused on CPU, and skipped on CUDA
+  Tensor grid;   // (B, N) f32 scratch
+  int64_t line;  // tokens in a line of the picture; N is a multiple of it
   int64_t pinned;  // slots 0 .. pinned-1 are no patches: they neither have a score nor lend one
   float share;     // 0 to 1
 };

@@ -12,12 +12,12 @@ namespace flagdit {
 
 // One cache of keys or of values, all (N, R, D), no gaps. `slope` starts as zeros.
 struct ForecastCache {
-  void* values;     // what the engine reads, in the tail, and writes, in the head
+  void* values;     // what `denoise` reads, in the tail, and writes, in the head
   void* anchor;     // the last computed ones that `values` is made from
   uint16_t* slope;  // bfloat16: change per time between the last two
 };
 
-// What the caches of one engine call have in common.
+// What the caches of one call of `denoise` have in common.
 struct ForecastLayout {
   int64_t slots, rows, samples, width;  // N; R, row r belongs to sample r % samples; B; D
   DType dtype;                          // of values and anchors: f32, bf16; on CUDA also f16
@@ -30,15 +30,15 @@ struct Swaps {
 };
 
 struct ForecastStep {
-  int64_t fresh;   // the first slots, whose values the engine wrote since the last pass
+  int64_t fresh;   // the first slots, whose values `denoise` wrote since the last pass
   float time;      // when those were computed
-  int64_t active;  // the first slots, which the engine writes next
+  int64_t active;  // the first slots, which `denoise` writes next
   float target;    // when it does
   float damping;   // share of the way to there
   bool tail;       // whether it does: otherwise the values of the other slots stay as they are
 };
 
-// The caches of one engine call in one run. Does not own their memory.
+// The caches of one call of `denoise` in one run. Does not own their memory.
 class CacheForecast {
  public:
   // anchored: (N, B) f32, when the anchors were computed; -inf before there is one.
@@ -51,7 +51,7 @@ class CacheForecast {
   //
   //   values = anchor + damping * (target - anchored) * slope
   //
-  // Of the active slots the anchors stay, as the values before those that the engine writes next,
+  // Of the active slots the anchors stay, as the values before those that `denoise` writes next,
   // and the slopes do not. Without pairs, no token moves.
   // Slots outside 0..N-1 throw on CPU, as does a slot in two pairs; CUDA skips the former.
   void move(const std::optional<Swaps>& swaps, const ForecastStep& step, Stream stream) const;

@@ -37,7 +37,7 @@ struct Layout {
   // (N, 4) of each token: index in the sequence, frame, line and column in patches; -1 for what a
   // token without a latent has none of.
   std::vector<int64_t> places() const;
-  // Number of a patch, frame by frame and row by row; -1 for a token without a latent.
+  // Number of a patch, frame by frame and line by line; -1 for a token without a latent.
   int64_t patch_of(int32_t token) const;
 
   // latents (B, C, F, H, W) -> patches (patches, B, P), and back.

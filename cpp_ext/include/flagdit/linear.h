@@ -90,8 +90,8 @@ struct Linear {
   std::array<Product, 3> products{};  // those that have weights
 };
 
-// y = (silu(x W1^T) * x W3^T) W2^T, the SwiGLU of a transformer block (Shazeer 2020), of a
-// modulated x.
+// y = (silu(x W1^T) * x W3^T) W2^T, the SwiGLU of a
+// transformer block (Shazeer 2020), of a modulated x.
 struct FeedForward {
   const float* x;
   int64_t tokens;

@@ -48,7 +48,7 @@ struct Budget {
 // S steps.
 struct Plan {
   std::vector<Step> steps;
-  std::vector<Evaluation> evaluations;  // engine calls, in order: one or two a step
+  std::vector<Evaluation> evaluations;  // calls of `denoise`, in order: one or two a step
   std::vector<double> damping;  // (S,): share of the line that cached keys and values go along, 0
                                 // outside RAS steps
   std::vector<bool> unconditional;  // (S,): whether a step runs that branch of guidance, or reuses
@@ -67,7 +67,7 @@ struct Plan {
   // Heun puts at its end, where what was computed in this step would otherwise count as known.
   double scored_at(const Step& step) const;
 
-  // Whether a step makes the first engine call, or the second, where branches are apart.
+  // Whether a step makes the first call of `denoise`, or the second, where branches are apart.
   bool runs(int64_t call, int64_t step) const;
 
   // Whether the next step after this one that makes that call reads what is cached.

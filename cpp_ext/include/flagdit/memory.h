@@ -11,8 +11,8 @@
 
 namespace flagdit {
 
-// Bytes of Python, its libraries, and a text encoder and tokenizer as small as the demo's, measured
-// on Linux.
+// Bytes of Python, its libraries, and a text encoder and
+// tokenizer as small as the demo's, measured on Linux.
 constexpr int64_t kProgramBytes = int64_t{120} << 20;
 
 // Attention takes so many bytes of scores whole, else blocks of so many, of no fewer queries than
@@ -52,10 +52,9 @@ struct Machine {
   int64_t program = kProgramBytes;
 };
 
-// What a run of these plans one after the other takes in an engine of that precision; of all it
-// says the largest. The last plan is of the full size, coarse ones before it. It is an estimate:
-// docs/cpu.md says how near it comes. A part beyond 2^59 bytes is said to be
-// that.
+// What a run of these plans one after the other takes in an engine of that precision; of all
+// it says the largest. The last plan is of the full size, coarse ones before it. It is an
+// estimate: docs/cpu.md says how near it comes. A part beyond 2^59 bytes is said to be that.
 Memory memory(const Sizes& sizes, const std::vector<const Plan*>& plans,
               const std::string& precision, const Batch& batch, const Machine& machine = {});
 

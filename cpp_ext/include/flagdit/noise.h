@@ -4,8 +4,8 @@
 // after manual_seed(seed), for up to as many values as torch's kernel has threads there; beyond,
 // torch's values depend on the GPU, and these go on by the same formula.
 //
-// Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011, section 3.3; Box and
-// Muller, 1958.
+// Salmon et al., "Parallel random numbers: as easy as
+// 1, 2, 3", SC 2011, section 3.3; Box and Muller, 1958.
 #pragma once
 
 #include <array>

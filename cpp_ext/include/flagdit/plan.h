@@ -16,7 +16,7 @@ struct Step {
   int64_t index;
   double t;          // where the velocity is evaluated
   double t_next;     // where the update lands
-  int64_t active;    // slots the engine computes, pinned ones included
+  int64_t active;    // slots `denoise` computes, pinned ones included
   bool dense;        // active == tokens
   int64_t high = 0;  // of the cached slots, how many come from the high side of the score
 
@@ -35,7 +35,7 @@ struct PlanOptions {
   int64_t skip_every = 0;   // ... every so many steps, the ratio being its middle; 0 is static
   double high_ratio = 1.0;  // share of the cached patches from the high side of the score
   Mode mode = Mode::corrected;
-  int64_t rows = 1;  // of patches; only paper mode's rounding depends on them
+  int64_t lines = 1;  // of patches; only paper mode's rounding depends on them
 };
 
 // steps + 1 increasing times from noise (0) to data (1), shifted towards the noise as Lumina-T2X
@@ -47,8 +47,8 @@ std::vector<double> flow_times(int64_t steps, double shift = 1.0);
 //   skip = P - ceil(ratio P) + skip_step (i / skip_every - (n + warmup) / skip_every / 2)
 // in integer division; what stays active is rounded up to a multiple of the bucket, and
 // round(skip high_ratio) of the cached ones come from the high side. In paper mode the first term
-// is int(((1 - ratio) rows) columns), a linear schedule is floored to a multiple of 64, and the two
-// sides are int(skip (1 - high_ratio)) and int(skip high_ratio), which may lose a patch between
+// is int(((1 - ratio) lines) columns), a linear schedule is floored to a multiple of 64, and the
+// two sides are int(skip (1 - high_ratio)) and int(skip high_ratio), which may lose a patch between
 // them.
 std::vector<Step> plan_steps(const std::vector<double>& times, const PlanOptions& options);
 

@@ -39,10 +39,10 @@ const Preset& find(const Presets& presets, const std::string& name);
 // flagdit's, for a model that was not calibrated.
 Presets own_presets();
 
-// Dense at the start, where the whole picture forms; then less and less, as ever fewer regions
-// still change. A dense last step takes the noise off that stale velocities have left: in a run of
-// twelve steps or more it costs little and shows much, in a shorter one the time is worth more in
-// another step.
+// Dense at the start, where the whole picture forms; then less and less, as
+// ever fewer regions still change. A dense last step takes the noise off that
+// stale velocities have left: in a run of twelve steps or more it costs little
+// and shows much, in a shorter one the time is worth more in another step.
 struct Falling {
   int64_t warmup;
   Number ratio, ratio_end;

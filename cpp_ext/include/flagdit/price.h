@@ -47,8 +47,8 @@ struct Cost {
   int64_t cache_bytes = 0;
 
   double total() const;
-  // FLOPs of the plan over those of as many dense evaluations: of dense sampling with the same
-  // solver.
+  // FLOPs of the plan over those of as many dense
+  // evaluations: of dense sampling with the same solver.
   double flop_ratio() const;
   // What the plan gains if time follows FLOPs: the bound a run is measured against.
   double expected_speedup() const { return 1 / flop_ratio(); }

@@ -6,8 +6,7 @@
 // at least c_h - future[h - 1] of them must be active now. `select` forces the oldest
 // max_h(c_h - future[h - 1]) tokens, and earliest deadline first keeps every deadline met:
 //   - h <= max_age: of the c_(h+1) oldest tokens at least c_(h+1) - future[h] are forced, so at
-//   most
-//     future[h], the capacity of the next h steps, are left for the next selection;
+//     most future[h], the capacity of the next h steps, are left for the next selection;
 //   - h == max_age + 1: all tokens are due, and a window of max_age + 1 steps must hold them all.
 // The second line is the only condition on the plan. It is necessary as well: a window that holds
 // fewer than all tokens leaves one behind, which ends it at an age of max_age + 1.
@@ -27,7 +26,7 @@ constexpr int64_t kMaxAge = 1023;  // `select` counts ages in fast memory of thi
 int64_t least_max_age(const std::vector<Step>& steps, int64_t tokens, int64_t pinned);
 
 // (steps, max_age + 1): [s, h] is the number of patches that steps s+1 .. s+h can compute;
-// INT32_MAX once a dense step or the end of the plan lies among them. Row s is `future` of the
+// INT32_MAX once a dense step or the end of the plan lies among them. Entry s is `future` of the
 // selection for step s.
 std::vector<int32_t> refresh_capacity(const std::vector<Step>& steps, int64_t tokens,
                                       int64_t pinned, int64_t max_age);

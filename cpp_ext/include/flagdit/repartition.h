@@ -14,7 +14,7 @@ struct SlotBuffer {
   std::byte* data;  // (N, rows, row_bytes), no gaps
   int64_t rows;     // a multiple of the samples; row r belongs to sample r % samples
   int64_t row_bytes;
-  // The engine writes the head's rows next: what leaves the head moves, what enters it need not.
+  // `denoise` writes the head's rows next: what leaves the head moves, what enters it need not.
   bool recomputed = false;
 };
 

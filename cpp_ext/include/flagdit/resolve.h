@@ -1,5 +1,5 @@
-// What was said of how to sample, a preset, and the model's defaults: the only place where they
-// meet.
+// What was said of how to sample, a preset, and the
+// model's defaults: the only place where they meet.
 #pragma once
 
 #include <cstdint>
@@ -11,8 +11,8 @@
 
 namespace flagdit {
 
-// Of the steps that the preset does not make dense: the same in all (then without an end), or
-// falling.
+// Of the steps that the preset does not make dense:
+// the same in all (then without an end), or falling.
 struct SaidRatio {
   Number first;
   std::optional<Number> last{};

@@ -56,7 +56,7 @@ class Run {
   bool begun() const { return sampler_ != nullptr; }  // there is a state
 
   // The next step; the first one encodes the text before. Throws Error: of the number if the
-  // latents are no numbers any more, and as the engine does.
+  // latents are no numbers any more, and as `denoise` does.
   StepDone step(Stream stream = nullptr);
 
   const RunOptions& options() const { return options_; }

@@ -14,7 +14,7 @@
 
 namespace flagdit {
 
-// What the engine's calls take besides the tokens, by its names. Owned by the caller.
+// What calls of `denoise` take besides the tokens, by its names. Owned by the caller.
 struct Conditions {
   std::vector<Bound> constant;  // over the run: (R, ...), or without rows
   std::vector<Bound> timed;     // (E, R, ...): an entry an evaluation of the plan
@@ -26,7 +26,7 @@ struct StepDone {
   Step step;
   int64_t evaluations;   // of the velocity; a step that the gate passed over made none
   int64_t branches;      // of guidance that it computed
-  double denoise, host;  // seconds of the engine's calls, and of the work between them
+  double denoise, host;  // seconds of calls of `denoise`, and of the work between them
 };
 
 class Sampler {
@@ -41,14 +41,14 @@ class Sampler {
                        const Conditions& conditions);
 
   bool done() const { return next_ == plan_->steps.size(); }
-  // The next step. Throws Error if the engine fails.
+  // The next step. Throws Error if `denoise` fails.
   StepDone step(Stream stream = nullptr);
 
   const Buffers& state() const { return buffers_; }
   const Plan& plan() const { return *plan_; }
 
  private:
-  // What one call of the engine reads, at fixed addresses: (rows, ...) of this evaluation.
+  // What one call of `denoise` reads, at fixed addresses: (rows, ...) of this evaluation.
   using Current = std::vector<Bound>;
 
   double call(int64_t active, size_t evaluation, size_t calls, Stream stream);

@@ -21,14 +21,15 @@
 namespace flagdit {
 
 struct SelectArgs {
-  Tensor score;   // (N, B) f32
-  Tensor age;     // (N, B) i32
-  Tensor drops;   // (N, B) i32
-  Tensor token;   // (N, B) i32, distinct in a sample
-  Tensor future;  // (max_age + 1,) i32, the step's row of refresh_capacity; unread if max_age is -1
-  Tensor swaps;   // (B, N, 2) i32 out: [b, :counts[b]] are pairs (head slot, tail slot)
-  Tensor counts;  // (B,) i32 out
-  Tensor keys;    // (B, N) u64 scratch
+  Tensor score;  // (N, B) f32
+  Tensor age;    // (N, B) i32
+  Tensor drops;  // (N, B) i32
+  Tensor token;  // (N, B) i32, distinct in a sample
+  Tensor
+      future;  // (max_age + 1,) i32, the step's entry of refresh_capacity; unread if max_age is -1
+  Tensor swaps;      // (B, N, 2) i32 out: [b, :counts[b]] are pairs (head slot, tail slot)
+  Tensor counts;     // (B,) i32 out
+  Tensor codes;      // (B, N) u64 scratch
   int64_t active;    // slots of the next head
   int64_t pinned;    // slots 0 .. pinned-1 stay active
   float starvation;  // >= 0; the paper's k, 0.1
@@ -36,7 +37,7 @@ struct SelectArgs {
   int64_t max_age;   // up to kMaxAge; -1: no promise
   Mode mode;         // the sign of starvation on the high side
   std::optional<Tensor>
-      row{};  // (1,) i32: future is (E, max_age + 1), a row an evaluation (tick.h)
+      entry{};  // (1,) i32: future is (E, max_age + 1), an entry an evaluation (tick.h)
 };
 
 void select(const SelectArgs& args, Stream stream);

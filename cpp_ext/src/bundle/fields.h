@@ -1,5 +1,5 @@
-// A JSON document, read field by field: what is not asked for is refused, what is out of bounds
-// too.
+// A JSON document, read field by field: what is not
+// asked for is refused, what is out of bounds too.
 #pragma once
 
 #include <cstdint>

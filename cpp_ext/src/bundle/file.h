@@ -1,5 +1,5 @@
-// Files that somebody else may have written: opened once, regular, and bounded before they are
-// read.
+// Files that somebody else may have written: opened
+// once, regular, and bounded before they are read.
 #pragma once
 
 #include <cstdint>
@@ -36,13 +36,13 @@ std::string absolute(const std::string& path);
 // wait, a device never end), or is larger than `limit`.
 std::string read(const std::string& path, int64_t limit);
 
-// The bytes of a file, held: whatever becomes of the file, they stay what was verified. Throws
-// Error(bundle) if they are not what is expected, or more than `limit`; Error(backend) without
-// memory.
+// The bytes of a file, held: whatever becomes of the file, they
+// stay what was verified. Throws Error(bundle) if they are not what
+// is expected, or more than `limit`; Error(backend) without memory.
 Content verified(const std::string& path, const FileSpec& expected, int64_t limit = INT64_MAX);
 
-// Throws Error(bundle) unless there is a regular file of the size that is expected. Reads nothing
-// of it.
+// Throws Error(bundle) unless there is a regular file
+// of the size that is expected. Reads nothing of it.
 void check_size(const std::string& path, const FileSpec& expected);
 
 // Throws Error(bundle) unless the file is what is expected, to the last byte. Takes a megabyte.

@@ -1,6 +1,6 @@
-// What an ONNX file refers to outside itself, read from its bytes before a runtime sees them: a
-// runtime opens whatever path a graph names. Reads only as much of protobuf as that takes
-// (onnx.proto3).
+// What an ONNX file refers to outside itself, read from its bytes
+// before a runtime sees them: a runtime opens whatever path a graph
+// names. Reads only as much of protobuf as that takes (onnx.proto3).
 #pragma once
 
 #include <cstdint>
@@ -24,8 +24,8 @@ struct External {  // a tensor whose values are in another file
 // weight of the graph (one of a node, a subgraph, a function) is elsewhere.
 std::vector<External> external_tensors(const std::string& file, std::string_view content);
 
-// The names of the files that tensors are in. Throws Error(bundle) for one that is not of the
-// bundle.
+// The names of the files that tensors are in. Throws
+// Error(bundle) for one that is not of the bundle.
 std::set<std::string> check_external(const std::string& file, const std::vector<External>& tensors,
                                      const std::map<std::string, FileSpec>& files);
 

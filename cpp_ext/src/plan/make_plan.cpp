@@ -43,7 +43,7 @@ std::vector<Step> steps_of(const PlanRequest& request, const std::vector<double>
   options.skip_every = r.budget.skip_every;
   options.high_ratio = r.ranking.high_ratio.value_or(r.metric() != Metric::change ? 1.0 : 0.0);
   options.mode = r.mode;
-  options.rows = lines_of(request.tokens, request.pinned);
+  options.lines = lines_of(request.tokens, request.pinned);
   return plan_steps(times, options);
 }
 

@@ -20,8 +20,8 @@ struct Leg {
   double total() const { return caches + state + activations + scores; }
 };
 
-// Scores of attention to the tokens, or to the text, whose mask has a number for each query
-// besides.
+// Scores of attention to the tokens, or to the text,
+// whose mask has a number for each query besides.
 double scores_of(const Sizes& sizes, double tokens, double rows, double threads) {
   const double pairs = rows * static_cast<double>(sizes.heads);
   const auto text = static_cast<double>(sizes.text);
@@ -47,8 +47,8 @@ Leg leg_of(const Sizes& sizes, const Plan& plan, const Footprint& print, const B
   cached.value_bytes = print.value_bytes;
   Leg leg{};
   leg.caches = static_cast<double>(price(sizes, plan, cached).cache_bytes);
-  // Per sample: latent, noise and pictures, what `advance` and `select` know; per row: tokens,
-  // angles, velocity.
+  // Per sample: latent, noise and pictures, what `advance`
+  // and `select` know; per row: tokens, angles, velocity.
   leg.state =
       4 * n * (samples * (4 * patch + 12) + rows * (patch + place) + samples * branches * patch);
   leg.activations = std::nearbyint(4 * n * rows *
@@ -59,8 +59,8 @@ Leg leg_of(const Sizes& sizes, const Plan& plan, const Footprint& print, const B
   return leg;
 }
 
-// What `condition` makes, for each different text and then for all rows; its own activations are
-// as large.
+// What `condition` makes, for each different text and
+// then for all rows; its own activations are as large.
 double conditions_of(const Sizes& sizes, int64_t calls, const Batch& batch) {
   const auto rows = static_cast<double>(batch.samples * batch.branches);
   const auto texts = static_cast<double>(batch.samples + batch.branches - 1);

@@ -44,8 +44,8 @@ bool is_space(char32_t code) {
          code == 0x2029 || code == 0x202f || code == 0x205f || code == 0x3000;
 }
 
-// A text in ASCII, with escapes, as Python's ascii() writes what is left of bytes that are no
-// UTF-8.
+// A text in ASCII, with escapes, as Python's ascii()
+// writes what is left of bytes that are no UTF-8.
 std::string escaped(const std::string& text) {
   std::string plain;
   for (size_t at = 0; at < text.size();) {

@@ -11,8 +11,8 @@ namespace {
 
 using Names = std::set<std::string>;
 
-// Fields that say how much each step computes: what was calibrated for other steps does not hold
-// then.
+// Fields that say how much each step computes: what
+// was calibrated for other steps does not hold then.
 const Names& planned() {
   static const Names names{"ratio",  "ratio_end", "skip_step", "skip_every",
                            "warmup", "resets",    "end"};

@@ -131,7 +131,7 @@ Buffers::Buffers(const std::vector<Port>& ports, const Extent& sizes, const Keep
   score = arena.make(DType::f32, {n, b});
   swaps = arena.make(DType::i32, {b, n, 2});
   counts = arena.make(DType::i32, {b});
-  keys = arena.make(DType::u64, {b, n});
+  codes = arena.make(DType::u64, {b, n});
   grid = arena.make(DType::f32, {b, n});
 }
 

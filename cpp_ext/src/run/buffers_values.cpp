@@ -30,8 +30,8 @@ const Tensor& tensor_of(const std::vector<Bound>& all, const std::string& name) 
       ->tensor;
 }
 
-// Where tokens share one value for all samples it must be the same in all patches, since those
-// move.
+// Where tokens share one value for all samples it
+// must be the same in all patches, since those move.
 void check_shared(const Tensor& by_token, const std::vector<int32_t>& slots, int64_t pinned,
                   int64_t bytes, const std::string& name) {
   const auto* data = by_token.as<std::byte>();

@@ -158,7 +158,7 @@ void Sampler::guide(int64_t active, size_t calls) {
 
 void Sampler::advance(const Step& step, const Evaluation& evaluation, Stream stream) {
   const Layout& layout = buffers_.extent.layout;
-  // A step without an engine call moves everything along.
+  // A step without a call of `denoise` moves everything along.
   const int64_t active = std::max(step.active, plan_->pinned);
   AdvanceArgs args{
       slots_of(buffers_.guided ? *buffers_.guided : buffers_.calls[0].output, 0, active),
@@ -199,7 +199,7 @@ void Sampler::select_head(const Step& step, Stream stream) {
                       {std::max<int64_t>(plan_->max_age, 0) + 1},
                       Device::cpu};
   select({buffers_.score, buffers_.age, buffers_.drops, buffers_.token, future, buffers_.swaps,
-          buffers_.counts, buffers_.keys, step.active, plan_->pinned,
+          buffers_.counts, buffers_.codes, step.active, plan_->pinned,
           static_cast<float>(plan_->ranking.starvation), step.high, plan_->max_age,
           plan_->ranking.mode},
          stream);

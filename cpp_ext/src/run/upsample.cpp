@@ -56,10 +56,10 @@ std::vector<float> coarse_noise(const std::vector<float>& noise, int64_t planes,
                                 int64_t width, int64_t factor) {
   const int64_t h = height / factor, w = width / factor;
   std::vector<float> out(static_cast<size_t>(planes * h * w), 0.0f);
-  for (int64_t row = 0; row < factor; ++row)
+  for (int64_t line = 0; line < factor; ++line)
     for (int64_t column = 0; column < factor; ++column)
       for (int64_t i = 0; i < planes * h; ++i) {
-        const int64_t plane = i / h, y = i % h * factor + row;
+        const int64_t plane = i / h, y = i % h * factor + line;
         const float* from = noise.data() + (plane * height + y) * width + column;
         for (int64_t x = 0; x < w; ++x) out[static_cast<size_t>(i * w + x)] += from[x * factor];
       }

@@ -13,8 +13,8 @@ bool belongs(int kind, char32_t c, bool (*const (&classes)[6])(char32_t)) {
   return classes[kind - 1](c);
 }
 
-// Characters that differ in case alone are one: also the two that are no letters of ASCII but fold
-// to one.
+// Characters that differ in case alone are one: also
+// the two that are no letters of ASCII but fold to one.
 char32_t folded(char32_t c) {
   if (c == 0x17F) return U's';
   if (c == 0x212A) return U'k';
