@@ -21,7 +21,7 @@ mkdir -p "$out" "$home/cpp_ext" "build/gpu/flagdit-0.dist-info"
 rm -f "$out"/gpu-*
 printf 'Metadata-Version: 2.1\nName: flagdit\nVersion: 0\n' >build/gpu/flagdit-0.dist-info/METADATA # nothing is installed
 cp cpp_ext/*.py "$home/cpp_ext/"
-ln -sfn "$PWD/engine" "$PWD/export" "$home/"
+ln -sfn "$PWD/engine" "$PWD/export" "$PWD/files" "$home/"
 export PYTHONPATH=$PWD/build/gpu${ORT_SITE:+:$ORT_SITE} PYTHONUNBUFFERED=1
 
 asked() { [[ $wanted == *" $1 "* ]]; }
