@@ -12,7 +12,7 @@ from typing import Any, cast
 import numpy as np
 
 from flagdit.cpp_ext import Binding, Session
-from flagdit.engine.ports import twin
+from flagdit.engine.bundle.ports import twin
 from flagdit.engine.request import Request
 from flagdit.engine.result import Preview
 from flagdit.engine.run import Run, Stages

@@ -13,10 +13,11 @@ import typer
 from PIL import Image, ImageDraw, ImageFont
 from rich.progress import track
 
-from flagdit.engine import DENSE, Coarse, Pipeline, RasConfig, Result, picture
+from flagdit.engine import DENSE, Coarse, Pipeline, RasConfig, Result
 from flagdit.engine.bench.measure import psnr
 from flagdit.engine.commands.bench import PROMPTS
 from flagdit.engine.commands.common import check_writable
+from flagdit.engine.media import picture
 
 SETTINGS = {
     "dense, 100 steps": {"steps": 100, "shift": 3.0, "solver": "ab2", "ras": DENSE},

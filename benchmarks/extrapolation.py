@@ -18,9 +18,9 @@ from PIL import Image, ImageDraw
 from rich.progress import track
 
 from flagdit.engine import DENSE, Pipeline
+from flagdit.engine.bundle import ModelSpec
 from flagdit.engine.layout import Ntk, TokenLayout
-from flagdit.engine.manifest import ModelSpec
-from flagdit.engine.picture import INK, QUIET, fit, font, save
+from flagdit.engine.media.picture import INK, QUIET, fit, font, save
 
 SIZES = ((64, 64), (128, 128), (192, 192), (128, 64))
 OPTIONS: tuple[tuple[str, str, Ntk, bool], ...] = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from flagdit.engine.ports import twin
+from flagdit.engine.bundle.ports import twin
 from gpu_device import Axes, Bound, Buffer, Device, Graph, Place
 
 

@@ -19,7 +19,7 @@ import numpy as np
 import typer
 
 from flagdit.engine import Pipeline
-from flagdit.engine.bundle import DEMO
+from flagdit.engine.bundle.reader import DEMO
 from flagdit.engine.compiler.precision import Half, import_ir, to_half
 from gpu_models import MODELS, PRECISIONS
 

@@ -13,8 +13,8 @@ import numpy as np
 
 from flagdit.cpp_ext import GraphCache, SlotBuffers, Step, advance, select, tick
 from flagdit.engine import RasConfig, make_plan
+from flagdit.engine.bundle.ports import timed
 from flagdit.engine.layout import model_shift
-from flagdit.engine.ports import timed
 from flagdit.engine.session import Array
 from gpu_call import bind, empty_caches
 from gpu_device import Buffer, Device, Graph, put

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from flagdit.engine.bundle import DEMO, MANIFEST, read_spec
+from flagdit.engine.bundle import Manifest, ModelSpec
+from flagdit.engine.bundle.ports import begins, timed
+from flagdit.engine.bundle.reader import DEMO, MANIFEST, read_spec
 from flagdit.engine.layout import TokenLayout
-from flagdit.engine.manifest import Manifest, ModelSpec
 from flagdit.engine.noise import latent_noise
-from flagdit.engine.ports import begins, timed
 from flagdit.engine.session import Array, GraphFile, open_session
 from gpu_call import bind, empty_caches
 from gpu_device import Buffer, Cpu, Device, Graph, put

@@ -11,7 +11,7 @@ import argparse
 import subprocess
 import sys
 
-from flagdit.engine.bundle import Bundle
+from flagdit.engine.bundle.reader import Bundle
 from flagdit.engine.cpu import available
 from flagdit.engine.layout import TokenLayout
 from flagdit.engine.memory import memory

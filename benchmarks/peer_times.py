@@ -10,9 +10,9 @@ from statistics import fmean, median
 
 from flagdit.engine import DENSE, Plan, RasConfig, Solver, make_plan
 from flagdit.engine.bench.measure import psnr
+from flagdit.engine.bundle import ModelSpec
 from flagdit.engine.cost import price
 from flagdit.engine.layout import FloatArray, TokenLayout, model_shift
-from flagdit.engine.manifest import ModelSpec
 
 Paint = Callable[[str, int, int, Callable[[], None]], FloatArray]
 """Of a prompt, a seed, a number of steps and what to call after each: latents (1, C, H, W)."""

@@ -36,14 +36,14 @@ from rich.table import Table
 from cuda_session import CudaSession
 from flagdit.cpp_ext import step_flops
 from flagdit.engine.bench.plot import save as save_figure
-from flagdit.engine.builder import read_model
-from flagdit.engine.bundle import Bundle
+from flagdit.engine.bundle import Engine, Graph, ModelSpec, Tensor
+from flagdit.engine.bundle.builder import read_model
+from flagdit.engine.bundle.ports import caches, twin
+from flagdit.engine.bundle.reader import Bundle
 from flagdit.engine.commands.common import PrecisionOption, check_writable
 from flagdit.engine.cost import sizes_of
 from flagdit.engine.cpu import Precision, choose
 from flagdit.engine.layout import TokenLayout
-from flagdit.engine.manifest import Engine, Graph, ModelSpec, Tensor
-from flagdit.engine.ports import caches, twin
 from flagdit.engine.session import Array, GraphFile, open_session
 from flagdit.export import ExportOptions, FlagDiT, FlagDiTConfig, export_model
 from flagdit.files import write_file

@@ -1,6 +1,6 @@
 """From a bundle to a picture, with region-adaptive sampling. Needs neither torch nor a GPU."""
 
-from flagdit.engine.bundle import Bundle
+from flagdit.engine.bundle.reader import Bundle
 from flagdit.engine.coarse import Coarse
 from flagdit.engine.errors import (
     BackendError,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 
 from flagdit.cpp_ext import job_of, room
+from flagdit.engine.bundle import ModelSpec
 from flagdit.engine.layout import TokenLayout
 from flagdit.engine.leg import Leg
-from flagdit.engine.manifest import ModelSpec
 from flagdit.engine.model import model_of
 from flagdit.engine.request import Request
 from flagdit.engine.text import Prompts

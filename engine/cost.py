@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from flagdit import cpp_ext
 from flagdit.cpp_ext import Cost, Plan, Price, Sizes
-from flagdit.engine.manifest import ModelSpec
-from flagdit.engine.ports import cached_values, constants, timed
+from flagdit.engine.bundle import ModelSpec
+from flagdit.engine.bundle.ports import cached_values, constants, timed
 
 __all__ = ["Cost", "price", "sizes_of"]
 

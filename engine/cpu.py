@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Literal, cast, get_args
 
 from flagdit.cpp_ext import has_amx
+from flagdit.engine.bundle import Engine, Manifest
 from flagdit.engine.errors import BackendError
-from flagdit.engine.manifest import Engine, Manifest
 
 Precision = Literal["int8-bf16", "int8", "float32"]
 """What `denoise` can compute in on a CPU, fastest first: int8 products with attention in bf16 or in fp32, or fp32."""

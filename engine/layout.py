@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flagdit.cpp_ext import Layout
-from flagdit.engine.manifest import ModelSpec
+from flagdit.engine.bundle import ModelSpec
 from flagdit.engine.model import model_of
 
 FloatArray = npt.NDArray[np.float32]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
+from flagdit.engine.bundle import ModelSpec
 from flagdit.engine.cost import Cost, price
 from flagdit.engine.layout import TokenLayout
-from flagdit.engine.manifest import ModelSpec
 from flagdit.engine.plan import Plan
 
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from flagdit import cpp_ext
 from flagdit.cpp_ext import Memory, Plan, check_memory
+from flagdit.engine.bundle import ModelSpec
 from flagdit.engine.cost import sizes_of
 from flagdit.engine.cpu import Precision
-from flagdit.engine.manifest import ModelSpec
 
 __all__ = ["Memory", "check_memory", "memory"]
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from flagdit.cpp_ext import Model
+from flagdit.engine.bundle import ModelSpec, ShiftByTokens
 from flagdit.engine.cost import sizes_of
-from flagdit.engine.manifest import ModelSpec, ShiftByTokens
 
 
 def model_of(spec: ModelSpec) -> Model:

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Literal, cast
 
 from flagdit.cpp_ext import Session, resident
-from flagdit.engine.bundle import Bundle
+from flagdit.engine.bundle import Engine, Graph
+from flagdit.engine.bundle.contract import check_borders
+from flagdit.engine.bundle.reader import Bundle
 from flagdit.engine.coarse import Coarse
-from flagdit.engine.contract import check_borders
 from flagdit.engine.cpu import Precision, available, choose
 from flagdit.engine.errors import RequestError
 from flagdit.engine.layout import Ntk, model_shift
-from flagdit.engine.manifest import Engine, Graph
 from flagdit.engine.preflight import Preflight
 from flagdit.engine.presets import Preset, presets_of
 from flagdit.engine.ras import RasConfig, Solver

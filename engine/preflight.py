@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import cast
 
 from flagdit.engine.admission import admit
-from flagdit.engine.bundle import Bundle
+from flagdit.engine.bundle.reader import Bundle
 from flagdit.engine.cpu import Precision, checked_threads, choose
 from flagdit.engine.errors import BackendError
 from flagdit.engine.layout import model_shift

@@ -13,10 +13,10 @@ from typing import Any
 from flagdit import cpp_ext
 from flagdit.cpp_ext import DEFAULT_PRESET as DEFAULT
 from flagdit.cpp_ext import Plan
+from flagdit.engine.bundle import ModelSpec
+from flagdit.engine.bundle import Preset as PresetSpec
 from flagdit.engine.coarse import Coarse
-from flagdit.engine.manifest import ModelSpec
 from flagdit.engine.model import model_of
-from flagdit.engine.preset_spec import Preset as PresetSpec
 from flagdit.engine.ras import RasConfig, Solver
 
 __all__ = ["DEFAULT", "PRESETS", "Preset", "Weights", "falling", "of_spec", "presets_of"]

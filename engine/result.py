@@ -11,10 +11,10 @@ import numpy.typing as npt
 from PIL import Image
 
 from flagdit.cpp_ext import StepDone, upsample
-from flagdit.engine import maps, metadata, picture
+from flagdit.engine.bundle import ModelSpec
 from flagdit.engine.errors import BackendError
 from flagdit.engine.layout import FloatArray
-from flagdit.engine.manifest import ModelSpec
+from flagdit.engine.media import maps, metadata, picture
 from flagdit.engine.report import Report
 from flagdit.files import check_file
 

@@ -13,13 +13,13 @@ import numpy.typing as npt
 from flagdit import cpp_ext
 from flagdit.cpp_ext import Session, StepDone
 from flagdit.engine.admission import admit
+from flagdit.engine.bundle import ModelSpec
+from flagdit.engine.bundle.ports import caches
 from flagdit.engine.cost import Cost
 from flagdit.engine.errors import RequestError
 from flagdit.engine.layout import FloatArray, TokenLayout
 from flagdit.engine.leg import Leg
-from flagdit.engine.manifest import ModelSpec
 from flagdit.engine.plan import Plan
-from flagdit.engine.ports import caches
 from flagdit.engine.report import Report, StepReport, plain
 from flagdit.engine.request import Request
 from flagdit.engine.result import Preview, Result

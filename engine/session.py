@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from flagdit.cpp_ext import OnnxRuntime, Session
+from flagdit.engine.bundle.onnx_file import check_external, external_tensors
 from flagdit.engine.cpu import Precision, checked_threads
 from flagdit.engine.errors import BackendError
-from flagdit.engine.onnx_file import check_external, external_tensors
 
 Array = npt.NDArray[Any]
 Bytes = bytes | memoryview

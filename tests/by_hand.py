@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from flagdit.engine import Pipeline
+from flagdit.engine.bundle.ports import timed
 from flagdit.engine.layout import TokenLayout
-from flagdit.engine.ports import timed
 
 Arrays = dict[str, np.ndarray]
 

@@ -9,7 +9,7 @@ import pytest
 from tiny import TINY, random_flag_dit, write_text_encoder
 
 from flagdit.engine import cli
-from flagdit.engine.builder import build_bundle
+from flagdit.engine.bundle.builder import build_bundle
 from flagdit.engine.pipeline import Pipeline
 from flagdit.export import ExportOptions, FlagDiT, export_model
 

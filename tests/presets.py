@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flagdit.engine.manifest import Preset
+from flagdit.engine.bundle import Preset
 from flagdit.engine.presets import of_spec
 
 TIMES = (0.0, 0.1, 0.2, 0.35, 0.6, 1.0)

@@ -8,7 +8,8 @@ import onnx_ir as ir
 import pytest
 from tiny import random_flag_dit
 
-from flagdit.engine.builder import read_model
+from flagdit.engine.bundle import ModelSpec
+from flagdit.engine.bundle.builder import read_model
 from flagdit.engine.compiler import build, process
 from flagdit.engine.compiler.build import Job
 from flagdit.engine.compiler.build_rtx import build_rtx, check_architectures
@@ -16,7 +17,6 @@ from flagdit.engine.compiler.engines import BuildOptions, BuiltEngine
 from flagdit.engine.compiler.process import build_apart
 from flagdit.engine.compiler.profiles import profiles, ranges
 from flagdit.engine.errors import BackendError, BuildError, OutputError
-from flagdit.engine.manifest import ModelSpec
 from flagdit.export import ExportOptions, FlagDiTConfig, export_model
 
 LAYERS = 2

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from flagdit.engine.builder import read_model
+from flagdit.engine.bundle.builder import read_model
 from flagdit.engine.compiler import cuda_device
 from flagdit.engine.compiler.build_tensorrt import build_tensorrt
 from flagdit.engine.compiler.cuda_device import device_architecture

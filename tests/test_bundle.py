@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flagdit.engine import Bundle, BundleError, OutputError
-from flagdit.engine.builder import build_bundle
-from flagdit.engine.bundle import read_spec
-from flagdit.engine.manifest import Manifest
+from flagdit.engine.bundle import Manifest
+from flagdit.engine.bundle.builder import build_bundle
+from flagdit.engine.bundle.reader import read_spec
 
 Change = Callable[[Path], object]
 

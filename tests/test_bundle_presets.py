@@ -11,9 +11,9 @@ import pytest
 from presets import SHARP, SPEC, TIMES
 
 from flagdit.engine import PRESETS, Bundle, BundleError, Coarse, Pipeline, RequestError, make_plan
-from flagdit.engine.bundle import DEMO, MANIFEST, MODEL, read_spec
+from flagdit.engine.bundle import Manifest, ModelSpec, Preset
+from flagdit.engine.bundle.reader import DEMO, MANIFEST, MODEL, read_spec
 from flagdit.engine.coarse import full_span
-from flagdit.engine.manifest import Manifest, ModelSpec, Preset
 from flagdit.engine.presets import of_spec, presets_of
 from flagdit.engine.resolve import Options, resolve
 

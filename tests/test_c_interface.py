@@ -15,7 +15,7 @@ import pytest
 
 from flagdit.cpp_ext import resident
 from flagdit.engine import Pipeline
-from flagdit.engine.bundle import DEMO
+from flagdit.engine.bundle.reader import DEMO
 
 LIBRARY = Path(__file__).parents[1] / "build" / "runtime" / "libflagdit.so"
 OK, REQUEST, MISUSE, CANCELLED = 0, 1, 6, 7

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from presets import SPEC
 
 from flagdit.engine import Bundle, OutputError, Pipeline
+from flagdit.engine.bundle import Preset as PresetSpec
 from flagdit.engine.calibrate import fit as fitting
 from flagdit.engine.calibrate import merged, plans, split
 from flagdit.engine.calibrate.search import SLACK, cost, shapes
 from flagdit.engine.calibrate.space import NUMBERS, Shape, bounded, plain, preset_of, start
 from flagdit.engine.commands import calibrate as calibrating
 from flagdit.engine.commands.common import read_prompts
-from flagdit.engine.manifest import Preset as PresetSpec
 from flagdit.engine.plan import Plan
 from flagdit.engine.presets import Preset, of_spec
 from flagdit.export.cli import read_examples
@@ -137,11 +137,11 @@ def test_command(flagdit, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None
     options = (bundle, "--prompts", "prompts.txt", "--effort", 1, "--threads", 1)
     search, searched = plans.search, []
 
-    def watched(budget: float, *arguments: object):  # type: ignore[no-untyped-def]
+    def watched(budget: float, *arguments: object, **named: object):  # type: ignore[no-untyped-def]
         searched.append(budget)
         if len(searched) == 2:
             raise KeyboardInterrupt
-        return search(budget, *arguments)  # type: ignore[arg-type]
+        return search(budget, *arguments, **named)  # type: ignore[arg-type]
 
     monkeypatch.setattr(plans, "search", watched)
     assert flagdit("calibrate", *options, "--budget", ".13,.2")[0] != 0

@@ -52,7 +52,7 @@ def test_a_calibration_on_a_full_disk_goes_on_later(
         assert code == 2 and "journal.json: cannot be written (No space left on device)" in err
         assert err.endswith("what is done is kept: the same command goes on from there\n")
     with monkeypatch.context() as patch:
-        patch.setattr("flagdit.engine.bundle.write_file", full)
+        patch.setattr("flagdit.engine.bundle.reader.write_file", full)
         code, _, err = flagdit("calibrate", bundle, *QUICK)
         assert code == 2 and "manifest.json: cannot be written" in err and err.endswith("goes on from there\n")
     assert Bundle.load(bundle).model.presets == ()

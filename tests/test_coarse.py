@@ -16,7 +16,8 @@ from reference import sample
 from tiny import TINY, assert_refused
 
 from flagdit.cpp_ext import Session, coarse_noise, flow_times, upsample
-from flagdit.engine import DENSE, Coarse, Pipeline, RasConfig, RequestError, animation
+from flagdit.engine import DENSE, Coarse, Pipeline, RasConfig, RequestError
+from flagdit.engine.media import animation
 from flagdit.engine.request import Request
 from flagdit.engine.times import times_of
 from flagdit.export import FlagDiT

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from flagdit.cpp_ext import flow_times
 from flagdit.engine import DENSE, PRESETS, Coarse, Preset, RasConfig, RequestError
-from flagdit.engine.manifest import Preset as PresetSpec
+from flagdit.engine.bundle import Preset as PresetSpec
 from flagdit.engine.presets import of_spec
 from flagdit.engine.resolve import Options, resolve
 

@@ -16,11 +16,11 @@ from pydantic import ValidationError
 
 from flagdit import cpp_ext
 from flagdit.engine import BundleError
-from flagdit.engine.bundle import DEMO, MANIFEST, MAX_JSON_BYTES, Bundle, read_spec
-from flagdit.engine.contract import check_spec
+from flagdit.engine.bundle import Manifest
+from flagdit.engine.bundle.contract import check_spec
+from flagdit.engine.bundle.json_file import parse_json
+from flagdit.engine.bundle.reader import DEMO, MANIFEST, MAX_JSON_BYTES, Bundle, read_spec
 from flagdit.engine.cpu import available
-from flagdit.engine.json_file import parse_json
-from flagdit.engine.manifest import Manifest
 from flagdit.engine.text import Prompts
 from flagdit.engine.tokenizer import Tokenizer
 

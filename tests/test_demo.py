@@ -12,7 +12,7 @@ from reference import sample
 
 from flagdit.cpp_ext import has_amx
 from flagdit.engine import DENSE, Pipeline, RasConfig
-from flagdit.engine.bundle import DEMO
+from flagdit.engine.bundle.reader import DEMO
 from flagdit.engine.cpu import Precision, multiplies_int8
 from flagdit.export import load_checkpoint
 

@@ -10,7 +10,7 @@ import pytest
 
 from flagdit.cpp_ext import has_amx
 from flagdit.engine import Pipeline, RasConfig
-from flagdit.engine.bundle import Bundle
+from flagdit.engine.bundle.reader import Bundle
 from flagdit.engine.cpu import Precision, multiplies_int8
 
 PROMPTS = [

@@ -19,7 +19,7 @@ from noise import noise_of
 from other import Other, painted, write_other
 
 from flagdit.engine import DENSE, Pipeline, RasConfig
-from flagdit.engine.builder import build_bundle
+from flagdit.engine.bundle.builder import build_bundle
 from flagdit.engine.layout import model_shift
 
 ROOT = Path(__file__).parents[1]

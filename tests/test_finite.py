@@ -12,7 +12,7 @@ from tiny import TINY, random_flag_dit
 
 from flagdit.engine import DENSE, NumberError, Pipeline, Preset
 from flagdit.engine.bench import ExactPictures
-from flagdit.engine.builder import build_bundle
+from flagdit.engine.bundle.builder import build_bundle
 from flagdit.engine.calibrate import Calibration
 from flagdit.engine.calibrate.fit import mean_psnr
 from flagdit.engine.calibrate.painter import Painter

@@ -13,7 +13,7 @@ from prompts import prompts
 from tokenizers import Tokenizer
 
 from flagdit.engine.admission import admit
-from flagdit.engine.bundle import DEMO, Bundle
+from flagdit.engine.bundle.reader import DEMO, Bundle
 from flagdit.engine.memory import memory
 from flagdit.engine.preflight import Preflight
 from flagdit.engine.request import Request

@@ -17,8 +17,8 @@ from test_guidance import every_solver
 from test_pipeline import PROMPT, difference, features
 
 from flagdit.engine import DENSE, Pipeline, RasConfig, Solver
+from flagdit.engine.bundle.ports import caches, twin
 from flagdit.engine.cost import price
-from flagdit.engine.ports import caches, twin
 from flagdit.engine.request import Request
 from flagdit.engine.run import Run
 from flagdit.export import FlagDiT

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from flagdit.engine import Bundle, BundleError, Pipeline
-from flagdit.engine.builder import build_bundle
-from flagdit.engine.bundle import DEMO, MANIFEST, MODEL
+from flagdit.engine.bundle.builder import build_bundle
+from flagdit.engine.bundle.reader import DEMO, MANIFEST, MODEL
 from flagdit.engine.cpu import PRECISIONS, available
 
 PROMPT = "a red apple"

@@ -19,7 +19,7 @@ from flagdit.cpp_ext import has_amx
 from flagdit.engine import DENSE, BackendError, BuildError, Pipeline, Preset, cpu
 from flagdit.engine.bench import Setting, measure
 from flagdit.engine.bench.exact import EXACT, EXACT_SHIFT
-from flagdit.engine.builder import build_bundle
+from flagdit.engine.bundle.builder import build_bundle
 from flagdit.engine.compiler import CPU_PRECISIONS, CpuPrecision, build_cpu
 from flagdit.engine.compiler.amx import to_amx
 from flagdit.engine.compiler.build import read_graph

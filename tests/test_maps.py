@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from flagdit.engine import DENSE, Pipeline, RasConfig, animation, maps
-from flagdit.engine.picture import colours
+from flagdit.engine import DENSE, Pipeline, RasConfig
+from flagdit.engine.media import animation, maps
+from flagdit.engine.media.picture import colours
 from flagdit.engine.report import StepReport
 
 PROMPT = "a red apple on a blue background"

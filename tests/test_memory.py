@@ -12,11 +12,11 @@ import pytest
 
 from flagdit.cpp_ext import PROGRAM_BYTES, SCORE_BLOCK, WHOLE_SCORES
 from flagdit.engine.admission import admit
-from flagdit.engine.bundle import Bundle
+from flagdit.engine.bundle.reader import Bundle
 from flagdit.engine.coarse import coarse_layout
 from flagdit.engine.errors import RequestError
 from flagdit.engine.layout import TokenLayout
-from flagdit.engine.memory import check_memory, memory
+from flagdit.engine.memory import Memory, check_memory, memory
 from flagdit.engine.pipeline import Pipeline
 from flagdit.engine.plan import make_plan
 from flagdit.engine.presets import Preset

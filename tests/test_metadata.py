@@ -14,8 +14,9 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from flagdit.engine import Coarse, Pipeline, RasConfig, RequestError, metadata
+from flagdit.engine import Coarse, Pipeline, RasConfig, RequestError
 from flagdit.engine.commands.again import command, said, shell
+from flagdit.engine.media import metadata
 from flagdit.engine.report import About
 from flagdit.engine.request import Request
 

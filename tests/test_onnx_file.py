@@ -11,9 +11,10 @@ import onnx
 import pytest
 from hostile import edit_graph, reseal
 
-from flagdit.engine import Bundle, BundleError, Pipeline, onnx_file
-from flagdit.engine.builder import build_bundle
-from flagdit.engine.bundle import DEMO
+from flagdit.engine import Bundle, BundleError, Pipeline
+from flagdit.engine.bundle import onnx_file
+from flagdit.engine.bundle.builder import build_bundle
+from flagdit.engine.bundle.reader import DEMO
 from flagdit.engine.session import GraphFile, open_session
 
 

@@ -16,9 +16,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from flagdit.engine import Bundle, BundleError, regular
-from flagdit.engine.builder import build_bundle
-from flagdit.engine.commands import generate as generating
+from flagdit.engine import Bundle, BundleError
+from flagdit.engine.bundle import regular
+from flagdit.engine.bundle.builder import build_bundle
+from flagdit.engine.commands import paint
 from flagdit.export import ExportOptions, FlagDiT, export_model, exporter
 from flagdit.files import OutputError, write_all, write_file
 
@@ -90,14 +91,14 @@ def test_one_that_fails_takes_no_other_with_it(tmp_path: Path) -> None:
 def test_a_map_that_cannot_be_written_does_not_take_the_rest_with_it(
     flagdit: Flagdit, bundle_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = generating._write
+    write = paint.write
 
-    def full(path: Path, *more: Any) -> None:
+    def full(path: Path, *more: Any, **named: Any) -> None:
         if path.name == "m.png":
             raise OutputError(f"{path}: cannot be written (No space left on device); make room, or choose another path")
-        write(path, *more)
+        write(path, *more, **named)
 
-    monkeypatch.setattr(generating, "_write", full)
+    monkeypatch.setattr(paint, "write", full)
     outputs = ("--map", "m.png", "--report", "r.json")
     code, _, err = flagdit("generate", PROMPT, "--bundle", bundle_dir, "--steps", 2, *outputs)
     said = "m.png: cannot be written (No space left on device); make room, or choose another path"
@@ -163,7 +164,7 @@ def test_a_model_that_cannot_be_read_is_no_full_disk(
 BUILD = """
 import sys, time
 from pathlib import Path
-from flagdit.engine.builder import build_bundle
+from flagdit.engine.bundle.builder import build_bundle
 def wait(model, spec, folder):
     print("building", flush=True)
     sys.stdin.readline()

@@ -19,7 +19,7 @@ from tiny import TINY, assert_refused, random_flag_dit
 
 from flagdit.cpp_ext import Evaluation, Plan, Sampler, Session
 from flagdit.engine import DENSE, Pipeline, RasConfig, RequestError
-from flagdit.engine.builder import build_bundle
+from flagdit.engine.bundle.builder import build_bundle
 from flagdit.engine.request import Request
 from flagdit.engine.run import Run
 from flagdit.export import ExportOptions, FlagDiT, export_model

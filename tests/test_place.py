@@ -16,10 +16,10 @@ from tiny import TINY, assert_refused
 
 from flagdit.cpp_ext import Session
 from flagdit.engine import Pipeline
-from flagdit.engine.bundle import DEMO
-from flagdit.engine.contract import check_spec
+from flagdit.engine.bundle import ModelSpec
+from flagdit.engine.bundle.contract import check_spec
+from flagdit.engine.bundle.reader import DEMO
 from flagdit.engine.layout import TokenLayout, model_shift
-from flagdit.engine.manifest import ModelSpec
 from flagdit.engine.session import GraphFile, open_session
 from flagdit.export.layers import rope_table
 

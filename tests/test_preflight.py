@@ -13,14 +13,14 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from flagdit.engine import BackendError, BuildError, Bundle, BundleError, RequestError
-from flagdit.engine.bundle import read_spec
-from flagdit.engine.manifest import ModelSpec
+from flagdit.engine.bundle import ModelSpec
+from flagdit.engine.bundle.reader import read_spec
+from flagdit.engine.bundle.trial import try_text
+from flagdit.engine.bundle.weights import check_weights
 from flagdit.engine.preflight import Preflight
 from flagdit.engine.presets import Preset
 from flagdit.engine.ras import DENSE
 from flagdit.engine.request import Request
-from flagdit.engine.trial import try_text
-from flagdit.engine.weights import check_weights
 
 LONG = "a " * 50
 
@@ -29,7 +29,7 @@ LONG = "a " * 50
 def unloaded(monkeypatch: pytest.MonkeyPatch) -> None:
     """No graph may be loaded, and no file of weights read."""
     monkeypatch.setattr("flagdit.engine.session.onnxruntime", lambda: pytest.fail("a graph was loaded"))
-    monkeypatch.setattr("flagdit.engine.bundle.Bundle.graph", lambda *_: pytest.fail("a graph was read"))
+    monkeypatch.setattr("flagdit.engine.bundle.reader.Bundle.graph", lambda *_: pytest.fail("a graph was read"))
 
 
 REFUSED: dict[str, tuple[tuple[object, ...], str]] = {
@@ -247,7 +247,7 @@ def test_builds_are_refused_before_anything_is_copied(
     monkeypatch: pytest.MonkeyPatch,
     case: str,
 ) -> None:
-    monkeypatch.setattr("flagdit.engine.builder.copy_model", lambda *_: pytest.fail("the model was copied"))
+    monkeypatch.setattr("flagdit.engine.bundle.builder.copy_model", lambda *_: pytest.fail("the model was copied"))
     monkeypatch.setattr("flagdit.engine.compiler.engines.require", lambda _: None)
     options, message = UNUSED[case]
     code, _, err = flagdit("build", model_dir, "-o", "bundle", *options)

@@ -2,11 +2,11 @@
 
 import pytest
 
-from flagdit.engine.builder import read_model
+from flagdit.engine.bundle import Graph, ModelSpec, Profile, Tensor
+from flagdit.engine.bundle.builder import read_model
 from flagdit.engine.compiler.profiles import Limits, profiles, ranges
 from flagdit.engine.errors import BuildError, RequestError
 from flagdit.engine.layout import TokenLayout
-from flagdit.engine.manifest import Graph, ModelSpec, Profile, Tensor
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ from quality import ALL, Settings, benchmark, check_canvas, read_icons, show  # 
 from scenes import COLOURS, STYLES, Background, Scene, boxes, cells  # noqa: E402
 
 from flagdit.engine import Pipeline, Preset, RasConfig, RequestError  # noqa: E402
-from flagdit.engine.builder import build_bundle  # noqa: E402
+from flagdit.engine.bundle.builder import build_bundle  # noqa: E402
 from flagdit.export import ExportOptions, FlagDiT, export_model  # noqa: E402
 
 CANVAS = 64, 64

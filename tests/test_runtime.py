@@ -17,8 +17,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from flagdit.engine import Pipeline, metadata
-from flagdit.engine.bundle import DEMO
+from flagdit.engine import Pipeline
+from flagdit.engine.bundle.reader import DEMO
+from flagdit.engine.media import metadata
 
 ROOT = Path(__file__).parents[1]
 BUILD = ROOT / "build" / "runtime"

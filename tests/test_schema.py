@@ -11,9 +11,9 @@ from typing import Any, get_args
 import pydantic
 import pytest
 
-from flagdit.engine.bundle import DEMO
-from flagdit.engine.manifest import Manifest, Spec
-from flagdit.engine.schema import manifest_schema
+from flagdit.engine.bundle import Manifest, Spec
+from flagdit.engine.bundle.reader import DEMO
+from flagdit.engine.bundle.schema import manifest_schema
 
 DOCS = Path(__file__).parents[1] / "docs"
 WRITTEN_BY = (2, 14)

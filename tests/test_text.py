@@ -13,7 +13,7 @@ from vocabularies import MADE, bytes_of, made
 
 from flagdit.cpp_ext import Tokenizer
 from flagdit.engine import BundleError
-from flagdit.engine.bundle import DEMO
+from flagdit.engine.bundle.reader import DEMO
 
 FILE = "tokenizer.json"
 N, P = normalizers, pre_tokenizers

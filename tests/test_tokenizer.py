@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 
 from flagdit.cpp_ext import Tokenizer as Core
 from flagdit.engine import BundleError
-from flagdit.engine.bundle import DEMO
+from flagdit.engine.bundle.reader import DEMO
 
 FILE = "tokenizer.json"
 

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 
 from emoji_quality.colour import FloatArray, pixels
 from emoji_quality.judge import Verdict
-from flagdit.engine.picture import save
+from flagdit.engine.media.picture import save
 from scenes import Scene
 
 TALL = 112

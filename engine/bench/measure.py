@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 from flagdit.engine.bench.exact import ExactPictures
 from flagdit.engine.bench.settings import STEPS, Setting
+from flagdit.engine.bundle import ModelSpec
 from flagdit.engine.layout import FloatArray, model_shift
-from flagdit.engine.manifest import ModelSpec
 from flagdit.engine.pipeline import Pipeline
 from flagdit.engine.presets import Preset
 from flagdit.engine.request import Request

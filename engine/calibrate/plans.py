@@ -11,18 +11,18 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Self
 
-from flagdit.engine import regular
 from flagdit.engine.bench.exact import ExactPictures
 from flagdit.engine.bench.grids import SHIFTS
 from flagdit.engine.bench.settings import STEPS
-from flagdit.engine.bundle import MAX_JSON_BYTES
+from flagdit.engine.bundle import Preset as PresetSpec
+from flagdit.engine.bundle import regular
+from flagdit.engine.bundle.json_file import parse_json
+from flagdit.engine.bundle.reader import MAX_JSON_BYTES
 from flagdit.engine.calibrate.fit import NOWHERE, mean_psnr
 from flagdit.engine.calibrate.painter import BATCH, Painter
 from flagdit.engine.calibrate.search import SLACK, cost, search
 from flagdit.engine.calibrate.space import Shape, plain, preset_of, start
 from flagdit.engine.errors import BundleError, NumberError, OutputError, RequestError
-from flagdit.engine.json_file import parse_json
-from flagdit.engine.manifest import Preset as PresetSpec
 from flagdit.engine.noise import NOISE
 from flagdit.engine.pipeline import Pipeline
 from flagdit.engine.preflight import Preflight

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from flagdit.engine.bench.settings import STEPS
+from flagdit.engine.bundle import ModelSpec
 from flagdit.engine.calibrate.fit import fit, mean_psnr
 from flagdit.engine.calibrate.painter import Painter
 from flagdit.engine.calibrate.space import Numbers, Shape, preset_of, start
 from flagdit.engine.cost import price
 from flagdit.engine.layout import TokenLayout
-from flagdit.engine.manifest import ModelSpec
 from flagdit.engine.presets import Preset
 
 STARTS = ((2.5, 0.5), (4.0, 0.5))

@@ -11,7 +11,8 @@ from typing import Annotated, cast
 import typer
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
-from flagdit.engine.builder import build_bundle
+from flagdit.engine.bundle import Engine, Manifest, ModelSpec
+from flagdit.engine.bundle.builder import build_bundle
 from flagdit.engine.commands.common import messages, parse_size, say
 from flagdit.engine.commands.progress import Log, redraws
 from flagdit.engine.compiler import (
@@ -32,7 +33,6 @@ from flagdit.engine.compiler.build import Target as GpuTarget
 from flagdit.engine.compiler.cuda_device import device_architecture
 from flagdit.engine.cpu import unused
 from flagdit.engine.errors import BuildError
-from flagdit.engine.manifest import Engine, Manifest, ModelSpec
 
 
 class Target(StrEnum):

@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from flagdit.engine.bundle import MANIFEST, Bundle, read_spec, write_manifest
+from flagdit.engine.bundle import Manifest, Preset
+from flagdit.engine.bundle.reader import MANIFEST, Bundle, read_spec, write_manifest
 from flagdit.engine.calibrate import NAMES, Calibration, check_requests, merged, name_of
 from flagdit.engine.commands.common import (
     GuidanceOption,
@@ -24,7 +25,6 @@ from flagdit.engine.commands.common import (
 from flagdit.engine.commands.progress import redraws, working
 from flagdit.engine.commands.tables import preset_table, show
 from flagdit.engine.errors import OutputError, RequestError
-from flagdit.engine.manifest import Manifest, Preset
 from flagdit.engine.pipeline import Pipeline
 from flagdit.engine.result import check_paints
 from flagdit.files import check_apart, locked

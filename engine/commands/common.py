@@ -10,7 +10,7 @@ from typing import Annotated, cast
 
 import typer
 
-from flagdit.engine.bundle import MANIFEST, Bundle
+from flagdit.engine.bundle.reader import MANIFEST, Bundle
 from flagdit.engine.commands.terminal import console as console
 from flagdit.engine.commands.terminal import messages as messages
 from flagdit.engine.commands.terminal import say as say

@@ -10,7 +10,6 @@ from typing import Annotated
 import typer
 
 from flagdit.cpp_ext import MAX_SEED
-from flagdit.engine import animation, picture
 from flagdit.engine.commands.coarse import CoarseOption
 from flagdit.engine.commands.common import (
     MODE_HELP,
@@ -42,6 +41,7 @@ from flagdit.engine.commands.paint import paint
 from flagdit.engine.commands.ras import RasOption
 from flagdit.engine.commands.sampling import sampling
 from flagdit.engine.errors import RequestError
+from flagdit.engine.media import animation, picture
 from flagdit.engine.request import Request, drawn_seed
 from flagdit.engine.result import check_paints
 from flagdit.files import check_apart

@@ -11,18 +11,18 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from flagdit.engine import metadata, picture
-from flagdit.engine.bundle import Bundle
+from flagdit.engine.bundle import Graph, Manifest
+from flagdit.engine.bundle.reader import Bundle
+from flagdit.engine.bundle.schema import manifest_schema
 from flagdit.engine.commands.again import command, shell, visible
 from flagdit.engine.commands.common import console, say_which
 from flagdit.engine.commands.ras import format_value
 from flagdit.engine.commands.tables import preset_table, show
 from flagdit.engine.cpu import obstacle, unused
 from flagdit.engine.errors import RequestError
-from flagdit.engine.manifest import Graph, Manifest
+from flagdit.engine.media import metadata, picture
 from flagdit.engine.ras import RasConfig
 from flagdit.engine.report import About
-from flagdit.engine.schema import manifest_schema
 
 
 def _schema(asked: bool) -> None:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from flagdit.engine import animation, metadata, picture
 from flagdit.engine.commands.common import say
 from flagdit.engine.commands.names import Names
 from flagdit.engine.commands.progress import redraws, working
+from flagdit.engine.media import animation, metadata, picture
 from flagdit.engine.pipeline import Pipeline
 from flagdit.engine.request import Request
 from flagdit.engine.result import Result
@@ -27,9 +27,7 @@ def paint(pipeline: Pipeline, requests: Sequence[Request], names: Names) -> None
             result, previews = _run(pipeline, request, names)
             with names.taken() as paths:
                 replaced = not names.numbered and paths["-o"].exists()
-                write_all(
-                    {path: partial(write, path, what, result, previews=previews) for what, path in paths.items()}
-                )
+                write_all({path: partial(write, path, what, result, previews=previews) for what, path in paths.items()})
             done += 1
             _summary(result, paths["-o"], replaced)
     except KeyboardInterrupt:

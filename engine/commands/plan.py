@@ -12,7 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from flagdit.cpp_ext import MAX_TOKENS, room
-from flagdit.engine.bundle import Bundle
+from flagdit.engine.bundle import ModelSpec
+from flagdit.engine.bundle.reader import Bundle
 from flagdit.engine.coarse import coarse_layout
 from flagdit.engine.commands.coarse import CoarseOption
 from flagdit.engine.commands.common import (
@@ -40,7 +41,6 @@ from flagdit.engine.cost import price
 from flagdit.engine.cpu import Precision, available
 from flagdit.engine.errors import RequestError
 from flagdit.engine.layout import TokenLayout, model_shift
-from flagdit.engine.manifest import ModelSpec
 from flagdit.engine.memory import Memory, memory
 from flagdit.engine.presets import Preset, presets_of
 from flagdit.engine.resolve import resolve

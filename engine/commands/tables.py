@@ -8,8 +8,8 @@ from rich.measure import Measurement
 from rich.segment import Segments
 from rich.table import Table
 
+from flagdit.engine.bundle import Preset
 from flagdit.engine.commands.terminal import console
-from flagdit.engine.manifest import Preset
 
 
 def show(table: Table) -> None:

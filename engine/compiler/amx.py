@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from flagdit.engine.bundle.ports import keys_or_values
 from flagdit.engine.compiler.int8_weights import Int8Weight, int8_weight
 from flagdit.engine.compiler.patterns import (
     Heads,
@@ -24,7 +25,6 @@ from flagdit.engine.compiler.patterns import (
 )
 from flagdit.engine.compiler.precision import import_ir
 from flagdit.engine.errors import BuildError
-from flagdit.engine.ports import keys_or_values
 
 if TYPE_CHECKING:
     import onnx_ir as ir

@@ -14,13 +14,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from flagdit.engine.bundle import Profile, Spec, Tensor
 from flagdit.engine.compiler.hooks import make_log, make_monitor
 from flagdit.engine.compiler.int8_weights import fold_int8
 from flagdit.engine.compiler.layers import LayerReport, read_layers
 from flagdit.engine.compiler.precision import import_ir, to_half
 from flagdit.engine.errors import BackendError, BuildError
 from flagdit.engine.machine import peak_bytes
-from flagdit.engine.manifest import Profile, Spec, Tensor
 from flagdit.files.errors import refusals
 
 if TYPE_CHECKING:

@@ -9,12 +9,12 @@ from typing import Literal, get_args
 
 import onnxruntime
 
+from flagdit.engine.bundle import Engine, ModelSpec, Tensor
+from flagdit.engine.bundle.ports import keys_or_values
 from flagdit.engine.compiler.amx import to_amx
 from flagdit.engine.compiler.int8 import to_int8
 from flagdit.engine.compiler.precision import import_ir
 from flagdit.engine.errors import BuildError
-from flagdit.engine.manifest import Engine, ModelSpec, Tensor
-from flagdit.engine.ports import keys_or_values
 
 CpuPrecision = Literal["int8", "int8-bf16"]
 CPU_PRECISIONS: tuple[CpuPrecision, ...] = get_args(CpuPrecision)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from flagdit.engine.bundle import ModelSpec
 from flagdit.engine.compiler.engines import BuildOptions, BuiltEngine, EngineTarget, Progress, build_engines
 from flagdit.engine.errors import BuildError
-from flagdit.engine.manifest import ModelSpec
 
 ARCHITECTURES = (75, 80, 86, 89, 120, 121)
 """Compute capabilities, times ten, that TensorRT-RTX compiles for ahead of time."""

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from flagdit.engine.bundle import ModelSpec
 from flagdit.engine.compiler.cuda_device import device_architecture
 from flagdit.engine.compiler.engines import BuildOptions, BuiltEngine, EngineTarget, Progress, build_engines
-from flagdit.engine.manifest import ModelSpec
 
 
 def build_tensorrt(

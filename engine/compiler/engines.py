@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
+from flagdit.engine.bundle import Engine, Graph, ModelSpec
+from flagdit.engine.bundle.weights import check_weights
 from flagdit.engine.compiler.build import Built, Job, Precision, Target, require
 from flagdit.engine.compiler.layers import LayerReport
 from flagdit.engine.compiler.process import build_apart
 from flagdit.engine.compiler.profiles import Limits, profiles, ranges
 from flagdit.engine.errors import BuildError
-from flagdit.engine.manifest import Engine, Graph, ModelSpec
-from flagdit.engine.weights import check_weights
 
 GraphName = Literal["condition", "denoise"]
 GRAPHS: tuple[GraphName, ...] = get_args(GraphName)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from flagdit.engine.manifest import Spec
+from flagdit.engine.bundle import Spec
 
 FUSED_ATTENTION = "_gemm_mha_v2"  # the tactic that runs a whole attention as one kernel
 HOST_LAYERS = frozenset({"shape_call", "signal", "wait"})

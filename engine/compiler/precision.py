@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from flagdit.engine.bundle.ports import keys_or_values
 from flagdit.engine.errors import BackendError
-from flagdit.engine.ports import keys_or_values
 
 if TYPE_CHECKING:
     import onnx_ir as ir

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from flagdit.engine.bundle import Graph, ModelSpec, Profile
 from flagdit.engine.errors import BuildError
 from flagdit.engine.layout import TokenLayout
-from flagdit.engine.manifest import Graph, ModelSpec, Profile
 
 Range = tuple[int, int, int]
 """Smallest, best and largest size of an axis; kernels are chosen for the best one."""

@@ -11,7 +11,7 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from flagdit.engine.picture import save
+from flagdit.engine.media.picture import save
 from flagdit.export import FlagDiT
 
 

@@ -7,8 +7,9 @@ import typer
 from PIL import Image, ImageDraw, ImageFont
 from rich.progress import track
 
-from flagdit.engine import Pipeline, picture
+from flagdit.engine import Pipeline
 from flagdit.engine.commands.common import check_writable
+from flagdit.engine.media import picture
 
 HERE = Path(__file__).parent
 CELL, MARGIN, LINE = 128, 6, 12

@@ -1,4 +1,4 @@
-// How manifest.json is read, with the bounds that Python's engine/manifest.py has.
+// How manifest.json is read, with the bounds that Python's engine/bundle/manifest.py has.
 #include "flagdit/manifest.h"
 
 #include <utility>

@@ -13,8 +13,8 @@ from io import BufferedReader
 from operator import or_
 from pathlib import Path
 
+from flagdit.engine.bundle.manifest import File
 from flagdit.engine.errors import BackendError, BundleError
-from flagdit.engine.manifest import File
 
 BLOCK = 1 << 20
 OPENED = ("O_RDONLY", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY")

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageColor, ImageDraw
 
-from flagdit.engine.maps import GAP, MARGIN, PANEL, freshness, pair
-from flagdit.engine.picture import DENSE, INK, QUIET, colours, fit, font, legend
+from flagdit.engine.media.maps import GAP, MARGIN, PANEL, freshness, pair
+from flagdit.engine.media.picture import DENSE, INK, QUIET, colours, fit, font, legend
 from flagdit.engine.report import StepReport
 from flagdit.files import write_file
 

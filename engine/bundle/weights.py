@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from flagdit.engine.bundle.json_file import parse_json
+from flagdit.engine.bundle.regular import opened
 from flagdit.engine.errors import BuildError, BundleError
-from flagdit.engine.json_file import parse_json
-from flagdit.engine.regular import opened
 
 MAX_HEADER = 100 << 20
 """Bytes, as safetensors itself has it."""

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from flagdit.engine.picture import DENSE, INK, QUIET, fit, font, heat, legend
+from flagdit.engine.media.picture import DENSE, INK, QUIET, fit, font, heat, legend
 from flagdit.engine.report import StepReport
 
 MARGIN, GAP, PANEL = 24, 24, 400  # pixels

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flagdit.engine.manifest import Manifest
+from flagdit.engine.bundle.manifest import Manifest
 
 
 def manifest_schema() -> dict[str, Any]:

@@ -15,7 +15,7 @@ from PIL.PngImagePlugin import PngInfo
 from pydantic import ValidationError
 
 from flagdit.engine.errors import RequestError
-from flagdit.engine.picture import FORMATS
+from flagdit.engine.media.picture import FORMATS
 from flagdit.engine.report import About
 
 NAME = "flagdit"

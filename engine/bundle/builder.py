@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from flagdit.engine import regular
-from flagdit.engine.bundle import MANIFEST, MODEL, Bundle, graph_files, model_files, read_spec
+from flagdit.engine.bundle import regular
+from flagdit.engine.bundle.manifest import SCHEMA_VERSION, Engine, File, Manifest, ModelSpec
+from flagdit.engine.bundle.onnx_file import MAX_GRAPH_BYTES, check_external, external_tensors
+from flagdit.engine.bundle.reader import MANIFEST, MODEL, Bundle, graph_files, model_files, read_spec
+from flagdit.engine.bundle.trial import try_text
+from flagdit.engine.bundle.weights import check_weights
 from flagdit.engine.errors import BundleError
-from flagdit.engine.manifest import SCHEMA_VERSION, Engine, File, Manifest, ModelSpec
-from flagdit.engine.onnx_file import MAX_GRAPH_BYTES, check_external, external_tensors
-from flagdit.engine.trial import try_text
 from flagdit.engine.version import version_of
-from flagdit.engine.weights import check_weights
 from flagdit.files import check_folder, whole_folder
 
 EngineBuilder = Callable[[Path, ModelSpec, Path], list[Engine]]

@@ -8,17 +8,17 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
-from flagdit.engine import regular
-from flagdit.engine.contract import check_denoise, check_spec
+from flagdit.engine.bundle import regular
+from flagdit.engine.bundle.contract import check_denoise, check_spec
+from flagdit.engine.bundle.json_file import parse_json
+from flagdit.engine.bundle.manifest import SCHEMA_VERSION, Manifest, ModelSpec, Spec
+from flagdit.engine.bundle.onnx_file import MAX_GRAPH_BYTES, check_external, external_tensors
 from flagdit.engine.errors import BundleError
-from flagdit.engine.json_file import parse_json
-from flagdit.engine.manifest import SCHEMA_VERSION, Manifest, ModelSpec, Spec
-from flagdit.engine.onnx_file import MAX_GRAPH_BYTES, check_external, external_tensors
 from flagdit.engine.session import Bytes, GraphFile
 from flagdit.files import write_file
 from flagdit.files.printable import printable
 
-DEMO = Path(__file__).with_name("demo")
+DEMO = Path(__file__).parents[1] / "demo"
 MANIFEST, MODEL = "manifest.json", "model.json"
 MAX_JSON_BYTES = 16 << 20
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from flagdit.engine import regular
+from flagdit.engine.bundle import regular
+from flagdit.engine.bundle.manifest import ModelSpec
+from flagdit.engine.bundle.onnx_file import MAX_GRAPH_BYTES
 from flagdit.engine.errors import BuildError, BundleError
 from flagdit.engine.finite import broken
-from flagdit.engine.manifest import ModelSpec
-from flagdit.engine.onnx_file import MAX_GRAPH_BYTES
 from flagdit.engine.session import GraphFile, open_session
 from flagdit.engine.tokenizer import MAX_BYTES, Tokenizer
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from flagdit.engine.spec import FileName, Spec
+from flagdit.engine.bundle.spec import FileName, Spec
 
 
 class Tensor(Spec):

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from flagdit.engine.spec import Size, Spec
+from flagdit.engine.bundle.spec import Size, Spec
 
 
 def _in_order(times: tuple[float, ...]) -> tuple[float, ...]:

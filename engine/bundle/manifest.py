@@ -12,9 +12,9 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from flagdit.engine.graph_spec import Graph, Graphs, Tensor
-from flagdit.engine.preset_spec import CoarseSteps, Preset
-from flagdit.engine.spec import Digest, FileName, Size, Spec
+from flagdit.engine.bundle.graph_spec import Graph, Graphs, Tensor
+from flagdit.engine.bundle.preset_spec import CoarseSteps, Preset
+from flagdit.engine.bundle.spec import Digest, FileName, Size, Spec
 
 __all__ = [
     "SCHEMA_VERSION",

@@ -10,11 +10,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from flagdit.engine.bundle.manifest import Graph, ModelSpec, Preset, Tensor
+from flagdit.engine.bundle.ports import FLOATS, Allowed, caches, constants, placed, shown, timed, twin
 from flagdit.engine.coarse import coarse_layout
 from flagdit.engine.errors import BundleError, FlagditError, RequestError
 from flagdit.engine.layout import TokenLayout
-from flagdit.engine.manifest import Graph, ModelSpec, Preset, Tensor
-from flagdit.engine.ports import FLOATS, Allowed, caches, constants, placed, shown, timed, twin
 from flagdit.engine.presets import of_spec
 from flagdit.engine.session import Borders
 
