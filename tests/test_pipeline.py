@@ -136,7 +136,7 @@ def test_the_order_of_slots_does_not_matter(pipeline: Pipeline, options: dict) -
     expected = pipeline(PROMPT, seed=1, **options).latents
     shuffled = copy(pipeline)
     shuffled.stages = replace(pipeline.stages, denoise=cast(Session, Shuffled(pipeline.stages.denoise)))
-    assert difference(shuffled(PROMPT, seed=1, **options).latents, expected) < 1e-5
+    assert difference(shuffled(PROMPT, seed=1, **options).latents, expected) < 5e-5  # sums in another order
 
 
 def test_a_batch_is_its_pictures(pipeline: Pipeline) -> None:
