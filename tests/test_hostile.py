@@ -168,6 +168,17 @@ def more_tokens(model: onnx.ModelProto) -> None:
     model.graph.node.append(onnx.helper.make_node("Concat", ["half", "half"], ["velocity"], axis=0))
 
 
+def many(output: str, axis: int) -> Callable[[onnx.ModelProto], None]:
+    """An output that is forty times as long as it says along an axis of a letter."""
+
+    def change(model: onnx.ModelProto) -> None:
+        node = next(node for node in model.graph.node if output in node.output)
+        node.output[list(node.output).index(output)] = "part"
+        model.graph.node.append(onnx.helper.make_node("Concat", ["part"] * 40, [output], axis=axis))
+
+    return change
+
+
 def far_words(bundle: Path) -> None:
     """Words whose numbers the encoder has no features of."""
 
@@ -239,6 +250,10 @@ FAULTS: dict[str, tuple[Change, str]] = {
     "other names": (in_graph("denoise.onnx", rename), "denoise.onnx: 'patches\\x1b[31m' is none of them"),
     "frozen": (in_graph("denoise.onnx", freeze), "tokens is float32 (A, 2, 48); the manifest says float32 (A, R, 48)"),
     "other shape": (in_graph("denoise.onnx", more_tokens), "denoise.onnx: ONNX Runtime cannot run it"),
+    "more rows": (in_graph("condition.onnx", many("text_bias", 0)), "gives text_bias as float32 (40, 1, 1, "),
+    "more times": (in_graph("condition.onnx", many("modulation", 0)), "gives modulation as float32 (80, 1, "),
+    "more texts": (in_graph("condition.onnx", many("modulation", 1)), "gives modulation as float32 (2, 40, "),
+    "more words": (in_graph("text_encoder.onnx", many("text", 1)), "gives text as float32 (1, "),
     "other words": (far_words, "text_encoder.onnx: ONNX Runtime cannot run it"),
     "weights are a graph": (set_in("model", "graphs", "denoise", "file", to="weights.safetensors"), "no ONNX file"),
     "a graph is a tokenizer": (set_in("model", "texts", 0, "tokenizer", to="denoise.onnx"), "denoise.onnx: not JSON"),

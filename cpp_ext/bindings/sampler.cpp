@@ -23,7 +23,7 @@ using Floats = nb::ndarray<nb::numpy, const float, nb::c_contig, nb::device::cpu
 
 // A sampler, and the arrays that it reads.
 struct OwnedSampler {
-  nb::dict constant, timed, placed;
+  Conditions kept;
   std::unique_ptr<Sampler> sampler;
 };
 
@@ -42,20 +42,20 @@ void init_sampler(OwnedSampler* self, const nb::object& denoise, const Layout& l
   Conditions conditions{to_bound(ports, constant), to_bound(ports, timed), to_bound(ports, placed)};
   const int64_t samples = static_cast<int64_t>(start.size()) / layout.values();
   int64_t rows = samples;
-  for (const Bound& bound : conditions.timed) rows = bound.tensor.shape[1];
+  for (const Bound& bound : conditions.timed)
+    if (bound.tensor.shape.rank > 1) rows = bound.tensor.shape[1];
   if (rows < samples || rows % samples != 0)
     throw std::invalid_argument("Sampler: timed: got " + std::to_string(rows) +
                                 " rows, allowed a multiple of the " + std::to_string(samples) +
                                 " samples");
   const std::vector<float> scale(guidance.data(), guidance.data() + guidance.size());
   auto sampler = std::make_unique<Sampler>(session, Extent{layout, samples, rows / samples},
-                                           std::make_shared<const Plan>(plan),
-                                           std::move(conditions), scale, start.data());
-  new (self) OwnedSampler{constant, timed, placed, std::move(sampler)};
+                                           std::make_shared<const Plan>(plan), conditions, scale,
+                                           start.data());
+  new (self) OwnedSampler{std::move(conditions), std::move(sampler)};
 }
 
 StepDone step(OwnedSampler& self) {
-  if (self.sampler->done()) throw std::invalid_argument("Sampler: step: got none left");
   const nb::gil_scoped_release release;
   return self.sampler->step();
 }
@@ -108,7 +108,9 @@ nb::dict state_of(const Sampler& sampler, const nb::object& owner) {
   const auto show = [&](const std::string& name, const Tensor& tensor) {
     out[name.c_str()] = to_numpy(tensor, owner);
   };
+  // Where every token is decides what memory is read.
   show("token", buffers.token);
+  nb::object(out["token"]).attr("setflags")("write"_a = false);
   show("latent", buffers.latent);
   show("velocity", buffers.velocity);
   show("tokens", buffers.tokens);

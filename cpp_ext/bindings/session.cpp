@@ -60,10 +60,18 @@ const Port* find(const std::vector<Port>& ports, const std::string& name) {
   return nullptr;
 }
 
-// Arrays of NumPy that a call may write, by name.
+nb::object owner_of(const std::shared_ptr<const void>& memory) {
+  if (memory == nullptr) return nb::none();
+  return nb::capsule(new std::shared_ptr<const void>(memory), [](void* kept) noexcept {
+    delete static_cast<std::shared_ptr<const void>*>(kept);
+  });
+}
+
+// Arrays of NumPy that a call may write, by name; each keeps its memory.
 nb::dict arrays_of(const std::vector<Bound>& tensors) {
   nb::dict out;
-  for (const Bound& bound : tensors) out[bound.name.c_str()] = to_numpy(bound.tensor, nb::none());
+  for (const Bound& bound : tensors)
+    out[bound.name.c_str()] = to_numpy(bound.tensor, owner_of(bound.memory));
   return out;
 }
 
@@ -107,15 +115,8 @@ class PythonSession : public Session {
     const nb::gil_scoped_acquire acquire;
     const nb::dict made = nb::cast<nb::dict>(object_.attr("run")(arrays_of(inputs)));
     std::vector<Output> out;
-    for (const Bound& bound : to_bound(ports_, made)) {
-      // Released wherever the last one who keeps it is, so with the lock of the interpreter.
-      const std::shared_ptr<nb::object> kept(new nb::object(made[bound.name.c_str()]),
-                                             [](nb::object* object) {
-                                               const nb::gil_scoped_acquire lock;
-                                               delete object;
-                                             });
-      out.push_back({bound.name, bound.tensor, kept});
-    }
+    for (const Bound& bound : to_bound(ports_, made))
+      out.push_back({bound.name, bound.tensor, bound.memory});
     return out;
   }
 
@@ -127,12 +128,13 @@ class PythonSession : public Session {
 // A binding keeps its arrays and its session.
 struct OwnedBinding {
   std::shared_ptr<Session> session;
-  nb::dict arrays;
+  std::vector<Bound> arrays;
   std::unique_ptr<Binding> binding;
 };
 
 OwnedBinding bind_arrays(const std::shared_ptr<Session>& session, const nb::dict& arrays) {
-  return {session, arrays, session->bind(to_bound(session->ports(), arrays))};
+  const std::vector<Bound> bound = to_bound(session->ports(), arrays);
+  return {session, bound, session->bind(bound)};
 }
 
 nb::dict run_arrays(const std::shared_ptr<Session>& session, const nb::dict& inputs) {
@@ -144,10 +146,7 @@ nb::dict run_arrays(const std::shared_ptr<Session>& session, const nb::dict& inp
   }
   nb::dict out;
   for (Output& output : made) {
-    const nb::capsule owner(
-        new std::shared_ptr<const void>(output.memory),
-        [](void* kept) noexcept { delete static_cast<std::shared_ptr<const void>*>(kept); });
-    out[output.name.c_str()] = to_numpy(output.tensor, owner);
+    out[output.name.c_str()] = to_numpy(output.tensor, owner_of(output.memory));
   }
   return out;
 }
@@ -210,13 +209,22 @@ std::shared_ptr<Session> to_session(const nb::object& object) {
 std::vector<Bound> to_bound(const std::vector<Port>& ports, const nb::dict& arrays) {
   std::vector<Bound> out;
   for (const auto& [key, value] : arrays) {
-    const auto name = nb::cast<std::string>(key);
-    const auto array = nb::cast<ConstArray>(value);
+    std::string name;
+    if (!nb::try_cast(key, name))
+      throw std::invalid_argument("arrays: got a name that is no text, allowed names of ports");
+    // Released wherever the last one who keeps it is, so with the lock of the interpreter.
+    const std::shared_ptr<ConstArray> kept(new ConstArray, [](ConstArray* own) {
+      const nb::gil_scoped_acquire lock;
+      delete own;
+    });
+    ConstArray& array = *kept;
+    if (!nb::try_cast(value, array) || !array.is_valid())
+      throw std::invalid_argument(name + ": got no array of numbers, allowed one of NumPy");
     Tensor tensor = to_tensor(name, array);
     const Port* port = find(ports, name);
     const bool bits = array.dtype() == nb::dtype<uint16_t>();
     if (bits && port != nullptr && port->dtype == DType::bf16) tensor.dtype = DType::bf16;
-    out.push_back({name, tensor});
+    out.push_back({name, tensor, kept});
   }
   return out;
 }

@@ -24,13 +24,11 @@ class Arena {
 
   int64_t used() const { return used_; }
   Device device() const { return device_; }
+  // Kept as long as somebody has this, even when the arena is gone.
+  std::shared_ptr<const void> memory() const { return memory_; }
 
  private:
-  struct Free {
-    void operator()(std::byte* memory) const;
-  };
-
-  std::unique_ptr<std::byte, Free> memory_;
+  std::shared_ptr<std::byte> memory_;
   std::byte* first_ = nullptr;
   int64_t size_ = 0, used_ = 0;
   Device device_ = Device::cpu;

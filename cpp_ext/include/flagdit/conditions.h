@@ -30,6 +30,9 @@ struct Texts {
 struct Owned {
   Bound bound;
   std::shared_ptr<const void> memory;
+
+  // For a session, which may keep it.
+  Bound lent() const { return {bound.name, bound.tensor, memory}; }
 };
 
 struct Features {

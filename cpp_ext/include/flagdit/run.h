@@ -1,6 +1,7 @@
 // One generation: planned when it is made, run a step at a time.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -56,7 +57,8 @@ class Run {
   bool begun() const { return sampler_ != nullptr; }  // there is a state
 
   // The next step; the first one encodes the text before. Throws Error: of the number if the
-  // latents are no numbers any more, and as `denoise` does.
+  // latents are no numbers any more, and as `denoise` does; std::invalid_argument after that, within
+  // a step, and when all are done.
   StepDone step(Stream stream = nullptr);
 
   const RunOptions& options() const { return options_; }
@@ -84,6 +86,7 @@ class Run {
   RunSeconds seconds_;
   std::vector<float> coarse_;  // what the first of two legs has left
   size_t leg_ = 0, entry_ = 0;
+  std::atomic<bool> under_way_{false};
   int64_t total_ = 0, done_ = 0, text_tokens_ = 0;
 };
 

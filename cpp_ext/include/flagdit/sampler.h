@@ -2,6 +2,7 @@
 // plan; the state of a run is its own.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -32,7 +33,8 @@ struct StepDone {
 class Sampler {
  public:
   // guidance: (P,), the scale of every value of a patch. start: latents (B, C, F, H, W). What the
-  // conditions view must stay; the plan and the session are kept.
+  // conditions view must stay; the plan and the session are kept. Throws std::invalid_argument or
+  // Error(bundle) if they do not fit together.
   Sampler(std::shared_ptr<Session> denoise, const Extent& extent, std::shared_ptr<const Plan> plan,
           Conditions conditions, const std::vector<float>& guidance, const float* start);
 
@@ -41,7 +43,8 @@ class Sampler {
                        const Conditions& conditions);
 
   bool done() const { return next_ == plan_->steps.size(); }
-  // The next step. Throws Error if `denoise` fails.
+  // The next step. Throws Error if `denoise` fails, and std::invalid_argument after that, within a
+  // step, and when all are done.
   StepDone step(Stream stream = nullptr);
 
   const Buffers& state() const { return buffers_; }
@@ -51,6 +54,7 @@ class Sampler {
   // What one call of `denoise` reads, at fixed addresses: (rows, ...) of this evaluation.
   using Current = std::vector<Bound>;
 
+  StepDone do_step(Stream stream);
   double call(int64_t active, size_t evaluation, size_t calls, Stream stream);
   Binding& bound(int64_t active, size_t call);
   void advance(const Step& step, const Evaluation& evaluation, Stream stream);
@@ -71,6 +75,7 @@ class Sampler {
   std::vector<std::vector<CacheForecast>> forecasts_;  // of each call
   std::vector<std::pair<int64_t, double>> fresh_;      // of each call: slots, and when
   std::map<std::pair<int64_t, size_t>, std::unique_ptr<Binding>> bindings_;  // by active and call
+  std::atomic<bool> under_way_{false};
   size_t next_ = 0, evaluation_ = 0;
   bool owed_ = false;  // a step that was to run both branches, and that the gate left out
 };

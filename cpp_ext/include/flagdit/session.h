@@ -31,6 +31,7 @@ struct Port {
 struct Bound {
   std::string name;
   Tensor tensor;
+  std::shared_ptr<const void> memory{};  // what the tensor is in, for those who keep it; or none
 };
 
 // What a graph gave, in memory of its own.

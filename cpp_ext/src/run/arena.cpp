@@ -33,13 +33,11 @@ void use_large_pages(std::byte* memory, size_t bytes) {
 
 }  // namespace
 
-void Arena::Free::operator()(std::byte* memory) const { std::free(memory); }
-
 Arena::Arena(Device device, int64_t bytes) : size_(bytes), device_(device) {
   if (device != Device::cpu)
     throw Error(Fault::backend, "memory of a run on " + to_string(device) + " is not there yet");
   const auto all = static_cast<size_t>(sum("arena", {bytes, kAlignment}));
-  memory_.reset(static_cast<std::byte*>(std::calloc(1, all)));
+  memory_.reset(static_cast<std::byte*>(std::calloc(1, all)), std::free);
   if (memory_ == nullptr)
     throw Error(Fault::backend, "not enough memory for a run: " + std::to_string(bytes) + " bytes");
   use_large_pages(memory_.get(), all);

@@ -11,6 +11,14 @@
 namespace flagdit {
 namespace {
 
+[[noreturn]] void refuse_output(const std::string& graph, const Output& output,
+                                const std::string& allowed) {
+  throw Error(Fault::bundle, graph + ": gives " + output.name + " as " +
+                                 to_string(output.tensor.dtype) + " " +
+                                 to_string(output.tensor.shape) + "; allowed is " + allowed +
+                                 "; export the model again");
+}
+
 constexpr const char* kBefore = "before the first step";
 
 // Zeros, in memory of their own.
@@ -71,15 +79,15 @@ class Joined {
 
 // A mask only where the graph has an input for it: a text is never filled up here.
 std::vector<Output> run_condition(Session& condition, const std::vector<float>& times,
-                                  const Tensor& text) {
-  const int64_t length = text.shape[1];
+                                  const Owned& text) {
+  const int64_t length = text.bound.tensor.shape[1];
   const Owned t = made("t", DType::f32, {static_cast<int64_t>(times.size())});
   std::copy(times.begin(), times.end(), t.bound.tensor.as<float>());
   const Owned mask = made("text_mask", DType::boolean, {1, length});
   std::memset(mask.bound.tensor.data, 1, static_cast<size_t>(length));
-  std::vector<Bound> inputs{t.bound, {"text", text}};
+  std::vector<Bound> inputs{t.lent(), text.lent()};
   for (const Port& port : condition.ports())
-    if (!port.output && port.name == mask.bound.name) inputs.push_back(mask.bound);
+    if (!port.output && port.name == mask.bound.name) inputs.push_back(mask.lent());
   return condition.run(inputs);
 }
 
@@ -88,6 +96,26 @@ const Output& output_of(const std::vector<Output>& all, const std::string& name)
       std::find_if(all.begin(), all.end(), [&](const Output& one) { return one.name == name; });
   if (at == all.end()) throw Error(Fault::bundle, "condition does not give " + name);
   return *at;
+}
+
+// A port's output of one text: of one row, with an entry for each of the times.
+void check_part(const Session& condition, const Port& port, const Output& output, int64_t times,
+                int64_t length) {
+  const Tensor& made = output.tensor;
+  bool fits = made.dtype == DType::f32 && made.shape.rank == static_cast<int>(port.axes.size());
+  for (int axis = 0; fits && axis < made.shape.rank; ++axis) {
+    const Axis& said = port.axes[static_cast<size_t>(axis)];
+    const auto* size = std::get_if<int64_t>(&said);
+    int64_t wanted = size != nullptr ? *size : made.shape[axis];
+    if (said == Axis(std::string("R"))) wanted = 1;
+    if (said == Axis(std::string("S"))) wanted = times;
+    if (said == Axis(std::string("T"))) wanted = length;
+    fits = made.shape[axis] == wanted;
+  }
+  if (!fits)
+    refuse_output(condition.name, output,
+                  "float32 " + to_string(port.axes) + " with R 1, S " + std::to_string(times) +
+                      " and T " + std::to_string(length));
 }
 
 }  // namespace
@@ -100,11 +128,15 @@ Features encode(Session& encoder, const std::vector<Text>& texts) {
     std::copy(text.ids.begin(), text.ids.end(), ids.bound.tensor.as<int64_t>());
     const Owned mask = made("attention_mask", DType::i64, {1, length});
     std::fill_n(mask.bound.tensor.as<int64_t>(), length, 1);
-    const std::vector<Output> given = encoder.run({ids.bound, mask.bound});
+    const std::vector<Output> given = encoder.run({ids.lent(), mask.lent()});
     if (given.size() != 1)
       throw Error(Fault::bundle, encoder.name + ": gives " + std::to_string(given.size()) +
                                      " outputs; allowed is one, the features of the text");
     const Output& features = given.front();
+    const Shape& shape = features.tensor.shape;
+    if (features.tensor.dtype != DType::f32 || shape.rank != 3 || shape[0] != 1 ||
+        shape[1] != length)
+      refuse_output(encoder.name, features, "float32 (1, " + std::to_string(length) + ", ...)");
     check_numbers(features.tensor, text.label, kBefore, "text_encoder on " + encoder.backend,
                   "float32");
     out.texts.push_back({{"text", features.tensor}, features.memory});
@@ -117,13 +149,17 @@ std::vector<Owned> conditions(Session& condition, const Session& denoise,
                               const std::vector<float>& times, const Texts& texts,
                               const Features& features, const std::map<std::string, float>& pads) {
   std::vector<std::vector<Output>> given;
-  for (const Owned& text : features.texts)
-    given.push_back(run_condition(condition, times, text.bound.tensor));
+  for (const Owned& text : features.texts) given.push_back(run_condition(condition, times, text));
   std::vector<Owned> out;
   for (const Port& port : condition.ports()) {
     if (!port.output) continue;
     std::vector<const Tensor*> parts;
-    for (const size_t text : texts.rows) parts.push_back(&output_of(given[text], port.name).tensor);
+    for (const size_t text : texts.rows) {
+      const Output& part = output_of(given[text], port.name);
+      check_part(condition, port, part, static_cast<int64_t>(times.size()),
+                 features.texts[text].bound.tensor.shape[1]);
+      parts.push_back(&part.tensor);
+    }
     const auto pad = pads.find(port.name);
     const Joined joined(port, parts, static_cast<int64_t>(parts.size()),
                         pad == pads.end() ? 0.0f : pad->second);
@@ -161,7 +197,7 @@ std::vector<Owned> placed(Session& place, const Layout& layout, const Placing& o
     }
   }
   std::vector<Bound> bound;
-  for (const Owned& input : inputs) bound.push_back(input.bound);
+  for (const Owned& input : inputs) bound.push_back(input.lent());
   std::vector<Owned> out;
   for (Output& output : place.run(bound)) {
     check_numbers(output.tensor, output.name, kBefore, "place on " + place.backend, "float32");

@@ -6,6 +6,7 @@
 #include <string>
 #include <utility>
 
+#include "flagdit/checked.h"
 #include "flagdit/error.h"
 #include "flagdit/noise.h"
 #include "flagdit/upsample.h"
@@ -21,8 +22,30 @@ double seconds_since(Clock::time_point start) {
 
 std::vector<Bound> bound_of(const std::vector<Owned>& all) {
   std::vector<Bound> out;
-  for (const Owned& one : all) out.push_back(one.bound);
+  for (const Owned& one : all) out.push_back(one.lent());
   return out;
+}
+
+void check(const RunOptions& options, const Texts& texts) {
+  check_range("Run: branches", options.branches, 1, 2);
+  check_range("Run: texts", static_cast<int64_t>(texts.all.size()), 1, INT32_MAX);
+  for (const size_t text : texts.rows)
+    check_range("Run: rows", static_cast<int64_t>(text), 0,
+                static_cast<int64_t>(texts.all.size()) - 1);
+  const Layout& full = options.legs.back().layout;
+  for (const int64_t channel : options.guided)
+    check_range("Run: guided", channel, 0, full.channels - 1);
+  check_range("Run: legs", static_cast<int64_t>(options.legs.size()), 1, 2);
+  for (const Leg& leg : options.legs)
+    check_range("Run: steps of a leg", static_cast<int64_t>(leg.plan.steps.size()), 1, INT32_MAX);
+  if (options.legs.size() == 1) return;
+  check_range("Run: coarse_factor", options.coarse_factor, 1, 64);
+  Layout larger = options.legs.front().layout;
+  larger.height *= options.coarse_factor;
+  larger.width *= options.coarse_factor;
+  if (!(larger == full))
+    refuse("Run: legs", "layouts of other sizes",
+           "one that is " + std::to_string(options.coarse_factor) + " times as large as the other");
 }
 
 }  // namespace
@@ -36,6 +59,7 @@ Run::Run(Stages stages, RunOptions options, Texts texts)
                                 std::to_string(options_.seeds.size()) + " seeds and texts of " +
                                 std::to_string(texts_.rows.size()) + " rows, allowed " +
                                 std::to_string(rows) + " rows");
+  check(options_, texts_);
 }
 
 std::shared_ptr<const Sampler> Run::sampler() const {
@@ -45,6 +69,11 @@ std::shared_ptr<const Sampler> Run::sampler() const {
 
 StepDone Run::step(Stream stream) {
   if (done()) throw std::invalid_argument("Run: step: got none left");
+  // Left set by what fails, as in Sampler::step.
+  if (under_way_.exchange(true))
+    throw std::invalid_argument(
+        "Run: step: got another while one is under way, or after one that failed; make another "
+        "run");
   if (done_ == 0 && sampler_ == nullptr) prepare();
   if (sampler_ != nullptr && sampler_->done() && leg_ + 1 < options_.legs.size()) {
     const double left = 1.0 - options_.legs[leg_].plan.steps.back().t_next;
@@ -64,6 +93,7 @@ StepDone Run::step(Stream stream) {
                 static_cast<long long>(done_), static_cast<long long>(total_), out.step.t_next);
   check_numbers(slots_of(state.latent, pinned, state.latent.shape[0] - pinned), "the latent", when,
                 "denoise on " + stages_.denoise->backend, stages_.denoise->precision);
+  under_way_ = false;
   return out;
 }
 
@@ -93,13 +123,14 @@ void Run::begin(size_t leg) {
   Conditions given{bound_of(constant_), {}, {}};
   for (const Owned& timed : timed_) {
     const auto count = static_cast<int64_t>(own.plan.evaluations.size());
-    given.timed.push_back(
-        {timed.bound.name, slots_of(timed.bound.tensor, static_cast<int64_t>(entry_), count)});
+    given.timed.push_back({timed.bound.name,
+                           slots_of(timed.bound.tensor, static_cast<int64_t>(entry_), count),
+                           timed.memory});
   }
   placed_ = placed(*stages_.place, own.layout, own.placing);
   for (const Owned& made : placed_)
     (stages_.place->port(made.bound.name).starts("N") ? given.placed : given.constant)
-        .push_back(made.bound);
+        .push_back(made.lent());
   const auto samples = static_cast<int64_t>(options_.seeds.size());
   sampler_ = std::make_shared<Sampler>(
       stages_.denoise, Extent{own.layout, samples, options_.branches},

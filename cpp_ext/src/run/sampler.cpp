@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <stdexcept>
 #include <string>
 
+#include "check_run.h"
 #include "flagdit/adapt.h"
 #include "flagdit/dilate.h"
 #include "flagdit/error.h"
@@ -44,6 +46,13 @@ Tensor rows_of(const Session& session, const Bound& bound, const Call& call) {
                                               : bound.tensor;
 }
 
+std::shared_ptr<Session> checked(std::shared_ptr<Session> denoise, const Extent& extent,
+                                 const Plan& plan, const Conditions& conditions,
+                                 const std::vector<float>& guidance) {
+  check_sampler(*denoise, extent, plan, conditions, guidance);
+  return denoise;
+}
+
 }  // namespace
 
 int64_t Sampler::bytes(const Session& denoise, const Extent& extent, const Plan& plan,
@@ -58,7 +67,7 @@ int64_t Sampler::bytes(const Session& denoise, const Extent& extent, const Plan&
 Sampler::Sampler(std::shared_ptr<Session> denoise, const Extent& extent,
                  std::shared_ptr<const Plan> plan, Conditions conditions,
                  const std::vector<float>& guidance, const float* start)
-    : denoise_(std::move(denoise)),
+    : denoise_(checked(std::move(denoise), extent, *plan, conditions, guidance)),
       plan_(std::move(plan)),
       conditions_(std::move(conditions)),
       arena_(denoise_->device(), bytes(*denoise_, extent, *plan_, conditions_)),
@@ -75,6 +84,18 @@ Sampler::Sampler(std::shared_ptr<Session> denoise, const Extent& extent,
 }
 
 StepDone Sampler::step(Stream stream) {
+  if (done()) throw std::invalid_argument("Sampler: step: got none left");
+  // Left set by what fails, since half a step cannot be gone on from.
+  if (under_way_.exchange(true))
+    throw std::invalid_argument(
+        "Sampler: step: got another while one is under way, or after one that failed; make another "
+        "run");
+  const StepDone out = do_step(stream);
+  under_way_ = false;
+  return out;
+}
+
+StepDone Sampler::do_step(Stream stream) {
   const Clock::time_point start = Clock::now();
   const size_t index = next_++;
   const Step step = decide(*plan_, plan_->steps[index], buffers_);
@@ -133,6 +154,8 @@ Binding& Sampler::bound(int64_t active, size_t number) {
     for (const Bound& bound : conditions_.constant)
       all.push_back({bound.name, rows_of(*denoise_, bound, buffers_.calls[number])});
     all.insert(all.end(), current_[number].begin(), current_[number].end());
+    for (Bound& bound : all)
+      if (bound.memory == nullptr) bound.memory = arena_.memory();
     binding = denoise_->bind(all);
   }
   return *binding;
