@@ -49,14 +49,14 @@ class OnnxBinding : public Binding {
   }
 
   // Those, in the order in which they were added.
-  std::vector<Output> outputs(const std::vector<const Port*>& ports) {
+  std::vector<Bound> outputs(const std::vector<const Port*>& ports) {
     const OrtApi& api = *library_->api;
     OrtAllocator* allocator = nullptr;
     check(api.GetAllocatorWithDefaultOptions(&allocator), "run");
     OrtValue** values = nullptr;
     size_t count = 0;
     check(api.GetBoundOutputValues(io_.get(), allocator, &values, &count), "run");
-    std::vector<Output> out;
+    std::vector<Bound> out;
     for (size_t i = 0; i < count; ++i) {
       const std::shared_ptr<OrtValue> value(values[i], api.ReleaseValue);
       out.push_back({ports[i]->name, tensor_of(value.get()), value});
@@ -113,7 +113,7 @@ class OnnxSession : public Session {
     return bound(tensors);
   }
 
-  std::vector<Output> run(const std::vector<Bound>& inputs) override {
+  std::vector<Bound> run(const std::vector<Bound>& inputs) override {
     const std::unique_ptr<OnnxBinding> binding = bound(inputs);
     std::vector<const Port*> made;
     for (const Port& port : ports_) {

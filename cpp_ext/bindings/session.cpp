@@ -54,12 +54,6 @@ nb::dlpack::dtype numpy_dtype(DType dtype) {
   }
 }
 
-const Port* find(const std::vector<Port>& ports, const std::string& name) {
-  for (const Port& port : ports)
-    if (port.name == name) return &port;
-  return nullptr;
-}
-
 nb::object owner_of(const std::shared_ptr<const void>& memory) {
   if (memory == nullptr) return nb::none();
   return nb::capsule(new std::shared_ptr<const void>(memory), [](void* kept) noexcept {
@@ -111,10 +105,10 @@ class PythonSession : public Session {
     return std::make_unique<PythonBinding>(object_.attr("bind")(arrays_of(tensors)));
   }
 
-  std::vector<Output> run(const std::vector<Bound>& inputs) override {
+  std::vector<Bound> run(const std::vector<Bound>& inputs) override {
     const nb::gil_scoped_acquire acquire;
     const nb::dict made = nb::cast<nb::dict>(object_.attr("run")(arrays_of(inputs)));
-    std::vector<Output> out;
+    std::vector<Bound> out;
     for (const Bound& bound : to_bound(ports_, made))
       out.push_back({bound.name, bound.tensor, bound.memory});
     return out;
@@ -139,13 +133,13 @@ OwnedBinding bind_arrays(const std::shared_ptr<Session>& session, const nb::dict
 
 nb::dict run_arrays(const std::shared_ptr<Session>& session, const nb::dict& inputs) {
   const std::vector<Bound> bound = to_bound(session->ports(), inputs);
-  std::vector<Output> made;
+  std::vector<Bound> made;
   {
     const nb::gil_scoped_release release;
     made = session->run(bound);
   }
   nb::dict out;
-  for (Output& output : made) {
+  for (Bound& output : made) {
     out[output.name.c_str()] = to_numpy(output.tensor, owner_of(output.memory));
   }
   return out;

@@ -14,9 +14,28 @@ bool Port::has(const char* letter) const {
   return std::find(axes.begin(), axes.end(), Axis(std::string(letter))) != axes.end();
 }
 
+const Port* find(const std::vector<Port>& ports, const std::string& name) {
+  for (const Port& port : ports)
+    if (port.name == name) return &port;
+  return nullptr;
+}
+
+const Bound* find(const std::vector<Bound>& tensors, const std::string& name) {
+  for (const Bound& bound : tensors)
+    if (bound.name == name) return &bound;
+  return nullptr;
+}
+
+std::optional<std::string> head_of(const std::string& tail) {
+  constexpr const char* kTail = "_tail";
+  const size_t at = tail.find(kTail);
+  if (at == std::string::npos) return std::nullopt;
+  return std::string(tail).replace(at, std::string(kTail).size(), "_head");
+}
+
 const Port& Session::port(const std::string& wanted) const {
-  for (const Port& port : ports())
-    if (port.name == wanted) return port;
+  const Port* port = find(ports(), wanted);
+  if (port != nullptr) return *port;
   throw Error(Fault::bundle, name + ": '" + wanted + "' is missing");
 }
 

@@ -21,9 +21,9 @@ using namespace flagdit;
 constexpr int64_t kValues = 12, kText = 3;  // of a patch, of a text token
 
 inline Axis letter(const char* name) { return std::string(name); }
-inline Output made(const std::string& name, const Shape& shape, float value) {
+inline Bound made(const std::string& name, const Shape& shape, float value) {
   const auto arena = std::make_shared<Arena>(Device::cpu, bytes_of(DType::f32, shape) + 256);
-  Output out{name, arena->make(DType::f32, shape), arena};
+  Bound out{name, arena->make(DType::f32, shape), arena};
   std::fill_n(out.tensor.as<float>(), bytes_of(DType::f32, shape) / 4, value);
   return out;
 }
@@ -42,7 +42,7 @@ class Denoise : public Session {
     backend = "toy";
   }
   const std::vector<Port>& ports() const override { return ports_; }
-  std::vector<Output> run(const std::vector<Bound>&) override { return {}; }
+  std::vector<Bound> run(const std::vector<Bound>&) override { return {}; }
   std::unique_ptr<Binding> bind(const std::vector<Bound>& tensors) override;
 
   std::atomic<int64_t> calls{0};
@@ -79,12 +79,12 @@ inline std::unique_ptr<Binding> Denoise::bind(const std::vector<Bound>& tensors)
 // A graph that runs once, as a function.
 class Once : public Session {
  public:
-  using Work = std::vector<Output> (*)(const std::vector<Bound>&);
+  using Work = std::vector<Bound> (*)(const std::vector<Bound>&);
   Once(std::vector<Port> ports, Work work) : ports_(std::move(ports)), work_(work) {
     backend = "toy";
   }
   const std::vector<Port>& ports() const override { return ports_; }
-  std::vector<Output> run(const std::vector<Bound>& inputs) override { return work_(inputs); }
+  std::vector<Bound> run(const std::vector<Bound>& inputs) override { return work_(inputs); }
   std::unique_ptr<Binding> bind(const std::vector<Bound>&) override { return nullptr; }
 
  private:
@@ -95,17 +95,17 @@ class Once : public Session {
 inline Stages stages(std::shared_ptr<Denoise> denoise) {
   const Axis r = letter("R"), t = letter("T"), s = letter("S");
   const auto text = [](const std::vector<Bound>& in) {
-    return std::vector<Output>{made("text", {1, in[0].tensor.shape[1], kText}, 0.5f)};
+    return std::vector<Bound>{made("text", {1, in[0].tensor.shape[1], kText}, 0.5f)};
   };
   // (S, R, 1): 2 - t.
   const auto condition = [](const std::vector<Bound>& in) {
     const int64_t times = in[0].tensor.shape[0];
-    Output speed = made("speed", {times, 1, 1}, 0.0f);
+    Bound speed = made("speed", {times, 1, 1}, 0.0f);
     for (int64_t i = 0; i < times; ++i)
       speed.tensor.as<float>()[i] = 2.0f - in[0].tensor.as<float>()[i];
-    return std::vector<Output>{speed};
+    return std::vector<Bound>{speed};
   };
-  const auto place = [](const std::vector<Bound>&) { return std::vector<Output>{}; };
+  const auto place = [](const std::vector<Bound>&) { return std::vector<Bound>{}; };
   return {std::make_shared<Once>(std::vector<Port>{{"input_ids", DType::i64, {r, t}, false},
                                                    {"text", DType::f32, {r, t, kText}, true}},
                                  text),

@@ -42,9 +42,8 @@ struct ForecastArrays {
 class Buffers {
  public:
   // Takes its arrays from the arena, and touches none: with one that counts, this is what a run
-  // takes. placed: by token, (N, ...), under the names of inputs of `denoise`.
-  Buffers(const std::vector<Port>& ports, const Extent& extent, const Keeps& keeps,
-          const std::vector<Bound>& placed, Arena& arena);
+  // takes.
+  Buffers(const std::vector<Port>& ports, const Extent& extent, const Keeps& keeps, Arena& arena);
 
   // Begins with latents (B, C, F, H, W). Throws Error(bundle) if `placed` differs among patches
   // where `denoise` has no row for each sample.

@@ -26,17 +26,8 @@ struct Texts {
   std::vector<size_t> rows;
 };
 
-// A tensor and its memory.
-struct Owned {
-  Bound bound;
-  std::shared_ptr<const void> memory;
-
-  // For a session, which may keep it.
-  Bound lent() const { return {bound.name, bound.tensor, memory}; }
-};
-
 struct Features {
-  std::vector<Owned> texts;  // (1, T, Y) of each different text
+  std::vector<Bound> texts;  // (1, T, Y) of each different text
   int64_t longest = 0;       // T of the longest
 };
 
@@ -53,12 +44,12 @@ Features encode(Session& encoder, const std::vector<Text>& texts);
 // What `condition` makes at times (S,), a row for each of R texts, in the types that `denoise`
 // takes. Each text goes through it alone and at its own length: sums depend on padding, batch and
 // threads. Shorter ones are filled up with `pads`, by the name of an output, or zeros.
-std::vector<Owned> conditions(Session& condition, const Session& denoise,
+std::vector<Bound> conditions(Session& condition, const Session& denoise,
                               const std::vector<float>& times, const Texts& texts,
                               const Features& features, const std::map<std::string, float>& pads);
 
 // What `place` gives for a layout. Throws Error(request) if an option has no input.
-std::vector<Owned> placed(Session& place, const Layout& layout, const Placing& options);
+std::vector<Bound> placed(Session& place, const Layout& layout, const Placing& options);
 
 // Throws Error(number) if values are not finite. what: they are, when: at what point of the run.
 void check_numbers(const Tensor& values, const std::string& what, const std::string& when,

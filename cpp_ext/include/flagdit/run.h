@@ -81,7 +81,7 @@ class Run {
   Stages stages_;
   RunOptions options_;
   Texts texts_;
-  std::vector<Owned> constant_, timed_, placed_;
+  std::vector<Bound> constant_, timed_, placed_;
   std::shared_ptr<Sampler> sampler_;
   RunSeconds seconds_;
   std::vector<float> coarse_;  // what the first of two legs has left

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
@@ -26,20 +27,26 @@ struct Port {
   // Whether the first axis is this letter.
   bool starts(const char* letter) const;
   bool has(const char* letter) const;
+  // Whether it is the tail of a cache.
+  bool tail() const { return !output && starts("M"); }
+  // Whether it has a row for each sample behind its first axis: (A, R, ...).
+  bool by_row() const { return axes.size() > 1 && axes[1] == Axis(std::string("R")); }
 };
 
+// A tensor by the name of its port, and what keeps its memory for those who have this; none, if
+// somebody else does.
 struct Bound {
   std::string name;
   Tensor tensor;
-  std::shared_ptr<const void> memory{};  // what the tensor is in, for those who keep it; or none
+  std::shared_ptr<const void> memory{};
 };
 
-// What a graph gave, in memory of its own.
-struct Output {
-  std::string name;
-  Tensor tensor;
-  std::shared_ptr<const void> memory;
-};
+// The one of that name; null if there is none.
+const Port* find(const std::vector<Port>& ports, const std::string& name);
+const Bound* find(const std::vector<Bound>& tensors, const std::string& name);
+// The output that the head of a cache is written to, by the name of its tail; none if that is no
+// name of a tail.
+std::optional<std::string> head_of(const std::string& tail);
 
 // Inputs and outputs at fixed addresses: running it copies nothing. Does not own their memory.
 class Binding {
@@ -57,8 +64,9 @@ class Session {
   virtual Device device() const { return Device::cpu; }
   // Binds every port, by name, for a graph that runs often. Throws Error if it takes no such shape.
   virtual std::unique_ptr<Binding> bind(const std::vector<Bound>& tensors) = 0;
-  // Runs once, for a graph that makes what it gives: sizes of outputs need not be known.
-  virtual std::vector<Output> run(const std::vector<Bound>& inputs) = 0;
+  // Runs once, for a graph that makes what it gives, in memory of its own: sizes of outputs need not
+  // be known.
+  virtual std::vector<Bound> run(const std::vector<Bound>& inputs) = 0;
 
   // The port of that name. Throws Error if there is none.
   const Port& port(const std::string& name) const;

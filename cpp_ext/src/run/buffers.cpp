@@ -67,33 +67,10 @@ SlotBuffer moving(const Tensor& tensor, bool recomputed = false) {
           recomputed};
 }
 
-bool is_tail(const Port& port) { return !port.output && port.starts("M"); }
-
-std::string twin_of(const std::string& tail) {
-  std::string name = tail;
-  const size_t at = name.find("_tail");
-  if (at == std::string::npos)
-    throw Error(Fault::bundle, tail + " begins with M; allowed are names with _tail");
-  return name.replace(at, 5, "_head");
-}
-
-// Whether an input by slot has a row for each sample: axes (A, R, ...).
-bool has_rows(const std::vector<Port>& ports, const std::string& name) {
-  for (const Port& port : ports)
-    if (port.name == name) return port.axes.size() > 1 && port.axes[1] == Axis("R");
-  return false;
-}
-
-const Tensor& named(const std::vector<Bound>& all, const std::string& name) {
-  for (const Bound& bound : all)
-    if (bound.name == name) return bound.tensor;
-  throw Error(Fault::bundle, "nothing gives " + name + ", which denoise takes");
-}
-
 }  // namespace
 
 Buffers::Buffers(const std::vector<Port>& ports, const Extent& sizes, const Keeps& keeps,
-                 const std::vector<Bound>& by_token, Arena& arena)
+                 Arena& arena)
     : extent(sizes), ports_(ports) {
   const int64_t n = extent.layout.tokens(), b = extent.samples, p = extent.layout.patch_values();
   const bool apart = extent.branches > 1 && keeps.difference;
@@ -107,7 +84,7 @@ Buffers::Buffers(const std::vector<Port>& ports, const Extent& sizes, const Keep
     for (const Port& port : ports) {
       if (port.output && port.name == "velocity")
         call.output = arena.make(port.dtype, shape_of(port, n, rows));
-      if (is_tail(port)) call.caches.push_back(arena.make(port.dtype, shape_of(port, n, rows)));
+      if (port.tail()) call.caches.push_back(arena.make(port.dtype, shape_of(port, n, rows)));
     }
     if (keeps.cache_slope) forecast_arrays.push_back(forecast_of(call, n, b, arena));
     calls.push_back(std::move(call));
@@ -118,7 +95,6 @@ Buffers::Buffers(const std::vector<Port>& ports, const Extent& sizes, const Keep
     if (port.name == "tokens") {
       tokens = made;
     } else {
-      named(by_token, port.name);
       placed.push_back({port.name, made});
     }
   }
@@ -143,9 +119,9 @@ std::vector<Bound> Buffers::head(int64_t active, size_t number) const {
   for (const Bound& bound : placed) out.push_back({bound.name, slots_of(bound.tensor, 0, active)});
   auto cache = call.caches.begin();
   for (const Port& port : ports_) {
-    if (!is_tail(port)) continue;
+    if (!port.tail()) continue;
     out.push_back({port.name, slots_of(*cache, active, cached)});
-    out.push_back({twin_of(port.name), slots_of(*cache, 0, active)});
+    out.push_back({head_of(port.name).value(), slots_of(*cache, 0, active)});
     ++cache;
   }
   return out;
@@ -157,7 +133,7 @@ SlotBuffers Buffers::moved(size_t made) const {
     all.push_back(moving(tensor));
   for (const Bound& bound : placed) {
     // What samples share is the same for all patches.
-    if (has_rows(ports_, bound.name)) all.push_back(moving(bound.tensor));
+    if (find(ports_, bound.name)->by_row()) all.push_back(moving(bound.tensor));
   }
   if (history) {
     for (const auto& tensor : {std::optional(history->time), std::optional(history->rate),

@@ -16,20 +16,6 @@ void fill(const Tensor& tensor, float value) {
   std::fill_n(tensor.as<float>(), bytes_of(tensor.dtype, tensor.shape) / 4, value);
 }
 
-// Whether an input by slot has a row for each sample: axes (A, R, ...).
-bool has_rows(const Port& port) { return port.axes.size() > 1 && port.axes[1] == Axis("R"); }
-
-const Port& port_of(const std::vector<Port>& ports, const std::string& name) {
-  return *std::find_if(ports.begin(), ports.end(),
-                       [&](const Port& port) { return port.name == name; });
-}
-
-const Tensor& tensor_of(const std::vector<Bound>& all, const std::string& name) {
-  return std::find_if(all.begin(), all.end(),
-                      [&](const Bound& bound) { return bound.name == name; })
-      ->tensor;
-}
-
 // Where tokens share one value for all samples it
 // must be the same in all patches, since those move.
 void check_shared(const Tensor& by_token, const std::vector<int32_t>& slots, int64_t pinned,
@@ -54,8 +40,6 @@ void Buffers::begin(const float* start, const std::vector<Bound>& by_token) {
   for (size_t slot = 0; slot < slots.size(); ++slot)
     std::fill_n(ids + static_cast<int64_t>(slot) * b, b, slots[slot]);
   layout.patchify(start, b, latent.as<float>() + pinned * b * p);
-  if (tokens.dtype != DType::f32)
-    throw Error(Fault::bundle, "tokens is " + to_string(tokens.dtype) + "; allowed is float32");
   const int64_t rows = tokens.shape[1];
   for (int64_t row = 0; row < static_cast<int64_t>(slots.size()) * rows; ++row) {
     const int64_t from = row / rows * b + row % rows % b;
@@ -69,17 +53,11 @@ void Buffers::begin(const float* start, const std::vector<Bound>& by_token) {
   for (auto& groups : forecast_arrays)
     for (ForecastArrays& group : groups) fill(group.anchored, -kInfinity);
   for (const Bound& bound : placed) {
-    const Tensor& values = tensor_of(by_token, bound.name);
-    const bool repeated = has_rows(port_of(ports_, bound.name));
+    const Tensor& values = find(by_token, bound.name)->tensor;
+    const bool repeated = find(ports_, bound.name)->by_row();
     const int64_t copies = repeated ? rows : 1;
     const int64_t bytes = bytes_of(bound.tensor.dtype, bound.tensor.shape) /
                           (static_cast<int64_t>(slots.size()) * copies);
-    if (values.dtype != bound.tensor.dtype ||
-        bytes_of(values.dtype, values.shape) != static_cast<int64_t>(slots.size()) * bytes)
-      throw Error(Fault::bundle, "place gives " + bound.name + " as " + to_string(values.dtype) +
-                                     " " + to_string(values.shape) + ", and denoise takes " +
-                                     to_string(bound.tensor.dtype) + " " +
-                                     to_string(bound.tensor.shape));
     if (!repeated) check_shared(values, slots, pinned, bytes, bound.name);
     auto* out = bound.tensor.as<std::byte>();
     for (const int32_t id : slots)

@@ -27,16 +27,16 @@ uint16_t to_f16(float value) {
 
 }  // namespace
 
-Owned cast(const Owned& values, DType dtype) {
-  const Tensor& from = values.bound.tensor;
+Bound cast(const Bound& values, DType dtype) {
+  const Tensor& from = values.tensor;
   if (from.dtype == dtype) return values;
   if (from.dtype != DType::f32 || (dtype != DType::f16 && dtype != DType::bf16))
-    throw Error(Fault::bundle, values.bound.name + " is " + to_string(from.dtype) +
+    throw Error(Fault::bundle, values.name + " is " + to_string(from.dtype) +
                                    ", and denoise takes " + to_string(dtype));
   const int64_t bytes = bytes_of(dtype, from.shape);
   const auto arena = std::make_shared<Arena>(Device::cpu, bytes + 256);
-  const Owned out{{values.bound.name, arena->make(dtype, from.shape)}, arena};
-  auto* to = out.bound.tensor.as<uint16_t>();
+  const Bound out{values.name, arena->make(dtype, from.shape), arena};
+  auto* to = out.tensor.as<uint16_t>();
   const auto* x = from.as<float>();
   for (int64_t i = 0; i < bytes / 2; ++i)
     to[i] = dtype == DType::f16 ? to_f16(x[i]) : to_bf16(x[i]);

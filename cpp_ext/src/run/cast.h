@@ -7,6 +7,6 @@ namespace flagdit {
 
 // The same values as float32, float16 or bfloat16, rounded to the nearest, ties to even. Throws
 // Error(bundle) for any other type.
-Owned cast(const Owned& values, DType dtype);
+Bound cast(const Bound& values, DType dtype);
 
 }  // namespace flagdit

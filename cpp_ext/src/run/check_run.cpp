@@ -43,16 +43,14 @@ void check_patches(const std::vector<Port>& ports, const char* name, bool output
 
 // A cache, whose head is as its tail. What its other axes are is checked where it takes memory.
 void check_cache(const std::vector<Port>& ports, const Port& tail) {
-  if (tail.axes.size() < 2 || tail.axes[1] != Axis(std::string("R")))
-    refuse_port(tail, "(M, R, ...)");
-  std::string name = tail.name;
-  const size_t at = name.find("_tail");
-  if (at == std::string::npos) refuse_port(tail, "a name with _tail");
+  if (!tail.by_row()) refuse_port(tail, "(M, R, ...)");
+  const std::optional<std::string> name = head_of(tail.name);
+  if (!name) refuse_port(tail, "a name with _tail");
   Axes axes = tail.axes;
   axes.front() = std::string("A");
-  const Port* head = find(ports, name.replace(at, 5, "_head"), true);
+  const Port* head = find(ports, *name, true);
   if (head == nullptr)
-    throw Error(Fault::bundle, "'" + name + "' is missing among the outputs of denoise");
+    throw Error(Fault::bundle, "'" + *name + "' is missing among the outputs of denoise");
   if (head->dtype != tail.dtype || head->axes != axes)
     refuse_port(*head, described(tail.dtype, axes));
 }
@@ -64,7 +62,7 @@ void check_ports(const std::vector<Port>& ports, int64_t values) {
       throw Error(Fault::bundle, "denoise: '" + port.name + "' is there twice");
     if (size_of(port.dtype) == 0) refuse_port(port, "a type that arrays have");
     if (port.axes.size() > Shape::kMaxRank) refuse_port(port, "at most 8 axes");
-    if (!port.output && port.starts("M")) check_cache(ports, port);
+    if (port.tail()) check_cache(ports, port);
   }
   check_patches(ports, "tokens", false, values);
   check_patches(ports, "velocity", true, values);
@@ -147,7 +145,7 @@ void check_conditions(const std::vector<Port>& ports, const Extent& extent, int6
     if (!port.starts("A")) refuse_port(port, "(A, ...) by token");
     Axes axes = port.axes;
     axes.front() = extent.layout.tokens();
-    if (axes.size() > 1 && axes[1] == Axis(std::string("R"))) axes.erase(axes.begin() + 1);
+    if (port.by_row()) axes.erase(axes.begin() + 1);
     for (const Axis& axis : axes)
       if (std::holds_alternative<std::string>(axis)) refuse_port(port, "(A, R, ...) and sizes");
     given.check(bound, port, axes);

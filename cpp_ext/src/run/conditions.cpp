@@ -11,7 +11,7 @@
 namespace flagdit {
 namespace {
 
-[[noreturn]] void refuse_output(const std::string& graph, const Output& output,
+[[noreturn]] void refuse_output(const std::string& graph, const Bound& output,
                                 const std::string& allowed) {
   throw Error(Fault::bundle, graph + ": gives " + output.name + " as " +
                                  to_string(output.tensor.dtype) + " " +
@@ -22,9 +22,9 @@ namespace {
 constexpr const char* kBefore = "before the first step";
 
 // Zeros, in memory of their own.
-Owned made(const std::string& name, DType dtype, const Shape& shape) {
+Bound made(const std::string& name, DType dtype, const Shape& shape) {
   const auto arena = std::make_shared<Arena>(Device::cpu, bytes_of(dtype, shape) + 256);
-  return {{name, arena->make(dtype, shape)}, arena};
+  return {name, arena->make(dtype, shape), arena};
 }
 
 // What a port of `condition` makes of every different text, as one array with a row for each of R.
@@ -42,12 +42,12 @@ class Joined {
         shape.sizes[*text_axis_] = std::max(shape.sizes[*text_axis_], part->shape[*text_axis_]);
     out = made(port.name, DType::f32, shape);
     const int64_t count = bytes_of(DType::f32, shape) / 4;
-    if (pad != 0.0f) std::fill_n(out.bound.tensor.as<float>(), count, pad);
+    if (pad != 0.0f) std::fill_n(out.tensor.as<float>(), count, pad);
   }
 
   void put(int64_t row, const Tensor& part) const { copy(part, row, 0, 0, 0); }
 
-  Owned out;
+  Bound out;
 
  private:
   static std::optional<int> axis_of(const Port& port, const char* letter) {
@@ -58,7 +58,7 @@ class Joined {
 
   // Axis by axis; from the last one on that both have alike, all at once.
   void copy(const Tensor& part, int64_t row, int axis, int64_t from, int64_t to) const {
-    const Tensor& whole = out.bound.tensor;
+    const Tensor& whole = out.tensor;
     if (axis == whole.shape.rank) {
       whole.as<float>()[to] = part.as<float>()[from];
       return;
@@ -78,28 +78,27 @@ class Joined {
 };
 
 // A mask only where the graph has an input for it: a text is never filled up here.
-std::vector<Output> run_condition(Session& condition, const std::vector<float>& times,
-                                  const Owned& text) {
-  const int64_t length = text.bound.tensor.shape[1];
-  const Owned t = made("t", DType::f32, {static_cast<int64_t>(times.size())});
-  std::copy(times.begin(), times.end(), t.bound.tensor.as<float>());
-  const Owned mask = made("text_mask", DType::boolean, {1, length});
-  std::memset(mask.bound.tensor.data, 1, static_cast<size_t>(length));
-  std::vector<Bound> inputs{t.lent(), text.lent()};
+std::vector<Bound> run_condition(Session& condition, const std::vector<float>& times,
+                                 const Bound& text) {
+  const int64_t length = text.tensor.shape[1];
+  const Bound t = made("t", DType::f32, {static_cast<int64_t>(times.size())});
+  std::copy(times.begin(), times.end(), t.tensor.as<float>());
+  const Bound mask = made("text_mask", DType::boolean, {1, length});
+  std::memset(mask.tensor.data, 1, static_cast<size_t>(length));
+  std::vector<Bound> inputs{t, text};
   for (const Port& port : condition.ports())
-    if (!port.output && port.name == mask.bound.name) inputs.push_back(mask.lent());
+    if (!port.output && port.name == mask.name) inputs.push_back(mask);
   return condition.run(inputs);
 }
 
-const Output& output_of(const std::vector<Output>& all, const std::string& name) {
-  const auto at =
-      std::find_if(all.begin(), all.end(), [&](const Output& one) { return one.name == name; });
-  if (at == all.end()) throw Error(Fault::bundle, "condition does not give " + name);
+const Bound& output_of(const std::vector<Bound>& all, const std::string& name) {
+  const Bound* at = find(all, name);
+  if (at == nullptr) throw Error(Fault::bundle, "condition does not give " + name);
   return *at;
 }
 
 // A port's output of one text: of one row, with an entry for each of the times.
-void check_part(const Session& condition, const Port& port, const Output& output, int64_t times,
+void check_part(const Session& condition, const Port& port, const Bound& output, int64_t times,
                 int64_t length) {
   const Tensor& made = output.tensor;
   bool fits = made.dtype == DType::f32 && made.shape.rank == static_cast<int>(port.axes.size());
@@ -124,40 +123,40 @@ Features encode(Session& encoder, const std::vector<Text>& texts) {
   Features out;
   for (const Text& text : texts) {
     const auto length = static_cast<int64_t>(text.ids.size());
-    const Owned ids = made("input_ids", DType::i64, {1, length});
-    std::copy(text.ids.begin(), text.ids.end(), ids.bound.tensor.as<int64_t>());
-    const Owned mask = made("attention_mask", DType::i64, {1, length});
-    std::fill_n(mask.bound.tensor.as<int64_t>(), length, 1);
-    const std::vector<Output> given = encoder.run({ids.lent(), mask.lent()});
+    const Bound ids = made("input_ids", DType::i64, {1, length});
+    std::copy(text.ids.begin(), text.ids.end(), ids.tensor.as<int64_t>());
+    const Bound mask = made("attention_mask", DType::i64, {1, length});
+    std::fill_n(mask.tensor.as<int64_t>(), length, 1);
+    const std::vector<Bound> given = encoder.run({ids, mask});
     if (given.size() != 1)
       throw Error(Fault::bundle, encoder.name + ": gives " + std::to_string(given.size()) +
                                      " outputs; allowed is one, the features of the text");
-    const Output& features = given.front();
+    const Bound& features = given.front();
     const Shape& shape = features.tensor.shape;
     if (features.tensor.dtype != DType::f32 || shape.rank != 3 || shape[0] != 1 ||
         shape[1] != length)
       refuse_output(encoder.name, features, "float32 (1, " + std::to_string(length) + ", ...)");
     check_numbers(features.tensor, text.label, kBefore, "text_encoder on " + encoder.backend,
                   "float32");
-    out.texts.push_back({{"text", features.tensor}, features.memory});
+    out.texts.push_back({"text", features.tensor, features.memory});
     out.longest = std::max(out.longest, length);
   }
   return out;
 }
 
-std::vector<Owned> conditions(Session& condition, const Session& denoise,
+std::vector<Bound> conditions(Session& condition, const Session& denoise,
                               const std::vector<float>& times, const Texts& texts,
                               const Features& features, const std::map<std::string, float>& pads) {
-  std::vector<std::vector<Output>> given;
-  for (const Owned& text : features.texts) given.push_back(run_condition(condition, times, text));
-  std::vector<Owned> out;
+  std::vector<std::vector<Bound>> given;
+  for (const Bound& text : features.texts) given.push_back(run_condition(condition, times, text));
+  std::vector<Bound> out;
   for (const Port& port : condition.ports()) {
     if (!port.output) continue;
     std::vector<const Tensor*> parts;
     for (const size_t text : texts.rows) {
-      const Output& part = output_of(given[text], port.name);
+      const Bound& part = output_of(given[text], port.name);
       check_part(condition, port, part, static_cast<int64_t>(times.size()),
-                 features.texts[text].bound.tensor.shape[1]);
+                 features.texts[text].tensor.shape[1]);
       parts.push_back(&part.tensor);
     }
     const auto pad = pads.find(port.name);
@@ -165,44 +164,40 @@ std::vector<Owned> conditions(Session& condition, const Session& denoise,
                         pad == pads.end() ? 0.0f : pad->second);
     for (size_t row = 0; row < parts.size(); ++row)
       joined.put(static_cast<int64_t>(row), *parts[row]);
-    check_numbers(joined.out.bound.tensor, port.name, kBefore, "condition on " + condition.backend,
+    check_numbers(joined.out.tensor, port.name, kBefore, "condition on " + condition.backend,
                   "float32");
     out.push_back(cast(joined.out, denoise.port(port.name).dtype));
   }
   return out;
 }
 
-std::vector<Owned> placed(Session& place, const Layout& layout, const Placing& options) {
-  std::vector<Owned> inputs;
+std::vector<Bound> placed(Session& place, const Layout& layout, const Placing& options) {
+  std::vector<Bound> inputs;
   for (const Port& port : place.ports()) {
     if (port.output) continue;
     if (port.name == "place") {
       inputs.push_back(made(port.name, DType::i64, {layout.tokens(), 4}));
       const std::vector<int64_t> places = layout.places();
-      std::copy(places.begin(), places.end(), inputs.back().bound.tensor.as<int64_t>());
+      std::copy(places.begin(), places.end(), inputs.back().tensor.as<int64_t>());
     } else if (port.name == "extent") {
       inputs.push_back(made(port.name, DType::i64, {3}));
-      auto* extent = inputs.back().bound.tensor.as<int64_t>();
+      auto* extent = inputs.back().tensor.as<int64_t>();
       extent[0] = layout.depth(), extent[1] = layout.lines(), extent[2] = layout.columns();
     } else if (port.name == "ntk") {
       inputs.push_back(made(port.name, DType::f32, {1}));
-      *inputs.back().bound.tensor.as<float>() = static_cast<float>(options.ntk);
+      *inputs.back().tensor.as<float>() = static_cast<float>(options.ntk);
     } else if (port.name == "proportional") {
       inputs.push_back(made(port.name, DType::boolean, {1}));
-      *inputs.back().bound.tensor.as<uint8_t>() = options.proportional ? 1 : 0;
+      *inputs.back().tensor.as<uint8_t>() = options.proportional ? 1 : 0;
     } else {
       throw Error(Fault::bundle, "place takes '" + port.name +
                                      "', which nothing gives; allowed are "
                                      "place, extent, ntk, proportional");
     }
   }
-  std::vector<Bound> bound;
-  for (const Owned& input : inputs) bound.push_back(input.lent());
-  std::vector<Owned> out;
-  for (Output& output : place.run(bound)) {
+  std::vector<Bound> out = place.run(inputs);
+  for (const Bound& output : out)
     check_numbers(output.tensor, output.name, kBefore, "place on " + place.backend, "float32");
-    out.push_back({{output.name, output.tensor}, output.memory});
-  }
   return out;
 }
 

@@ -1,11 +1,11 @@
 #include "flagdit/run.h"
 
-#include <chrono>
 #include <cstdio>
 #include <stdexcept>
 #include <string>
 #include <utility>
 
+#include "clock.h"
 #include "flagdit/checked.h"
 #include "flagdit/error.h"
 #include "flagdit/noise.h"
@@ -13,18 +13,6 @@
 
 namespace flagdit {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
-std::vector<Bound> bound_of(const std::vector<Owned>& all) {
-  std::vector<Bound> out;
-  for (const Owned& one : all) out.push_back(one.lent());
-  return out;
-}
 
 void check(const RunOptions& options, const Texts& texts) {
   check_range("Run: branches", options.branches, 1, 2);
@@ -107,9 +95,9 @@ void Run::prepare() {
   for (const Leg& leg : options_.legs)
     for (const Evaluation& evaluation : leg.plan.evaluations)
       times.push_back(static_cast<float>(evaluation.t));
-  for (Owned& made :
+  for (Bound& made :
        conditions(*stages_.condition, *stages_.denoise, times, texts_, features, options_.pads)) {
-    const bool timed = stages_.condition->port(made.bound.name).starts("S");
+    const bool timed = stages_.condition->port(made.name).starts("S");
     (timed ? timed_ : constant_).push_back(std::move(made));
   }
   seconds_.condition = seconds_since(start);
@@ -120,17 +108,15 @@ void Run::begin(size_t leg) {
   const Clock::time_point begun = Clock::now();
   leg_ = leg;
   const Leg& own = options_.legs[leg];
-  Conditions given{bound_of(constant_), {}, {}};
-  for (const Owned& timed : timed_) {
+  Conditions given{constant_, {}, {}};
+  for (const Bound& timed : timed_) {
     const auto count = static_cast<int64_t>(own.plan.evaluations.size());
-    given.timed.push_back({timed.bound.name,
-                           slots_of(timed.bound.tensor, static_cast<int64_t>(entry_), count),
-                           timed.memory});
+    given.timed.push_back(
+        {timed.name, slots_of(timed.tensor, static_cast<int64_t>(entry_), count), timed.memory});
   }
   placed_ = placed(*stages_.place, own.layout, own.placing);
-  for (const Owned& made : placed_)
-    (stages_.place->port(made.bound.name).starts("N") ? given.placed : given.constant)
-        .push_back(made.lent());
+  for (const Bound& made : placed_)
+    (stages_.place->port(made.name).starts("N") ? given.placed : given.constant).push_back(made);
   const auto samples = static_cast<int64_t>(options_.seeds.size());
   sampler_ = std::make_shared<Sampler>(
       stages_.denoise, Extent{own.layout, samples, options_.branches},

@@ -1,12 +1,12 @@
 #include "flagdit/sampler.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cstring>
 #include <stdexcept>
 #include <string>
 
 #include "check_run.h"
+#include "clock.h"
 #include "flagdit/adapt.h"
 #include "flagdit/dilate.h"
 #include "flagdit/error.h"
@@ -14,12 +14,6 @@
 
 namespace flagdit {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 // Where a call finds the entries of its evaluation, (rows, ...), of arrays (E, R, ...).
 std::vector<Bound> current_of(const std::vector<Bound>& timed, int64_t rows, Arena& arena) {
@@ -33,11 +27,8 @@ std::vector<Bound> current_of(const std::vector<Bound>& timed, int64_t rows, Are
   return out;
 }
 
-Tensor guidance_of(const std::vector<Port>& ports, const Extent& extent, Arena& arena) {
-  for (const Port& port : ports)
-    if (port.output && port.name == "velocity")
-      return arena.make(DType::f32, {extent.layout.patch_values()});
-  throw Error(Fault::bundle, "'velocity' is missing among the outputs of denoise");
+Tensor guidance_of(const Extent& extent, Arena& arena) {
+  return arena.make(DType::f32, {extent.layout.patch_values()});
 }
 
 // The rows of a call of something that has a row for each sample and branch, or all of it.
@@ -58,9 +49,9 @@ std::shared_ptr<Session> checked(std::shared_ptr<Session> denoise, const Extent&
 int64_t Sampler::bytes(const Session& denoise, const Extent& extent, const Plan& plan,
                        const Conditions& conditions) {
   Arena counting;
-  const Buffers buffers(denoise.ports(), extent, plan.keeps, conditions.placed, counting);
+  const Buffers buffers(denoise.ports(), extent, plan.keeps, counting);
   for (const Call& call : buffers.calls) current_of(conditions.timed, call.rows, counting);
-  guidance_of(denoise.ports(), extent, counting);
+  guidance_of(extent, counting);
   return counting.used();
 }
 
@@ -71,8 +62,8 @@ Sampler::Sampler(std::shared_ptr<Session> denoise, const Extent& extent,
       plan_(std::move(plan)),
       conditions_(std::move(conditions)),
       arena_(denoise_->device(), bytes(*denoise_, extent, *plan_, conditions_)),
-      buffers_(denoise_->ports(), extent, plan_->keeps, conditions_.placed, arena_),
-      guidance_(guidance_of(denoise_->ports(), extent, arena_)) {
+      buffers_(denoise_->ports(), extent, plan_->keeps, arena_),
+      guidance_(guidance_of(extent, arena_)) {
   std::copy(guidance.begin(), guidance.end(), guidance_.as<float>());
   for (size_t call = 0; call < buffers_.calls.size(); ++call) {
     current_.push_back(current_of(conditions_.timed, buffers_.calls[call].rows, arena_));

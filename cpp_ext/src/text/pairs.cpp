@@ -118,7 +118,7 @@ class Pairs : public Model {
         if (unknown) ids.push_back(*unknown);
         unknown.reset();
         ids.push_back(id);
-      } else if (!falls_back_ || !append_bytes(word, ids)) {
+      } else if (!falls_back_ || !words_.append_bytes(word, ids)) {
         if (unknown_.empty()) continue;
         if (unknown && !fuses_) ids.push_back(*unknown);
         unknown = words_.id(unknown_);
@@ -133,19 +133,6 @@ class Pairs : public Model {
       found.push_back({ids[i], static_cast<int>(i) - 1, last ? -1 : static_cast<int>(i) + 1});
     }
     return found;
-  }
-
-  bool append_bytes(const std::string& word, std::vector<int64_t>& ids) const {
-    const size_t before = ids.size();
-    for (const char c : word) {
-      const int64_t id = words_.byte(static_cast<unsigned char>(c));
-      if (id < 0) {
-        ids.resize(before);
-        return false;
-      }
-      ids.push_back(id);
-    }
-    return true;
   }
 
   void push(std::priority_queue<Joining>& queue, const std::vector<Symbol>& symbols, int at) const {

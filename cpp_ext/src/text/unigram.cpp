@@ -49,7 +49,7 @@ class Unigram : public Model {
       const int64_t id = words_.id(word);
       if (id >= 0) {
         ids.push_back(id);
-      } else if (!falls_back_ || !append_bytes(word, ids)) {
+      } else if (!falls_back_ || !words_.append_bytes(word, ids)) {
         ids.push_back(unknown());
       }
     }
@@ -104,19 +104,6 @@ class Unigram : public Model {
 
   static void reach(Best& way, size_t begin, double score, bool unknown) {
     if (!way.reached || score > way.score) way = {score, begin, true, unknown};
-  }
-
-  bool append_bytes(std::string_view word, std::vector<int64_t>& ids) const {
-    const size_t before = ids.size();
-    for (const char c : word) {
-      const int64_t id = words_.byte(static_cast<unsigned char>(c));
-      if (id < 0) {
-        ids.resize(before);
-        return false;
-      }
-      ids.push_back(id);
-    }
-    return true;
   }
 
   Vocabulary words_;

@@ -61,4 +61,17 @@ int64_t Vocabulary::byte(unsigned char value) const {
   return id(name);
 }
 
+bool Vocabulary::append_bytes(std::string_view word, std::vector<int64_t>& ids) const {
+  const size_t before = ids.size();
+  for (const char c : word) {
+    const int64_t id = byte(static_cast<unsigned char>(c));
+    if (id < 0) {
+      ids.resize(before);
+      return false;
+    }
+    ids.push_back(id);
+  }
+  return true;
+}
+
 }  // namespace flagdit::text

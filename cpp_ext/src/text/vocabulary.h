@@ -25,6 +25,8 @@ class Vocabulary {
   int64_t id(std::string_view word) const;  // -1: it has none
   // Of one of the names that a model has for a byte: <0x0A>. -1: it has none.
   int64_t byte(unsigned char value) const;
+  // Adds those of all bytes of a word; false, and nothing added, if one has none.
+  bool append_bytes(std::string_view word, std::vector<int64_t>& ids) const;
   int64_t size() const { return static_cast<int64_t>(ids_.size()); }
 
   // The words that begin in one way, in order: what is left of them when a text is read byte by
