@@ -96,6 +96,30 @@ def test_several_pictures(environment: dict[str, str], tmp_path: Path) -> None:
     assert np.array_equal(np.asarray(Image.open(alone)), np.asarray(Image.open(tmp_path / "0002.png")))
 
 
+def test_pictures_of_several_programs_do_not_meet(environment: dict[str, str], tmp_path: Path) -> None:
+    command = [PROGRAM, DEMO, "an apple", "--count", "2", "--steps", "1", "-o", tmp_path, "-q", "--threads", "1"]
+    running = [subprocess.Popen(command, env=environment) for _ in range(3)]
+    assert [program.wait(timeout=300) for program in running] == [0, 0, 0]
+    files = sorted(tmp_path.iterdir())
+    assert len(files) == 6 and all(file.stat().st_size > 0 for file in files)
+
+
+def test_prompts_of_a_file(environment: dict[str, str], tmp_path: Path) -> None:
+    """A mark at its beginning is none of the text; the same bytes elsewhere are."""
+    file = tmp_path / "prompts.txt"
+    file.write_bytes(b"\xef\xbb\xbfan apple\n# none\n" + "\uff21 boat\n".encode())
+    made = run(environment, "--prompts", file, "--steps", 1, "-o", tmp_path, "-q")
+    assert made.returncode == 0, made.stderr
+    assert [metadata.read(tmp_path / f"000{i}.png").prompt for i in (1, 2)] == ["an apple", "\uff21 boat"]
+
+
+def test_a_full_output_is_no_success(environment: dict[str, str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [PROGRAM, DEMO, "a boat", "--plan"]
+        ended = subprocess.run(command, env=environment, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert ended.returncode == 1 and ended.stderr == "Error: standard output: cannot be written\n"
+
+
 def test_plan_and_inspect(environment: dict[str, str]) -> None:
     shown = run(environment, "--inspect")
     assert shown.returncode == 0 and "emoji" in shown.stdout and "denoise runs in" in shown.stdout
@@ -119,6 +143,9 @@ ERRORS: dict[str, tuple[list[str], str]] = {
     "no folder": (["a", "-o", "nowhere/a.png"], "there is no such folder"),
     "another format": (["a", "-o", "a.jpg"], "writes PNG alone"),
     "no runtime": (["a", "--onnxruntime", "/nowhere"], "pip install onnxruntime"),
+    "a report that is the picture": (["a", "-o", "a.png", "--report", "./a.png"], "is also what -o writes"),
+    "a report nowhere": (["a", "--report", "nowhere/r.json"], "there is no such folder"),
+    "a report that is a folder": (["a", "--report", "."], "is a folder"),
     "a precision": (["a", "--precision", "fp4"], "precision 'fp4' is not one of"),
     "no UTF-8": (["a\udcff"], "no Unicode text; write it in UTF-8"),
 }

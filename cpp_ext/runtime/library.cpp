@@ -32,7 +32,11 @@ std::vector<std::string> inside(const std::string& folder) {
 
 std::vector<std::string> candidates(const std::string& said) {
   struct stat about{};
-  if (said.empty()) return {"libonnxruntime.so.1", "libonnxruntime.so", "libonnxruntime.dylib"};
+#ifdef __APPLE__
+  if (said.empty()) return {"libonnxruntime.dylib"};
+#else
+  if (said.empty()) return {"libonnxruntime.so.1", "libonnxruntime.so"};
+#endif
   if (::stat(said.c_str(), &about) != 0 || !S_ISDIR(about.st_mode)) return {said};
   std::vector<std::string> found = inside(said);
   return found.empty() ? inside(said + "/capi") : found;
@@ -49,6 +53,7 @@ std::unique_ptr<OnnxRuntime> find_onnxruntime(const std::string& said) {
       return std::make_unique<OnnxRuntime>(path);
     } catch (const Error& error) {
       reason = error.what();
+      reason = reason.substr(0, reason.find("; "));  // what to do is said below
     }
   }
   throw Error(Fault::backend,

@@ -1,11 +1,16 @@
 #include "names.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <climits>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 
 #include "../src/printable.h"
 #include "flagdit/error.h"
@@ -13,14 +18,22 @@
 namespace flagdit {
 namespace {
 
-bool exists(const std::string& path) {
-  struct stat about{};
-  return ::stat(path.c_str(), &about) == 0;
-}
-
 bool is_folder(const std::string& path) {
   struct stat about{};
   return ::stat(path.c_str(), &about) == 0 && S_ISDIR(about.st_mode);
+}
+
+std::string folder_of(const std::string& path) {
+  const size_t slash = path.find_last_of('/');
+  return slash == std::string::npos ? "." : path.substr(0, std::max<size_t>(slash, 1));
+}
+
+// Where a path's name is, whatever a link of that name says.
+std::string entry_of(const std::string& path) {
+  char resolved[PATH_MAX];
+  const std::string folder = folder_of(path);
+  const char* real = ::realpath(folder.c_str(), resolved);
+  return (real == nullptr ? folder : real) + ("/" + path.substr(path.find_last_of('/') + 1));
 }
 
 bool ends(const std::string& text, const std::string& ending) {
@@ -52,10 +65,8 @@ int64_t highest(const std::string& folder, const std::string& before, const std:
 Names::Names(const std::string& said, bool several) {
   const std::string path = is_folder(said) ? said + "/%04d.png" : said;
   const size_t slash = path.find_last_of('/');
-  const std::string folder =
-      slash == std::string::npos ? "." : path.substr(0, std::max<size_t>(slash, 1));
-  if (!is_folder(folder))
-    throw Error(Fault::output, printable(path) + ": there is no such folder; make it first");
+  const std::string folder = folder_of(path);
+  check_file(path);
   if (!ends(path, ".png")) {
     throw Error(Fault::output,
                 printable(path) + ": flagdit_run writes PNG alone; give a name that ends in .png");
@@ -92,12 +103,41 @@ std::string Names::filled(int64_t number) const {
 }
 
 std::string Names::take() {
-  while (numbered_ && exists(filled(next_))) ++next_;
-  return filled(next_++);
+  if (!numbered_) return filled(0);
+  for (;;) {
+    const std::string path = filled(next_++);
+    const int file = ::open(path.c_str(), O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0666);
+    if (file >= 0) {
+      ::close(file);
+      return path;
+    }
+    if (errno != EEXIST)
+      throw Error(Fault::output, printable(path) + ": cannot be written (" + std::strerror(errno) +
+                                     "); choose another path");
+  }
+}
+
+void Names::give_back(const std::string& path) const {
+  struct stat about{};
+  if (numbered_ && ::stat(path.c_str(), &about) == 0 && about.st_size == 0) ::unlink(path.c_str());
 }
 
 std::string Names::beside(const std::string& path, const std::string& ending) {
   return path.substr(0, path.size() - 4) + ending;
+}
+
+bool same_file(const std::string& one, const std::string& other) {
+  if (entry_of(one) == entry_of(other)) return true;
+  struct stat first{}, second{};
+  return ::stat(one.c_str(), &first) == 0 && ::stat(other.c_str(), &second) == 0 &&
+         first.st_dev == second.st_dev && first.st_ino == second.st_ino;
+}
+
+void check_file(const std::string& path) {
+  if (!is_folder(folder_of(path)))
+    throw Error(Fault::output, printable(path) + ": there is no such folder; make it first");
+  if (is_folder(path))
+    throw Error(Fault::output, printable(path) + ": is a folder; give the name of a file");
 }
 
 }  // namespace flagdit

@@ -143,6 +143,8 @@ void add_all(CLI::App& app, Command& command) {
   app.add_flag("-q,--quiet", command.quiet, "Say nothing but errors");
 }
 
+constexpr const char* kMark = "\xEF\xBB\xBF";  // that some editors begin a text with
+
 std::vector<std::string> read_prompts(const std::string& path) {
   std::ifstream file(path);
   if (!file)
@@ -150,8 +152,10 @@ std::vector<std::string> read_prompts(const std::string& path) {
         Fault::request,
         printable(path) + ": there is no such file; give a text file with one prompt a line");
   std::vector<std::string> prompts;
-  for (std::string line; std::getline(file, line);) {
-    const size_t first = line.find_first_not_of(" \t\r\xEF\xBB\xBF");
+  bool begins = true;
+  for (std::string line; std::getline(file, line); begins = false) {
+    if (begins && line.rfind(kMark, 0) == 0) line.erase(0, 3);
+    const size_t first = line.find_first_not_of(" \t\r");
     if (first == std::string::npos || line[first] == '#') continue;
     prompts.push_back(line.substr(first, line.find_last_not_of(" \t\r") - first + 1));
   }
@@ -194,13 +198,39 @@ std::vector<Request> requests_of(const Command& command) {
   return requests;
 }
 
+// The one report that has a name of its own: those of several pictures lie beside them.
+void check_report(const Command& command, const std::vector<Job>& jobs) {
+  if (command.report.empty() || jobs.size() > 1) return;
+  check_file(command.report);
+  if (same_file(command.report, command.output))
+    throw Error(Fault::output, "--report " + printable(command.report) +
+                                   ": is also what -o writes; give each a file of its own");
+}
+
+// Under its name, or its next number, with its report; that name.
+std::string keep(Names& names, const Generation& generation, const Command& command, bool one) {
+  const std::string path = names.take();
+  try {
+    write_file(path, generation.png());
+  } catch (const Error&) {
+    names.give_back(path);
+    throw;
+  }
+  if (!command.report.empty())
+    write_file(one ? command.report : Names::beside(path, ".json"), generation.report() + "\n");
+  return path;
+}
+
 void paint(Pipeline& pipeline, const std::vector<Job>& jobs, const Command& command) {
   Names names(command.output, jobs.size() > 1);
+  check_report(command, jobs);
   pipeline.load();
   for (size_t i = 0; i < jobs.size(); ++i) {
-    const std::string path = names.take();
+    const std::string label = jobs.size() == 1 ? printable(command.output)
+                                               : "picture " + std::to_string(i + 1) + " of " +
+                                                     std::to_string(jobs.size());
     if (!command.quiet) {
-      std::fprintf(stderr, "%s: memory %s at most\n", printable(path).c_str(),
+      std::fprintf(stderr, "%s: memory %s at most\n", label.c_str(),
                    megabytes(pipeline.memory(jobs[i]).total()).c_str());
     }
     Generation generation = pipeline.start(jobs[i], i + 1 == jobs.size());
@@ -209,16 +239,12 @@ void paint(Pipeline& pipeline, const std::vector<Job>& jobs, const Command& comm
       const StepDone& done = generation.step();
       seconds += done.denoise + done.host;
       if (!command.quiet) {
-        std::fprintf(stderr, "\r%s: step %lld of %lld", printable(path).c_str(),
+        std::fprintf(stderr, "\r%s: step %lld of %lld", label.c_str(),
                      static_cast<long long>(generation.count()),
                      static_cast<long long>(generation.total()));
       }
     }
-    write_file(path, generation.png());
-    if (!command.report.empty()) {
-      const bool one = jobs.size() == 1;
-      write_file(one ? command.report : Names::beside(path, ".json"), generation.report() + "\n");
-    }
+    const std::string path = keep(names, generation, command, jobs.size() == 1);
     if (!command.quiet) {
       std::fprintf(
           stderr, "\r%s: %lldx%lld, %lld steps in %.2f s, %s, seed %llu\n", printable(path).c_str(),
@@ -229,19 +255,26 @@ void paint(Pipeline& pipeline, const std::vector<Job>& jobs, const Command& comm
   }
 }
 
+// What was told has reached where it was told. Throws Error(output) if it has not.
+int shown() {
+  std::cout.flush();
+  if (!std::cout) throw Error(Fault::output, "standard output: cannot be written");
+  return 0;
+}
+
 int run(const Command& command) {
   Pipeline pipeline(command.bundle, command.pipeline);
   if (command.inspect) {
     pipeline.bundle().check();
     std::cout << tell_bundle(pipeline);
-    if (command.prompts.empty() && command.file.empty()) return 0;
+    if (command.prompts.empty() && command.file.empty()) return shown();
   }
   std::vector<Job> jobs;
   for (const Request& request : requests_of(command))
     jobs.push_back(pipeline.plan(request));  // refused now, not later
   if (command.plan) std::cout << tell_plan(pipeline, jobs[0]);
   if (!command.plan && !command.inspect) paint(pipeline, jobs, command);
-  return 0;
+  return shown();
 }
 
 }  // namespace
