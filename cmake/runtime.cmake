@@ -13,6 +13,7 @@ add_library(flagdit_runtime STATIC
   cpp_ext/runtime/pipeline.cpp
   cpp_ext/runtime/report.cpp
   cpp_ext/runtime/said.cpp
+  cpp_ext/runtime/said_options.cpp
   cpp_ext/runtime/said_parts.cpp)
 target_include_directories(flagdit_runtime PRIVATE ${PROJECT_BINARY_DIR}/runtime)
 target_link_libraries(flagdit_runtime
@@ -44,7 +45,9 @@ foreach(target flagdit flagdit_static)
 endforeach()
 
 add_executable(flagdit_run
+  cpp_ext/runtime/command.cpp
   cpp_ext/runtime/names.cpp
+  cpp_ext/runtime/paint.cpp
   cpp_ext/runtime/program.cpp
   cpp_ext/runtime/tell.cpp)
 target_include_directories(flagdit_run PRIVATE ${PROJECT_BINARY_DIR}/runtime)

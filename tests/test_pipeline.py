@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import by_hand
 import numpy as np
@@ -15,6 +14,7 @@ import pytest
 import torch
 from noise import noise_of
 from reference import sample
+from shuffled import Shuffled
 from tiny import TINY, assert_refused, random_flag_dit
 
 from flagdit.cpp_ext import Evaluation, Plan, Sampler, Session
@@ -57,41 +57,6 @@ def test_ras_changes_the_picture_but_little_when_it_caches_little(pipeline: Pipe
     dense = pipeline(PROMPT, ras=DENSE).latents
     little, much = (difference(pipeline(PROMPT, ras=RasConfig(ratio=r)).latents, dense) for r in (0.97, 0.25))
     assert 0 < little < much
-
-
-class Shuffled:
-    """A session that is given the tokens in another order than the run has them in: head and tail each in their own."""
-
-    def __init__(self, session: Session) -> None:
-        self.session, self.orders = session, np.random.default_rng(9)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.session, name)
-
-    def bind(self, tensors: Mapping[str, np.ndarray]) -> ShuffledBinding:
-        return ShuffledBinding(self, tensors)
-
-
-class ShuffledBinding:
-    def __init__(self, shuffled: Shuffled, tensors: Mapping[str, np.ndarray]) -> None:
-        self.shuffled, self.tensors = shuffled, tensors
-        self.sides = {port.name: port.axes[0] for port in shuffled.ports}
-        self.orders = {
-            side: shuffled.orders.permutation(len(next(x for n, x in tensors.items() if self.sides[n] == side)))
-            for side in ("A", "M")
-        }
-        self.own = {name: x.copy() for name, x in tensors.items()}
-        self.binding = shuffled.session.bind(self.own)
-
-    def run(self) -> None:
-        for port in self.shuffled.ports:
-            order = self.orders.get(port.axes[0], slice(None))
-            if not port.output:
-                self.own[port.name][...] = self.tensors[port.name][order]
-        self.binding.run()
-        for port in self.shuffled.ports:
-            if port.output:
-                self.tensors[port.name][self.orders[port.axes[0]]] = self.own[port.name]
 
 
 @pytest.mark.parametrize("ratio", [0.5, 0.125])
