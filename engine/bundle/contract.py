@@ -10,8 +10,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from flagdit.engine.bundle.manifest import Graph, ModelSpec, Preset, Tensor
+from flagdit.engine.bundle.graph_spec import Graph, Tensor
+from flagdit.engine.bundle.manifest import ModelSpec
 from flagdit.engine.bundle.ports import FLOATS, Allowed, caches, constants, placed, shown, timed, twin
+from flagdit.engine.bundle.preset_spec import Preset
 from flagdit.engine.coarse import coarse_layout
 from flagdit.engine.errors import BundleError, FlagditError, RequestError
 from flagdit.engine.layout import TokenLayout

@@ -13,23 +13,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from flagdit.engine.bundle.graph_spec import Graph, Graphs, Tensor
-from flagdit.engine.bundle.preset_spec import CoarseSteps, Preset
+from flagdit.engine.bundle.preset_spec import Preset
 from flagdit.engine.bundle.spec import Digest, FileName, Size, Spec
-
-__all__ = [
-    "SCHEMA_VERSION",
-    "CoarseSteps",
-    "Engine",
-    "File",
-    "Graph",
-    "Graphs",
-    "Manifest",
-    "ModelSpec",
-    "Preset",
-    "Profile",
-    "Spec",
-    "Tensor",
-]
 
 SCHEMA_VERSION = 2
 

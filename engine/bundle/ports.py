@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from flagdit.engine.bundle.manifest import Graph, Tensor
+from flagdit.engine.bundle.graph_spec import Graph, Tensor
 from flagdit.files.printable import printable
 
 Shape = tuple[int | str, ...]

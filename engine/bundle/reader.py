@@ -11,8 +11,9 @@ from pydantic import ValidationError
 from flagdit.engine.bundle import regular
 from flagdit.engine.bundle.contract import check_denoise, check_spec
 from flagdit.engine.bundle.json_file import parse_json
-from flagdit.engine.bundle.manifest import SCHEMA_VERSION, Manifest, ModelSpec, Spec
+from flagdit.engine.bundle.manifest import SCHEMA_VERSION, Manifest, ModelSpec
 from flagdit.engine.bundle.onnx_file import MAX_GRAPH_BYTES, check_external, external_tensors
+from flagdit.engine.bundle.spec import Spec
 from flagdit.engine.errors import BundleError
 from flagdit.engine.session import Bytes, GraphFile
 from flagdit.files import write_file
