@@ -10,7 +10,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flagdit.cpp_ext import Budget, Evaluation, Layout, Plan, Port, Ranking, Sampler, Step, flow_times, plan_steps
+from flagdit.cpp_ext import (
+    Budget,
+    Evaluation,
+    Forecast,
+    Keeps,
+    Layout,
+    Plan,
+    Port,
+    Ranking,
+    Sampler,
+    Step,
+    flow_times,
+    plan_steps,
+)
 from flagdit.engine import BundleError
 
 LAYOUT = Layout(8, 8, 3, (1, 2, 2))
@@ -77,6 +90,14 @@ PLANS: dict[str, tuple[dict[str, Any], str]] = {
     "never the last": ({"evaluations": [Evaluation(s.index, s.t, 0.1, 0, False) for s in STEPS]}, "last: got false"),
     "not finite": ({"evaluations": [Evaluation(s.index, np.nan, 0.1, 0, True) for s in STEPS]}, "finite numbers"),
     "no bucket": ({"budget": Budget(error_budget=0.1, bucket=0)}, "bucket: got 0"),
+    "no damping": ({"damping": [0, np.nan, 0, 0]}, "damping: got nan"),
+    "too much damping": ({"damping": [0, 1.5, 0, 0]}, "damping: got 1.500000, allowed 0 to 1"),
+    "a curve alone": ({"keeps": Keeps(rate=True, curve=True)}, "keeps: got a curve without slope"),
+    "a slope alone": ({"keeps": Keeps(slope=True)}, "keeps: got a curve without slope, or a slope without rate"),
+    "a forecast of nothing": ({"forecast": Forecast(order=1)}, "forecast: got 1, allowed 0 without slope"),
+    "no clamp": ({"forecast": Forecast(clamp=np.nan)}, "clamp: got nan"),
+    "a bend of nothing": ({"evaluations": [Evaluation(s.index, s.t, 0.1, 1, True) for s in STEPS]}, "bend: got 1"),
+    "an arc of nothing": ({"evaluations": [Evaluation(s.index, s.t, 0.1, 0, True, 1) for s in STEPS]}, "arc: got 1"),
     "no gate": ({"budget": Budget(gate=np.nan)}, "gate: got 0.000000, nan"),
 }
 

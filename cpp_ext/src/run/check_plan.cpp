@@ -61,6 +61,27 @@ void check_budget(const Budget& budget) {
   check_range("Plan: bucket", budget.bucket, 1, INT32_MAX);
 }
 
+// What steps do with what is remembered is there to be done.
+void check_keeps(const Plan& plan) {
+  const Keeps& keeps = plan.keeps;
+  if ((keeps.slope && !keeps.rate) || (keeps.curve && !keeps.slope))
+    refuse("Plan: keeps", "a curve without slope, or a slope without rate",
+           "what is before it kept, too");
+  if (!keeps.slope && plan.forecast.order > 0)
+    refuse("Plan: forecast", std::to_string(plan.forecast.order), "0 without slope");
+  if (!(plan.forecast.clamp >= 0.0) || !std::isfinite(plan.forecast.clamp))
+    refuse("Plan: clamp", std::to_string(plan.forecast.clamp), "a finite number of 0 or above");
+  for (const Evaluation& e : plan.evaluations) {
+    if (!keeps.slope && e.bend != 0.0)
+      refuse("Plan: bend", std::to_string(e.bend), "0 without slope");
+    if (!keeps.curve && e.arc != 0.0) refuse("Plan: arc", std::to_string(e.arc), "0 without curve");
+  }
+  for (const double share : plan.damping) {
+    if (!(share >= 0.0 && share <= 1.0))  // also refuses NaN
+      refuse("Plan: damping", std::to_string(share), "0 to 1");
+  }
+}
+
 }  // namespace
 
 void check_plan(const Plan& plan, const Layout& layout) {
@@ -75,6 +96,7 @@ void check_plan(const Plan& plan, const Layout& layout) {
   check_steps(plan);
   check_evaluations(plan);
   check_budget(plan.budget);
+  check_keeps(plan);
 }
 
 }  // namespace flagdit
