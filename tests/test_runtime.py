@@ -96,6 +96,26 @@ def test_several_pictures(environment: dict[str, str], tmp_path: Path) -> None:
     assert np.array_equal(np.asarray(Image.open(alone)), np.asarray(Image.open(tmp_path / "0002.png")))
 
 
+def test_reports_of_several_pictures(environment: dict[str, str], tmp_path: Path) -> None:
+    """Have the numbers of their pictures, which are above all taken ones: named as by `flagdit generate`."""
+    options = ["an apple", "a boat", "--count", "2", "--steps", "2", "-o", "p%03d.png", "--report", "r.json"]
+    names = []
+    for program in ("core", "python"):
+        folder = tmp_path / program
+        folder.mkdir()
+        (folder / "r-0004.json").touch()
+        if program == "core":
+            run({**environment, "PWD": str(folder)}, *options).check_returncode()
+        else:
+            command = [sys.executable, "-c", "from flagdit.engine.cli import main; main()", "generate", *options]
+            subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=300)
+        names.append(sorted(file.name for file in folder.iterdir()))
+        made = [metadata.read(folder / f"p{number:03}.png") for number in range(5, 9)]
+        reports = [json.loads((folder / f"r-{number:04}.json").read_text()) for number in range(5, 9)]
+        assert [(about.prompt, about.seed) for about in made] == [(r["prompt"], r["seed"]) for r in reports]
+    assert names[0] == names[1] and len(names[0]) == 9
+
+
 def test_pictures_of_several_programs_do_not_meet(environment: dict[str, str], tmp_path: Path) -> None:
     command = [PROGRAM, DEMO, "an apple", "--count", "2", "--steps", "1", "-o", tmp_path, "-q", "--threads", "1"]
     running = [subprocess.Popen(command, env=environment) for _ in range(3)]
@@ -140,6 +160,16 @@ ERRORS: dict[str, tuple[list[str], str]] = {
     "a field": (["a", "--ras", "what=1"], "ras has no 'what'"),
     "memory": (["a", "--max-memory", "1M"], "of memory are needed"),
     "memory in words": (["a", "--max-memory", "much"], "max-memory is 'much'"),
+    "a name that is an ending": (
+        ["a", "-o", ".png"],
+        "writes PNG alone; give a name that ends in .png, such as out.png",
+    ),
+    "no number": (
+        ["a", "b", "-o", "a%n.png"],
+        "a%n.png: has a place for something that is no number (%n); a number's is",
+    ),
+    "a map": (["a", "--map", "m.png"], "draws no maps; leave --map out, or use flagdit generate"),
+    "a report of another kind": (["a", "--report", "r.txt"], "a report is JSON; give a name that ends in .json"),
     "no folder": (["a", "-o", "nowhere/a.png"], "there is no such folder"),
     "another format": (["a", "-o", "a.jpg"], "writes PNG alone"),
     "no runtime": (["a", "--onnxruntime", "/nowhere"], "pip install onnxruntime"),

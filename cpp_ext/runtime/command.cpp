@@ -110,8 +110,19 @@ void add_options(CLI::App& app, Command& command) {
                  "ONNX Runtime's library or the folder that it is in; by default "
                  "$FLAGDIT_ONNXRUNTIME, then the system's")
       ->type_name("PATH");
-  app.add_option("--report", command.report, "Write what was planned and measured, as JSON")
+  app.add_option(
+         "--report", command.report,
+         "Write what was planned and measured, as JSON; of several pictures one each, of the "
+         "same number")
       ->type_name("PATH");
+  app.add_option_function<std::string>(
+         "--map",
+         [](const std::string&) {
+           throw Error(
+               Fault::request,
+               "flagdit_run draws no maps; leave --map out, or use flagdit generate, which does");
+         })
+      ->group("");  // not shown in the help: it is there to be answered
   app.add_flag("--plan", command.plan, "Show the steps and what they take, and compute nothing");
   app.add_flag("--inspect", command.inspect,
                "Show what the bundle is, with every byte of it checked");

@@ -7,34 +7,41 @@
 
 namespace flagdit {
 
+// A path with a place for a number in its name, or without.
+struct Template {
+  std::string before, after;
+  int width = 0;  // digits of the number, at least
+  bool numbered = false;
+
+  std::string filled(int64_t number) const;
+  // The highest number among the names in its folder that are like it, 0 if there is none.
+  int64_t highest() const;
+};
+
+// What is written of one picture; without a report its name is empty.
+struct Files {
+  std::string picture, report;
+};
+
 class Names {
  public:
   // With %d or %04d in the name, a folder in its place, or several pictures, all are numbered, from
-  // 1 or from above the highest number that is taken. Throws Error(output) for a name that is no
-  // PNG's, or a folder that is not there.
-  Names(const std::string& path, bool several);
+  // 1 or from above the highest number that is taken; a report has the number of its picture.
+  // Throws Error(output) for a name that is no PNG's, a report's that is no JSON's, names that are
+  // one file, and a folder that is not there.
+  Names(const std::string& output, const std::string& report, bool several);
 
   // Of the next picture, which is there to be written now. A number is kept from others that number
   // their pictures alike: an empty file has it. Throws Error(output) if the file system refuses.
-  std::string take();
+  Files take();
   // Gives a name back that was taken, if nothing was written under it.
-  void give_back(const std::string& path) const;
-  // Of the file beside it that ends in this, such as .json.
-  static std::string beside(const std::string& path, const std::string& ending);
+  void give_back(const Files& files) const;
 
  private:
-  std::string filled(int64_t number) const;
+  Files next() const;
 
-  std::string before_, after_;
-  int width_ = 0;
-  bool numbered_ = false;
+  Template picture_, report_;
   int64_t next_ = 1;
 };
-
-// Whether two paths are one file, now or once they are written.
-bool same_file(const std::string& one, const std::string& other);
-// Throws Error(output) for a file that cannot be written, since its folder is not there, or it is a
-// folder itself.
-void check_file(const std::string& path);
 
 }  // namespace flagdit

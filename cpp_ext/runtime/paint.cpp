@@ -12,34 +12,23 @@
 namespace flagdit {
 namespace {
 
-// The one report that has a name of its own: those of several pictures lie beside them.
-void check_report(const Command& command, const std::vector<Job>& jobs) {
-  if (command.report.empty() || jobs.size() > 1) return;
-  check_file(command.report);
-  if (same_file(command.report, command.output))
-    throw Error(Fault::output, "--report " + printable(command.report) +
-                                   ": is also what -o writes; give each a file of its own");
-}
-
 // Under its name, or its next number, with its report; that name.
-std::string keep(Names& names, const Generation& generation, const Command& command, bool one) {
-  const std::string path = names.take();
+std::string keep(Names& names, const Generation& generation) {
+  const Files files = names.take();
   try {
-    write_file(path, generation.png());
+    write_file(files.picture, generation.png());
   } catch (const Error&) {
-    names.give_back(path);
+    names.give_back(files);
     throw;
   }
-  if (!command.report.empty())
-    write_file(one ? command.report : Names::beside(path, ".json"), generation.report() + "\n");
-  return path;
+  if (!files.report.empty()) write_file(files.report, generation.report() + "\n");
+  return files.picture;
 }
 
 }  // namespace
 
 void paint(Pipeline& pipeline, const std::vector<Job>& jobs, const Command& command) {
-  Names names(command.output, jobs.size() > 1);
-  check_report(command, jobs);
+  Names names(command.output, command.report, jobs.size() > 1);
   pipeline.load();
   for (size_t i = 0; i < jobs.size(); ++i) {
     const std::string label = jobs.size() == 1 ? printable(command.output)
@@ -60,7 +49,7 @@ void paint(Pipeline& pipeline, const std::vector<Job>& jobs, const Command& comm
                      static_cast<long long>(generation.total()));
       }
     }
-    const std::string path = keep(names, generation, command, jobs.size() == 1);
+    const std::string path = keep(names, generation);
     if (!command.quiet) {
       std::fprintf(
           stderr, "\r%s: %lldx%lld, %lld steps in %.2f s, %s, seed %llu\n", printable(path).c_str(),

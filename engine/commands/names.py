@@ -11,6 +11,8 @@ from flagdit.engine.errors import OutputError
 
 PLACE = re.compile(r"%(?:0([1-9]))?d")
 """Where a name has its number, as in printf: %d, or %04d for at least four digits."""
+OTHER = re.compile(r"%\d*[A-Za-z]")
+"""Where printf would put something else, such as %n."""
 NUMBERED = "%04d"
 
 
@@ -18,7 +20,7 @@ class Names:
     """Names of the files of every picture: what a user calls each kind of them, such as --map, and its path.
 
     With `%d` in the first path's name, a folder in its place, or more than one picture, all are numbered, from 1 or
-    from above the highest number that is taken.
+    from above the highest number that is taken. Raises OutputError for a name that has a place, and none for a number.
     """
 
     def __init__(self, paths: Mapping[str, Path], several: bool, suffix: str = ".png") -> None:
@@ -62,7 +64,15 @@ class Names:
 
 
 def _template(path: Path) -> Path:
-    return path if PLACE.search(path.name) else path.with_name(f"{path.stem}-{NUMBERED}{path.suffix}")
+    """Raises OutputError for a name that has a place for something else than a number."""
+    if PLACE.search(path.name):
+        return path
+    if other := OTHER.search(path.name):
+        raise OutputError(
+            f"{path}: has a place for something that is no number ({other[0][:2]}); a number's is %d, or %04d for at "
+            "least four digits"
+        )
+    return path.with_name(f"{path.stem}-{NUMBERED}{path.suffix}")
 
 
 def _filled(path: Path, number: int) -> Path:
