@@ -3,7 +3,6 @@ include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 find_package(Threads REQUIRED)
 
-configure_file(cpp_ext/runtime/version.h.in ${PROJECT_BINARY_DIR}/runtime/version.h @ONLY)
 add_library(flagdit_runtime STATIC
   cpp_ext/runtime/borders.cpp
   cpp_ext/runtime/capi.cpp
@@ -11,11 +10,10 @@ add_library(flagdit_runtime STATIC
   cpp_ext/runtime/library.cpp
   cpp_ext/runtime/picture.cpp
   cpp_ext/runtime/pipeline.cpp
-  cpp_ext/runtime/report.cpp
   cpp_ext/runtime/said.cpp
   cpp_ext/runtime/said_options.cpp
   cpp_ext/runtime/said_parts.cpp)
-target_include_directories(flagdit_runtime PRIVATE ${PROJECT_BINARY_DIR}/runtime)
+target_include_directories(flagdit_runtime PRIVATE ${PROJECT_BINARY_DIR}/version)
 target_link_libraries(flagdit_runtime
   PUBLIC flagdit_core flagdit_files flagdit_onnxruntime PRIVATE flagdit_options flagdit_third_party)
 set_target_properties(flagdit_runtime PROPERTIES POSITION_INDEPENDENT_CODE ON)
@@ -47,10 +45,11 @@ endforeach()
 add_executable(flagdit_run
   cpp_ext/runtime/command.cpp
   cpp_ext/runtime/names.cpp
+  cpp_ext/runtime/outputs.cpp
   cpp_ext/runtime/paint.cpp
   cpp_ext/runtime/program.cpp
   cpp_ext/runtime/tell.cpp)
-target_include_directories(flagdit_run PRIVATE ${PROJECT_BINARY_DIR}/runtime)
+target_include_directories(flagdit_run PRIVATE ${PROJECT_BINARY_DIR}/version)
 target_include_directories(flagdit_run SYSTEM PRIVATE cpp_ext/third_party/cli11)
 target_link_libraries(flagdit_run PRIVATE flagdit_runtime flagdit_options flagdit_third_party Threads::Threads)
 

@@ -797,12 +797,10 @@ class Stages:
 
 class Run:
     """
-    One generation, a step at a time (run.h).
-
-    legs: layout, plan and factor on theta of each size, the full one last. texts: token ids of each different text, and what messages call it. rows: which of them each sample of each branch has, the conditional ones first. guided: channels that guidance touches.
+    One generation, a step at a time (run.h), of a job that is planned and admitted.
     """
 
-    def __init__(self, stages: Stages, legs: Sequence[tuple[Layout, Plan, float]], *, texts: Sequence[tuple[Sequence[int], str]], rows: Sequence[int], seeds: Sequence[int], branches: int, guidance: float, guided: Sequence[int], proportional: bool = False, pads: Mapping[str, float] = {}, coarse_factor: int = 1, coarse_until: float = 0.0) -> None: ...
+    def __init__(self, stages: Stages, job: Job, prompts: Prompts) -> None: ...
 
     def step(self) -> StepDone:
         """Do the next step; the first one encodes the text before."""
@@ -848,6 +846,11 @@ class Run:
     def state(self) -> dict[str, NDArray[Any]]:
         """Views of every array that the leg keeps, by name; steps change them."""
 
+def report_of(run: Run, job: Job, *, stages: Stages, model: Model, name: str, digest: str, bundle: str, steps: Sequence[StepDone], legs: Sequence[int], decode: float = 0.0, said: bool = True) -> str:
+    """
+    report.json of a run that is done. steps: what each gave; legs: that each was of; decode: seconds from the last one to the picture; said: whether the job was made of options.
+    """
+
 def upsample(images: Array, factor: int) -> NDArray[Any]:
     """
     Images (B, C, H, W) at `factor` times their height and width, by Catmull-Rom's cubics.
@@ -882,12 +885,6 @@ def check_request(request: object) -> None:
 
 def checked_seed(seed: object) -> int:
     """The seed, if it is one of 64 bits without a sign."""
-
-def check_prompt(prompt: str, name: str, longest: int) -> None:
-    """Refuse a prompt that is blank, no Unicode, or of too many characters."""
-
-def check_tokens(name: str, count: int, most: int) -> None:
-    """Refuse a prompt of more tokens than a model takes."""
 
 class Model:
     """
@@ -925,6 +922,9 @@ class Job:
     def admit(self, model: Model, precision: str, room: int | None, loaded: int = 0, threads: int = 1) -> None:
         """Refuse a job that needs more memory than there is."""
 
+    def replanned(self, plan: Plan) -> Job:
+        """The same with another plan at the full size, for experiments."""
+
 def job_of(request: object, model: Model) -> Job:
     """Plan a request, with the attributes of Request."""
 
@@ -952,6 +952,26 @@ class Tokenizer:
     @property
     def longest(self) -> int:
         """Characters of a text that may be given to it."""
+
+class Prompts:
+    """
+    Which prompts a model takes: its tokenizer says that, without the encoder.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, max_tokens: int) -> None:
+        """
+        max_tokens: that the encoder takes. Raises the error of a bundle if an empty text has more.
+        """
+
+    def check(self, prompt: str, name: str = 'prompt') -> None:
+        """
+        Refuse a prompt that is blank, no Unicode, or too long; `name` says which it is.
+        """
+
+    def tokens(self, prompt: str) -> list[int]:
+        """
+        Token ids of a prompt; of an empty text those that guidance leads away from.
+        """
 
 class Bundle:
     """A directory whose files are what its manifest says."""

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import os
 
-from flagdit.cpp_ext import job_of, room
+from flagdit.cpp_ext import Job, Prompts, job_of, room
 from flagdit.engine.bundle import ModelSpec
-from flagdit.engine.layout import TokenLayout
-from flagdit.engine.leg import Leg
 from flagdit.engine.model import model_of
 from flagdit.engine.request import Request
-from flagdit.engine.text import Prompts
 
 
-def admit(spec: ModelSpec, prompts: Prompts, request: Request, *, precision: str, loaded: int = 0) -> list[Leg]:
-    """The legs of a run, planned, in an engine of that precision.
+def admit(spec: ModelSpec, prompts: Prompts, request: Request, *, precision: str, loaded: int = 0) -> Job:
+    """The job of a run, planned, in an engine of that precision.
 
     loaded: bytes that the process held when it had loaded the engine, 0 before.
 
@@ -28,4 +25,4 @@ def admit(spec: ModelSpec, prompts: Prompts, request: Request, *, precision: str
     model = model_of(spec)
     job = job_of(request, model)
     job.admit(model, precision, room(), loaded, os.cpu_count() or 1)
-    return [Leg(TokenLayout.like(layout), plan, ntk) for layout, plan, ntk in job.legs]
+    return job

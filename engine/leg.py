@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from flagdit.engine.bundle import ModelSpec
-from flagdit.engine.cost import Cost, price
+from flagdit.cpp_ext import Job
 from flagdit.engine.layout import TokenLayout
 from flagdit.engine.plan import Plan
 
@@ -19,21 +18,13 @@ class Leg:
     plan: Plan
     ntk: float
 
+    @classmethod
+    def all_of(cls, job: Job) -> tuple[Leg, ...]:
+        """Those of a job, the full size last."""
+        return tuple(cls(TokenLayout.like(layout), plan, ntk) for layout, plan, ntk in job.legs)
+
     @property
     def planned(self) -> list[int]:
         """Evaluations of each step."""
         counts = Counter(evaluation.step for evaluation in self.plan.evaluations)
         return [counts[step.index] for step in self.plan.steps]
-
-    def price(
-        self,
-        spec: ModelSpec,
-        samples: int,
-        branches: int,
-        *,
-        text: int = 32,
-        value_bytes: int = 4,
-        taken: list[tuple[int, int]] | None = None,
-    ) -> Cost:
-        """See cost.price."""
-        return price(spec, self.plan, samples, branches=branches, text=text, value_bytes=value_bytes, taken=taken)

@@ -47,7 +47,7 @@ class Pipeline:
         self.bundle, self.spec, self._threads = bundle, spec, threads
         weights: dict[str, Bytes] = {}  # read once for all graphs; afterwards the sessions have what they need
         encoder = _session(bundle, spec.text.graph, {}, threads=threads)
-        text = TextEncoder(encoder, ready.tokenizer, spec.text.max_tokens)
+        text = TextEncoder(encoder, ready.prompts)
         condition = _session(
             bundle, spec.graphs.condition, weights, threads=1
         )  # its sums depend on the number of threads

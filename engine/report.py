@@ -1,15 +1,12 @@
-"""What a run did, as data: `report.json`."""
+"""What a run did, as data: `report.json`, which the core writes (told.h)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from pydantic import BaseModel, Field
 
-from flagdit.cpp_ext import StepDone
-from flagdit.engine.layout import Ntk, TokenLayout
+from flagdit.engine.layout import Ntk
 from flagdit.engine.version import version_of
 
 
@@ -30,22 +27,6 @@ class StepReport(BaseModel):
     evaluations: int
     branches: int
     seconds: float
-
-    @classmethod
-    def of(cls, timed: StepDone, index: int, layout: TokenLayout) -> StepReport:
-        """Of a step that was done, the index-th of its run."""
-        step = timed.step
-        return cls(
-            index=index,
-            t=step.t,
-            active=step.active,
-            dense=step.dense,
-            size=(layout.width, layout.height),
-            tokens=layout.tokens,
-            evaluations=timed.evaluations,
-            branches=timed.branches,
-            seconds=timed.denoise + timed.host,
-        )
 
 
 class About(BaseModel):
@@ -114,14 +95,3 @@ class Report(About):
     cache_bytes: int
     seconds: dict[str, float]
     steps: list[StepReport]
-
-
-def plain(value: Any) -> Any:
-    """The same as JSON has it: lists for all that is in an order, Python's numbers for NumPy's."""
-    if isinstance(value, np.generic | np.ndarray):
-        return plain(value.tolist())
-    if isinstance(value, Mapping):
-        return {name: plain(part) for name, part in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [plain(part) for part in value]
-    return value

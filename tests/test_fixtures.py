@@ -56,8 +56,7 @@ def planned(said: dict[str, Any]) -> dict[str, Any]:
     request = Request.of(
         how, [said["prompt"]], [0], size=(width, height), guidance=scale, negative=said.get("negative", "")
     )
-    legs = admit(ready.spec, ready.prompts, request, precision="float32")
-    plans = [leg.plan for leg in legs]
+    plans = [plan for _, plan, _ in admit(ready.spec, ready.prompts, request, precision="float32").legs]
     needed = memory(ready.spec, plans, "float32", samples=1, branches=request.branches, threads=1).total
     return {"request": said, "steps": sum(len(plan.steps) for plan in plans), "size": [width, height], "bytes": needed}
 

@@ -154,9 +154,7 @@ def test_without_damping_the_same_bytes(pipeline: Pipeline, options: dict[str, A
     ras = RasConfig(0.4, 0.2, warmup=2, resets=(6,), **options)
     usual = finish(pipeline.start(request(ras, solver, (7, 2))))
     run = pipeline.start(request(ras, solver, (7, 2)))
-    run.legs[-1] = replace(
-        run.legs[-1], plan=plans.changed(run.plan, keeps=plans.changed(run.plan.keeps, cache_slope=True))
-    )
+    run.replan(plans.changed(run.plan, keeps=plans.changed(run.plan.keeps, cache_slope=True)))
     np.testing.assert_array_equal(finish(run), usual)
     forecast = finish(pipeline.start(request(replace(ras, forecast_kv=0.5), solver, (7, 2))))
     assert np.abs(forecast - usual).max() > 1e-4

@@ -161,7 +161,7 @@ def test_one_call_a_branch_is_one_call_of_both(pipeline: Pipeline) -> None:
     expected = finish(pipeline.start(request(RasConfig(0.3), "ab2", (7, 2))))
     run = pipeline.start(request(RasConfig(0.3), "ab2", (7, 2)))
     plan = plans.changed(run.plan, keeps=plans.changed(run.plan.keeps, difference=True))
-    run.legs[-1] = replace(run.legs[-1], plan=plan)
+    run.replan(plan)
     assert difference(finish(run), expected) < 1e-5
 
 
@@ -189,7 +189,10 @@ def test_a_batch_is_its_pictures(pipeline: Pipeline, ras: RasConfig) -> None:
 def test_the_report_says_what_was_computed(pipeline: Pipeline, solver: Solver) -> None:
     run = pipeline.start(request(RasConfig(0.25, guidance_every=3, guidance_warmup=4), solver))
     finish(run)
-    report, planned = run.result().report, price(pipeline.spec, run.plan, text=len(pipeline.stages.text.tokens(PROMPT)))
+    report, planned = (
+        run.result().report,
+        price(pipeline.spec, run.plan, text=len(pipeline.stages.text.prompts.tokens(PROMPT))),
+    )
     assert [step.branches for step in report.steps] == [1 + both for both in run.plan.unconditional]
     assert report.flop_ratio == pytest.approx(planned.flop_ratio) and report.cache_bytes == planned.cache_bytes
     work = sum(step.active * step.branches for step in report.steps)

@@ -126,7 +126,7 @@ def test_it_is_refused_before_memory_is_asked_for(pipeline: Pipeline, monkeypatc
     assert "ask for a smaller size, or for the precision int8-bf16" in message and "without forecast_kv" in message
     request = Request.of(Preset(4, "ab2", DENSE), ["a book"], [0], size=(4, 65536))
     with pytest.raises(RequestError, match=r"65536 with int8-bf16: about .*; ask for a smaller size$"):
-        admit(pipeline.spec, pipeline.stages.text, request, precision="int8-bf16")
+        admit(pipeline.spec, pipeline.stages.text.prompts, request, precision="int8-bf16")
 
 
 def test_a_plan_says_it(flagdit, bundle_dir: Path) -> None:  # type: ignore[no-untyped-def]

@@ -25,20 +25,6 @@ using namespace nb::literals;
 
 using Pair = std::pair<int64_t, int64_t>;
 
-// In UTF-8; what Python made of bytes that are no UTF-8 becomes those bytes again.
-std::string to_text(nb::handle text) {
-  for (const char* errors : {"surrogateescape", "surrogatepass"}) {
-    PyObject* const bytes = PyUnicode_AsEncodedString(text.ptr(), "utf-8", errors);
-    if (bytes == nullptr) {
-      PyErr_Clear();
-      continue;
-    }
-    const nb::object owner = nb::steal(bytes);
-    return {PyBytes_AsString(bytes), static_cast<size_t>(PyBytes_Size(bytes))};
-  }
-  throw nb::type_error("a text is no text");
-}
-
 uint64_t to_seed(nb::handle seed) {
   if (PyBool_Check(seed.ptr()) || !PyIndex_Check(seed.ptr())) {
     refuse_seed(nb::cast<std::string>(nb::repr(seed)));
@@ -131,16 +117,6 @@ void register_request(nb::module_& m) {
       "request"_a, "Refuse what no model could serve. request: with the attributes of Request.");
   m.def("checked_seed", &to_seed, "seed"_a.none(), nb::sig("def checked_seed(seed: object) -> int"),
         "The seed, if it is one of 64 bits without a sign.");
-  m.def(
-      "check_prompt",
-      [](nb::handle prompt, const std::string& name, int64_t longest) {
-        check_prompt(to_text(prompt), name, longest);
-      },
-      "prompt"_a, "name"_a, "longest"_a,
-      nb::sig("def check_prompt(prompt: str, name: str, longest: int) -> None"),
-      "Refuse a prompt that is blank, no Unicode, or of too many characters.");
-  m.def("check_tokens", &check_tokens, "name"_a, "count"_a, "most"_a,
-        "Refuse a prompt of more tokens than a model takes.");
 }
 
 }  // namespace
@@ -197,11 +173,22 @@ void register_job(nb::module_& m) {
              std::optional<int64_t> present, int64_t loaded,
              int64_t threads) { admit(self, model, {precision, present, loaded, {threads}}); },
           "model"_a, "precision"_a, "room"_a.none(), "loaded"_a = 0, "threads"_a = 1,
-          nb::sig(kAdmit), "Refuse a job that needs more memory than there is.");
+          nb::sig(kAdmit), "Refuse a job that needs more memory than there is.")
+      .def(
+          "replanned",
+          [](const Job& self, const Plan& plan) {
+            Job job = self;
+            job.run.legs.back().plan = plan;
+            return job;
+          },
+          "plan"_a, "The same with another plan at the full size, for experiments.");
   m.def(
       "job_of",
       [](nb::handle asked, const Model& model) {
-        return job_of(to_request(asked), to_sampling(asked), model);
+        Request request = to_request(asked);
+        const nb::object said = nb::getattr(asked, "options", nb::none());
+        if (!said.is_none()) request.options = to_options(said);
+        return job_of(request, to_sampling(asked), model);
       },
       "request"_a, "model"_a, "Plan a request, with the attributes of Request.");
   m.def(

@@ -17,6 +17,8 @@ namespace flagdit::python {
 
 namespace nb = nanobind;
 
+// In UTF-8; what Python made of bytes that are no UTF-8 becomes those bytes again.
+std::string to_text(nb::handle text);
 // What NumPy makes of numbers and lists is taken as Python's.
 Value to_value(nb::handle object);
 nb::object to_python(const Number& number);

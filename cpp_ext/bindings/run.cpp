@@ -1,20 +1,20 @@
 #include "flagdit/run.h"
 
 #include <nanobind/stl/map.h>
-#include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
-#include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
 #include <array>
 #include <cstdint>
 #include <map>
 #include <string>
-#include <tuple>
 #include <utility>
 #include <vector>
 
 #include "flagdit/checked.h"
+#include "flagdit/job.h"
+#include "flagdit/texts.h"
+#include "flagdit/told.h"
 #include "flagdit/upsample.h"
 #include "samplers.h"
 
@@ -23,25 +23,13 @@ namespace {
 
 using namespace nb::literals;
 
-using Legs = std::vector<std::tuple<Layout, Plan, double>>;
-using TextList = std::vector<std::pair<std::vector<int64_t>, std::string>>;
-
 Stages stages_of(const nb::object& text, const nb::object& condition, const nb::object& place,
                  const nb::object& denoise) {
   return {to_session(text), to_session(condition), to_session(place), to_session(denoise)};
 }
 
-void init_run(Run* self, const Stages& stages, const Legs& legs, TextList texts,
-              std::vector<size_t> rows, std::vector<uint64_t> seeds, int64_t branches,
-              double guidance, std::vector<int64_t> guided, bool proportional,
-              std::map<std::string, float> pads, int64_t coarse_factor, double coarse_until) {
-  RunOptions options{{},       coarse_factor, coarse_until,      std::move(seeds),
-                     branches, guidance,      std::move(guided), std::move(pads)};
-  for (const auto& [layout, plan, ntk] : legs)
-    options.legs.push_back({layout, plan, {ntk, proportional}});
-  Texts all{{}, std::move(rows)};
-  for (auto& [ids, label] : texts) all.all.push_back({std::move(ids), std::move(label)});
-  new (self) Run(stages, std::move(options), std::move(all));
+void init_run(Run* self, const Stages& stages, const Job& job, const Prompts& prompts) {
+  new (self) Run(stages, job.run, texts_of(job.request, job.run.branches, prompts));
 }
 
 StepDone step(Run& self) {
@@ -62,12 +50,19 @@ std::vector<float> values_of(const Images& images) {
   return {images.data(), images.data() + images.size()};
 }
 
-constexpr const char* kInit =
-    "def __init__(self, stages: Stages, legs: Sequence[tuple[Layout, Plan, float]], *, "
-    "texts: Sequence[tuple[Sequence[int], str]], rows: Sequence[int], seeds: Sequence[int], "
-    "branches: int, guidance: float, guided: Sequence[int], "
-    "proportional: bool = False, pads: Mapping[str, float] = {}, coarse_factor: int = 1, "
-    "coarse_until: float = 0.0) -> None";
+constexpr const char* kReport =
+    "def report_of(run: Run, job: Job, *, stages: Stages, model: Model, name: str, digest: str, "
+    "bundle: str, steps: Sequence[StepDone], legs: Sequence[int], decode: float = 0.0, "
+    "said: bool = True) -> str";
+
+std::string report_to(const Run& run, const Job& job, const Stages& stages, const Model& model,
+                      std::string name, std::string digest, std::string bundle,
+                      const std::vector<StepDone>& steps, const std::vector<size_t>& legs,
+                      double decode, bool said) {
+  Origin origin{std::move(name), std::move(digest), std::move(bundle), "", "", "", model};
+  set_engine(origin, *stages.denoise);
+  return report_of({origin, job, run, steps, legs, decode, said});
+}
 
 }  // namespace
 
@@ -84,15 +79,8 @@ void register_run(nb::module_& m) {
                   "denoise: object) -> None"),
           "Each a Session, or any object with `ports`, `bind(arrays)` and `run(arrays)`.");
   nb::class_<Run>(
-      m, "Run",
-      "One generation, a step at a time (run.h).\n\n"
-      "legs: layout, plan and factor on theta of each size, the full one last. texts: token ids of "
-      "each "
-      "different text, and what messages call it. rows: which of them each sample of each "
-      "branch has, the conditional ones first. guided: channels that guidance touches.")
-      .def("__init__", &init_run, nb::sig(kInit), "stages"_a, "legs"_a, nb::kw_only(), "texts"_a,
-           "rows"_a, "seeds"_a, "branches"_a, "guidance"_a, "guided"_a, "proportional"_a = false,
-           "pads"_a = std::map<std::string, float>(), "coarse_factor"_a = 1, "coarse_until"_a = 0.0)
+      m, "Run", "One generation, a step at a time (run.h), of a job that is planned and admitted.")
+      .def("__init__", &init_run, "stages"_a, "job"_a, "prompts"_a)
       .def("step", &step, "Do the next step; the first one encodes the text before.")
       .def_prop_ro("done", &Run::done)
       .def_prop_ro("begun", &Run::begun, "Whether there is a state: from within the first step on.")
@@ -130,6 +118,11 @@ void register_run(nb::module_& m) {
           },
           nb::sig("def state(self) -> dict[str, NDArray[Any]]"),
           "Views of every array that the leg keeps, by name; steps change them.");
+  m.def("report_of", &report_to, "run"_a, "job"_a, nb::kw_only(), "stages"_a, "model"_a, "name"_a,
+        "digest"_a, "bundle"_a, "steps"_a, "legs"_a, "decode"_a = 0.0, "said"_a = true,
+        nb::sig(kReport),
+        "report.json of a run that is done. steps: what each gave; legs: that each was of; decode: "
+        "seconds from the last one to the picture; said: whether the job was made of options.");
   m.def(
       "upsample",
       [](const Images& images, int64_t factor) {

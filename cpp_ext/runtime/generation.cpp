@@ -1,10 +1,10 @@
 #include "../src/printable.h"
+#include "../src/report.h"
 #include "flagdit/error.h"
 #include "flagdit/pipeline.h"
+#include "flagdit/told.h"
 #include "flagdit/upsample.h"
-#include "origin.h"
 #include "picture.h"
-#include "report.h"
 
 namespace flagdit {
 
@@ -50,8 +50,6 @@ std::string Generation::png(int64_t sample) const {
                 {{"parameters", parameters(about)}, {"flagdit", about.dump()}});
 }
 
-std::string Generation::report() const {
-  return report_of({*origin_, job_, run_, steps_, legs_}).dump(1);
-}
+std::string Generation::report() const { return report_of({*origin_, job_, run_, steps_, legs_}); }
 
 }  // namespace flagdit

@@ -4,24 +4,23 @@
 #include <thread>
 #include <utility>
 
-#include "../src/printable.h"
 #include "borders.h"
 #include "flagdit/engines.h"
 #include "flagdit/error.h"
 #include "flagdit/room.h"
+#include "flagdit/texts.h"
+#include "flagdit/told.h"
 #include "library.h"
-#include "origin.h"
 
 namespace flagdit {
 namespace {
 
 int64_t cores() { return std::max<int64_t>(1, std::thread::hardware_concurrency()); }
 
-int64_t value_bytes(const Session& denoise) {
-  for (const Port& port : denoise.ports()) {
-    if (port.starts("M") && !port.output) return port.dtype == DType::f32 ? 4 : 2;
-  }
-  return 4;
+// The bundle's, once a number of threads that is none has been refused.
+Prompts prompts_of(const Bundle& bundle, const PipelineOptions& options) {
+  if (options.threads) checked_threads(*options.threads);
+  return bundle.prompts();
 }
 
 }  // namespace
@@ -30,7 +29,7 @@ Pipeline::Pipeline(const std::string& bundle, PipelineOptions options)
     : options_(std::move(options)),
       bundle_(Bundle::open(bundle)),
       model_(model_of(bundle_.model())),
-      prompts_((options_.threads ? checked_threads(*options_.threads) : 0, bundle_.prompts())),
+      prompts_(prompts_of(bundle_, options_)),
       engine_(choose(bundle_.manifest(), options_.precision, Cpu::here())),
       precision_(engine_ == nullptr ? "float32" : engine_->precision) {}
 
@@ -41,8 +40,7 @@ Place Pipeline::place() const {
 }
 
 Job Pipeline::plan(const Request& request) const {
-  for (const std::string& prompt : request.prompts) prompts_.read(prompt);
-  if (!request.negative.empty()) prompts_.read(request.negative, "negative prompt");
+  check_texts(request, prompts_);
   Job job = resolve(request, model_);
   admit(job, model_, place());
   return job;
@@ -84,36 +82,19 @@ void Pipeline::load() {
   loaded_ = resident();
 }
 
-Texts Pipeline::texts(const Request& request, int64_t branches) const {
-  std::vector<std::string> rows = request.prompts, all;
-  if (branches == 2) rows.insert(rows.end(), request.prompts.size(), request.negative);
-  Texts texts;
-  for (const std::string& text : rows) {
-    const auto known = std::find(all.begin(), all.end(), text);
-    texts.rows.push_back(static_cast<size_t>(known - all.begin()));
-    if (known != all.end()) continue;
-    all.push_back(text);
-    texts.all.push_back(
-        {text.empty() ? prompts_.none() : prompts_.read(text), "the text " + in_quotes(text)});
-  }
-  return texts;
-}
-
 Generation Pipeline::start(const Job& job, bool last) {
   load();
   auto origin = std::make_shared<Origin>();
   origin->model = bundle_.model().name;
   origin->digest = bundle_.model().weights.sha256;
   origin->bundle = bundle_.name();
-  origin->backend = stages_.denoise->backend;
-  origin->precision = stages_.denoise->precision;
   origin->space = bundle_.model().latent.space;
   origin->numbers = model_;
-  origin->value_bytes = value_bytes(*stages_.denoise);
+  set_engine(*origin, *stages_.denoise);
   Job own = job;
   own.run.lets_go = last;
   return Generation(std::move(origin), std::move(own), last ? std::move(stages_) : stages_,
-                    texts(job.request, job.run.branches));
+                    texts_of(job.request, job.run.branches, prompts_));
 }
 
 }  // namespace flagdit

@@ -49,7 +49,6 @@ class Pipeline {
   Generation start(const Job& job, bool last = false);
 
  private:
-  Texts texts(const Request& request, int64_t branches) const;
   Place place() const;
   std::shared_ptr<Session> open(const OnnxRuntime& runtime, const GraphSpec& graph,
                                 const OnnxOptions& options,

@@ -9,6 +9,7 @@
 #include "../printable.h"
 #include "added.h"
 #include "flagdit/error.h"
+#include "flagdit/request.h"
 #include "rules.h"
 #include "unicode.h"
 
@@ -110,27 +111,9 @@ Prompts::Prompts(Tokenizer tokenizer, int64_t max_tokens)
 }
 
 std::vector<int64_t> Prompts::read(const std::string& prompt, const std::string& name) const {
-  std::u32string text;
-  try {
-    text = text::decode(prompt);
-  } catch (const std::invalid_argument&) {
-    throw Error(Fault::request, "the " + name + " is no Unicode text; write it in UTF-8");
-  }
-  const auto blank = [](char32_t c) { return text::is_space(c) || (c >= 0x1C && c <= 0x1F); };
-  if (std::all_of(text.begin(), text.end(), blank)) {
-    throw Error(Fault::request, "the " + name + " is empty; say what the picture should show");
-  }
-  const auto refuse_above = [&](size_t count, int64_t most, const char* what) {
-    if (static_cast<int64_t>(count) > most) {
-      throw Error(Fault::request, "the " + name + " has " + std::to_string(count) + " " + what +
-                                      "; allowed are " + std::to_string(most) +
-                                      ", please shorten it");
-    }
-  };
-  refuse_above(text.size(), std::min(kCharacters * max_tokens_ + 1000, tokenizer_.longest()),
-               "characters");
+  check_prompt(prompt, name, std::min(kCharacters * max_tokens_ + 1000, tokenizer_.longest()));
   std::vector<int64_t> ids = tokenizer_.encode(prompt);
-  refuse_above(ids.size(), max_tokens_, "tokens");
+  check_tokens(name, static_cast<int64_t>(ids.size()), max_tokens_);
   return ids;
 }
 

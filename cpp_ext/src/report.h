@@ -1,31 +1,18 @@
-// What a run did, as data: the same as report.json of Python (engine/report.py).
+// Parts of a report, and what a picture says of itself.
 #pragma once
 
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
-#include <vector>
 
-#include "flagdit/job.h"
-#include "flagdit/run.h"
-#include "origin.h"
+#include "flagdit/told.h"
 
 namespace flagdit {
 
 using Ordered = nlohmann::ordered_json;
 
-// What there is to tell of a run.
-struct Told {
-  const Origin& origin;
-  const Job& job;
-  const Run& run;
-  const std::vector<StepDone>& steps;
-  const std::vector<size_t>& legs;  // that each step was of
-};
-
-// How a picture was made: all that it takes to make it again.
+// How a picture was made: all that it takes to make it again. sample: -1 is all of them.
 Ordered about_of(const Told& told, int64_t sample);
-// Of all pictures, and what it took.
-Ordered report_of(const Told& told);
 
 // The prompts and a line of names and values, as Stable Diffusion web UI writes and reads them.
 std::string parameters(const Ordered& about);

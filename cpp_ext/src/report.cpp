@@ -95,8 +95,8 @@ Ordered seconds_of(const Told& told) {
                      {"condition", own.condition},
                      {"allocate", own.allocate},
                      {"denoise", denoise},
-                     {"host", host},
-                     {"decode", 0.0}};
+                     {"host", host}};
+  seconds["decode"] = told.decode;
   double total = 0;
   for (const auto& part : seconds) total += part.get<double>();
   seconds["total"] = total;
@@ -162,7 +162,7 @@ Ordered about_of(const Told& told, int64_t sample) {
   const Job& job = told.job;
   const Leg& full = job.run.legs.back();
   const Preset& how = job.sampling.how;
-  const auto begun = begins_with(job.request.options);
+  const auto begun = told.said ? begins_with(job.request.options) : std::nullopt;
   const int64_t scale = told.origin.numbers.downscale;
   Ordered about = {{"version", kVersion},
                    {"model", told.origin.model},
@@ -179,7 +179,7 @@ Ordered about_of(const Told& told, int64_t sample) {
   about["ntk_option"] = json_of(job.request.ntk);
   about["proportional"] = job.request.proportional;
   about["preset"] = begun ? Ordered(*begun) : Ordered(nullptr);
-  about["options"] = options_of(job.request.options);
+  about["options"] = told.said ? options_of(job.request.options) : Ordered(nullptr);
   about["shift"] = how.shift.value_or(Number(1.0)).value;
   about["times"] = times_of(full.plan);
   about["ras"] = regions_of(how.regions, true);
@@ -191,7 +191,15 @@ Ordered about_of(const Told& told, int64_t sample) {
   return about;
 }
 
-Ordered report_of(const Told& told) {
+void set_engine(Origin& origin, const Session& denoise) {
+  origin.backend = denoise.backend;
+  origin.precision = denoise.precision;
+  for (const Port& port : denoise.ports()) {
+    if (port.tail()) origin.value_bytes = size_of(port.dtype);
+  }
+}
+
+std::string report_of(const Told& told) {
   Ordered report = about_of(told, -1);
   const Plan& plan = told.job.run.legs.back().plan;
   const Cost cost = cost_of(told);
@@ -207,7 +215,7 @@ Ordered report_of(const Told& told) {
   report["seconds"] = seconds_of(told);
   report["steps"] = Ordered::array();
   for (size_t i = 0; i < told.steps.size(); ++i) report["steps"].push_back(step_of(told, i));
-  return report;
+  return report.dump(1);
 }
 
 std::string parameters(const Ordered& about) {
