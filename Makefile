@@ -6,6 +6,11 @@ BIN := $(VENV)/bin
 PROMPT ?= a red apple on a blue background
 SOURCES := $(shell find cpp_ext -name '*.cpp' -o -name '*.h' -o -name '*.cu') CMakeLists.txt setup.py pyproject.toml
 
+# Tests run in so many processes, one thread of torch each.
+WORKERS ?= 2
+PYTEST := -m pytest -n $(WORKERS) --dist worksteal
+test lowest runtime sanitize: export OMP_NUM_THREADS := 1
+
 .PHONY: demo test lowest lint typing-path cuda runtime sanitize clean
 
 demo: $(VENV)/.runtime
@@ -15,14 +20,14 @@ demo: $(VENV)/.runtime
 	$(BIN)/flagdit generate "$(PROMPT)" --preset quality --dense -o out/dense.png --report out/dense.json
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python $(PYTEST)
 
 # The runtime, the command line and the export, from a wheel, with the lowest versions that pyproject.toml declares. What
 # is pinned, as torch is, comes from $(VENV), which stands last on the path. CORE_TESTS need NumPy alone; training, the demo's
 # pictures and benchmarks are left to `make test`.
 LOWEST := build/lowest
 LOWEST_EXTRAS := export rtx bench test
-LOWEST_TESTS := $(addprefix tests/test_,$(addsuffix .py,bundle bundle_presets cli cli_plan coarse_options determinism docs exporter house layout machine maps noise onnxruntime operators_attention operators_products paper pipeline precision resolve schedule))
+LOWEST_TESTS := $(addprefix tests/test_,$(addsuffix .py,bundle bundle_presets cli cli_plan coarse_options determinism docs exporter house layout machine maps noise onnxruntime operators_attention operators_products paper pipeline precision requests resolve schedule))
 lowest: $(VENV)/.dev
 	rm -rf $(LOWEST) && $(PYTHON) -m venv $(LOWEST)
 	$(PYTHON) .ci/lowest.py $(LOWEST_EXTRAS) > $(LOWEST)/requirements.txt
@@ -33,7 +38,7 @@ lowest: $(VENV)/.dev
 	  $(BIN)/python -c "$$site" > "$$($(LOWEST)/bin/python -c "$$site")/pinned.pth"
 	$(LOWEST)/bin/python .ci/lowest.py --check $(LOWEST_EXTRAS)
 	$(LOWEST)/bin/flagdit generate "$(PROMPT)" --preset quality -o $(LOWEST)/out.png --map $(LOWEST)/map.png
-	$(LOWEST)/bin/python -m pytest -q -m 'not slow' $(LOWEST_TESTS)
+	$(LOWEST)/bin/python $(PYTEST) -q -m 'not slow' $(LOWEST_TESTS)
 
 lint: $(VENV)/.dev typing-path
 	PATH="$(CURDIR)/$(BIN):$$PATH" pre-commit run --all-files --show-diff-on-failure
@@ -54,7 +59,7 @@ runtime: $(VENV)/.dev
 	$(BIN)/cmake --build build/runtime
 	$(BIN)/ctest --test-dir build/runtime --output-on-failure
 	$(BIN)/cmake --install build/runtime --prefix build/runtime/installed
-	$(BIN)/python -m pytest -q tests/test_runtime.py tests/test_c_interface.py
+	$(BIN)/python $(PYTEST) -q tests/test_runtime.py tests/test_c_interface.py
 
 # The core's tests against a copy of it built with ASan and UBSan. FUZZ: random cases of every operator and binding.
 FUZZ := 300
@@ -69,7 +74,7 @@ sanitize: $(VENV)/.dev
 	$(BIN)/cmake --build build/tsan --target flagdit_core_test
 	build/tsan/flagdit_core_test engine/demo tests/runtime/fixtures.json
 	LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libubsan.so)" \
-	  ASAN_OPTIONS=detect_leaks=0 FLAGDIT_FUZZ=$(FUZZ) PYTHONPATH=build/sanitize $(BIN)/python -m pytest -q --noconftest --capture=sys $(CORE_TESTS)
+	  ASAN_OPTIONS=detect_leaks=0 FLAGDIT_FUZZ=$(FUZZ) PYTHONPATH=build/sanitize $(BIN)/python $(PYTEST) -q --noconftest --capture=sys $(CORE_TESTS)
 
 clean:
 	rm -rf build dist out *.egg-info cpp_ext/_ext*.so $(VENV)

@@ -10,6 +10,7 @@ from tiny import TINY, random_flag_dit, write_text_encoder
 
 from flagdit.engine import cli
 from flagdit.engine.bundle.builder import build_bundle
+from flagdit.engine.compiler import build_cpu
 from flagdit.engine.pipeline import Pipeline
 from flagdit.export import ExportOptions, FlagDiT, export_model
 
@@ -43,6 +44,22 @@ def bundle_dir(model_dir: Path) -> Path:
 @pytest.fixture(scope="session")
 def pipeline(bundle_dir: Path) -> Pipeline:
     return Pipeline.load(bundle_dir, threads=1)
+
+
+@pytest.fixture(scope="session")
+def model_dir8(tmp_path_factory: pytest.TempPathFactory, flag_dit: FlagDiT, text_encoder: Path) -> Path:
+    """The tiny model with its matrices in int8."""
+    directory = tmp_path_factory.mktemp("int8") / "model"
+    options = ExportOptions(name="tiny", size=(32, 32), dtype="int8", text_encoder=text_encoder, max_text_tokens=12)
+    export_model(flag_dit, directory, options)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def bundle8(model_dir8: Path) -> Path:
+    directory = model_dir8.parent / "bundle"
+    build_bundle(model_dir8, directory, build_cpu)
+    return directory
 
 
 @pytest.fixture

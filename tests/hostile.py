@@ -11,6 +11,8 @@ from typing import Any
 
 import onnx
 
+from flagdit.engine import BackendError, Bundle, BundleError, Pipeline, RequestError
+
 MANIFEST = "manifest.json"
 
 
@@ -97,3 +99,28 @@ def mutate_graph(model: onnx.ModelProto, rng: random.Random) -> None:
             port.shape.dim.add().dim_value = 2
         else:
             rng.choice((*graph.input, *graph.output)).name += rng.choice((".0", "\x1b[2J", "\n"))
+
+
+def attempt(bundle: Path) -> str:
+    """Load a bundle and paint a little; returns what came of it. Anything but an error of ours is a failure."""
+    try:
+        Bundle.load(bundle)
+        pipeline = Pipeline.load(bundle, threads=1)
+    except BundleError as error:
+        return refusal(error)
+    except BackendError as error:
+        assert "the bundle has no text encoder" in str(error)
+        return "no text"
+    try:
+        pipeline("a red apple", steps=2, size=(16, 16))
+    except BundleError as error:
+        return refusal(error)
+    except RequestError as error:
+        return f"request: {error}"
+    return "painted"
+
+
+def refusal(error: BundleError) -> str:
+    text = str(error)
+    assert text.isprintable() and len(text) < 1000, repr(text)
+    return f"refused: {text}"

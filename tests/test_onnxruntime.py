@@ -9,6 +9,8 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper
 
+from flagdit.engine import Pipeline
+
 SECRET = np.arange(64, dtype=np.float32)
 
 
@@ -54,3 +56,15 @@ def test_weights_outside_the_folder_are_refused(location: str, bundle: Path) -> 
     write_graph(bundle / "g.onnx", location.format(outside=bundle.parent))
     with pytest.raises(Exception, match=r"(?i)escapes|outside|not within|absolute"):
         read(bundle / "g.onnx")
+
+
+def test_a_binding_keeps_its_memory_alive(pipeline: Pipeline) -> None:
+    ids = np.full((1, 3), 4, np.int64)
+    mask = np.ones_like(ids)
+    out = np.empty((1, 3, 16), np.float32)
+    session = pipeline.stages.text.session
+    binding = session.bind({"input_ids": ids, "attention_mask": mask, "text": out})
+    expected = session.run({"input_ids": ids.copy(), "attention_mask": mask})["text"]
+    del ids, mask
+    binding.run()
+    np.testing.assert_array_equal(out, expected)
