@@ -518,7 +518,7 @@ def resized_fields(ras: object, steps: int, count: int) -> dict[str, Any]:
     Fields of regions that were planned for `steps` steps, in a run of `count`.
     """
 
-def advance(output: Array, guidance: Array, velocity: Array, latent: Array, tokens: Array, score: Array, age: Array, drops: Array, dt: float, pinned: int, channels: int, metric: str = 'std', last: bool = True, time: Array | None = None, rate: Array | None = None, slope: Array | None = None, curve: Array | None = None, span: Array | None = None, t: float = 0, next: float = 0, bend: float = 0, arc: float = 0, forecast: float = 0, keep_norm: bool = False, table: Array | None = None, entry: Array | None = None, stream: int = 0) -> None:
+def advance(output: Array, guidance: Array, velocity: Array, latent: Array, tokens: Array, score: Array, age: Array, drops: Array, dt: float, pinned: int, channels: int, metric: str = 'std', last: bool = True, time: Array | None = None, rate: Array | None = None, slope: Array | None = None, curve: Array | None = None, span: Array | None = None, t: float = 0, next: float = 0, bend: float = 0, arc: float = 0, forecast: float = 0, keep_norm: bool = False, table: Array | None = None, entry: Array | None = None, known: Array | None = None, known_velocity: Array | None = None, stream: int = 0) -> None:
     """
     Guide the head, move every patch along its velocity, score it; in place.
     """
@@ -551,6 +551,32 @@ class GraphCache:
         """
 
     def __len__(self) -> int: ...
+
+def guide(conditional: Array, unconditional: Array | None, guidance: Array, difference: Array, guided: Array, stream: int = 0) -> None:
+    """
+    guided = conditional + (guidance - 1) difference of the head, where the difference is taken anew if there is an unconditional output; in place.
+    """
+
+def decide_active(score: Array, velocity: Array, age: Array, future: Array | None, scratch: Array, active: Array, pinned: int, planned: int, bucket: int, max_age: int, error_budget: float, gate: float, entry: Array | None = None, stream: int = 0) -> None:
+    """
+    Write how many slots the step computes, by error budget and gate; 0: it is left out.
+    """
+
+def decide_scratch(patches: int, samples: int) -> int:
+    """Values of the scratch of decide_active."""
+
+def count_broken(values: Array, count: Array, stream: int = 0) -> None:
+    """Add to count (1,) how many of the values are not finite."""
+
+class Picks:
+    """
+    Tables (E, rows, ...), of whose current entry the rows from the first on are copied to outs (1, rows taken, ...). Keeps them alive.
+    """
+
+    def __init__(self, tables: Sequence[Array], outs: Sequence[Array], first_rows: Sequence[int]) -> None: ...
+
+    def copy(self, entry: Array, stream: int = 0) -> None:
+        """Copy entry (1,) of every table, or the nearest that there is."""
 
 class SlotBuffers:
     """

@@ -44,6 +44,7 @@ void register_resolve(nb::module_& m);
 void register_job(nb::module_& m);
 void register_solver(nb::module_& m);
 void register_ops(nb::module_& m);
+void register_between(nb::module_& m);
 void register_slots(nb::module_& m);
 void register_noise(nb::module_& m);
 void register_forecast(nb::module_& m);

@@ -19,6 +19,7 @@ NB_MODULE(_ext, m) {
   flagdit::python::register_price(m);
   flagdit::python::register_resolve(m);
   flagdit::python::register_ops(m);
+  flagdit::python::register_between(m);
   flagdit::python::register_slots(m);
   flagdit::python::register_noise(m);
   flagdit::python::register_forecast(m);

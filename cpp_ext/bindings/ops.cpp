@@ -72,6 +72,7 @@ void advance_arrays(const ConstArray& output, const ConstArray& guidance, const 
                     const std::optional<Array>& curve, const std::optional<Array>& span, float t,
                     float next, float bend, float arc, float forecast, bool keep_norm,
                     const std::optional<ConstArray>& table, const std::optional<ConstArray>& entry,
+                    const std::optional<Array>& known, const std::optional<Array>& known_velocity,
                     uintptr_t stream) {
   const AdvanceArgs args{
       to_tensor("advance: output", output),
@@ -88,7 +89,9 @@ void advance_arrays(const ConstArray& output, const ConstArray& guidance, const 
       to_metric("advance", metric),
       last,
       to_history({time, rate, slope, curve, span}, t, next, bend, arc, forecast, keep_norm),
-      to_table(table, entry)};
+      to_table(table, entry),
+      to_optional("advance: known", known),
+      to_optional("advance: known_velocity", known_velocity)};
   nb::gil_scoped_release release;
   advance(args, to_stream(stream));
 }
@@ -143,7 +146,7 @@ constexpr const char* kAdvance =
     "slope: Array | None = None, curve: Array | None = None, span: Array | None = None, "
     "t: float = 0, next: float = 0, bend: float = 0, arc: float = 0, forecast: float = 0, "
     "keep_norm: bool = False, table: Array | None = None, entry: Array | None = None, "
-    "stream: int = 0) -> None";
+    "known: Array | None = None, known_velocity: Array | None = None, stream: int = 0) -> None";
 constexpr const char* kDilate =
     "def dilate(score: Array, token: Array, grid: Array, line: int, pinned: int, share: float, "
     "stream: int = 0) -> None";
@@ -167,7 +170,8 @@ void register_ops(nb::module_& m) {
         "metric"_a = "std", "last"_a = true, "time"_a = nb::none(), "rate"_a = nb::none(),
         "slope"_a = nb::none(), "curve"_a = nb::none(), "span"_a = nb::none(), "t"_a = 0.0f,
         "next"_a = 0.0f, "bend"_a = 0.0f, "arc"_a = 0.0f, "forecast"_a = 0.0f,
-        "keep_norm"_a = false, "table"_a = nb::none(), "entry"_a = nb::none(), "stream"_a = 0,
+        "keep_norm"_a = false, "table"_a = nb::none(), "entry"_a = nb::none(),
+        "known"_a = nb::none(), "known_velocity"_a = nb::none(), "stream"_a = 0,
         "Guide the head, move every patch along its velocity, score it; in place.");
   m.def("dilate", &dilate_arrays, nb::sig(kDilate), "score"_a, "token"_a, "grid"_a, "line"_a,
         "pinned"_a, "share"_a, "stream"_a = 0,

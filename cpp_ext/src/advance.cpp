@@ -85,6 +85,14 @@ void check_table(const AdvanceArgs& args, Device device) {
   }
 }
 
+void check_known(const AdvanceArgs& args, const Shape& state, const Shape& scalar, Device device) {
+  if (args.known.has_value() != args.known_velocity.has_value())
+    refuse("advance: known, known_velocity", "one of them", "both or none");
+  if (!args.known) return;
+  check_tensor("advance: known", *args.known, DType::boolean, scalar, device);
+  check_tensor("advance: known_velocity", *args.known_velocity, DType::f32, state, device);
+}
+
 void check(const AdvanceArgs& args) {
   check_output(args);
   check_rank("advance: velocity", args.velocity, 3);
@@ -107,6 +115,7 @@ void check(const AdvanceArgs& args) {
     refuse("advance: history", "none", "a history with the metric change");
   }
   if (args.table) check_table(args, device);
+  check_known(args, state, scalar, device);
 }
 
 void add_history(AdvanceKernel& kernel, const History& history) {
@@ -151,6 +160,10 @@ void advance(const AdvanceArgs& args, Stream stream) {
   if (args.table) {
     kernel.numbers = args.table->numbers.as<float>();
     kernel.entry = {args.table->entry.as<int32_t>(), args.table->numbers.shape[0]};
+  }
+  if (args.known) {
+    kernel.known = args.known->as<bool>();
+    kernel.given = args.known_velocity->as<float>();
   }
   if (args.output.device == Device::cpu) {
     advance_cpu(kernel);

@@ -121,9 +121,11 @@ float token_score(const AdvanceKernel& k, const float* velocity) {
 void advance_token(const AdvanceKernel& k, int64_t slot, int64_t sample) {
   const bool head = slot < k.active;
   const int64_t at = slot * k.samples + sample;
+  const bool known = is_known(k, at);
   const float gap = head ? head_gap(k, at) : 0.0f;
-  const float missed = head ? refresh(k, slot, sample, gap) : 0.0f;
-  const Course course = head ? head_course(k) : tail_course(k, at);
+  for (int64_t p = 0; known && p < k.values; ++p) learn_known(k, at * k.values + p);
+  const float missed = head && !known ? refresh(k, slot, sample, gap) : 0.0f;
+  const Course course = known ? Course{} : head ? head_course(k) : tail_course(k, at);
   const float* velocity = applied(k, slot, sample, course);
   if (k.metric != Metric::change) k.score[at] = token_score(k, velocity);
   move(k, slot, sample, velocity, course);

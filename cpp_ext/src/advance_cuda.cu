@@ -1,33 +1,12 @@
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
-
 #include "advance_kernel.h"
 #include "cuda_check.h"
+#include "cuda_float.h"
 
 namespace flagdit {
 namespace {
 
 constexpr int kThreads = 256;
 constexpr int kWarp = 32;
-
-__device__ float to_float(float x) { return x; }
-__device__ float to_float(__half x) { return __half2float(x); }
-__device__ float to_float(__nv_bfloat16 x) { return __bfloat162float(x); }
-
-template <typename T>
-__device__ T from_float(float x);
-template <>
-__device__ float from_float(float x) {
-  return x;
-}
-template <>
-__device__ __half from_float(float x) {
-  return __float2half_rn(x);
-}
-template <>
-__device__ __nv_bfloat16 from_float(float x) {
-  return __float2bfloat16_rn(x);
-}
 
 // See advance_cpu.cpp for why this form.
 template <typename T>
@@ -56,7 +35,7 @@ __device__ float applied(const AdvanceKernel& k, int64_t at, const Course& cours
 // Where a token is: its slot, its sample, its place in (N, B), and whether `denoise` computed it.
 struct Place {
   int64_t slot, sample, at;
-  bool inside, head;
+  bool inside, head, known;
 };
 
 // One value: everything that follows from its velocity, which it returns. Adds what the course of a
@@ -66,7 +45,9 @@ __device__ float advance_value(const AdvanceKernel& k, const Place& place, int64
                                const Course& expected, const Course& course, float gap, float span,
                                float* missed) {
   const int64_t i = place.at * k.values + p;
-  if (place.head) {
+  if (place.known) {
+    learn_known(k, i);
+  } else if (place.head) {
     const float off = learn(k, i, expected, guide<T>(k, place.slot, place.sample, p), gap, span);
     *missed += off * off;
   }
@@ -76,7 +57,7 @@ __device__ float advance_value(const AdvanceKernel& k, const Place& place, int64
   k.latent[i] = latent;
   for (int64_t branch = 0; branch < k.branches; ++branch) {
     const int64_t row = (place.slot * k.branches + branch) * k.samples + place.sample;
-    static_cast<T*>(k.tokens)[row * k.values + p] = from_float<T>(latent);
+    from_float(latent, static_cast<T*>(k.tokens) + row * k.values + p);
   }
   return velocity;
 }
@@ -122,12 +103,13 @@ __global__ void __launch_bounds__(kThreads) advance_tokens(AdvanceKernel kernel,
   const int64_t thread = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   const int64_t at = k.pinned * k.samples + thread / lanes;
   const int lane = static_cast<int>(thread % lanes);
-  const Place place{at / k.samples, at % k.samples, at, at < k.slots * k.samples,
-                    at < k.active * k.samples};
+  const bool inside = at < k.slots * k.samples;
+  const Place place{at / k.samples,           at % k.samples, at, inside, at < k.active * k.samples,
+                    inside && is_known(k, at)};
   const int64_t pixels = k.values / k.channels;
 
   const Course tail = tail_course(k, place, lane, lanes);
-  const Course course = place.head ? head_course(k) : tail;
+  const Course course = place.known ? Course{} : place.head ? head_course(k) : tail;
   const float gap = place.head ? head_gap(k, at) : 0.0f;
   const float span = place.head && k.span != nullptr ? k.span[at] : 0.0f;
   float score = 0.0f, missed = 0.0f;

@@ -26,6 +26,8 @@ struct AdvanceKernel {
   float* span;            // (N, B) or null
   const float* numbers;   // (E, 5) or null; its entry is dt, t, next, bend, arc
   Entry entry;
+  const bool* known;   // (N, B) or null
+  const float* given;  // (N, B, P) velocities of the known tokens, or null
   float dt, t, next, bend, arc, forecast;
   int64_t slots, active, pinned, samples, branches, values, channels;
   Metric metric;
@@ -126,6 +128,17 @@ FLAGDIT_HOST_DEVICE inline float learn(const AdvanceKernel& k, int64_t i, const 
   return velocity - predicted;
 }
 
+FLAGDIT_HOST_DEVICE inline bool is_known(const AdvanceKernel& k, int64_t at) {
+  return k.known != nullptr && k.known[at];
+}
+
+// One value of a known token, in head or tail: a velocity that does not change.
+FLAGDIT_HOST_DEVICE inline void learn_known(const AdvanceKernel& k, int64_t i) {
+  k.velocity[i] = k.given[i];
+  if (k.slope != nullptr) k.slope[i] = 0.0f;
+  if (k.curve != nullptr) k.curve[i] = 0.0f;
+}
+
 // One more, up to what an int32 holds: the caller's array may begin with any number.
 FLAGDIT_HOST_DEVICE inline int32_t counted(int32_t count, bool more) {
   return more && count < INT32_MAX ? count + 1 : count;
@@ -139,6 +152,7 @@ FLAGDIT_HOST_DEVICE inline void settle(const AdvanceKernel& k, int64_t at, bool 
     if (k.span != nullptr) k.span[at] = gap;
   }
   if (head && k.time != nullptr) k.time[at] = k.t;
+  if (k.rate != nullptr && is_known(k, at)) k.rate[at] = 0.0f;
   if (k.metric == Metric::change) {
     const float ahead = k.next - k.time[at];
     k.score[at] = std::isinf(ahead) ? 0.0f : k.rate[at] * ahead;

@@ -1,10 +1,8 @@
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
-
 #include <algorithm>
 #include <cstdint>
 
 #include "cuda_check.h"
+#include "cuda_float.h"
 #include "forecast_kernel.h"
 
 namespace flagdit {
@@ -14,14 +12,6 @@ constexpr int kThreads = 256;
 constexpr int kWarp = 32;
 constexpr int64_t kMostBlocks = 65535;
 constexpr int64_t kRowBlocks = 1024;  // that share the rows of one cache, and stride over them
-
-__device__ float to_float(float x) { return x; }
-__device__ float to_float(__half x) { return __half2float(x); }
-__device__ float to_float(__nv_bfloat16 x) { return __bfloat162float(x); }
-
-__device__ void from_float(float x, float* to) { *to = x; }
-__device__ void from_float(float x, __half* to) { *to = __float2half_rn(x); }
-__device__ void from_float(float x, __nv_bfloat16* to) { *to = __float2bfloat16_rn(x); }
 
 // Values that one thread loads and stores at once.
 template <typename T, int V>

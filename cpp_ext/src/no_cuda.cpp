@@ -3,10 +3,14 @@
 #include <string>
 
 #include "advance_kernel.h"
+#include "decide_rule.h"
 #include "dilate_kernel.h"
+#include "finite_kernel.h"
 #include "forecast_kernel.h"
 #include "graph_kernel.h"
+#include "guide_kernel.h"
 #include "noise_kernel.h"
+#include "pick_kernel.h"
 #include "repartition_kernel.h"
 #include "select_rule.h"
 #include "tick_kernel.h"
@@ -25,6 +29,11 @@ namespace {
 bool with_cuda() { return false; }
 
 void advance_cuda(const AdvanceKernel&, DType, Stream) { absent("advance"); }
+void decide_cuda(const DecideKernel&, Stream) { absent("decide_active"); }
+void finite_cuda(const FiniteKernel&, Stream) { absent("count_broken"); }
+void guide_cuda(const GuideKernel&, DType, Stream) { absent("guide"); }
+void pick_cuda(const PickKernel&, int64_t, Stream) { absent("Picks"); }
+std::shared_ptr<const void> upload_cuda(const std::vector<PickTable>&) { absent("Picks"); }
 void dilate_cuda(const DilateKernel&, Stream) { absent("dilate"); }
 void noise_cuda(const NoiseKernel&, Stream) { absent("normal_noise"); }
 void select_cuda(const SelectKernel&, Stream) { absent("select"); }

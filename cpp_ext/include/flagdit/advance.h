@@ -56,6 +56,12 @@ struct AdvanceArgs {
   bool last = true;  // of the step's evaluations: ages count steps
   std::optional<History> history{};
   std::optional<StepTable> table{};  // its entry replaces dt, t, next, bend, arc, which are 0
+  // Tokens whose velocity is given, such as those that inpainting keeps: the data minus the noise.
+  // In head and tail they move along it exactly, without slope, curve or forecast, whatever
+  // `denoise` says; it is in `velocity` too. Their rate is 0, and with the metric change so is their
+  // score. Ages and drops count them as others, since the keys of a tail are as old for them.
+  std::optional<Tensor> known{};           // (N, B) boolean
+  std::optional<Tensor> known_velocity{};  // (N, B, P) f32, of the known ones; with `known` only
 };
 
 void advance(const AdvanceArgs& args, Stream stream);
