@@ -11,7 +11,7 @@ WORKERS ?= 2
 PYTEST := -m pytest -n $(WORKERS) --dist worksteal
 test lowest runtime sanitize: export OMP_NUM_THREADS := 1
 
-.PHONY: demo test lowest lint typing-path cuda runtime sanitize clean
+.PHONY: demo test lowest lint typing-path cuda emulator runtime sanitize clean
 
 demo: $(VENV)/.runtime
 	@mkdir -p out
@@ -52,6 +52,16 @@ typing-path:
 cuda: $(VENV)/.dev
 	$(BIN)/cmake -S . -B build/cuda -G Ninja -DFLAGDIT_CUDA=ON -DFLAGDIT_PYTHON=OFF -DFLAGDIT_WERROR=ON
 	$(BIN)/cmake --build build/cuda
+
+# The CUDA kernels on the host (tests/cuda_emulator), and the tests that a GPU would run, over it. Needs no part of CUDA.
+EMULATOR := $(CURDIR)/build/emulator
+EMULATOR_TESTS := $(addprefix tests/test_,$(addsuffix .py,advance between decide dilate forecast graphs history known noise repartition select solvers))
+emulator: $(VENV)/.dev
+	@mkdir -p $(EMULATOR)/flagdit/cpp_ext && cp cpp_ext/*.py $(EMULATOR)/flagdit/cpp_ext/
+	$(BIN)/cmake -S . -B $(EMULATOR) -G Ninja -DFLAGDIT_EMULATE_CUDA=ON -DFLAGDIT_WERROR=ON '-DCMAKE_CXX_FLAGS_RELEASE=-O1 -DNDEBUG' \
+	  -DPython_EXECUTABLE=$(CURDIR)/$(BIN)/python -DFLAGDIT_PYTHON_OUTPUT_DIR=$(EMULATOR)/flagdit/cpp_ext
+	$(BIN)/cmake --build $(EMULATOR) --target _ext
+	FLAGDIT_EMULATOR=1 PYTHONPATH=$(EMULATOR) $(BIN)/python -m pytest -q --noconftest -k cuda $(EMULATOR_TESTS)
 
 # The library and the program that need no Python, their tests, and both examples against what is installed.
 runtime: $(VENV)/.dev

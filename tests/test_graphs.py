@@ -122,9 +122,7 @@ def test_tables_give_what_arguments_give(backend: Backend, solver: str) -> None:
 @pytest.mark.parametrize("capacity", [1, 8])
 def test_graphs_replay_a_run(backend: Backend, solver: str, capacity: int) -> None:
     """One graph for each number of active tokens; a cache of one captures again and again, to the same end."""
-    import torch
-
-    stream = torch.cuda.Stream()
+    stream = backend.stream()
     expected, run, cache = Run(backend, solver), Run(backend, solver), GraphCache(capacity)
     outputs = {step.active: run.output[step.index] for step in run.steps}  # one address for each graph
     run.output = [outputs[step.active] for step in run.steps]
@@ -132,12 +130,11 @@ def test_graphs_replay_a_run(backend: Backend, solver: str, capacity: int) -> No
     for index, evaluation in enumerate(run.evaluations):
         expected.by_arguments(index)
         step = run.steps[evaluation.step]
-        outputs[step.active].copy_(torch.from_numpy(run.outputs[index][: step.active]))
-        torch.cuda.synchronize()
+        backend.overwrite(outputs[step.active], run.outputs[index][: step.active])
         key = step.active << 2 | run.first(index) << 1 | evaluation.last
         keys.add(key)
-        cache.run(key, stream.cuda_stream, lambda index=index: run.by_tables(index, stream.cuda_stream))
-        torch.cuda.synchronize()
+        cache.run(key, stream, lambda index=index: run.by_tables(index, stream))
+        backend.synchronize()
     for name, array in expected.results().items():
         np.testing.assert_array_equal(run.results()[name], array, name)
     assert len(cache) == min(capacity, len(keys))
@@ -145,10 +142,8 @@ def test_graphs_replay_a_run(backend: Backend, solver: str, capacity: int) -> No
 
 @pytest.mark.parametrize("backend", [b for b in DEVICES if b in CUDA], ids=str)
 def test_a_failed_capture_leaves_nothing_behind(backend: Backend) -> None:
-    import torch
-
-    stream, cache, entry = torch.cuda.Stream().cuda_stream, GraphCache(2), backend.put(np.zeros(1, np.int32))
-    torch.cuda.synchronize()
+    stream, cache, entry = backend.stream(), GraphCache(2), backend.put(np.zeros(1, np.int32))
+    backend.synchronize()
 
     def fail() -> None:
         tick(entry, stream)
@@ -159,7 +154,7 @@ def test_a_failed_capture_leaves_nothing_behind(backend: Backend) -> None:
     assert len(cache) == 0
     cache.run(0, stream, lambda: tick(entry, stream))
     cache.run(0, stream, fail)  # is not called again
-    torch.cuda.synchronize()
+    backend.synchronize()
     assert backend.get(entry) == 2
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from backends import DEVICES, Backend
+from backends import DEVICES, EMULATED, Backend
 from noise import noise_of
 
 from flagdit.cpp_ext import normal_noise, philox
@@ -51,7 +51,7 @@ def test_is_torchs_on_cuda(backend: Backend) -> None:
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2**40 + 5, 2**63 - 1])
-@pytest.mark.skipif(len(DEVICES) == 1, reason="needs a GPU")
+@pytest.mark.skipif(len(DEVICES) == 1 or EMULATED, reason="needs a GPU")
 def test_is_torchs_on_this_gpu(seed: int) -> None:
     """Up to the threads of its kernel, which even small GPUs have 16384 of; torch computes in single precision."""
     import torch

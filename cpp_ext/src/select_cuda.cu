@@ -135,7 +135,7 @@ __device__ uint64_t threshold(const SelectKernel& k, const CudaRule& rule, int64
     count_bins(k, sample, shift, shared);
     descend(shared);
   }
-  const uint64_t code = shift == 0 ? shared.prefix : (shared.prefix + 1 << shift) - 1;
+  const uint64_t code = shift == 0 ? shared.prefix : ((shared.prefix + 1) << shift) - 1;
   __syncthreads();  // the next threshold overwrites the prefix
   return code;
 }
@@ -157,7 +157,7 @@ __device__ int32_t count_before(bool flag, int32_t& total, int32_t* warps) {
   __syncthreads();  // the previous call's sums have been read
   if (lane == 0) warps[warp] = __popc(votes);
   __syncthreads();
-  int32_t before = __popc(votes & (1u << lane) - 1);
+  int32_t before = __popc(votes & ((1u << lane) - 1));
   total = 0;
   for (int w = 0; w < kWarps; ++w) {
     if (w < warp) before += warps[w];
