@@ -53,14 +53,17 @@ cuda: $(VENV)/.dev
 	$(BIN)/cmake -S . -B build/cuda -G Ninja -DFLAGDIT_CUDA=ON -DFLAGDIT_PYTHON=OFF -DFLAGDIT_WERROR=ON
 	$(BIN)/cmake --build build/cuda
 
-# The CUDA kernels on the host (tests/cuda_emulator), and the tests that a GPU would run, over it. Needs no part of CUDA.
+# The CUDA kernels on the host (tests/cuda_emulator), and the tests that a GPU would run, over it; the TensorRT backend over a
+# stand-in (tests/fake_tensorrt). Needs no part of CUDA or TensorRT.
 EMULATOR := $(CURDIR)/build/emulator
 EMULATOR_TESTS := $(addprefix tests/test_,$(addsuffix .py,advance between decide dilate forecast graphs history known noise repartition select solvers))
 emulator: $(VENV)/.dev
 	@mkdir -p $(EMULATOR)/flagdit/cpp_ext && cp cpp_ext/*.py $(EMULATOR)/flagdit/cpp_ext/
 	$(BIN)/cmake -S . -B $(EMULATOR) -G Ninja -DFLAGDIT_EMULATE_CUDA=ON -DFLAGDIT_WERROR=ON '-DCMAKE_CXX_FLAGS_RELEASE=-O1 -DNDEBUG' \
-	  -DPython_EXECUTABLE=$(CURDIR)/$(BIN)/python -DFLAGDIT_PYTHON_OUTPUT_DIR=$(EMULATOR)/flagdit/cpp_ext
-	$(BIN)/cmake --build $(EMULATOR) --target _ext
+	  -DPython_EXECUTABLE=$(CURDIR)/$(BIN)/python -DFLAGDIT_PYTHON_OUTPUT_DIR=$(EMULATOR)/flagdit/cpp_ext \
+	  -DFLAGDIT_TENSORRT=ON -DTENSORRT_INCLUDE_DIR=$(CURDIR)/tests/fake_tensorrt
+	$(BIN)/cmake --build $(EMULATOR) --target _ext tensorrt_test
+	$(EMULATOR)/tensorrt_test
 	FLAGDIT_EMULATOR=1 PYTHONPATH=$(EMULATOR) $(BIN)/python -m pytest -q --noconftest -k cuda $(EMULATOR_TESTS)
 
 # The library and the program that need no Python, their tests, and both examples against what is installed.

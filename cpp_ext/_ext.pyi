@@ -67,7 +67,7 @@ def flow_times(steps: int, shift: float = 1.0) -> list[float]:
     steps + 1 increasing times from noise (0) to data (1), shifted towards the noise.
     """
 
-def plan_steps(times: Sequence[float], tokens: int, pinned: int = 0, ratio: float | Sequence[float] = 1.0, warmup: int = 4, resets: Sequence[int] = [12, 22], bucket: int = 1, end: int | None = None, skip_step: int = 0, skip_every: int = 0, high_ratio: float = 1.0, mode: str = 'corrected', lines: int = 1) -> list[Step]:
+def plan_steps(times: Sequence[float], tokens: int, pinned: int = 0, ratio: float | Sequence[float] = 1.0, warmup: int = 4, resets: Sequence[int] = [12, 22], bucket: int = 1, end: int | None = None, skip_step: int = 0, skip_every: int = 0, high_ratio: float = 1.0, mode: str = 'corrected', lines: int = 1, head_multiple: int = 1) -> list[Step]:
     """
     The steps between the times: which are dense, and how many slots the others compute.
     """
@@ -183,7 +183,7 @@ class Forecast:
 class Budget:
     """What a step may decide when it runs; 0 turns either off."""
 
-    def __init__(self, *, error_budget: float = 0.0, gate: float = 0.0, bucket: int = 1) -> None: ...
+    def __init__(self, *, error_budget: float = 0.0, gate: float = 0.0, bucket: int = 1, head_multiple: int = 1) -> None: ...
 
     @property
     def error_budget(self) -> float: ...
@@ -193,6 +193,9 @@ class Budget:
 
     @property
     def bucket(self) -> int: ...
+
+    @property
+    def head_multiple(self) -> int: ...
 
 class Plan:
     """
@@ -272,7 +275,7 @@ def times_of(steps: int | Sequence[float], shift: float, span: tuple[float, floa
     S + 1 times of the span: of a number of steps, shifted, or as they are given.
     """
 
-def make_plan(ras: object, steps: int | Sequence[float], tokens: int, pinned: int = 0, shift: float = 1.0, solver: str = 'euler', weights: Sequence[tuple[float, float, float]] = (), span: tuple[float, float] = (0.0, 1.0)) -> Plan:
+def make_plan(ras: object, steps: int | Sequence[float], tokens: int, pinned: int = 0, shift: float = 1.0, solver: str = 'euler', weights: Sequence[tuple[float, float, float]] = (), span: tuple[float, float] = (0.0, 1.0), head_multiple: int = 1) -> Plan:
     """
     Plan steps over tokens, of which the pinned ones are always recomputed. ras: an object with the attributes of RasConfig.
     """
@@ -489,7 +492,7 @@ def presets_of(specs: Sequence[object], width: int, height: int) -> dict[str, di
 def preset_of(spec: object) -> dict[str, Any]:
     """A preset of a manifest, in parts."""
 
-def plan_of(preset: object, tokens: int, pinned: int = 0) -> Plan:
+def plan_of(preset: object, tokens: int, pinned: int = 0, head_multiple: int = 1) -> Plan:
     """
     A preset's steps over tokens of the full size; with no shift of its own, even ones.
     """
@@ -557,7 +560,7 @@ def guide(conditional: Array, unconditional: Array | None, guidance: Array, diff
     guided = conditional + (guidance - 1) difference of the head, where the difference is taken anew if there is an unconditional output; in place.
     """
 
-def decide_active(score: Array, velocity: Array, age: Array, future: Array | None, scratch: Array, active: Array, pinned: int, planned: int, bucket: int, max_age: int, error_budget: float, gate: float, entry: Array | None = None, stream: int = 0) -> None:
+def decide_active(score: Array, velocity: Array, age: Array, future: Array | None, scratch: Array, active: Array, pinned: int, planned: int, bucket: int, max_age: int, error_budget: float, gate: float, entry: Array | None = None, head_multiple: int = 1, stream: int = 0) -> None:
     """
     Write how many slots the step computes, by error budget and gate; 0: it is left out.
     """
@@ -912,12 +915,26 @@ def check_request(request: object) -> None:
 def checked_seed(seed: object) -> int:
     """The seed, if it is one of 64 bits without a sign."""
 
+def check_prompt(prompt: str, name: str, longest: int) -> None:
+    """Refuse a prompt that is blank, no Unicode, or of too many characters."""
+
+def check_tokens(name: str, count: int, most: int) -> None:
+    """Refuse a prompt of more tokens than a model takes."""
+
+def head_multiple(row_values: Sequence[int]) -> int:
+    """
+    What active slots are a multiple of, so that the tails of caches of rows of so many values begin at multiples of 256 bytes.
+    """
+
 class Model:
     """
     What a manifest says of a model that jobs need: numbers, and no family.
     """
 
-    def __init__(self, *, channels: int, patch: tuple[int, int, int], size: tuple[int, int], sizes: Sizes, closes_lines: bool = False, closes_frames: bool = False, frames: int = 1, downscale: int = 1, guided: Sequence[int] = (), pads: Mapping[str, float] = {}, takes_ntk: bool = False, takes_proportional: bool = False, shift: float | tuple[int, int, float, float] = 1.0, presets: Sequence[object] = ()) -> None: ...
+    def __init__(self, *, channels: int, patch: tuple[int, int, int], size: tuple[int, int], sizes: Sizes, closes_lines: bool = False, closes_frames: bool = False, frames: int = 1, downscale: int = 1, guided: Sequence[int] = (), pads: Mapping[str, float] = {}, takes_ntk: bool = False, takes_proportional: bool = False, shift: float | tuple[int, int, float, float] = 1.0, presets: Sequence[object] = (), head_multiple: int = 1) -> None: ...
+
+    @property
+    def head_multiple(self) -> int: ...
 
     def layout(self, size: tuple[int, int] | None = None) -> Layout:
         """

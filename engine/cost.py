@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from flagdit import cpp_ext
 from flagdit.cpp_ext import Cost, Plan, Price, Sizes
 from flagdit.engine.bundle import ModelSpec
-from flagdit.engine.bundle.ports import cached_values, constants, timed
+from flagdit.engine.bundle.ports import cached_values, caches, constants, timed
 
-__all__ = ["Cost", "price", "sizes_of"]
+__all__ = ["Cost", "head_multiple_of", "price", "sizes_of"]
 
 TEXT_TOKENS = 32
 """Of a model that comes without a text encoder."""
@@ -32,6 +32,11 @@ def sizes_of(spec: ModelSpec) -> Sizes:
         text_values=sum(port.values(one) for port in constants(spec.graphs.condition)),
         step_values=sum(port.values(one) for port in timed(spec.graphs.condition)),
     )
+
+
+def head_multiple_of(spec: ModelSpec) -> int:
+    """What the active tokens of a step are a multiple of, so that tails of caches begin at multiples of 256 bytes."""
+    return cpp_ext.head_multiple([port.values({"M": 1, "R": 1}) for port in caches(spec.graphs.denoise.inputs)])
 
 
 def price(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flagdit.cpp_ext import Model
 from flagdit.engine.bundle import ModelSpec, ShiftByTokens
-from flagdit.engine.cost import sizes_of
+from flagdit.engine.cost import head_multiple_of, sizes_of
 
 
 def model_of(spec: ModelSpec) -> Model:
@@ -26,4 +26,5 @@ def model_of(spec: ModelSpec) -> Model:
         takes_proportional="proportional" in takes,
         shift=(*shift.tokens, *shift.mu) if isinstance(shift, ShiftByTokens) else shift,
         presets=spec.presets,
+        head_multiple=head_multiple_of(spec),
     )

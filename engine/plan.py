@@ -22,6 +22,7 @@ def make_plan(
     solver: Solver = "euler",
     weights: Sequence[tuple[float, float, float]] = (),
     span: Span = RUN,
+    head_multiple: int = 1,
 ) -> Plan:
     """Plan `steps` steps, or those between given times, over `tokens` tokens, of which `pinned` are always recomputed.
 
@@ -29,7 +30,8 @@ def make_plan(
 
     weights: of each step, of its velocity, slope and curve (solver.h), in place of the solver's own.
     span: the times that it begins and ends at, see times_of.
+    head_multiple: of the model (head_multiple_of): active tokens of a step are a multiple of it, or all of them.
 
     Raises RequestError if an option is out of bounds, or contradicts another.
     """
-    return cpp_ext.make_plan(ras, steps, tokens, pinned, shift, solver, weights, span)
+    return cpp_ext.make_plan(ras, steps, tokens, pinned, shift, solver, weights, span, head_multiple)

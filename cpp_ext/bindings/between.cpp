@@ -38,7 +38,8 @@ void decide_arrays(const ConstArray& score, const ConstArray& velocity, const Co
                    const std::optional<ConstArray>& future, const Array& scratch,
                    const Array& active, int64_t pinned, int64_t planned, int64_t bucket,
                    int64_t max_age, double error_budget, double gate,
-                   const std::optional<ConstArray>& entry, uintptr_t stream) {
+                   const std::optional<ConstArray>& entry, int64_t head_multiple,
+                   uintptr_t stream) {
   const DecideArgs args{
       to_tensor("decide_active: score", score),
       to_tensor("decide_active: velocity", velocity),
@@ -52,7 +53,8 @@ void decide_arrays(const ConstArray& score, const ConstArray& velocity, const Co
       max_age,
       error_budget,
       gate,
-      entry ? std::optional(to_tensor("decide_active: entry", *entry)) : std::nullopt};
+      entry ? std::optional(to_tensor("decide_active: entry", *entry)) : std::nullopt,
+      head_multiple};
   nb::gil_scoped_release release;
   decide_active(args, to_stream(stream));
 }
@@ -115,7 +117,8 @@ constexpr const char* kGuide =
 constexpr const char* kDecide =
     "def decide_active(score: Array, velocity: Array, age: Array, future: Array | None, scratch: "
     "Array, active: Array, pinned: int, planned: int, bucket: int, max_age: int, error_budget: "
-    "float, gate: float, entry: Array | None = None, stream: int = 0) -> None";
+    "float, gate: float, entry: Array | None = None, head_multiple: int = 1, stream: int = 0) -> "
+    "None";
 constexpr const char* kCount =
     "def count_broken(values: Array, count: Array, stream: int = 0) -> None";
 constexpr const char* kPicks =
@@ -132,7 +135,8 @@ void register_between(nb::module_& m) {
         "taken anew if there is an unconditional output; in place.");
   m.def("decide_active", &decide_arrays, nb::sig(kDecide), "score"_a, "velocity"_a, "age"_a,
         "future"_a.none(), "scratch"_a, "active"_a, "pinned"_a, "planned"_a, "bucket"_a,
-        "max_age"_a, "error_budget"_a, "gate"_a, "entry"_a = nb::none(), "stream"_a = 0,
+        "max_age"_a, "error_budget"_a, "gate"_a, "entry"_a = nb::none(), "head_multiple"_a = 1,
+        "stream"_a = 0,
         "Write how many slots the step computes, by error budget and gate; 0: it is left out.");
   m.def("decide_scratch", &decide_scratch, "patches"_a, "samples"_a,
         "Values of the scratch of decide_active.");

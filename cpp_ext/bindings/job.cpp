@@ -78,7 +78,7 @@ void init_model(Model* self, int64_t channels, std::tuple<int64_t, int64_t, int6
                 Pair size, const Sizes& sizes, bool closes_lines, bool closes_frames,
                 int64_t frames, int64_t downscale, std::vector<int64_t> guided,
                 std::map<std::string, float> pads, bool takes_ntk, bool takes_proportional,
-                nb::handle shift, nb::handle presets) {
+                nb::handle shift, nb::handle presets, int64_t head_multiple) {
   Model model{pattern_of(channels, patch, closes_lines, closes_frames, frames),
               {size.first, size.second}};
   model.downscale = downscale;
@@ -88,6 +88,7 @@ void init_model(Model* self, int64_t channels, std::tuple<int64_t, int64_t, int6
   model.sizes = sizes;
   model.shift = to_shift(shift);
   for (nb::handle spec : nb::iter(presets)) model.presets.push_back(to_calibrated(spec));
+  model.head_multiple = head_multiple;
   new (self) Model(std::move(model));
 }
 
@@ -105,7 +106,7 @@ constexpr const char* kModel =
     "downscale: int = 1, guided: Sequence[int] = (), pads: Mapping[str, float] = {}, takes_ntk: "
     "bool = False, takes_proportional: bool = False, shift: float | tuple[int, int, float, float] "
     "= "
-    "1.0, presets: Sequence[object] = ()) -> None";
+    "1.0, presets: Sequence[object] = (), head_multiple: int = 1) -> None";
 constexpr const char* kAdmit =
     "def admit(self, model: Model, precision: str, room: int | None, loaded: int = 0, threads: "
     "int = 1) -> None";
@@ -123,13 +124,19 @@ void register_request(nb::module_& m) {
 
 void register_job(nb::module_& m) {
   register_request(m);
+  m.def(
+      "head_multiple", &head_multiple, "row_values"_a,
+      "What active slots are a multiple of, so that the tails of caches of rows of so many values "
+      "begin at multiples of 256 bytes.");
   nb::class_<Model>(m, "Model",
                     "What a manifest says of a model that jobs need: numbers, and no family.")
       .def("__init__", &init_model, nb::sig(kModel), nb::kw_only(), "channels"_a, "patch"_a,
            "size"_a, "sizes"_a, "closes_lines"_a = false, "closes_frames"_a = false, "frames"_a = 1,
            "downscale"_a = 1, "guided"_a = std::vector<int64_t>(),
            "pads"_a = std::map<std::string, float>(), "takes_ntk"_a = false,
-           "takes_proportional"_a = false, "shift"_a = 1.0, "presets"_a = nb::make_tuple())
+           "takes_proportional"_a = false, "shift"_a = 1.0, "presets"_a = nb::make_tuple(),
+           "head_multiple"_a = 1)
+      .def_ro("head_multiple", &Model::head_multiple)
       .def(
           "layout",
           [](const Model& self, std::optional<Pair> size) {

@@ -58,10 +58,10 @@ std::vector<Step> plan_with(const std::vector<double>& times, int64_t tokens, in
                             std::variant<double, std::vector<double>> ratio, int64_t warmup,
                             std::vector<int64_t> resets, int64_t bucket, std::optional<int64_t> end,
                             int64_t skip_step, int64_t skip_every, double high_ratio,
-                            const std::string& mode, int64_t lines) {
+                            const std::string& mode, int64_t lines, int64_t head_multiple) {
   return plan_steps(
       times, {tokens, pinned, std::move(ratio), warmup, std::move(resets), bucket, end, skip_step,
-              skip_every, high_ratio, to_mode("plan_steps", mode), lines});
+              skip_every, high_ratio, to_mode("plan_steps", mode), lines, head_multiple});
 }
 
 }  // namespace
@@ -78,7 +78,7 @@ void register_plan(nb::module_& m) {
   m.def("plan_steps", &plan_with, "times"_a, "tokens"_a, "pinned"_a = 0, "ratio"_a = 1.0,
         "warmup"_a = 4, "resets"_a = std::vector<int64_t>{12, 22}, "bucket"_a = 1,
         "end"_a = nb::none(), "skip_step"_a = 0, "skip_every"_a = 0, "high_ratio"_a = 1.0,
-        "mode"_a = "corrected", "lines"_a = 1,
+        "mode"_a = "corrected", "lines"_a = 1, "head_multiple"_a = 1,
         "The steps between the times: which are dense, and how many slots the others compute.");
   m.def("least_max_age", &least_max_age, "steps"_a, "tokens"_a, "pinned"_a,
         "The smallest max_age that the plan can promise.");

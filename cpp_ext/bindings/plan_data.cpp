@@ -123,13 +123,16 @@ void register_choices(nb::module_& m) {
   nb::class_<Budget>(m, "Budget", "What a step may decide when it runs; 0 turns either off.")
       .def(
           "__init__",
-          [](Budget* self, double error_budget, double gate, int64_t bucket) {
-            new (self) Budget{error_budget, gate, bucket};
+          [](Budget* self, double error_budget, double gate, int64_t bucket,
+             int64_t head_multiple) {
+            new (self) Budget{error_budget, gate, bucket, head_multiple};
           },
-          nb::kw_only(), "error_budget"_a = 0.0, "gate"_a = 0.0, "bucket"_a = 1)
+          nb::kw_only(), "error_budget"_a = 0.0, "gate"_a = 0.0, "bucket"_a = 1,
+          "head_multiple"_a = 1)
       .def_ro("error_budget", &Budget::error_budget)
       .def_ro("gate", &Budget::gate)
-      .def_ro("bucket", &Budget::bucket);
+      .def_ro("bucket", &Budget::bucket)
+      .def_ro("head_multiple", &Budget::head_multiple);
 }
 
 constexpr const char* kPlan =

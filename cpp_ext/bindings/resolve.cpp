@@ -221,10 +221,10 @@ void register_resolve(nb::module_& m) {
       "A preset of a manifest, in parts.");
   m.def(
       "plan_of",
-      [](nb::handle preset, int64_t tokens, int64_t pinned) {
-        return plan_of(to_preset(preset), tokens, pinned);
+      [](nb::handle preset, int64_t tokens, int64_t pinned, int64_t head_multiple) {
+        return plan_of(to_preset(preset), tokens, pinned, head_multiple);
       },
-      "preset"_a, "tokens"_a, "pinned"_a = 0,
+      "preset"_a, "tokens"_a, "pinned"_a = 0, "head_multiple"_a = 1,
       "A preset's steps over tokens of the full size; with no shift of its own, even ones.");
   m.def(
       "check_coarse", [](nb::handle coarse) { check(to_coarse(coarse)); }, "coarse"_a,

@@ -17,6 +17,8 @@ void check_numbers(const DecideArgs& args, int64_t slots) {
   check_range("decide_active: pinned", args.pinned, 0, slots - 1);
   check_range("decide_active: planned", args.planned, args.pinned, slots);
   check_range("decide_active: bucket", args.bucket, 1, slots);
+  check_range("decide_active: head_multiple", args.head_multiple, 1,
+              std::numeric_limits<int32_t>::max());
   check_range("decide_active: max_age", args.max_age, -1, kMaxAge);
   for (const double value : {args.error_budget, args.gate})
     if (!(value >= 0.0) || !std::isfinite(value))
@@ -72,6 +74,7 @@ void decide_active(const DecideArgs& args, Stream stream) {
   kernel.pinned = args.pinned;
   kernel.planned = args.planned;
   kernel.bucket = args.bucket;
+  kernel.head_multiple = args.head_multiple;
   kernel.max_age = args.max_age;
   kernel.error_budget = args.error_budget;
   kernel.gate = args.gate;

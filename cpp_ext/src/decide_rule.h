@@ -8,6 +8,7 @@
 
 #include "flagdit/adapt.h"
 #include "flagdit/decide.h"
+#include "head_multiple.h"
 #include "host_device.h"
 #include "tick_kernel.h"
 
@@ -29,7 +30,7 @@ struct DecideKernel {
   int32_t* scratch;       // (B, 2): patches needed, whether the sample may be left out; then
                           // (B, sorted) if they are not sorted in fast memory
   int32_t* active;        // (1,)
-  int64_t slots, samples, values, pinned, planned, bucket, max_age;
+  int64_t slots, samples, values, pinned, planned, bucket, head_multiple, max_age;
   double error_budget, gate;
 
   FLAGDIT_HOST_DEVICE int64_t patches() const { return slots - pinned; }
@@ -85,7 +86,8 @@ FLAGDIT_HOST_DEVICE inline int64_t whole_parts(int64_t count, int64_t patches, i
 FLAGDIT_HOST_DEVICE inline int32_t head_of(const DecideKernel& k, bool left_out, int64_t needed) {
   if (left_out) return 0;
   if (k.error_budget == 0.0) return static_cast<int32_t>(k.planned);
-  const int64_t active = k.pinned + whole_parts(needed, k.patches(), k.bucket);
+  const int64_t active =
+      rounded_head(k.pinned + whole_parts(needed, k.patches(), k.bucket), k.slots, k.head_multiple);
   return static_cast<int32_t>(active > k.planned ? active : k.planned);
 }
 

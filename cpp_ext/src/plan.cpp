@@ -6,6 +6,7 @@
 #include <string>
 
 #include "check.h"
+#include "head_multiple.h"
 
 namespace flagdit {
 namespace {
@@ -42,6 +43,7 @@ void check_counts(const PlanOptions& options, int64_t steps) {
            "a divisor of " + std::to_string(patches) + " patches");
   }
   const bool paper = options.mode == Mode::paper;
+  check_range("plan_steps: head_multiple", options.head_multiple, 1, kAnyCount);
   check_range(paper ? "plan_steps: bucket in paper mode" : "plan_steps: bucket", options.bucket, 1,
               paper ? 1 : kAnyCount);
   if (options.end) {
@@ -132,11 +134,19 @@ Cached paper_patches(const PlanOptions& options, double ratio, int64_t i, int64_
           static_cast<int64_t>(count * options.high_ratio)};
 }
 
+// The same with as many patches less as round the active slots up.
+Cached rounded(const PlanOptions& options, const Cached& cached) {
+  const int64_t active = options.tokens - cached.low - cached.high;
+  const int64_t more = rounded_head(active, options.tokens, options.head_multiple) - active;
+  const int64_t low = std::min(more, cached.low);
+  return {cached.low - low, cached.high - (more - low)};
+}
+
 Cached plan_step(const PlanOptions& options, double ratio, int64_t i, int64_t n) {
   const bool reset = std::count(options.resets.begin(), options.resets.end(), i) > 0;
   if (i < options.warmup || reset || i > options.end.value_or(n)) return {0, 0};
-  return options.mode == Mode::paper ? paper_patches(options, ratio, i, n)
-                                     : cached_patches(options, ratio, i, n);
+  return rounded(options, options.mode == Mode::paper ? paper_patches(options, ratio, i, n)
+                                                      : cached_patches(options, ratio, i, n));
 }
 
 }  // namespace

@@ -13,7 +13,7 @@ from flagdit.engine.bundle import ModelSpec
 from flagdit.engine.calibrate.fit import fit, mean_psnr
 from flagdit.engine.calibrate.painter import Painter
 from flagdit.engine.calibrate.space import Numbers, Shape, preset_of, start
-from flagdit.engine.cost import price
+from flagdit.engine.cost import head_multiple_of, price
 from flagdit.engine.layout import TokenLayout
 from flagdit.engine.presets import Preset
 
@@ -50,7 +50,7 @@ class Candidate:
 def cost(spec: ModelSpec, how: Preset, size: tuple[int, int] | None = None) -> float:
     """FLOPs of a plan over those of 30 dense steps."""
     layout = TokenLayout.of(spec, size)
-    priced = price(spec, how.plan(layout.tokens, layout.pinned))
+    priced = price(spec, how.plan(layout.tokens, layout.pinned, head_multiple_of(spec)))
     return sum(priced.flops) / (STEPS * priced.dense_flops)
 
 

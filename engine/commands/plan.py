@@ -37,7 +37,7 @@ from flagdit.engine.commands.outlook import Entry, Outlook
 from flagdit.engine.commands.ras import RasOption
 from flagdit.engine.commands.sampling import sampling
 from flagdit.engine.commands.tables import show
-from flagdit.engine.cost import price
+from flagdit.engine.cost import head_multiple_of, price
 from flagdit.engine.cpu import Precision, available
 from flagdit.engine.errors import RequestError
 from flagdit.engine.layout import TokenLayout, model_shift
@@ -117,7 +117,7 @@ def plan(
 
 
 def _priced(how: Preset, spec: ModelSpec, layout: TokenLayout, *, precisions: tuple[Precision, ...]) -> Outlook:
-    planned, coarse = how.plan(layout.tokens, layout.pinned), None
+    planned, coarse = how.plan(layout.tokens, layout.pinned, head_multiple_of(spec)), None
     cost = price(spec, planned)
     if how.coarse is not None:
         smaller = coarse_layout(layout, how.coarse.factor)

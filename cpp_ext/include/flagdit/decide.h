@@ -25,6 +25,7 @@ struct DecideArgs {
   double gate;          // 0: none
   std::optional<Tensor>
       entry{};  // (1,) i32: future is (E, max_age + 1), an entry an evaluation (tick.h)
+  int64_t head_multiple = 1;  // slots of the head are a multiple of this, or all (model.h)
 };
 
 // Every device makes its sums in double and in one order, and so decides alike.

@@ -43,6 +43,7 @@ struct Budget {
   double error_budget = 0.0;  // a step computes more tokens until the mean error is below this
   double gate = 0.0;          // a step whose error would be below this makes no call
   int64_t bucket = 1;         // patches are computed in multiples of this
+  int64_t head_multiple = 1;  // and then slots of the head, pinned ones included, in those of this
 };
 
 // S steps.
@@ -84,6 +85,7 @@ struct PlanRequest {
   Solver solver = Solver::euler;
   std::vector<Weights> weights{};  // of each step, in place of the solver's own
   Span span{};                     // the times that it begins and ends at
+  int64_t head_multiple = 1;       // of the model (model.h)
 };
 
 // Throws Error if an option is out of bounds, or contradicts another.

@@ -37,7 +37,14 @@ struct Model {
   bool takes_ntk = false, takes_proportional = false;   // inputs that its graph `place` has
   Sizes sizes{};
   std::vector<Calibrated> presets{};
+  int64_t head_multiple = 1;  // see below
 };
+
+// What the active slots of a step are a multiple of, unless they are all: the tail of every cache
+// then begins at a multiple of 256 bytes, which TensorRT asks of an address. By values of a row of
+// each cache, in the smallest type that one is kept in, of 2 bytes, and for a call of one row: so
+// it depends on the model alone, and a plan on no backend, precision, or batch.
+int64_t head_multiple(const std::vector<int64_t>& row_values);
 
 // The layout of a picture of that size, by default the model's own. Throws Error if that is not
 // made of patches, or of too many.

@@ -35,7 +35,8 @@ struct PlanOptions {
   int64_t skip_every = 0;   // ... every so many steps, the ratio being its middle; 0 is static
   double high_ratio = 1.0;  // share of the cached patches from the high side of the score
   Mode mode = Mode::corrected;
-  int64_t lines = 1;  // of patches; only paper mode's rounding depends on them
+  int64_t lines = 1;          // of patches; only paper mode's rounding depends on them
+  int64_t head_multiple = 1;  // the active slots of a step are a multiple of this, or all of them
 };
 
 // steps + 1 increasing times from noise (0) to data (1), shifted towards the noise as Lumina-T2X
@@ -49,7 +50,8 @@ std::vector<double> flow_times(int64_t steps, double shift = 1.0);
 // round(skip high_ratio) of the cached ones come from the high side. In paper mode the first term
 // is int(((1 - ratio) lines) columns), a linear schedule is floored to a multiple of 64, and the
 // two sides are int(skip (1 - high_ratio)) and int(skip high_ratio), which may lose a patch between
-// them.
+// them. Last, in both modes, the active slots, pinned ones included, are rounded up to a multiple of
+// head_multiple, at the cost of the low side first.
 std::vector<Step> plan_steps(const std::vector<double>& times, const PlanOptions& options);
 
 }  // namespace flagdit

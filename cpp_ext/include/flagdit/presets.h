@@ -28,7 +28,8 @@ struct Preset {
 };
 
 // Its steps over tokens of the full size; with no shift of its own, even ones.
-Plan plan_of(const Preset& preset, int64_t tokens, int64_t pinned);
+// head_multiple: of the model (model.h).
+Plan plan_of(const Preset& preset, int64_t tokens, int64_t pinned, int64_t head_multiple = 1);
 
 // In order: what is shown first is first.
 using Presets = std::vector<std::pair<std::string, Preset>>;

@@ -63,6 +63,19 @@ Calibrated calibrated(const PresetSpec& preset) {
   return found;
 }
 
+// Values of a row of each cache of `denoise`; sizes are bounded one by one.
+std::vector<int64_t> cached_rows(const ModelSpec& spec) {
+  std::vector<int64_t> out;
+  for (const Port& port : spec.denoise.inputs) {
+    if (!port.tail()) continue;
+    int64_t values = 1;  // modulo 256, which is all that counts
+    for (const Axis& axis : port.axes)
+      if (const auto* size = std::get_if<int64_t>(&axis)) values = values * (*size % 256) % 256;
+    out.push_back(values);
+  }
+  return out;
+}
+
 }  // namespace
 
 Model model_of(const ModelSpec& spec) {
@@ -89,6 +102,7 @@ Model model_of(const ModelSpec& spec) {
   model.takes_ntk = takes("ntk");
   model.takes_proportional = takes("proportional");
   model.sizes = sizes_of(spec);
+  model.head_multiple = head_multiple(cached_rows(spec));
   for (const PresetSpec& preset : spec.presets) model.presets.push_back(calibrated(preset));
   return model;
 }

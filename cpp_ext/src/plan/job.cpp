@@ -55,7 +55,8 @@ std::vector<Leg> legs_of(const Request& request, const Sampling& sampling, const
   const auto placing = [&](const Layout& of) {
     return Placing{ntk_factor(model, of, request.ntk), request.proportional};
   };
-  Leg full{layout, plan_of(how, layout.tokens(), layout.pinned()), placing(layout)};
+  Leg full{layout, plan_of(how, layout.tokens(), layout.pinned(), model.head_multiple),
+           placing(layout)};
   if (!how.coarse) return {full};
   const Layout small = coarse_layout(layout, how.coarse->factor, model.downscale);
   Plan first = coarse_plan(*how.coarse, small.tokens(), small.pinned(), how.shift.value_or(1.0));

@@ -43,6 +43,7 @@ std::vector<Step> steps_of(const PlanRequest& request, const std::vector<double>
   options.skip_every = r.budget.skip_every;
   options.high_ratio = r.ranking.high_ratio.value_or(r.metric() != Metric::change ? 1.0 : 0.0);
   options.mode = r.mode;
+  options.head_multiple = request.head_multiple;
   options.lines = lines_of(request.tokens, request.pinned);
   return plan_steps(times, options);
 }
@@ -121,7 +122,7 @@ Plan make_plan(const PlanRequest& request) {
   plan.unconditional = unconditional_steps(count, r.guidance, full);
   plan.ranking = {r.metric(), r.mode, r.ranking.starvation, r.ranking.dilation};
   plan.forecast = {static_cast<int64_t>(r.forecast.order), r.forecast.clamp, r.forecast.keep_norm};
-  plan.budget = {r.budget.error_budget, r.budget.gate, r.budget.bucket};
+  plan.budget = {r.budget.error_budget, r.budget.gate, r.budget.bucket, request.head_multiple};
   plan_calls(plan, request, times, resets);
   const bool arcs = std::any_of(plan.evaluations.begin(), plan.evaluations.end(),
                                 [](const Evaluation& e) { return e.arc != 0; });

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <numeric>
 #include <string>
 
 #include "flagdit/error.h"
@@ -65,6 +66,14 @@ double ntk_factor(const Model& model, const Layout& layout, const Value& said) {
   if (!same(said, std::string("auto"))) return 1.0;
   const auto patches = static_cast<double>(layout.patches());
   return std::max(1.0, patches / static_cast<double>(layout_of(model).patches()));
+}
+
+int64_t head_multiple(const std::vector<int64_t>& row_values) {
+  constexpr int64_t kAligned = 256, kLeastBytes = 2;
+  int64_t out = 1;  // powers of two: the largest is a multiple of all
+  for (const int64_t values : row_values)
+    out = std::max(out, kAligned / std::gcd(kAligned, values % kAligned * kLeastBytes));
+  return out;
 }
 
 Presets presets_of(const Model& model, const std::optional<Size>& size) {

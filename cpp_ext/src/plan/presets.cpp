@@ -24,11 +24,12 @@ const Preset* found_in(const Presets& presets, const std::string& name) {
 
 }  // namespace
 
-Plan plan_of(const Preset& preset, int64_t tokens, int64_t pinned) {
+Plan plan_of(const Preset& preset, int64_t tokens, int64_t pinned, int64_t head_multiple) {
   PlanRequest request{preset.regions, preset.steps, tokens, pinned, preset.shift.value_or(1.0),
                       preset.solver};
   request.weights = preset.weights;
   request.span = full_span(preset.coarse);
+  request.head_multiple = head_multiple;
   return make_plan(request);
 }
 

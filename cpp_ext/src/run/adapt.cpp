@@ -20,6 +20,7 @@ Step decide(const Plan& plan, const Step& step, const Buffers& state) {
   kernel.pinned = plan.pinned;
   kernel.planned = step.active;
   kernel.bucket = budget.bucket;
+  kernel.head_multiple = budget.head_multiple;
   kernel.max_age = plan.max_age;
   kernel.error_budget = budget.error_budget;
   kernel.gate = budget.gate;

@@ -120,7 +120,8 @@ std::vector<Bound> Buffers::head(int64_t active, size_t number) const {
   auto cache = call.caches.begin();
   for (const Port& port : ports_) {
     if (!port.tail()) continue;
-    out.push_back({port.name, slots_of(*cache, active, cached)});
+    // One without tokens is at the start, which is aligned; behind the last slot need not be.
+    out.push_back({port.name, slots_of(*cache, cached > 0 ? active : 0, cached)});
     out.push_back({head_of(port.name).value(), slots_of(*cache, 0, active)});
     ++cache;
   }

@@ -59,6 +59,7 @@ void check_budget(const Budget& budget) {
     refuse("Plan: error_budget, gate",
            std::to_string(budget.error_budget) + ", " + std::to_string(budget.gate), "0 or above");
   check_range("Plan: bucket", budget.bucket, 1, INT32_MAX);
+  check_range("Plan: head_multiple", budget.head_multiple, 1, INT32_MAX);
 }
 
 // What steps do with what is remembered is there to be done.
