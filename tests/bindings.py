@@ -13,7 +13,7 @@ from typing import Any
 
 from fuzz import Array
 
-from flagdit.cpp_ext import CacheForecast, SlotBuffers, advance, dilate, normal_noise, select, tick
+from flagdit.cpp_ext import CacheForecast, SlotBuffers, advance, dilate, guide, normal_noise, select, tick
 
 Arguments = dict[str, Any]
 Sizes = Mapping[str, int]
@@ -126,6 +126,16 @@ BINDINGS = {
         optional=("future",),
         read=("score", "age", "drops", "token", "future"),
         index=("age", "drops", "token", "future"),
+    ),
+    "guide": Binding(
+        guide,
+        "guide",
+        {"conditional": (F, "ABP"), "unconditional": (F, "ABP"), "guidance": (F, "P")}
+        | {"difference": (F, "NBP"), "guided": (F, "NBP")},
+        lambda rng, s: {},
+        lambda args, s: s["A"] <= s["N"],
+        optional=("unconditional",),
+        read=("conditional", "unconditional", "guidance"),
     ),
     "advance": Binding(
         advance,

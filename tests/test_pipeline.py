@@ -53,9 +53,9 @@ def test_ratio_one_is_dense(pipeline: Pipeline) -> None:
 
 
 def test_ras_changes_the_picture_but_little_when_it_caches_little(pipeline: Pipeline) -> None:
-    """A run that caches 3 % is closer to dense than one that caches 75 %, and neither equals it."""
+    """A run that caches a ninth is closer to dense than one that caches 75 %, and neither equals it."""
     dense = pipeline(PROMPT, ras=DENSE).latents
-    little, much = (difference(pipeline(PROMPT, ras=RasConfig(ratio=r)).latents, dense) for r in (0.97, 0.25))
+    little, much = (difference(pipeline(PROMPT, ras=RasConfig(ratio=r)).latents, dense) for r in (0.85, 0.25))
     assert 0 < little < much
 
 
