@@ -10,6 +10,8 @@
 
 namespace flagdit::python {
 
+void register_port(nb::module_& m);
+
 // A session of the core as it is; any other object with `ports`, `bind` and `run` as one of the
 // core, which keeps it alive.
 std::shared_ptr<Session> to_session(const nb::object& object);

@@ -1,14 +1,11 @@
 // The C interface: every exception becomes a status and a text.
-#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <mutex>
 #include <new>
-#include <optional>
 #include <string>
 
-#include "../src/json.h"
 #include "flagdit.h"
 #include "flagdit/error.h"
 #include "flagdit/pipeline.h"
@@ -80,47 +77,6 @@ void need(Pointers... pointers) {
   if (((pointers == nullptr) || ...)) throw Misuse{"an argument is NULL that must not be"};
 }
 
-nlohmann::ordered_json parsed(const char* text) {
-  if (flagdit::depth_of(text) > flagdit::kMaxDepth) {
-    throw Error(Fault::request, "the options are nested too deeply");
-  }
-  try {
-    return nlohmann::ordered_json::parse(text);
-  } catch (const flagdit::Json::exception& error) {
-    throw Error(Fault::request,
-                std::string("the options are not JSON (") + flagdit::reason(error) + ")");
-  }
-}
-
-template <typename T>
-std::optional<T> entry(const nlohmann::ordered_json& table, const char* name) {
-  const auto found = table.find(name);
-  if (found == table.end() || found->is_null()) return std::nullopt;
-  try {
-    return found->template get<T>();
-  } catch (const flagdit::Json::exception&) {
-    throw Error(Fault::request, std::string("the option ") + name + " is of another type");
-  }
-}
-
-flagdit::PipelineOptions options_of(const nlohmann::ordered_json& table) {
-  if (!table.is_object()) throw Error(Fault::request, "the options are no table");
-  for (const auto& [name, value] : table.items()) {
-    const char* known[] = {"threads", "precision", "max_memory", "onnxruntime", "load"};
-    if (std::find(std::begin(known), std::end(known), name) == std::end(known)) {
-      throw Error(Fault::request,
-                  "there is no such option of a pipeline; allowed are threads, precision, "
-                  "max_memory, onnxruntime, load");
-    }
-  }
-  flagdit::PipelineOptions options;
-  options.threads = entry<int64_t>(table, "threads");
-  options.precision = entry<std::string>(table, "precision");
-  options.max_memory = entry<int64_t>(table, "max_memory");
-  options.onnxruntime = entry<std::string>(table, "onnxruntime").value_or("");
-  return options;
-}
-
 flagdit_plan_info info_of(const flagdit::Pipeline& pipeline, const flagdit::Job& job) {
   const flagdit::Layout& layout = job.run.legs.back().layout;
   const int64_t scale = pipeline.model().downscale;
@@ -131,7 +87,7 @@ flagdit_plan_info info_of(const flagdit::Pipeline& pipeline, const flagdit::Job&
 }
 
 flagdit::Job planned(flagdit_pipeline& owner, const char* request) {
-  const flagdit::Request read = flagdit::read_request(parsed(request));
+  const flagdit::Request read = flagdit::read_request(flagdit::parsed(request));
   const std::lock_guard<std::mutex> lock(owner.loading);
   return owner.pipeline.plan(read);
 }
@@ -167,10 +123,10 @@ flagdit_status flagdit_open(const char* bundle, const char* options, flagdit_pip
   return guarded(error, [&] {
     need(bundle, pipeline);
     *pipeline = nullptr;
-    const auto table = options == nullptr ? nlohmann::ordered_json::object() : parsed(options);
+    const flagdit::PipelineSaid said = flagdit::read_pipeline(options == nullptr ? "{}" : options);
     std::unique_ptr<flagdit_pipeline> made(
-        new flagdit_pipeline{flagdit::Pipeline(bundle, options_of(table)), {}});
-    if (entry<bool>(table, "load").value_or(true)) made->pipeline.load();
+        new flagdit_pipeline{flagdit::Pipeline(bundle, said.options), {}});
+    if (said.load) made->pipeline.load();
     *pipeline = made.release();
     return FLAGDIT_OK;
   });

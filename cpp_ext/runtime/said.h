@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "flagdit/pipeline.h"
 #include "flagdit/request.h"
 
 namespace flagdit {
@@ -17,7 +18,20 @@ namespace flagdit {
 // of them, and for what cannot be read; of bounds the plan knows.
 Request read_request(const nlohmann::ordered_json& said);
 
-// Parts of it.
+// The JSON of a text. Throws Error(request) if it is none, or nested too deeply.
+nlohmann::ordered_json parsed(const std::string& text);
+
+// What was said of a pipeline.
+struct PipelineSaid {
+  PipelineOptions options;
+  bool load = true;  // now, and not by the first run
+};
+
+// From a table with threads, precision, max_memory, onnxruntime, load. Throws Error(request) for any
+// other name, and a value of another type.
+PipelineSaid read_pipeline(const std::string& text);
+
+// Parts of a request.
 Coarse read_coarse(const std::string& text);
 Value read_value(const std::string& text);
 Number read_number(const std::string& what, const std::string& text);
