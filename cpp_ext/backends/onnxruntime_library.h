@@ -6,6 +6,7 @@
 
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "flagdit/error.h"
 #include "flagdit/onnxruntime.h"
@@ -37,7 +38,11 @@ class OnnxHandle {
   OnnxHandle(OnnxHandle&& other) noexcept : value_(other.value_), release_(other.release_) {
     other.value_ = nullptr;
   }
-  OnnxHandle& operator=(OnnxHandle&& other) = delete;
+  OnnxHandle& operator=(OnnxHandle&& other) noexcept {
+    std::swap(value_, other.value_);
+    std::swap(release_, other.release_);
+    return *this;
+  }
   ~OnnxHandle() {
     if (value_ != nullptr) release_(value_);
   }

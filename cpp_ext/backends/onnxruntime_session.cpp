@@ -1,7 +1,9 @@
-// A graph in ONNX Runtime on the CPU, and memory that is bound to it.
+// A graph in ONNX Runtime, on the CPU or a GPU.
 #include <utility>
 
-#include "onnxruntime_library.h"
+#include "flagdit/device.h"
+#include "onnxruntime_binding.h"
+#include "onnxruntime_cuda.h"
 
 // The CPU operators of this library (cpp_ext/onnxruntime/register.cpp).
 extern "C" OrtStatus* ORT_API_CALL RegisterCustomOps(OrtSessionOptions* options,
@@ -13,132 +15,68 @@ namespace {
 // Where the runtime may look for data that it was not given: nowhere.
 constexpr const char* kNowhere = "/nonexistent";
 
-class OnnxBinding : public Binding {
- public:
-  OnnxBinding(OnnxLibrary library, std::shared_ptr<const OnnxHandle<OrtSession>> session,
-              std::string name)
-      : library_(std::move(library)),
-        session_(std::move(session)),
-        name_(std::move(name)),
-        io_(library_->api->ReleaseIoBinding) {
-    check(library_->api->CreateIoBinding(session_->get(), io_.out()), "bind");
-  }
-
-  void add(const Port& port, const Tensor& tensor) {
-    const OrtApi& api = *library_->api;
-    OnnxHandle<OrtValue> value(api.ReleaseValue);  // the binding keeps its own reference
-    const Shape& shape = tensor.shape;
-    const auto bytes = static_cast<size_t>(bytes_of(tensor.dtype, shape));
-    check(api.CreateTensorWithDataAsOrtValue(library_->memory, tensor.data, bytes,
-                                             shape.sizes.data(), static_cast<size_t>(shape.rank),
-                                             to_onnx(tensor.dtype), value.out()),
-          "bind");
-    check(port.output ? api.BindOutput(io_.get(), port.name.c_str(), value.get())
-                      : api.BindInput(io_.get(), port.name.c_str(), value.get()),
-          "bind");
-  }
-
-  void run(Stream) override {
-    check(library_->api->RunWithBinding(session_->get(), nullptr, io_.get()), "run");
-  }
-
-  // An output in memory that the runtime takes for it.
-  void add(const Port& port) {
-    check(library_->api->BindOutputToDevice(io_.get(), port.name.c_str(), library_->memory),
-          "bind");
-  }
-
-  // Those, in the order in which they were added.
-  std::vector<Bound> outputs(const std::vector<const Port*>& ports) {
-    const OrtApi& api = *library_->api;
-    OrtAllocator* allocator = nullptr;
-    check(api.GetAllocatorWithDefaultOptions(&allocator), "run");
-    OrtValue** values = nullptr;
-    size_t count = 0;
-    check(api.GetBoundOutputValues(io_.get(), allocator, &values, &count), "run");
-    std::vector<Bound> out;
-    for (size_t i = 0; i < count; ++i) {
-      const std::shared_ptr<OrtValue> value(values[i], api.ReleaseValue);
-      out.push_back({ports[i]->name, tensor_of(value.get()), value});
-    }
-    if (values != nullptr) check(api.AllocatorFree(allocator, values), "run");
-    return out;
-  }
-
- private:
-  void check(OrtStatus* status, const char* what) const { library_->check(status, name_, what); }
-
-  Tensor tensor_of(OrtValue* value) const {
-    const OrtApi& api = *library_->api;
-    OnnxHandle<OrtTensorTypeAndShapeInfo> info(api.ReleaseTensorTypeAndShapeInfo);
-    check(api.GetTensorTypeAndShape(value, info.out()), "run");
-    ONNXTensorElementDataType type = ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED;
-    check(api.GetTensorElementType(info.get(), &type), "run");
-    size_t rank = 0;
-    check(api.GetDimensionsCount(info.get(), &rank), "run");
-    std::vector<int64_t> sizes(rank);
-    check(api.GetDimensions(info.get(), sizes.data(), rank), "run");
-    void* data = nullptr;
-    check(api.GetTensorMutableData(value, &data), "run");
-    return {data, from_onnx(type), Shape(sizes.data(), static_cast<int>(rank))};
-  }
-
-  OnnxLibrary library_;
-  std::shared_ptr<const OnnxHandle<OrtSession>> session_;
-  std::string name_;
-  OnnxHandle<OrtIoBinding> io_;
-};
-
 class OnnxSession : public Session {
  public:
   OnnxSession(OnnxLibrary library, const GraphBytes& graph, const OnnxOptions& options)
-      : library_(std::move(library)) {
+      : library_(std::move(library)),
+        device_(options.device),
+        graph_(std::make_shared<OnnxGraph>(library_, graph.name, device_)) {
     name = graph.name;
-    backend = "onnxruntime-cpu";
+    backend = "onnxruntime-" + to_string(device_);
     precision = options.precision;
     const OnnxHandle<OrtSessionOptions> own = made(graph, options);
-    OnnxHandle<OrtSession> session(library_->api->ReleaseSession);
-    library_->check(
-        library_->api->CreateSessionFromArray(library_->env, graph.content.data, graph.content.size,
-                                              own.get(), session.out()),
-        name, "load");
-    session_ = std::make_shared<const OnnxHandle<OrtSession>>(std::move(session));
+    graph_->session = OnnxHandle<OrtSession>(library_->api->ReleaseSession);
+    check(library_->api->CreateSessionFromArray(library_->env, graph.content.data,
+                                                graph.content.size, own.get(),
+                                                graph_->session.out()));
+    if (device_ == Device::cuda) {
+      graph_->memory = cuda_memory(*library_);
+      graph_->run = cuda_run(*library_);
+    }
     read_ports(false);
     read_ports(true);
   }
 
   const std::vector<Port>& ports() const override { return ports_; }
+  Device device() const override { return device_; }
+  Stream stream() const override { return graph_->stream.get(); }
 
   std::unique_ptr<Binding> bind(const std::vector<Bound>& tensors) override {
-    return bound(tensors);
+    return bound(tensors, device_, graph_->place());
   }
 
   std::vector<Bound> run(const std::vector<Bound>& inputs) override {
-    const std::unique_ptr<OnnxBinding> binding = bound(inputs);
+    const std::unique_ptr<OnnxBinding> binding = bound(inputs, Device::cpu, library_->memory);
     std::vector<const Port*> made;
     for (const Port& port : ports_) {
       if (!port.output) continue;
       binding->add(port);
       made.push_back(&port);
     }
-    binding->run(nullptr);
+    binding->run(stream());
+    wait(device_, stream());
     return binding->outputs(made);
   }
 
  private:
   void check(OrtStatus* status) const { library_->check(status, name, "load"); }
 
-  std::unique_ptr<OnnxBinding> bound(const std::vector<Bound>& tensors) const {
-    auto binding = std::make_unique<OnnxBinding>(library_, session_, name);
+  // place: of tensors on the device.
+  std::unique_ptr<OnnxBinding> bound(const std::vector<Bound>& tensors, Device device,
+                                     const OrtMemoryInfo* place) const {
+    auto binding = std::make_unique<OnnxBinding>(graph_);
     for (const Bound& bound : tensors) {
       const Port& its = port(bound.name);
       const Tensor& tensor = bound.tensor;
-      if (tensor.dtype != its.dtype || tensor.shape.rank != static_cast<int>(its.axes.size())) {
+      if (tensor.dtype != its.dtype || tensor.device != device ||
+          tensor.shape.rank != static_cast<int>(its.axes.size())) {
         throw Error(Fault::bundle, name + ": " + its.name + " is " + to_string(its.dtype) + " " +
-                                       to_string(its.axes) + "; got " + to_string(tensor.dtype) +
-                                       " " + to_string(tensor.shape));
+                                       to_string(its.axes) + " on " + to_string(device) +
+                                       "; got " + to_string(tensor.dtype) + " " +
+                                       to_string(tensor.shape) + " on " +
+                                       to_string(tensor.device));
       }
-      binding->add(its, tensor);
+      binding->add(its, tensor, place);
     }
     return binding;
   }
@@ -152,12 +90,15 @@ class OnnxSession : public Session {
     check(api.AddSessionConfigEntry(out.get(), "session.load_model_format", "ONNX"));
     check(api.AddSessionConfigEntry(
         out.get(), "session.model_external_initializers_file_folder_path", kNowhere));
+    if (device_ == Device::cuda)
+      use_cuda(*library_, out.get(), options.precision, stream(), options.lean);
     if (options.threads) check(api.SetIntraOpNumThreads(out.get(), *options.threads));
-    if (options.lean) {
+    if (options.lean && device_ == Device::cpu) {
       check(api.DisableMemPattern(out.get()));
       check(api.AddSessionConfigEntry(out.get(), "flagdit.blocked_attention", "1"));
     }
-    if (options.lean || options.precision == "int8-bf16") add_operators(out.get());
+    if (device_ == Device::cpu && (options.lean || options.precision == "int8-bf16"))
+      add_operators(out.get());
     add_data(out.get(), graph);
     return out;
   }
@@ -188,7 +129,7 @@ class OnnxSession : public Session {
 
   void read_ports(bool output) {
     const OrtApi& api = *library_->api;
-    const OrtSession* session = session_->get();
+    const OrtSession* session = graph_->session.get();
     size_t count = 0;
     check(output ? api.SessionGetOutputCount(session, &count)
                  : api.SessionGetInputCount(session, &count));
@@ -197,7 +138,7 @@ class OnnxSession : public Session {
 
   Port read_port(size_t index, bool output) const {
     const OrtApi& api = *library_->api;
-    const OrtSession* session = session_->get();
+    const OrtSession* session = graph_->session.get();
     OrtAllocator* allocator = nullptr;
     check(api.GetAllocatorWithDefaultOptions(&allocator));
     char* text = nullptr;
@@ -233,7 +174,8 @@ class OnnxSession : public Session {
   }
 
   OnnxLibrary library_;
-  std::shared_ptr<const OnnxHandle<OrtSession>> session_;
+  Device device_;
+  std::shared_ptr<OnnxGraph> graph_;
   std::vector<Port> ports_;
 };
 

@@ -97,6 +97,12 @@ void register_run(nb::module_& m) {
                                                  {"allocate", seconds.allocate}};
           },
           "By stage, before and between the steps.")
+      .def_prop_ro("step_seconds", &Run::step_seconds,
+                   "Of each step that was done, as a GPU took them, which it waits for; none of a "
+                   "CPU.")
+      .def_prop_ro(
+          "plain", [](const Run& self) { return self.sampler()->plain(); },
+          "Why steps are not captured as CUDA graphs; empty if they are.")
       .def(
           "latents",
           [](const Run& self, double ahead) { return latents_of(*self.sampler(), ahead); },

@@ -72,7 +72,7 @@ nb::ndarray<nb::numpy, float> latents_of(const Sampler& sampler, double ahead) {
   const Extent& e = sampler.state().extent;
   const Layout& l = e.layout;
   std::vector<float> out(static_cast<size_t>(e.samples * l.values()));
-  sampler.state().latents(out.data(), ahead);
+  sampler.latents(out.data(), ahead);
   return to_array(std::move(out), {e.samples, l.channels, l.frames, l.height, l.width});
 }
 
@@ -80,7 +80,7 @@ nb::ndarray<nb::numpy, int16_t> ages_of(const Sampler& sampler) {
   const Extent& e = sampler.state().extent;
   const Layout& l = e.layout;
   std::vector<int16_t> out(static_cast<size_t>(e.samples * l.patches()));
-  sampler.state().ages(out.data());
+  sampler.ages(out.data());
   return to_array(std::move(out), {e.samples, l.depth(), l.lines(), l.columns()});
 }
 
@@ -110,7 +110,8 @@ nb::dict state_of(const Sampler& sampler, const nb::object& owner) {
   };
   // Where every token is decides what memory is read.
   show("token", buffers.token);
-  nb::object(out["token"]).attr("setflags")("write"_a = false);
+  if (sampler.device() == Device::cpu)
+    nb::object(out["token"]).attr("setflags")("write"_a = false);
   show("latent", buffers.latent);
   show("velocity", buffers.velocity);
   show("tokens", buffers.tokens);
@@ -144,7 +145,9 @@ void register_sampler(nb::module_& m) {
               "Of the velocity; none where the gate says so.")
       .def_ro("branches", &StepDone::branches, "Of guidance that it computed.")
       .def_ro("denoise", &StepDone::denoise, "Seconds of calls of `denoise`.")
-      .def_ro("host", &StepDone::host, "Seconds of the work between them.");
+      .def_ro("host", &StepDone::host, "Seconds of the work between them; on a GPU the host's.")
+      .def_ro("launched", &StepDone::launched,
+              "Nodes of the graph that it was launched as; 0: piece by piece.");
   nb::class_<OwnedSampler>(
       m, "Sampler",
       "The loop, one step at a time: from noise to latents.\n\n"
@@ -166,6 +169,12 @@ void register_sampler(nb::module_& m) {
           "ages", [](const OwnedSampler& self) { return ages_of(*self.sampler); },
           nb::sig("def ages(self) -> NDArray[Any]"),
           "(B, F, H, W) in patches: steps since the velocity of each was computed.")
+      .def_prop_ro(
+          "seconds", [](const OwnedSampler& self) { return self.sampler->seconds(); },
+          "Of each step that was done, as a GPU took them; none of a CPU.")
+      .def_prop_ro(
+          "plain", [](const OwnedSampler& self) { return self.sampler->plain(); },
+          "Why steps are not captured as CUDA graphs; empty if they are.")
       .def_prop_ro(
           "state",
           [](const nb::object& self) {

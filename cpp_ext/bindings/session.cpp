@@ -19,6 +19,12 @@ namespace {
 
 using namespace nb::literals;
 
+Device to_device(const std::string& name) {
+  if (name == "cpu") return Device::cpu;
+  if (name == "cuda") return Device::cuda;
+  throw std::invalid_argument("device: got '" + name + "', allowed cpu, cuda");
+}
+
 nb::dlpack::dtype numpy_dtype(DType dtype) {
   switch (dtype) {
     case DType::boolean:
@@ -38,6 +44,12 @@ nb::dlpack::dtype numpy_dtype(DType dtype) {
     default:
       return nb::dtype<float>();
   }
+}
+
+// As DLPack has it, which knows bfloat16.
+nb::dlpack::dtype dlpack_dtype(DType dtype) {
+  if (dtype != DType::bf16) return numpy_dtype(dtype);
+  return {static_cast<uint8_t>(nb::dlpack::dtype_code::Bfloat), 16, 1};
 }
 
 nb::object owner_of(const std::shared_ptr<const void>& memory) {
@@ -78,6 +90,9 @@ class PythonSession : public Session {
     name = nb::cast<std::string>(nb::getattr(object_, "name", nb::str("the session")));
     backend = nb::cast<std::string>(nb::getattr(object_, "backend", nb::str("python")));
     precision = nb::cast<std::string>(nb::getattr(object_, "precision", nb::str("float32")));
+    device_ = to_device(nb::cast<std::string>(nb::getattr(object_, "device", nb::str("cpu"))));
+    const auto at = nb::cast<uintptr_t>(nb::getattr(object_, "stream", nb::int_(0)));
+    stream_ = reinterpret_cast<Stream>(at);
   }
   ~PythonSession() override {
     const nb::gil_scoped_acquire acquire;
@@ -85,6 +100,8 @@ class PythonSession : public Session {
   }
 
   const std::vector<Port>& ports() const override { return ports_; }
+  Device device() const override { return device_; }
+  Stream stream() const override { return stream_; }
 
   std::unique_ptr<Binding> bind(const std::vector<Bound>& tensors) override {
     const nb::gil_scoped_acquire acquire;
@@ -103,6 +120,8 @@ class PythonSession : public Session {
  private:
   nb::object object_;
   std::vector<Port> ports_;
+  Device device_;
+  Stream stream_;
 };
 
 // A binding keeps its arrays and its session.
@@ -142,12 +161,12 @@ Bytes to_bytes(const nb::handle& object) {
 std::shared_ptr<Session> open_graph(const OnnxRuntime& runtime, const std::string& name,
                                     const nb::object& content, const nb::dict& data,
                                     std::optional<int> threads, const std::string& precision,
-                                    bool lean) {
+                                    bool lean, const std::string& device) {
   GraphBytes graph{name, to_bytes(content), {}};
   for (const auto& [file, bytes] : data)
     graph.data.push_back({nb::cast<std::string>(file), to_bytes(bytes)});
   const nb::gil_scoped_release release;
-  return runtime.open(graph, {threads, precision, lean});
+  return runtime.open(graph, {threads, precision, lean, to_device(device)});
 }
 
 constexpr const char* kBind = "def bind(self, tensors: Mapping[str, Array]) -> Binding";
@@ -156,7 +175,8 @@ constexpr const char* kRun =
 constexpr const char* kOpen =
     "def open(self, name: str, content: bytes | memoryview, data: Mapping[str, bytes | memoryview] "
     "= {}, "
-    "threads: int | None = None, precision: str = 'float32', lean: bool = False) -> Session";
+    "threads: int | None = None, precision: str = 'float32', lean: bool = False, device: str = "
+    "'cpu') -> Session";
 
 }  // namespace
 
@@ -192,8 +212,14 @@ nb::object to_numpy(const Tensor& tensor, const nb::object& owner) {
   size_t sizes[Shape::kMaxRank];
   for (int axis = 0; axis < tensor.shape.rank; ++axis)
     sizes[axis] = static_cast<size_t>(tensor.shape[axis]);
-  const nb::ndarray<nb::numpy> view(tensor.data, static_cast<size_t>(tensor.shape.rank), sizes,
-                                    owner, nullptr, numpy_dtype(tensor.dtype));
+  const auto rank = static_cast<size_t>(tensor.shape.rank);
+  if (tensor.device == Device::cpu) {
+    const nb::ndarray<nb::numpy> view(tensor.data, rank, sizes, owner, nullptr,
+                                      numpy_dtype(tensor.dtype));
+    return nb::cast(view, nb::rv_policy::reference);
+  }
+  const nb::ndarray<nb::array_api> view(tensor.data, rank, sizes, owner, nullptr,
+                                        dlpack_dtype(tensor.dtype), nb::device::cuda::value, 0);
   return nb::cast(view, nb::rv_policy::reference);
 }
 
@@ -202,11 +228,16 @@ void register_session(nb::module_& m) {
   nb::class_<OwnedBinding>(m, "Binding", "Inputs and outputs at fixed addresses; keeps the arrays.")
       .def("run", [](OwnedBinding& self) {
         const nb::gil_scoped_release release;
-        self.binding->run(nullptr);
+        self.binding->run(self.session->stream());
       });
   nb::class_<Session>(m, "Session", "A graph that is loaded; threads may share it.")
       .def_prop_ro("ports", &Session::ports)
       .def_ro("name", &Session::name)
+      .def_prop_ro("device", [](const Session& self) { return to_string(self.device()); },
+                   "cpu or cuda: where arrays that are bound lie.")
+      .def_prop_ro("stream",
+                   [](const Session& self) { return reinterpret_cast<uintptr_t>(self.stream()); },
+                   "That calls are enqueued on, as a number; 0 on a CPU.")
       .def_ro("backend", &Session::backend)
       .def_ro("precision", &Session::precision)
       .def("bind", &bind_arrays, "tensors"_a, nb::sig(kBind),
@@ -216,10 +247,11 @@ void register_session(nb::module_& m) {
       .def(nb::init<const std::string&>(), "library"_a)
       .def_prop_ro("version", &OnnxRuntime::version)
       .def("open", &open_graph, "name"_a, "content"_a, "data"_a = nb::dict(),
-           "threads"_a = nb::none(), "precision"_a = "float32", "lean"_a = false, nb::sig(kOpen),
-           "A graph on the CPU. content, data: of the graph, and of the files that it has its "
-           "weights "
-           "in, which need not be kept. lean: for the graph of a step (onnxruntime.h).");
+           "threads"_a = nb::none(), "precision"_a = "float32", "lean"_a = false,
+           "device"_a = "cpu", nb::sig(kOpen),
+           "A graph, loaded. content, data: of the graph, and of the files that it has its weights "
+           "in, which need not be kept. lean: for the graph of a step (onnxruntime.h). device: cpu "
+           "or cuda.");
 }
 
 }  // namespace flagdit::python

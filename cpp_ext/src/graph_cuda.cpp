@@ -46,10 +46,14 @@ class Capture {
 
 }  // namespace
 
-std::shared_ptr<void> capture_cuda(Stream stream, const std::function<void()>& record) {
+std::shared_ptr<void> capture_cuda(Stream stream, const std::function<void()>& record,
+                                   int64_t* nodes) {
   Capture capture(static_cast<cudaStream_t>(stream));
   record();
   const Graph graph = capture.end();
+  size_t count = 0;
+  check_cuda(cudaGraphGetNodes(graph.get(), nullptr, &count), "graph: count its nodes");
+  *nodes = static_cast<int64_t>(count);
   cudaGraphExec_t executable = nullptr;
   check_cuda(cudaGraphInstantiate(&executable, graph.get(), 0), "graph: instantiate");
   return {executable, [](void* e) { cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(e)); }};

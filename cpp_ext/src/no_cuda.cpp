@@ -4,6 +4,7 @@
 
 #include "advance_kernel.h"
 #include "decide_rule.h"
+#include "device_cuda.h"
 #include "dilate_kernel.h"
 #include "finite_kernel.h"
 #include "forecast_kernel.h"
@@ -45,7 +46,19 @@ std::shared_ptr<const void> upload_cuda(const std::vector<ForecastCache>&) {
 }
 std::shared_ptr<void> allocate_cuda(int64_t) { absent("CacheForecast"); }
 void tick_cuda(int32_t*, Stream) { absent("tick"); }
-std::shared_ptr<void> capture_cuda(Stream, const std::function<void()>&) { absent("GraphCache"); }
+std::shared_ptr<void> capture_cuda(Stream, const std::function<void()>&, int64_t*) {
+  absent("GraphCache");
+}
 void replay_cuda(void*, Stream) { absent("GraphCache"); }
+std::shared_ptr<std::byte> allocate_zeros_cuda(int64_t) { absent("memory of a GPU"); }
+std::shared_ptr<std::byte> pinned_cuda(int64_t) { absent("memory of a GPU"); }
+void copy_cuda(void*, const void*, int64_t, Stream) { absent("memory of a GPU"); }
+void wait_cuda(Stream) { absent("a stream"); }
+std::shared_ptr<void> make_stream_cuda() { absent("a stream"); }
+std::shared_ptr<void> make_event_cuda() { absent("an event"); }
+void record_cuda(void*, Stream) { absent("an event"); }
+void hold_cuda(void*, Stream) { absent("an event"); }
+void wait_event_cuda(void*) { absent("an event"); }
+double seconds_cuda(void*, void*) { absent("an event"); }
 
 }  // namespace flagdit

@@ -10,10 +10,8 @@ void pick_cpu(const PickKernel& k) {
   for (int64_t n = 0; n < k.count; ++n) {
     const PickTable& table = k.tables[n];
     if (table.bytes == 0) continue;
-    std::memcpy(
-        table.out,
-        static_cast<const std::byte*>(table.table) + entry * table.entry_bytes + table.first_byte,
-        static_cast<size_t>(table.bytes));
+    const PickWay way = way_of(table, entry);
+    std::memcpy(way.to, way.from, static_cast<size_t>(table.bytes));
   }
 }
 

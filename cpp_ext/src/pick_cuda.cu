@@ -25,9 +25,7 @@ __global__ void __launch_bounds__(kThreads) copy_entries(PickKernel k) {
   const int64_t entry = current(k.entry);
   for (int64_t n = blockIdx.y; n < k.count; n += gridDim.y) {
     const PickTable table = k.tables[n];
-    const auto* from =
-        static_cast<const std::byte*>(table.table) + entry * table.entry_bytes + table.first_byte;
-    auto* to = static_cast<std::byte*>(table.out);
+    const auto [from, to] = way_of(table, entry);
     const auto bits = reinterpret_cast<uintptr_t>(from) | reinterpret_cast<uintptr_t>(to) |
                       static_cast<uintptr_t>(table.bytes);
     if (bits % 16 == 0) {

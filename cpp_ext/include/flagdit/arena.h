@@ -13,12 +13,12 @@ namespace flagdit {
 class Arena {
  public:
   // Hands out no memory, and counts what would be.
-  Arena() = default;
+  explicit Arena(Device device = Device::cpu) : device_(device) {}
   // Throws Error(backend) if there is not so much.
   Arena(Device device, int64_t bytes);
 
   // A tensor of zeros, which cost nothing until they are touched; 256 bytes from any other, as
-  // backends on a GPU want it. Its data is null where the arena only counts. Throws
+  // engines on a GPU want it. Its data is null where the arena only counts. Throws
   // std::invalid_argument if it is not large enough.
   Tensor make(DType dtype, const Shape& shape);
 
@@ -29,7 +29,6 @@ class Arena {
 
  private:
   std::shared_ptr<std::byte> memory_;
-  std::byte* first_ = nullptr;
   int64_t size_ = 0, used_ = 0;
   Device device_ = Device::cpu;
 };

@@ -47,7 +47,7 @@ class Buffers {
 
   // Begins with latents (B, C, F, H, W). Throws Error(bundle) if `placed` differs among patches
   // where `denoise` has no row for each sample.
-  void begin(const float* latents, const std::vector<Bound>& placed);
+  void begin(const float* latents, const std::vector<Bound>& placed, Stream stream);
 
   // What a call with so many active slots binds besides its conditions.
   std::vector<Bound> head(int64_t active, size_t call) const;
@@ -56,10 +56,11 @@ class Buffers {
   // The forecasts of a call.
   std::vector<CacheForecast> forecasts(size_t call) const;
 
-  // Latents (B, C, F, H, W), moved `ahead` in time along the cached velocities.
-  void latents(float* out, double ahead) const;
+  // Latents (B, C, F, H, W), moved `ahead` in time along the cached velocities, once all is done
+  // that was enqueued on the stream.
+  void latents(float* out, double ahead, Stream stream) const;
   // (B, F, H, W) in patches: steps since the velocity of each was computed.
-  void ages(int16_t* out) const;
+  void ages(int16_t* out, Stream stream) const;
 
   Extent extent;
   Tensor token;                              // (N, B) i32

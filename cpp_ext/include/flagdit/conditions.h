@@ -54,5 +54,9 @@ std::vector<Bound> placed(Session& place, const Layout& layout, const Placing& o
 // Throws Error(number) if values are not finite. what: they are, when: at what point of the run.
 void check_numbers(const Tensor& values, const std::string& what, const std::string& when,
                    const std::string& engine, const std::string& precision);
+// What it throws; broken: values that are not finite, of: such as " of 48".
+[[noreturn]] void refuse_numbers(int64_t broken, const std::string& of, const std::string& what,
+                                 const std::string& when, const std::string& engine,
+                                 const std::string& precision);
 
 }  // namespace flagdit

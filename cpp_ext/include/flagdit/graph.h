@@ -29,13 +29,20 @@ class GraphCache {
 
   // Does on the stream what `record` enqueues on it, which is called only if the key is new: on a
   // capturing stream, where nothing executes yet. The default stream cannot capture. If `record`
-  // throws, the capture ends and the cache is as before.
-  void run(uint64_t key, Stream stream, const std::function<void()>& record);
+  // throws, the capture ends and the cache is as before. Returns how many nodes the graph has:
+  // kernels, copies, and what else was enqueued.
+  int64_t run(uint64_t key, Stream stream, const std::function<void()>& record);
 
+  bool has(uint64_t key) const { return graphs_.has(key); }
   size_t size() const { return graphs_.size(); }
 
  private:
-  Lru<uint64_t, std::shared_ptr<void>> graphs_;
+  struct Graph {
+    std::shared_ptr<void> executable;
+    int64_t nodes;
+  };
+
+  Lru<uint64_t, Graph> graphs_;
 };
 
 }  // namespace flagdit

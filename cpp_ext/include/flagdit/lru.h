@@ -31,6 +31,12 @@ class Lru {
     return entries_.front().second;
   }
 
+  // Whether there is one, which is not asking for it.
+  bool has(const Key& key) const {
+    return std::any_of(entries_.begin(), entries_.end(),
+                       [&](const auto& entry) { return entry.first == key; });
+  }
+
   size_t size() const { return entries_.size(); }
 
  private:

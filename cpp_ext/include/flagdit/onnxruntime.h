@@ -39,6 +39,9 @@ struct OnnxOptions {
   // that grows with the square of the tokens, and no block of memory is kept for each shape beside
   // what the first run took. The results are the same to the bit.
   bool lean = false;
+  // A GPU needs a library with its CUDA provider, and a build of flagdit with CUDA. With `lean`, a
+  // graph of which a part would run on the CPU is refused.
+  Device device = Device::cpu;
 };
 
 class OnnxRuntime {
@@ -50,7 +53,7 @@ class OnnxRuntime {
   OnnxRuntime& operator=(const OnnxRuntime&) = delete;
 
   std::string version() const;  // such as 1.32.0
-  // A graph on the CPU. Throws Error: of the bundle if the bytes are no graph, of the backend if it
+  // Throws Error: of the bundle if the bytes are no graph, of the backend if it
   // cannot run here. Sessions may outlive this.
   std::shared_ptr<Session> open(const GraphBytes& graph, const OnnxOptions& options) const;
 

@@ -1,5 +1,6 @@
-// Copies what belongs to an evaluation out of tables that hold an entry for each, where the number
-// of the entry lies in the backend's memory: a captured graph has it at fixed addresses (tick.h).
+// Copies what belongs to an evaluation out of tables that hold an entry for each, or into them,
+// where the number of the entry lies in the backend's memory: a captured graph has it at fixed
+// addresses (tick.h).
 #pragma once
 
 #include <cstdint>
@@ -10,13 +11,14 @@
 
 namespace flagdit {
 
-// memcpy(out, table + entry * entry_bytes + first_byte, bytes)
+// memcpy(out, table + entry * entry_bytes + first_byte, bytes), or the other way
 struct PickTable {
-  const void* table;
+  void* table;
   void* out;
   int64_t entry_bytes;  // of one entry
   int64_t first_byte;   // of it that is copied
   int64_t bytes;        // that are copied; they end within the entry
+  bool kept = false;    // the other way: what is in `out` goes to the table
 };
 
 // The tables of one call of `denoise` in one run. Does not own their memory.

@@ -59,13 +59,15 @@ class Run {
   // The next step; the first one encodes the text before. Throws Error: of the number if the
   // latents are no numbers any more, and as `denoise` does; std::invalid_argument after that, within
   // a step, and when all are done.
-  StepDone step(Stream stream = nullptr);
+  StepDone step();
 
   const RunOptions& options() const { return options_; }
   size_t leg() const { return leg_; }  // that the last step was of
   // Of that leg: whoever looks at its state longer than the leg lasts keeps it.
   std::shared_ptr<const Sampler> sampler() const;
   RunSeconds seconds() const { return seconds_; }
+  // Of each step that was done, as a GPU took them; waits for it. None of a CPU.
+  std::vector<double> step_seconds() const;
   int64_t text_tokens() const { return text_tokens_; }  // of the longest text
 
   // (B, C, F, H, W) of the leg, moved `ahead` in time along the velocities: 1 - t_next of the last
@@ -73,6 +75,7 @@ class Run {
   std::vector<float> latents(double ahead = 0.0) const;
 
  private:
+  void check_latent(const StepDone& done) const;
   void prepare();
   void begin(size_t leg);
   std::vector<float> start(size_t leg) const;
@@ -84,6 +87,7 @@ class Run {
   std::vector<Bound> constant_, timed_, placed_;
   std::shared_ptr<Sampler> sampler_;
   RunSeconds seconds_;
+  std::vector<double> before_;  // seconds of the steps of the leg before
   std::vector<float> coarse_;  // what the first of two legs has left
   size_t leg_ = 0, entry_ = 0;
   std::atomic<bool> under_way_{false};

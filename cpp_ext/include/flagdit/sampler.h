@@ -6,28 +6,41 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <mutex>
+#include <string>
 #include <utility>
 #include <vector>
 
 #include "flagdit/buffers.h"
+#include "flagdit/device.h"
 #include "flagdit/make_plan.h"
 #include "flagdit/session.h"
 
 namespace flagdit {
 
-// What calls of `denoise` take besides the tokens, by its names. Owned by the caller.
+class Calls;
+class Captures;
+class Decision;
+struct Tables;
+
+// What calls of `denoise` take besides the tokens, by its names. In memory of the host, owned by
+// the caller.
 struct Conditions {
   std::vector<Bound> constant;  // over the run: (R, ...), or without rows
   std::vector<Bound> timed;     // (E, R, ...): an entry an evaluation of the plan
   std::vector<Bound> placed;    // by token, (N, ...)
 };
 
-// A step that was done. It is as it was planned unless the run decides (Budget).
+// A step that was done, or on a GPU enqueued. It is as it was planned unless the run decides
+// (Budget).
 struct StepDone {
   Step step;
-  int64_t evaluations;   // of the velocity; a step that the gate passed over made none
-  int64_t branches;      // of guidance that it computed
-  double denoise, host;  // seconds of calls of `denoise`, and of the work between them
+  int64_t evaluations;    // of the velocity; a step that the gate passed over made none
+  int64_t branches;       // of guidance that it computed
+  double denoise, host;   // seconds of calls of `denoise`, and of the work between them; on a GPU
+                          // that of the host, see Sampler::seconds
+  int64_t launched = 0;   // nodes of the captured graph that it replays or is the first to launch;
+                          // 0: it was launched piece by piece
 };
 
 class Sampler {
@@ -37,47 +50,76 @@ class Sampler {
   // Error(bundle) if they do not fit together.
   Sampler(std::shared_ptr<Session> denoise, const Extent& extent, std::shared_ptr<const Plan> plan,
           Conditions conditions, const std::vector<float>& guidance, const float* start);
+  ~Sampler();
+  Sampler(const Sampler&) = delete;
+  Sampler& operator=(const Sampler&) = delete;
 
-  // Bytes of a run's state, before there is one.
+  // Bytes of a run's state, where `denoise` runs, before there is one.
   static int64_t bytes(const Session& denoise, const Extent& extent, const Plan& plan,
                        const Conditions& conditions);
 
   bool done() const { return next_ == plan_->steps.size(); }
-  // The next step. Throws Error if `denoise` fails, and std::invalid_argument after that, within a
-  // step, and when all are done.
-  StepDone step(Stream stream = nullptr);
+  // The next step. On a GPU it is enqueued when this returns; a plan that decides as it runs waits
+  // for the step before. Throws Error if `denoise` fails, and std::invalid_argument after that,
+  // within a step, and when all are done.
+  StepDone step();
 
   const Buffers& state() const { return buffers_; }
   const Plan& plan() const { return *plan_; }
+  Device device() const { return arena_.device(); }
+
+  // See Buffers; on a GPU they wait for the steps that are enqueued.
+  void latents(float* out, double ahead) const;
+  void ages(int16_t* out) const;
+  // Values of the latent that are infinite or NaN, of all steps together. On a CPU it is 0: who
+  // steps looks at every step (numbers.cpp).
+  int64_t broken() const;
+  // Of each step that was done, as the device took them, once all of them are over.
+  std::vector<double> seconds() const;
+  // Why steps are launched piece by piece though they run on a GPU; empty if they need not be.
+  const std::string& plain() const;
 
  private:
-  // What one call of `denoise` reads, at fixed addresses: (rows, ...) of this evaluation.
-  using Current = std::vector<Bound>;
+  // What a step enqueues, decided before any of it is.
+  struct Work {
+    Step step;
+    size_t calls;       // of `denoise`, an evaluation
+    size_t first, end;  // its evaluations of the plan
 
-  StepDone do_step(Stream stream);
-  double call(int64_t active, size_t evaluation, size_t calls, Stream stream);
-  Binding& bound(int64_t active, size_t call);
-  void advance(const Step& step, const Evaluation& evaluation, Stream stream);
-  void repartition(const Step& step, size_t calls, Stream stream);
-  void remember(const Step& step, size_t calls, Stream stream);
-  void retarget(const Step& step, double t, size_t calls, Stream stream);
+    uint64_t key() const;  // the same for steps that enqueue the same
+  };
+
+  StepDone do_step();
+  Work work_of(const Step& step, size_t first, bool both) const;
+  std::map<uint64_t, int64_t> keys() const;
+  void enqueue(const Work& work);
   void guide(int64_t active, size_t calls);
-  void select_head(const Step& step, Stream stream);
+  void advance(const Work& work, bool last);
+  void repartition(const Work& work);
+  void remember(const Work& work);
+  void retarget(const Work& work, double t);
+  void select_head(const Step& step);
+  std::unique_lock<std::mutex> turn() const;
 
   std::shared_ptr<Session> denoise_;
   std::shared_ptr<const Plan> plan_;
+  Stream stream_;
   Conditions conditions_;
   Arena arena_;
   Buffers buffers_;
-  Tensor guidance_;
-  std::vector<Current> current_;  // of each call
+  std::unique_ptr<Tables> tables_;
+  std::unique_ptr<Calls> calls_;
+  std::unique_ptr<Decision> decision_;  // of a plan that decides as it runs
+  std::unique_ptr<Captures> captures_;
+  Tensor guidance_, broken_;
   std::vector<SlotBuffers> moved_;
   std::vector<std::vector<CacheForecast>> forecasts_;  // of each call
   std::vector<std::pair<int64_t, double>> fresh_;      // of each call: slots, and when
-  std::map<std::pair<int64_t, size_t>, std::unique_ptr<Binding>> bindings_;  // by active and call
+  std::vector<Event> events_;                          // before the first step, and after each
   std::atomic<bool> under_way_{false};
   size_t next_ = 0, evaluation_ = 0;
-  bool owed_ = false;  // a step that was to run both branches, and that the gate left out
+  double spent_ = 0.0;  // seconds of the calls of a step
+  bool owed_ = false;   // a step that was to run both branches, and that the gate left out
 };
 
 }  // namespace flagdit

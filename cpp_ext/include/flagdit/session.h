@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <variant>
@@ -52,8 +53,11 @@ std::optional<std::string> head_of(const std::string& tail);
 class Binding {
  public:
   virtual ~Binding() = default;
-  // Runs the graph once. Throws Error if the graph or the backend is at fault.
+  // Runs the graph once; on a GPU, enqueues it. Throws Error if the graph or the backend is at
+  // fault.
   virtual void run(Stream stream) = 0;
+  // Whether it can be captured in a CUDA graph now: it neither allocates nor waits any more.
+  virtual bool settled() const { return false; }
 };
 
 // A graph that is loaded, and owns its weights: destroy it to free them. Threads may share it.
@@ -61,7 +65,12 @@ class Session {
  public:
   virtual ~Session() = default;
   virtual const std::vector<Port>& ports() const = 0;
+  // Where what is bound lies; what `run` takes and gives is the host's.
   virtual Device device() const { return Device::cpu; }
+  // That calls are enqueued on; a CPU has none.
+  virtual Stream stream() const { return nullptr; }
+  // Held while work is enqueued on the stream, so that no thread captures that of another.
+  std::mutex& turn() { return turn_; }
   // Binds every port, by name, for a graph that runs often. Throws Error if it takes no such shape.
   virtual std::unique_ptr<Binding> bind(const std::vector<Bound>& tensors) = 0;
   // Runs once, for a graph that makes what it gives, in memory of its own: sizes of outputs need not
@@ -74,6 +83,9 @@ class Session {
   std::string name;                   // of the graph, for messages
   std::string backend = "none";       // such as onnxruntime-cpu
   std::string precision = "float32";  // what it multiplies in
+
+ private:
+  std::mutex turn_;
 };
 
 std::string to_string(const Axis& axis);

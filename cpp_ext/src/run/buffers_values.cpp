@@ -2,9 +2,13 @@
 #include <algorithm>
 #include <cstring>
 #include <limits>
+#include <memory>
 #include <string>
+#include <vector>
 
+#include "cast.h"
 #include "flagdit/buffers.h"
+#include "flagdit/device.h"
 #include "flagdit/error.h"
 
 namespace flagdit {
@@ -12,8 +16,36 @@ namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
-void fill(const Tensor& tensor, float value) {
-  std::fill_n(tensor.as<float>(), bytes_of(tensor.dtype, tensor.shape) / 4, value);
+// The values of a tensor for the host: its own memory on the CPU, a copy of it elsewhere.
+class HostCopy {
+ public:
+  explicit HostCopy(const Tensor& tensor) : tensor_(tensor), data_(tensor.as<std::byte>()) {
+    if (tensor.device == Device::cpu) return;
+    copy_.resize(static_cast<size_t>(bytes_of(tensor.dtype, tensor.shape)));
+    data_ = copy_.data();
+  }
+  const HostCopy& fetch(Stream stream) const {
+    if (!copy_.empty()) read(data_, tensor_, stream);
+    return *this;
+  }
+  void store(Stream stream) const {
+    if (!copy_.empty()) write(tensor_, data_, stream);
+  }
+  template <typename T>
+  T* as() const {
+    return reinterpret_cast<T*>(data_);
+  }
+
+ private:
+  const Tensor& tensor_;
+  std::vector<std::byte> copy_;
+  std::byte* data_;
+};
+
+void fill(const Tensor& tensor, float value, Stream stream) {
+  const HostCopy host(tensor);
+  std::fill_n(host.as<float>(), bytes_of(tensor.dtype, tensor.shape) / 4, value);
+  host.store(stream);
 }
 
 // Where tokens share one value for all samples it
@@ -30,63 +62,77 @@ void check_shared(const Tensor& by_token, const std::vector<int32_t>& slots, int
   }
 }
 
+// Rows of a token, one a sample and branch, from values (N, ...) by token.
+void place(const Tensor& by_token, const std::vector<int32_t>& slots, int64_t copies,
+           const Tensor& out, Stream stream) {
+  const int64_t bytes = bytes_of(out.dtype, out.shape) /
+                        (static_cast<int64_t>(slots.size()) * copies);
+  const HostCopy host(out);
+  auto* to = host.as<std::byte>();
+  for (const int32_t id : slots)
+    for (int64_t copy = 0; copy < copies; ++copy, to += bytes)
+      std::memcpy(to, by_token.as<std::byte>() + id * bytes, static_cast<size_t>(bytes));
+  host.store(stream);
+}
+
 }  // namespace
 
-void Buffers::begin(const float* start, const std::vector<Bound>& by_token) {
+void Buffers::begin(const float* start, const std::vector<Bound>& by_token, Stream stream) {
   const Layout& layout = extent.layout;
   const int64_t b = extent.samples, p = layout.patch_values(), pinned = layout.pinned();
   const std::vector<int32_t> slots = layout.slots();
-  auto* ids = token.as<int32_t>();
-  for (size_t slot = 0; slot < slots.size(); ++slot)
-    std::fill_n(ids + static_cast<int64_t>(slot) * b, b, slots[slot]);
-  layout.patchify(start, b, latent.as<float>() + pinned * b * p);
-  const int64_t rows = tokens.shape[1];
-  for (int64_t row = 0; row < static_cast<int64_t>(slots.size()) * rows; ++row) {
-    const int64_t from = row / rows * b + row % rows % b;
-    std::copy_n(latent.as<float>() + from * p, p, tokens.as<float>() + row * p);
+  const auto n = static_cast<int64_t>(slots.size()), rows = tokens.shape[1];
+  const HostCopy ids(token), x(latent), read(tokens);
+  for (int64_t slot = 0; slot < n; ++slot)
+    std::fill_n(ids.as<int32_t>() + slot * b, b, slots[static_cast<size_t>(slot)]);
+  layout.patchify(start, b, x.as<float>() + pinned * b * p);
+  for (int64_t row = 0; row < n * rows; ++row) {
+    const int64_t from = row / rows * b + row % rows % b, bytes = size_of(tokens.dtype) * p;
+    narrow(x.as<float>() + from * p, p, tokens.dtype, read.as<std::byte>() + row * bytes);
   }
+  for (const HostCopy* host : {&ids, &x, &read}) host->store(stream);
   if (history) {
-    fill(history->time, -kInfinity);
+    fill(history->time, -kInfinity, stream);
     // What may change in any way is computed first.
-    fill(history->rate, kInfinity);
+    fill(history->rate, kInfinity, stream);
   }
   for (auto& groups : forecast_arrays)
-    for (ForecastArrays& group : groups) fill(group.anchored, -kInfinity);
+    for (ForecastArrays& group : groups) fill(group.anchored, -kInfinity, stream);
   for (const Bound& bound : placed) {
     const Tensor& values = find(by_token, bound.name)->tensor;
     const bool repeated = find(ports_, bound.name)->by_row();
-    const int64_t copies = repeated ? rows : 1;
-    const int64_t bytes = bytes_of(bound.tensor.dtype, bound.tensor.shape) /
-                          (static_cast<int64_t>(slots.size()) * copies);
-    if (!repeated) check_shared(values, slots, pinned, bytes, bound.name);
-    auto* out = bound.tensor.as<std::byte>();
-    for (const int32_t id : slots)
-      for (int64_t copy = 0; copy < copies; ++copy, out += bytes)
-        std::memcpy(out, values.as<std::byte>() + id * bytes, static_cast<size_t>(bytes));
+    if (!repeated)
+      check_shared(values, slots, pinned, bytes_of(values.dtype, values.shape) / n, bound.name);
+    place(values, slots, repeated ? rows : 1, bound.tensor, stream);
   }
 }
 
-void Buffers::latents(float* out, double ahead) const {
+void Buffers::latents(float* out, double ahead, Stream stream) const {
   const Layout& layout = extent.layout;
   const int64_t b = extent.samples, p = layout.patch_values(), n = layout.tokens();
   const auto by = static_cast<float>(ahead);
+  const HostCopy ids(token), at(latent), along(velocity);
+  for (const HostCopy* host : {&ids, &at}) host->fetch(stream);
+  if (ahead != 0.0) along.fetch(stream);
   std::vector<float> patches(static_cast<size_t>(layout.patches() * b * p));
   for (int64_t row = layout.pinned() * b; row < n * b; ++row) {
-    const int64_t patch = layout.patch_of(token.as<int32_t>()[row]);
-    const float* x = latent.as<float>() + row * p;
-    const float* v = velocity.as<float>() + row * p;
+    const int64_t patch = layout.patch_of(ids.as<int32_t>()[row]);
+    const float* x = at.as<float>() + row * p;
+    const float* v = along.as<float>() + row * p;
     float* to = patches.data() + (patch * b + row % b) * p;
     for (int64_t i = 0; i < p; ++i) to[i] = ahead == 0.0 ? x[i] : x[i] + by * v[i];
   }
   layout.unpatchify(patches.data(), b, out);
 }
 
-void Buffers::ages(int16_t* out) const {
+void Buffers::ages(int16_t* out, Stream stream) const {
   const Layout& layout = extent.layout;
   const int64_t b = extent.samples;
+  const HostCopy ids(token), old(age);
+  for (const HostCopy* host : {&ids, &old}) host->fetch(stream);
   for (int64_t row = layout.pinned() * b; row < layout.tokens() * b; ++row) {
-    const int64_t patch = layout.patch_of(token.as<int32_t>()[row]);
-    out[row % b * layout.patches() + patch] = static_cast<int16_t>(age.as<int32_t>()[row]);
+    const int64_t patch = layout.patch_of(ids.as<int32_t>()[row]);
+    out[row % b * layout.patches() + patch] = static_cast<int16_t>(old.as<int32_t>()[row]);
   }
 }
 

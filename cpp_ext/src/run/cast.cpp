@@ -27,6 +27,16 @@ uint16_t to_f16(float value) {
 
 }  // namespace
 
+void narrow(const float* from, int64_t count, DType dtype, void* to) {
+  if (dtype == DType::f32) {
+    std::memcpy(to, from, static_cast<size_t>(count) * sizeof(float));
+    return;
+  }
+  auto* out = static_cast<uint16_t*>(to);
+  for (int64_t i = 0; i < count; ++i)
+    out[i] = dtype == DType::f16 ? to_f16(from[i]) : to_bf16(from[i]);
+}
+
 Bound cast(const Bound& values, DType dtype) {
   const Tensor& from = values.tensor;
   if (from.dtype == dtype) return values;
@@ -36,10 +46,7 @@ Bound cast(const Bound& values, DType dtype) {
   const int64_t bytes = bytes_of(dtype, from.shape);
   const auto arena = std::make_shared<Arena>(Device::cpu, bytes + 256);
   const Bound out{values.name, arena->make(dtype, from.shape), arena};
-  auto* to = out.tensor.as<uint16_t>();
-  const auto* x = from.as<float>();
-  for (int64_t i = 0; i < bytes / 2; ++i)
-    to[i] = dtype == DType::f16 ? to_f16(x[i]) : to_bf16(x[i]);
+  narrow(from.as<float>(), bytes / 2, dtype, out.tensor.data);
   return out;
 }
 

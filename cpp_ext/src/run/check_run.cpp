@@ -31,13 +31,20 @@ const Port* find(const std::vector<Port>& ports, const std::string& name, bool o
   return nullptr;
 }
 
-void check_patches(const std::vector<Port>& ports, const char* name, bool output, int64_t values) {
+// Half precision is what kernels of a GPU read, and no others.
+bool takes(DType dtype, Device device) {
+  return dtype == DType::f32 ||
+         (device == Device::cuda && (dtype == DType::f16 || dtype == DType::bf16));
+}
+
+void check_patches(const std::vector<Port>& ports, const char* name, bool output, int64_t values,
+                   Device device) {
   const Port* port = find(ports, name, output);
   const Axes axes{std::string("A"), std::string("R"), values};
   if (port == nullptr)
     throw Error(Fault::bundle, "'" + std::string(name) + "' is missing among the " +
                                    (output ? "outputs" : "inputs") + " of denoise");
-  if (port->dtype != DType::f32 || port->axes != axes)
+  if (!takes(port->dtype, device) || port->axes != axes)
     refuse_port(*port, described(DType::f32, axes));
 }
 
@@ -55,7 +62,7 @@ void check_cache(const std::vector<Port>& ports, const Port& tail) {
     refuse_port(*head, described(tail.dtype, axes));
 }
 
-void check_ports(const std::vector<Port>& ports, int64_t values) {
+void check_ports(const std::vector<Port>& ports, int64_t values, Device device) {
   std::set<std::string> names;
   for (const Port& port : ports) {
     if (!names.insert(port.name).second)
@@ -64,8 +71,10 @@ void check_ports(const std::vector<Port>& ports, int64_t values) {
     if (port.axes.size() > Shape::kMaxRank) refuse_port(port, "at most 8 axes");
     if (port.tail()) check_cache(ports, port);
   }
-  check_patches(ports, "tokens", false, values);
-  check_patches(ports, "velocity", true, values);
+  check_patches(ports, "tokens", false, values, device);
+  check_patches(ports, "velocity", true, values, device);
+  const Port &read = *find(ports, "tokens", false), &written = *find(ports, "velocity", true);
+  if (read.dtype != written.dtype) refuse_port(written, "the type of tokens");
 }
 
 // What conditions must be, and which of them there are.
@@ -162,7 +171,7 @@ void check_sampler(const Session& denoise, const Extent& extent, const Plan& pla
   check_range("Sampler: branches", extent.branches, 1, 2);
   check_range("Sampler: values of guidance", static_cast<int64_t>(guidance.size()), values, values);
   check_plan(plan, extent.layout);
-  check_ports(denoise.ports(), values);
+  check_ports(denoise.ports(), values, denoise.device());
   check_conditions(denoise.ports(), extent, static_cast<int64_t>(plan.evaluations.size()),
                    conditions);
 }

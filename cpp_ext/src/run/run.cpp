@@ -5,6 +5,7 @@
 #include <string>
 #include <utility>
 
+#include "cast.h"
 #include "clock.h"
 #include "flagdit/checked.h"
 #include "flagdit/error.h"
@@ -14,7 +15,7 @@
 namespace flagdit {
 namespace {
 
-void check(const RunOptions& options, const Texts& texts) {
+void check_options(const RunOptions& options, const Texts& texts) {
   check_range("Run: branches", options.branches, 1, 2);
   check_range("Run: texts", static_cast<int64_t>(texts.all.size()), 1, INT32_MAX);
   for (const size_t text : texts.rows)
@@ -47,7 +48,7 @@ Run::Run(Stages stages, RunOptions options, Texts texts)
                                 std::to_string(options_.seeds.size()) + " seeds and texts of " +
                                 std::to_string(texts_.rows.size()) + " rows, allowed " +
                                 std::to_string(rows) + " rows");
-  check(options_, texts_);
+  check_options(options_, texts_);
 }
 
 std::shared_ptr<const Sampler> Run::sampler() const {
@@ -55,7 +56,7 @@ std::shared_ptr<const Sampler> Run::sampler() const {
   return sampler_;
 }
 
-StepDone Run::step(Stream stream) {
+StepDone Run::step() {
   if (done()) throw std::invalid_argument("Run: step: got none left");
   // Left set by what fails, as in Sampler::step.
   if (under_way_.exchange(true))
@@ -66,22 +67,43 @@ StepDone Run::step(Stream stream) {
   if (sampler_ != nullptr && sampler_->done() && leg_ + 1 < options_.legs.size()) {
     const double left = 1.0 - options_.legs[leg_].plan.steps.back().t_next;
     coarse_ = latents(left);
+    before_ = sampler_->seconds();
     sampler_.reset();  // before the larger one takes its memory
     entry_ += options_.legs[leg_].plan.evaluations.size();
     begin(leg_ + 1);
   } else if (sampler_ == nullptr) {
     begin(0);
   }
-  const StepDone out = sampler_->step(stream);
+  const StepDone out = sampler_->step();
   ++done_;
-  const Buffers& state = sampler_->state();
-  const int64_t pinned = options_.legs[leg_].layout.pinned();
+  check_latent(out);
+  under_way_ = false;
+  return out;
+}
+
+// On a GPU the numbers of all steps are looked at when the last one is over: nothing waits between.
+void Run::check_latent(const StepDone& done) const {
   char when[96];
   std::snprintf(when, sizeof when, "after step %lld of %lld (time %.3g)",
-                static_cast<long long>(done_), static_cast<long long>(total_), out.step.t_next);
-  check_numbers(slots_of(state.latent, pinned, state.latent.shape[0] - pinned), "the latent", when,
-                "denoise on " + stages_.denoise->backend, stages_.denoise->precision);
-  under_way_ = false;
+                static_cast<long long>(done_), static_cast<long long>(total_), done.step.t_next);
+  const std::string engine = "denoise on " + stages_.denoise->backend;
+  const std::string& precision = stages_.denoise->precision;
+  const Tensor& latent = sampler_->state().latent;
+  if (latent.device == Device::cpu) {
+    const int64_t pinned = options_.legs[leg_].layout.pinned();
+    check_numbers(slots_of(latent, pinned, latent.shape[0] - pinned), "the latent", when, engine,
+                  precision);
+  } else if (sampler_->done()) {
+    if (const int64_t broken = sampler_->broken(); broken > 0)
+      refuse_numbers(broken, "", "the latent, over all steps,", when, engine, precision);
+  }
+}
+
+std::vector<double> Run::step_seconds() const {
+  std::vector<double> out = before_;
+  if (sampler_ == nullptr) return out;
+  const std::vector<double> own = sampler_->seconds();
+  out.insert(out.end(), own.begin(), own.end());
   return out;
 }
 
@@ -114,7 +136,9 @@ void Run::begin(size_t leg) {
     given.timed.push_back(
         {timed.name, slots_of(timed.tensor, static_cast<int64_t>(entry_), count), timed.memory});
   }
-  placed_ = placed(*stages_.place, own.layout, own.placing);
+  placed_.clear();
+  for (const Bound& made : placed(*stages_.place, own.layout, own.placing))
+    placed_.push_back(cast(made, stages_.denoise->port(made.name).dtype));
   for (const Bound& made : placed_)
     (stages_.place->port(made.name).starts("N") ? given.placed : given.constant).push_back(made);
   const auto samples = static_cast<int64_t>(options_.seeds.size());
@@ -158,7 +182,7 @@ std::vector<float> Run::latents(double ahead) const {
   const std::shared_ptr<const Sampler> own = sampler();
   const Extent& extent = own->state().extent;
   std::vector<float> out(static_cast<size_t>(extent.samples * extent.layout.values()));
-  own->state().latents(out.data(), ahead);
+  own->latents(out.data(), ahead);
   return out;
 }
 

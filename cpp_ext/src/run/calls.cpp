@@ -1,0 +1,109 @@
+#include "calls.h"
+
+#include <cstddef>
+
+#include "clock.h"
+#include "flagdit/device.h"
+
+namespace flagdit {
+namespace {
+
+// The same where the session runs; on the CPU they are there.
+std::vector<Bound> resident(const std::vector<Bound>& given, Arena& arena, Device device) {
+  if (device == Device::cpu) return given;
+  std::vector<Bound> out;
+  for (const Bound& bound : given)
+    out.push_back({bound.name, arena.make(bound.tensor.dtype, bound.tensor.shape)});
+  return out;
+}
+
+void upload(const std::vector<Bound>& to, const std::vector<Bound>& from, Stream stream) {
+  for (size_t i = 0; i < to.size(); ++i)
+    if (to[i].tensor.data != from[i].tensor.data) write(to[i].tensor, from[i].tensor.data, stream);
+}
+
+// Where a call finds the entries of its evaluation, (rows, ...), of arrays (E, R, ...).
+std::vector<Bound> current_of(const std::vector<Bound>& timed, int64_t rows, Arena& arena) {
+  std::vector<Bound> out;
+  for (const Bound& bound : timed) {
+    const Shape& all = bound.tensor.shape;
+    Shape one(all.sizes.data() + 1, all.rank - 1);
+    one.sizes[0] = rows;
+    out.push_back({bound.name, arena.make(bound.tensor.dtype, one)});
+  }
+  return out;
+}
+
+// The rows of a call of something that has a row for each sample and branch, or all of it.
+Tensor rows_of(const Session& session, const Bound& bound, const Call& call) {
+  return session.port(bound.name).starts("R") ? slots_of(bound.tensor, call.first_row, call.rows)
+                                              : bound.tensor;
+}
+
+}  // namespace
+
+Calls::Calls(Session& session, const Conditions& conditions, const Buffers& buffers, Arena& arena)
+    : session_(session),
+      given_(conditions),
+      buffers_(buffers),
+      arena_(arena),
+      constant_(resident(conditions.constant, arena, session.device())),
+      timed_(resident(conditions.timed, arena, session.device())) {
+  for (const Call& call : buffers.calls) current_.push_back(current_of(timed_, call.rows, arena));
+}
+
+void Calls::fill(Stream stream) {
+  upload(constant_, given_.constant, stream);
+  upload(timed_, given_.timed, stream);
+  for (size_t call = 0; call < current_.size(); ++call) {
+    std::vector<PickTable> tables;
+    int64_t entries = 1;
+    for (size_t i = 0; i < timed_.size(); ++i) {
+      const Tensor &all = timed_[i].tensor, &one = current_[call][i].tensor;
+      entries = all.shape[0];
+      const int64_t entry = bytes_of(all.dtype, all.shape) / entries;
+      const int64_t row = entry / all.shape[1];
+      tables.push_back({all.data, one.data, entry, buffers_.calls[call].first_row * row,
+                        bytes_of(one.dtype, one.shape)});
+    }
+    picks_.emplace_back(std::move(tables), entries, session_.device());
+  }
+}
+
+double Calls::run(int64_t active, size_t calls, const Tensor& entry, Stream stream) {
+  double seconds = 0.0;
+  for (size_t call = 0; call < calls; ++call) {
+    Binding& binding = bound(active, call);
+    // To copy an entry costs less than to bind it where it lies, and a graph needs one place.
+    picks_[call].copy(entry, stream);
+    const Clock::time_point start = Clock::now();
+    binding.run(stream);
+    seconds += seconds_since(start);
+  }
+  return seconds;
+}
+
+bool Calls::settled(int64_t active, size_t calls) const {
+  for (size_t call = 0; call < calls; ++call) {
+    const auto at = bindings_.find({active, call});
+    if (at == bindings_.end() || !at->second->settled()) return false;
+  }
+  return true;
+}
+
+Binding& Calls::bound(int64_t active, size_t call) {
+  std::unique_ptr<Binding>& binding = bindings_[{active, call}];
+  if (binding == nullptr) {
+    std::vector<Bound> all = buffers_.head(active, call);
+    for (const Bound& bound : constant_)
+      all.push_back(
+          {bound.name, rows_of(session_, bound, buffers_.calls[call]), bound.memory});
+    all.insert(all.end(), current_[call].begin(), current_[call].end());
+    for (Bound& bound : all)
+      if (bound.memory == nullptr) bound.memory = arena_.memory();
+    binding = session_.bind(all);
+  }
+  return *binding;
+}
+
+}  // namespace flagdit

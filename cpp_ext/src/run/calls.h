@@ -1,0 +1,45 @@
+// Calls of `denoise` in one run: what they read and write, bound where it lies.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "flagdit/buffers.h"
+#include "flagdit/pick.h"
+#include "flagdit/sampler.h"
+#include "flagdit/session.h"
+
+namespace flagdit {
+
+class Calls {
+ public:
+  // Takes from the arena what conditions need where the session runs: on a CPU they are read where
+  // they are. `conditions` and `buffers` stay.
+  Calls(Session& session, const Conditions& conditions, const Buffers& buffers, Arena& arena);
+
+  // Writes the conditions to their places. Once, before the first call.
+  void fill(Stream stream);
+
+  // All calls of an evaluation with so many active slots, each with the conditions of the
+  // evaluation in `entry`. Returns the seconds of the host in the session.
+  double run(int64_t active, size_t calls, const Tensor& entry, Stream stream);
+  // Whether those calls can be captured in a graph now.
+  bool settled(int64_t active, size_t calls) const;
+
+ private:
+  Binding& bound(int64_t active, size_t call);
+
+  Session& session_;
+  const Conditions& given_;
+  const Buffers& buffers_;
+  Arena& arena_;
+  std::vector<Bound> constant_, timed_;      // where the session runs
+  std::vector<std::vector<Bound>> current_;  // of each call: (rows, ...) of its evaluation
+  std::vector<Picks> picks_;                 // of each call
+  std::map<std::pair<int64_t, size_t>, std::unique_ptr<Binding>> bindings_;  // by active and call
+};
+
+}  // namespace flagdit

@@ -1,0 +1,34 @@
+// Which steps of a run are captured as CUDA graphs, and what becomes of them.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <string>
+
+#include "flagdit/graph.h"
+
+namespace flagdit {
+
+class Captures {
+ public:
+  // left: how often steps of each key are still to come; none for a plan that decides as it runs.
+  // reason: why no step can be captured; empty if they can.
+  Captures(std::map<uint64_t, int64_t> left, std::string reason);
+
+  // Enqueues a step: replays it if it was captured; captures it if it comes again, and `settled`
+  // says that it can be; else as it is. Returns the nodes of its graph, 0 if there is none.
+  int64_t launch(uint64_t key, bool settled, Stream stream, const std::function<void()>& enqueue);
+
+  const std::string& reason() const { return reason_; }
+
+ private:
+  bool worthwhile(uint64_t key);
+
+  GraphCache graphs_;
+  std::map<uint64_t, int64_t> left_;
+  bool planned_;
+  std::string reason_;
+};
+
+}  // namespace flagdit

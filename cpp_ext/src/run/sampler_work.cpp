@@ -1,0 +1,126 @@
+// What a step enqueues: with the same work, the same launches at the same addresses, so that it can
+// be captured.
+#include <algorithm>
+#include <utility>
+
+#include "calls.h"
+#include "flagdit/dilate.h"
+#include "flagdit/finite.h"
+#include "flagdit/guide.h"
+#include "flagdit/sampler.h"
+#include "flagdit/select.h"
+#include "tables.h"
+
+namespace flagdit {
+
+void Sampler::enqueue(const Work& work) {
+  const Step& step = work.step;
+  if (step.dense) {
+    remember(work);
+  } else if (step.index > 0 && step.active > 0) {
+    repartition(work);
+  }
+  for (size_t e = work.first; e < work.end; ++e) {
+    const Evaluation& evaluation = plan_->evaluations[e];
+    if (step.active > 0) {
+      if (e > work.first) retarget(work, evaluation.t);
+      spent_ += calls_->run(step.active, work.calls, tables_->entry, stream_);
+      for (size_t i = 0; i < std::min(work.calls, fresh_.size()); ++i)
+        fresh_[i] = {step.active, evaluation.t};
+      guide(step.active, work.calls);
+    }
+    advance(work, evaluation.last);
+    tick(tables_->entry, stream_);
+  }
+  if (device() == Device::cpu) return;
+  const int64_t n = buffers_.latent.shape[0];
+  count_broken(slots_of(buffers_.latent, plan_->pinned, n - plan_->pinned), broken_, stream_);
+}
+
+void Sampler::guide(int64_t active, size_t calls) {
+  if (!buffers_.difference) return;
+  GuideArgs args{slots_of(buffers_.calls[0].output, 0, active), {}, guidance_,
+                 *buffers_.difference, *buffers_.guided};
+  if (calls > 1) args.unconditional = slots_of(buffers_.calls[1].output, 0, active);
+  flagdit::guide(args, stream_);
+}
+
+void Sampler::advance(const Work& work, bool last) {
+  const Layout& layout = buffers_.extent.layout;
+  // A step without a call of `denoise` moves everything along.
+  const int64_t active = std::max(work.step.active, plan_->pinned);
+  AdvanceArgs args{
+      slots_of(buffers_.guided ? *buffers_.guided : buffers_.calls[0].output, 0, active),
+      guidance_,
+      buffers_.velocity,
+      buffers_.latent,
+      buffers_.tokens,
+      buffers_.score,
+      buffers_.age,
+      buffers_.drops,
+      0.0f,  // the table has it
+      plan_->pinned,
+      layout.channels,
+      plan_->ranking.metric,
+      last,
+      buffers_.history,
+      StepTable{tables_->numbers, tables_->entry}};
+  if (args.history) {
+    args.history->forecast =
+        plan_->forecast.order > 0 ? static_cast<float>(plan_->forecast.clamp) : 0.0f;
+    args.history->keep_norm = plan_->forecast.keep_norm;
+  }
+  flagdit::advance(args, stream_);
+  const auto share = static_cast<float>(plan_->ranking.dilation);
+  if (share > 0.0f && last)
+    dilate({buffers_.score, buffers_.token, buffers_.grid, layout.stride(), plan_->pinned, share},
+           stream_);
+}
+
+void Sampler::select_head(const Step& step) {
+  select({buffers_.score, buffers_.age, buffers_.drops, buffers_.token, tables_->future,
+          buffers_.swaps, buffers_.counts, buffers_.codes, step.active, plan_->pinned,
+          static_cast<float>(plan_->ranking.starvation), step.high, plan_->max_age,
+          plan_->ranking.mode, tables_->entry},
+         stream_);
+}
+
+void Sampler::repartition(const Work& work) {
+  const Step& step = work.step;
+  select_head(step);
+  moved_[work.calls - 1].swap(buffers_.swaps, buffers_.counts, stream_);
+  const Swaps pairs{buffers_.swaps, buffers_.counts};
+  const double damping = plan_->damping[static_cast<size_t>(step.index)];
+  for (size_t i = 0; i < forecasts_.size(); ++i) {
+    const auto [slots, time] = std::exchange(fresh_[i], {0, fresh_[i].second});
+    // A call that the step does not make keeps its tail as it is.
+    const bool makes = i < work.calls;
+    const ForecastStep move{slots,
+                            static_cast<float>(time),
+                            makes ? step.active : 0,
+                            makes ? static_cast<float>(step.t) : 0.0f,
+                            makes ? static_cast<float>(damping) : 0.0f,
+                            makes};
+    for (const CacheForecast& forecast : forecasts_[i]) forecast.move(pairs, move, stream_);
+  }
+}
+
+void Sampler::remember(const Work& work) {
+  const int64_t index = work.step.index;
+  for (size_t i = 0; i < std::min(work.calls, forecasts_.size()); ++i) {
+    if (!plan_->precedes_ras(static_cast<int64_t>(i), index)) continue;
+    const auto [slots, time] = std::exchange(fresh_[i], {0, fresh_[i].second});
+    const ForecastStep keep{slots, static_cast<float>(time), plan_->tokens, 0.0f, 0.0f, true};
+    for (const CacheForecast& forecast : forecasts_[i]) forecast.move(std::nullopt, keep, stream_);
+  }
+}
+
+void Sampler::retarget(const Work& work, double t) {
+  if (work.step.active >= plan_->tokens) return;
+  const auto damping = static_cast<float>(plan_->damping[static_cast<size_t>(work.step.index)]);
+  const ForecastStep move{0, 0.0f, work.step.active, static_cast<float>(t), damping, true};
+  for (size_t i = 0; i < std::min(work.calls, forecasts_.size()); ++i)
+    for (const CacheForecast& forecast : forecasts_[i]) forecast.move(std::nullopt, move, stream_);
+}
+
+}  // namespace flagdit
