@@ -739,6 +739,14 @@ class Session:
     def name(self) -> str: ...
 
     @property
+    def device(self) -> str:
+        """cpu or cuda: where arrays that are bound lie."""
+
+    @property
+    def stream(self) -> int:
+        """That calls are enqueued on, as a number; 0 on a CPU."""
+
+    @property
     def backend(self) -> str: ...
 
     @property
@@ -758,9 +766,9 @@ class OnnxRuntime:
     @property
     def version(self) -> str: ...
 
-    def open(self, name: str, content: bytes | memoryview, data: Mapping[str, bytes | memoryview] = {}, threads: int | None = None, precision: str = 'float32', lean: bool = False) -> Session:
+    def open(self, name: str, content: bytes | memoryview, data: Mapping[str, bytes | memoryview] = {}, threads: int | None = None, precision: str = 'float32', lean: bool = False, device: str = 'cpu') -> Session:
         """
-        A graph on the CPU. content, data: of the graph, and of the files that it has its weights in, which need not be kept. lean: for the graph of a step (onnxruntime.h).
+        A graph, loaded. content, data: of the graph, and of the files that it has its weights in, which need not be kept. lean: for the graph of a step (onnxruntime.h). device: cpu or cuda.
         """
 
 class StepDone:
@@ -783,7 +791,11 @@ class StepDone:
 
     @property
     def host(self) -> float:
-        """Seconds of the work between them."""
+        """Seconds of the work between them; on a GPU the host's."""
+
+    @property
+    def launched(self) -> int:
+        """Nodes of the graph that it was launched as; 0: piece by piece."""
 
 class Sampler:
     """
@@ -809,6 +821,14 @@ class Sampler:
         """
         (B, F, H, W) in patches: steps since the velocity of each was computed.
         """
+
+    @property
+    def seconds(self) -> list[float]:
+        """Of each step that was done, as a GPU took them; none of a CPU."""
+
+    @property
+    def plain(self) -> str:
+        """Why steps are not captured as CUDA graphs; empty if they are."""
 
     @property
     def state(self) -> dict[str, NDArray[Any]]:
@@ -860,6 +880,16 @@ class Run:
     @property
     def seconds(self) -> dict[str, float]:
         """By stage, before and between the steps."""
+
+    @property
+    def step_seconds(self) -> list[float]:
+        """
+        Of each step that was done, as a GPU took them, which it waits for; none of a CPU.
+        """
+
+    @property
+    def plain(self) -> str:
+        """Why steps are not captured as CUDA graphs; empty if they are."""
 
     def latents(self, ahead: float = 0.0) -> NDArray[Any]:
         """

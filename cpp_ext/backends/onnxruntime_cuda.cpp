@@ -42,19 +42,25 @@ void use_cuda(const OnnxRuntime::Library& library, OrtSessionOptions* options,
   OnnxHandle<OrtCUDAProviderOptionsV2> cuda(api.ReleaseCUDAProviderOptions);
   check(library, api.CreateCUDAProviderOptions(cuda.out()), "use a GPU");
   const std::string own = std::to_string(reinterpret_cast<uintptr_t>(stream));
-  const std::array<const char*, 5> keys{"device_id", "user_compute_stream", "enable_cudnn",
-                                        "arena_extend_strategy", "use_tf32"};
-  // What says that it computes in float32 does: matrices of TF32 have 10 bits.
-  const std::array<const char*, 5> values{"0", own.c_str(), "0", "kSameAsRequested",
-                                          precision == "float32" ? "0" : "1"};
+  const std::array<std::array<const char*, 2>, 7> said{{
+      {"device_id", "0"},
+      {"has_user_compute_stream", "1"},
+      {"user_compute_stream", own.c_str()},
+      {"enable_cudnn", "0"},
+      {"arena_extend_strategy", "kSameAsRequested"},
+      // What says that it computes in float32 does: matrices of TF32 have 10 bits.
+      {"use_tf32", precision == "float32" ? "0" : "1"},
+      // Its own graphs are not used (cuda_run), but where they may be it refuses what has to
+      // compute on the CPU.
+      {"enable_cuda_graph", all ? "1" : "0"},
+  }};
+  std::array<const char*, said.size()> keys{}, values{};
+  for (size_t i = 0; i < said.size(); ++i) keys[i] = said[i][0], values[i] = said[i][1];
   check(library,
         api.UpdateCUDAProviderOptions(cuda.get(), keys.data(), values.data(), keys.size()),
         "set up its CUDA provider");
   check(library, api.SessionOptionsAppendExecutionProvider_CUDA_V2(options, cuda.get()),
         "start its CUDA provider");
-  if (all)
-    check(library, api.AddSessionConfigEntry(options, "session.disable_cpu_ep_fallback", "1"),
-          "keep a graph on the GPU");
 }
 
 OnnxHandle<OrtMemoryInfo> cuda_memory(const OnnxRuntime::Library& library) {
@@ -72,6 +78,7 @@ OnnxHandle<OrtRunOptions> cuda_run(const OnnxRuntime::Library& library) {
   check(library,
         library.api->AddRunConfigEntry(out.get(), "disable_synchronize_execution_providers", "1"),
         "set up a run");
+  check(library, library.api->AddRunConfigEntry(out.get(), "gpu_graph_id", "-1"), "set up a run");
   return out;
 }
 

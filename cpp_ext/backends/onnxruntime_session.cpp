@@ -93,8 +93,8 @@ class OnnxSession : public Session {
     if (device_ == Device::cuda)
       use_cuda(*library_, out.get(), options.precision, stream(), options.lean);
     if (options.threads) check(api.SetIntraOpNumThreads(out.get(), *options.threads));
+    if (options.lean) check(api.DisableMemPattern(out.get()));
     if (options.lean && device_ == Device::cpu) {
-      check(api.DisableMemPattern(out.get()));
       check(api.AddSessionConfigEntry(out.get(), "flagdit.blocked_attention", "1"));
     }
     if (device_ == Device::cpu && (options.lean || options.precision == "int8-bf16"))

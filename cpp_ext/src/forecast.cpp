@@ -1,5 +1,6 @@
 #include "flagdit/forecast.h"
 
+#include <algorithm>
 #include <limits>
 #include <string>
 #include <utility>
@@ -49,6 +50,17 @@ void check_caches(const std::vector<ForecastCache>& caches, const ForecastLayout
   check_apart("CacheForecast: arrays", std::move(ranges));
 }
 
+void check_table(const ForecastStep& step, const ForecastLayout& layout) {
+  const Tensor& numbers = step.table->numbers;
+  check_rank("move: table", numbers, 2);
+  check_tensor("move: table", numbers, DType::f32, {std::max<int64_t>(numbers.shape[0], 1), 4},
+               layout.device);
+  check_tensor("move: entry", step.table->entry, DType::i32, {1}, layout.device);
+  check_range("move: slots with a table", layout.slots, 1, int64_t{1} << 24);
+  if (step.fresh != 0 || step.time != 0.0f || step.target != 0.0f || step.damping != 0.0f)
+    refuse("move: fresh, time, target, damping", "numbers", "0 with a table");
+}
+
 void check_step(const ForecastStep& step, int64_t slots) {
   check_range("move: fresh", step.fresh, 0, slots);
   check_range("move: active", step.active, 0, slots);
@@ -77,6 +89,7 @@ CacheForecast::CacheForecast(std::vector<ForecastCache> caches, const Tensor& an
 void CacheForecast::move(const std::optional<Swaps>& swaps, const ForecastStep& step,
                          Stream stream) const {
   check_step(step, layout_.slots);
+  if (step.table) check_table(step, layout_);
   ForecastKernel k{};
   if (swaps) {
     const int64_t samples = layout_.samples;
@@ -89,13 +102,18 @@ void CacheForecast::move(const std::optional<Swaps>& swaps, const ForecastStep& 
   const int64_t tokens = layout_.slots * layout_.samples;
   k.count = static_cast<int64_t>(caches_.size());
   k.layout = layout_;
-  k.step = step;
+  k.step = {step.fresh, step.time, step.active, step.target, step.damping, step.tail};
+  if (step.table) {
+    k.numbers = step.table->numbers.as<float>();
+    k.entry = {step.table->entry.as<int32_t>(), step.table->numbers.shape[0]};
+  }
   k.anchored = anchored_.as<float>();
   k.gain = static_cast<float*>(scratch_.get());
   k.ahead = k.gain + tokens;
   k.partner = static_cast<int32_t*>(scratch_.get()) + 2 * tokens;
   if (layout_.device == Device::cpu) {
     k.caches = caches_.data();
+    k.step = numbers_of(k);
     forecast_cpu(k);
   } else {
     k.caches = static_cast<const ForecastCache*>(table_.get());

@@ -140,6 +140,7 @@ __device__ bool aligned(const ForecastCache& cache, int64_t width, int pack, int
 
 template <typename T>
 __global__ void __launch_bounds__(kThreads) move_rows(ForecastKernel k) {
+  k.step = numbers_of(k);
   constexpr int kPack = 16 / sizeof(T);
   for (int64_t n = blockIdx.y; n < k.count; n += gridDim.y) {
     const ForecastCache cache = k.caches[n];
@@ -152,6 +153,7 @@ __global__ void __launch_bounds__(kThreads) move_rows(ForecastKernel k) {
 }
 
 __global__ void mark_tokens(ForecastKernel k) {
+  k.step = numbers_of(k);
   const int64_t total = k.layout.slots * k.layout.samples;
   const int64_t stride = static_cast<int64_t>(gridDim.x) * kThreads;
   for (int64_t at = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x; at < total;

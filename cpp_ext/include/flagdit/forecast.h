@@ -29,6 +29,12 @@ struct Swaps {
   Tensor pairs, counts;
 };
 
+// The numbers of a step in the memory of the backend (tick.h). Slots fit a float: 2^24 at most.
+struct ForecastTable {
+  Tensor numbers;  // (E, 4) f32: fresh, time, target, damping
+  Tensor entry;    // (1,) i32: of this evaluation; one beyond the table is its nearest
+};
+
 struct ForecastStep {
   int64_t fresh;   // the first slots, whose values `denoise` wrote since the last pass
   float time;      // when those were computed
@@ -36,6 +42,7 @@ struct ForecastStep {
   float target;    // when it does
   float damping;   // share of the way to there
   bool tail;       // whether it does: otherwise the values of the other slots stay as they are
+  std::optional<ForecastTable> table{};  // its entry replaces fresh, time, target, damping: 0
 };
 
 // The caches of one call of `denoise` in one run. Does not own their memory.

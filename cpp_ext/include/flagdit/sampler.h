@@ -4,7 +4,6 @@
 
 #include <atomic>
 #include <cstdint>
-#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -21,7 +20,9 @@ namespace flagdit {
 class Calls;
 class Captures;
 class Decision;
+class Forecasts;
 struct Tables;
+struct Work;
 
 // What calls of `denoise` take besides the tokens, by its names. In memory of the host, owned by
 // the caller.
@@ -80,24 +81,10 @@ class Sampler {
   const std::string& plain() const;
 
  private:
-  // What a step enqueues, decided before any of it is.
-  struct Work {
-    Step step;
-    size_t calls;       // of `denoise`, an evaluation
-    size_t first, end;  // its evaluations of the plan
-
-    uint64_t key() const;  // the same for steps that enqueue the same
-  };
-
   StepDone do_step();
-  Work work_of(const Step& step, size_t first, bool both) const;
-  std::map<uint64_t, int64_t> keys() const;
   void enqueue(const Work& work);
   void guide(int64_t active, size_t calls);
   void advance(const Work& work, bool last);
-  void repartition(const Work& work);
-  void remember(const Work& work);
-  void retarget(const Work& work, double t);
   void select_head(const Step& step);
   std::unique_lock<std::mutex> turn() const;
 
@@ -110,12 +97,11 @@ class Sampler {
   std::unique_ptr<Tables> tables_;
   std::unique_ptr<Calls> calls_;
   std::unique_ptr<Decision> decision_;  // of a plan that decides as it runs
+  std::unique_ptr<Forecasts> forecasts_;
   std::unique_ptr<Captures> captures_;
   Tensor guidance_, broken_;
   std::vector<SlotBuffers> moved_;
-  std::vector<std::vector<CacheForecast>> forecasts_;  // of each call
-  std::vector<std::pair<int64_t, double>> fresh_;      // of each call: slots, and when
-  std::vector<Event> events_;                          // before the first step, and after each
+  std::vector<Event> events_;  // before the first step, and after each
   std::atomic<bool> under_way_{false};
   size_t next_ = 0, evaluation_ = 0;
   double spent_ = 0.0;  // seconds of the calls of a step

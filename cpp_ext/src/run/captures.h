@@ -5,20 +5,23 @@
 #include <functional>
 #include <map>
 #include <string>
+#include <vector>
 
 #include "flagdit/graph.h"
+#include "work.h"
 
 namespace flagdit {
 
 class Captures {
  public:
-  // left: how often steps of each key are still to come; none for a plan that decides as it runs.
-  // reason: why no step can be captured; empty if they can.
-  Captures(std::map<uint64_t, int64_t> left, std::string reason);
+  // works: all steps to come; none of a plan that decides as it runs. reason: why no step can be
+  // captured; empty if they can.
+  Captures(const std::vector<Work>& works, std::string reason);
 
   // Enqueues a step: replays it if it was captured; captures it if it comes again, and `settled`
   // says that it can be; else as it is. Returns the nodes of its graph, 0 if there is none.
-  int64_t launch(uint64_t key, bool settled, Stream stream, const std::function<void()>& enqueue);
+  int64_t launch(const Work& work, bool settled, Stream stream,
+                 const std::function<void()>& enqueue);
 
   const std::string& reason() const { return reason_; }
 
@@ -26,7 +29,7 @@ class Captures {
   bool worthwhile(uint64_t key);
 
   GraphCache graphs_;
-  std::map<uint64_t, int64_t> left_;
+  std::map<uint64_t, int64_t> left_;  // steps to come of each key
   bool planned_;
   std::string reason_;
 };

@@ -7,8 +7,9 @@
 #include "captures.h"
 #include "check_run.h"
 #include "clock.h"
-#include "flagdit/finite.h"
+#include "forecasts.h"
 #include "tables.h"
+#include "work.h"
 
 namespace flagdit {
 namespace {
@@ -26,6 +27,7 @@ struct Parts {
         const Buffers& buffers, Arena& arena)
       : tables(std::make_unique<Tables>(plan, arena)),
         calls(std::make_unique<Calls>(denoise, conditions, buffers, arena)),
+        forecasts(std::make_unique<Forecasts>(plan, buffers, arena)),
         guidance(arena.make(DType::f32, {extent.layout.patch_values()})),
         broken(arena.make(DType::i32, {1})) {
     if (Decision::of(plan)) decision = std::make_unique<Decision>(plan, extent, arena);
@@ -33,15 +35,15 @@ struct Parts {
 
   std::unique_ptr<Tables> tables;
   std::unique_ptr<Calls> calls;
+  std::unique_ptr<Forecasts> forecasts;
   std::unique_ptr<Decision> decision;
   Tensor guidance, broken;
 };
 
 // Why steps cannot be captured; empty if they can.
-std::string why_plain(const Session& denoise, const Plan& plan) {
+std::string why_plain(const Session& denoise) {
   if (denoise.device() == Device::cpu) return "the CPU has no graphs";
   if (denoise.stream() == nullptr) return denoise.backend + " has no stream of its own";
-  if (plan.keeps.cache_slope) return "forecasts of keys and values differ from step to step";
   return "";
 }
 
@@ -71,16 +73,18 @@ Sampler::Sampler(std::shared_ptr<Session> denoise, const Extent& extent,
   decision_ = std::move(parts.decision);
   guidance_ = parts.guidance;
   broken_ = parts.broken;
-  captures_ = std::make_unique<Captures>(keys(), why_plain(*denoise_, *plan_));
-  for (size_t call = 0; call < buffers_.calls.size(); ++call) {
+  forecasts_ = std::move(parts.forecasts);
+  // A plan that decides as it runs has no steps that are known.
+  const std::vector<Work> works =
+      decision_ == nullptr ? works_of(*plan_, buffers_.calls.size()) : std::vector<Work>();
+  captures_ = std::make_unique<Captures>(works, why_plain(*denoise_));
+  for (size_t call = 0; call < buffers_.calls.size(); ++call)
     moved_.push_back(buffers_.moved(call + 1));
-    if (plan_->keeps.cache_slope) forecasts_.push_back(buffers_.forecasts(call));
-  }
-  fresh_.resize(forecasts_.size());
   const auto held = turn();
   write(guidance_, guidance.data(), stream_);
   tables_->fill(*plan_, stream_);
   calls_->fill(stream_);
+  forecasts_->fill(works, stream_);
   buffers_.begin(start, conditions_.placed, stream_);
 }
 
@@ -113,7 +117,7 @@ StepDone Sampler::do_step() {
                                                              *tables_, stream_);
   const bool both = plan_->unconditional[index] || owed_;
   owed_ = both && step.active == 0;
-  const Work work = work_of(step, evaluation_, both);
+  const Work work(*plan_, step, evaluation_, both ? buffers_.calls.size() : 1);
   evaluation_ = work.end;
   spent_ = 0.0;
   const auto mark = [&] {
@@ -122,7 +126,8 @@ StepDone Sampler::do_step() {
     events_.back().record(stream_);
   };
   if (events_.empty()) mark();
-  const int64_t nodes = captures_->launch(work.key(), calls_->settled(step.active, work.calls),
+  if (decision_ != nullptr) forecasts_->next(work, stream_);
+  const int64_t nodes = captures_->launch(work, calls_->settled(step.active, work.calls),
                                           stream_, [&] { enqueue(work); });
   mark();
   StepDone out{step, 0, 0, spent_, 0.0, nodes};
@@ -131,30 +136,6 @@ StepDone Sampler::do_step() {
     out.branches = both ? buffers_.extent.branches : 1;
   }
   out.host = seconds_since(start) - out.denoise;
-  return out;
-}
-
-Sampler::Work Sampler::work_of(const Step& step, size_t first, bool both) const {
-  size_t end = first;
-  while (end < plan_->evaluations.size() && plan_->evaluations[end].step == step.index) ++end;
-  return {step, both ? buffers_.calls.size() : 1, first, end};
-}
-
-// Slots of a run fit 30 bits (check_run.cpp); a step has one or two evaluations and calls.
-uint64_t Sampler::Work::key() const {
-  const auto kind = static_cast<uint64_t>(step.dense) << 2 | (calls - 1) << 1 | (end - first - 1);
-  return static_cast<uint64_t>(step.active) << 33 | static_cast<uint64_t>(step.high) << 3 | kind;
-}
-
-std::map<uint64_t, int64_t> Sampler::keys() const {
-  std::map<uint64_t, int64_t> out;
-  if (decision_ != nullptr) return out;
-  size_t first = 0;
-  for (size_t index = 0; index < plan_->steps.size(); ++index) {
-    const Work work = work_of(plan_->steps[index], first, plan_->unconditional[index]);
-    first = work.end;
-    ++out[work.key()];
-  }
   return out;
 }
 

@@ -1,7 +1,6 @@
 // What a step enqueues: with the same work, the same launches at the same addresses, so that it can
 // be captured.
 #include <algorithm>
-#include <utility>
 
 #include "calls.h"
 #include "flagdit/dilate.h"
@@ -9,6 +8,7 @@
 #include "flagdit/guide.h"
 #include "flagdit/sampler.h"
 #include "flagdit/select.h"
+#include "forecasts.h"
 #include "tables.h"
 
 namespace flagdit {
@@ -16,17 +16,17 @@ namespace flagdit {
 void Sampler::enqueue(const Work& work) {
   const Step& step = work.step;
   if (step.dense) {
-    remember(work);
+    forecasts_->remember(work, tables_->entry, stream_);
   } else if (step.index > 0 && step.active > 0) {
-    repartition(work);
+    select_head(step);
+    moved_[work.calls - 1].swap(buffers_.swaps, buffers_.counts, stream_);
+    forecasts_->repartition(work, tables_->entry, stream_);
   }
   for (size_t e = work.first; e < work.end; ++e) {
     const Evaluation& evaluation = plan_->evaluations[e];
     if (step.active > 0) {
-      if (e > work.first) retarget(work, evaluation.t);
+      if (e > work.first) forecasts_->retarget(work, tables_->entry, stream_);
       spent_ += calls_->run(step.active, work.calls, tables_->entry, stream_);
-      for (size_t i = 0; i < std::min(work.calls, fresh_.size()); ++i)
-        fresh_[i] = {step.active, evaluation.t};
       guide(step.active, work.calls);
     }
     advance(work, evaluation.last);
@@ -83,44 +83,6 @@ void Sampler::select_head(const Step& step) {
           static_cast<float>(plan_->ranking.starvation), step.high, plan_->max_age,
           plan_->ranking.mode, tables_->entry},
          stream_);
-}
-
-void Sampler::repartition(const Work& work) {
-  const Step& step = work.step;
-  select_head(step);
-  moved_[work.calls - 1].swap(buffers_.swaps, buffers_.counts, stream_);
-  const Swaps pairs{buffers_.swaps, buffers_.counts};
-  const double damping = plan_->damping[static_cast<size_t>(step.index)];
-  for (size_t i = 0; i < forecasts_.size(); ++i) {
-    const auto [slots, time] = std::exchange(fresh_[i], {0, fresh_[i].second});
-    // A call that the step does not make keeps its tail as it is.
-    const bool makes = i < work.calls;
-    const ForecastStep move{slots,
-                            static_cast<float>(time),
-                            makes ? step.active : 0,
-                            makes ? static_cast<float>(step.t) : 0.0f,
-                            makes ? static_cast<float>(damping) : 0.0f,
-                            makes};
-    for (const CacheForecast& forecast : forecasts_[i]) forecast.move(pairs, move, stream_);
-  }
-}
-
-void Sampler::remember(const Work& work) {
-  const int64_t index = work.step.index;
-  for (size_t i = 0; i < std::min(work.calls, forecasts_.size()); ++i) {
-    if (!plan_->precedes_ras(static_cast<int64_t>(i), index)) continue;
-    const auto [slots, time] = std::exchange(fresh_[i], {0, fresh_[i].second});
-    const ForecastStep keep{slots, static_cast<float>(time), plan_->tokens, 0.0f, 0.0f, true};
-    for (const CacheForecast& forecast : forecasts_[i]) forecast.move(std::nullopt, keep, stream_);
-  }
-}
-
-void Sampler::retarget(const Work& work, double t) {
-  if (work.step.active >= plan_->tokens) return;
-  const auto damping = static_cast<float>(plan_->damping[static_cast<size_t>(work.step.index)]);
-  const ForecastStep move{0, 0.0f, work.step.active, static_cast<float>(t), damping, true};
-  for (size_t i = 0; i < std::min(work.calls, forecasts_.size()); ++i)
-    for (const CacheForecast& forecast : forecasts_[i]) forecast.move(std::nullopt, move, stream_);
 }
 
 }  // namespace flagdit

@@ -1,0 +1,34 @@
+// What a step of a run enqueues, as data.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "flagdit/make_plan.h"
+
+namespace flagdit {
+
+struct Work {
+  Step step;
+  size_t calls;       // of `denoise`, an evaluation
+  size_t first, end;  // its evaluations of the plan
+
+  // Of a step, whose first evaluation is `first`.
+  Work(const Plan& plan, const Step& its, size_t first_evaluation, size_t made)
+      : step(its), calls(made), first(first_evaluation), end(first_evaluation) {
+    while (end < plan.evaluations.size() && plan.evaluations[end].step == step.index) ++end;
+  }
+
+  // The same for steps that enqueue the same at the same addresses: all else is in tables. Slots
+  // of a run fit 30 bits (check_run.cpp); a step has one or two evaluations and calls.
+  uint64_t key() const {
+    const auto kind = static_cast<uint64_t>(step.dense) << 2 | (calls - 1) << 1 | (end - first - 1);
+    return static_cast<uint64_t>(step.active) << 33 | static_cast<uint64_t>(step.high) << 3 | kind;
+  }
+};
+
+// All steps of a plan that decides nothing as it runs; calls: of a step with both branches.
+std::vector<Work> works_of(const Plan& plan, size_t calls);
+
+}  // namespace flagdit
