@@ -844,6 +844,14 @@ class Stages:
         Each a Session, or any object with `ports`, `bind(arrays)` and `run(arrays)`.
         """
 
+class Snapshot:
+    """A run after one of its steps, kept while it goes on."""
+
+    def latents(self) -> NDArray[Any]:
+        """
+        (B, C, F, H, W), moved ahead in time as it was asked for; waits for the step.
+        """
+
 class Run:
     """
     One generation, a step at a time (run.h), of a job that is planned and admitted.
@@ -899,6 +907,16 @@ class Run:
     def ages(self) -> NDArray[Any]:
         """
         (B, F, H, W) in patches: steps since the velocity of each was computed.
+        """
+
+    def snapshot(self, ahead: float = 0.0) -> Snapshot:
+        """
+        What there is to see now, kept while the run goes on; waits for nothing.
+        """
+
+    def all_ages(self) -> NDArray[Any]:
+        """
+        (S, B, F, H, W) in patches: the same after each of the leg's steps that were done.
         """
 
     @property

@@ -126,9 +126,10 @@ class Pipeline:
                 options=said,
             )
         )
+        if on_step is None:
+            return run.finish()
         for preview in run:
-            if on_step is not None:
-                on_step(preview)
+            on_step(preview)
         return run.result()
 
     def presets(self, size: tuple[int, int] | None = None) -> dict[str, Preset]:

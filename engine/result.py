@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from flagdit.cpp_ext import StepDone, upsample
+from flagdit.cpp_ext import Snapshot, StepDone, upsample
 from flagdit.engine.bundle import ModelSpec
 from flagdit.engine.errors import BackendError
 from flagdit.engine.layout import FloatArray
@@ -36,14 +36,14 @@ class Preview:
     total: int
     index: int
     _spec: ModelSpec
-    _latents: FloatArray  # (B, C, H, W), of the leg's size
+    _look: Snapshot  # (B, C, F, H, W), of the leg's size
     _factor: int  # by which the picture is larger
 
     @property
     def images(self) -> list[Image.Image]:
         """What the pictures would be if every velocity stayed as it is now. Raises as Result.images does."""
         check_paints(self._spec)
-        return [picture.to_image(x) for x in upsample(self._latents, self._factor)]
+        return [picture.to_image(x) for x in upsample(self._look.latents()[:, :, 0], self._factor)]
 
 
 @dataclass(frozen=True)

@@ -57,9 +57,12 @@ class Run:
         self._stages, self._spec = stages, spec
         self._core: cpp_ext.Run | None = None
         self._decode = 0.0
+<<<<<<< HEAD
         self._done: list[StepDone] = []
         self._leg: list[int] = []  # that each step was of
-        self._ages: list[npt.NDArray[np.int16]] = []  # (B, lines, columns) a step
+=======
+        self._timed: list[tuple[Leg, StepDone]] = []
+>>>>>>> eebd81a (What there is to see of a run is kept while it goes on; ages of all steps are logged where they are computed)
 
     def replan(self, plan: Plan) -> None:
         """Take another plan of the steps at the full size, for experiments, before the first of them."""
@@ -91,17 +94,16 @@ class Run:
 
     def __iter__(self) -> Iterator[Preview]:
         """Encode the text, then yield after every step. Raises NumberError when values are no numbers any more."""
-        core = self._core = cpp_ext.Run(self._stages.graphs, self.job, self._stages.text.prompts)
-        self._done, self._leg, self._ages = [], [], []
-        while not core.done:
-            done = core.step()
-            leg = self.legs[core.leg]
-            self._done.append(done)
-            self._leg.append(core.leg)
-            self._ages.append(self._grown(core, leg))
-            latents = core.latents(1 - done.step.t_next)[:, :, 0]
-            factor = self.layout.width // leg.layout.width
-            yield Preview(done, core.total, core.count - 1, self._spec, latents, factor)
+        core, width = self._begin(), self.layout.width
+        for done in self._steps(core):
+            look, factor = core.snapshot(1 - done.step.t_next), width // self.legs[core.leg].layout.width
+            yield Preview(done, core.total, core.count - 1, self._spec, look, factor)
+
+    def finish(self) -> Result:
+        """The result of all steps, without looking at it in between: a GPU is not waited for."""
+        for _ in self._steps(self._begin()):
+            pass
+        return self.result()
 
     def result(self) -> Result:
         """The finished run. Raises RequestError if it was not iterated to its end."""
@@ -111,19 +113,29 @@ class Run:
         start = time.perf_counter()
         latents: FloatArray = self._core.latents()[:, :, 0]
         self._decode = time.perf_counter() - start
-        return Result(latents, np.stack(self._ages), self._report(), self._spec)
+        return Result(latents, self._ages(self._core), self._report(), self._spec)
+
+    def _begin(self) -> cpp_ext.Run:
+        self._core = cpp_ext.Run(self._stages.graphs, self.job, self._stages.text.prompts)
+        self._done, self._leg = [], []
+        return self._core
+
+    def _steps(self, core: cpp_ext.Run) -> Iterator[StepDone]:
+        while not core.done:
+            self._done.append(core.step())
+            self._leg.append(core.leg)
+            yield self._done[-1]
 
     def _begun(self) -> cpp_ext.Run:
         if self._core is None or not self._core.begun:
             raise RequestError("the run has not begun; iterate over it")
         return self._core
 
-    def _grown(self, core: cpp_ext.Run, leg: Leg) -> npt.NDArray[np.int16]:
-        """Ages (B, lines, columns) of the picture's patches; a coarse step computes all of them."""
-        if leg is self.legs[-1]:
-            ages: npt.NDArray[np.int16] = core.ages()[:, 0]
-            return ages
-        return np.zeros((len(self.request.prompts), self.layout.lines, self.layout.columns), np.int16)
+    def _ages(self, core: cpp_ext.Run) -> npt.NDArray[np.int16]:
+        """(S, B, lines, columns) of the picture's patches; a coarse step computes all of them."""
+        own = core.all_ages()[:, :, 0]
+        before = len(self._done) - len(own)
+        return np.concatenate([np.zeros((before, *own.shape[1:]), np.int16), own])
 
     def _report(self) -> Report:
         spec, stages = self._spec, self._stages

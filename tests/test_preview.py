@@ -37,7 +37,7 @@ def test_a_preview_is_no_way_into_the_run(pipeline: Pipeline) -> None:
     expected = pipeline(PROMPT, steps=4).latents
 
     def spoil(preview: Preview) -> None:
-        preview._latents[...] = 0
+        preview._look.latents()[...] = 0
         preview.images[0].putpixel((0, 0), (1, 2, 3))
 
     assert (pipeline(PROMPT, steps=4, on_step=spoil).latents == expected).all()

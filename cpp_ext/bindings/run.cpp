@@ -1,6 +1,7 @@
 #include "flagdit/run.h"
 
 #include <nanobind/stl/map.h>
+#include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
@@ -78,6 +79,17 @@ void register_run(nb::module_& m) {
           nb::sig("def __init__(self, *, text: object, condition: object, place: object, "
                   "denoise: object) -> None"),
           "Each a Session, or any object with `ports`, `bind(arrays)` and `run(arrays)`.");
+  nb::class_<Snapshot>(m, "Snapshot", "A run after one of its steps, kept while it goes on.")
+      .def(
+          "latents",
+          [](const Snapshot& self) {
+            const Extent& e = self.extent();
+            const Layout& l = e.layout;
+            return to_array(self.latents(),
+                            {e.samples, l.channels, l.frames, l.height, l.width});
+          },
+          nb::sig("def latents(self) -> NDArray[Any]"),
+          "(B, C, F, H, W), moved ahead in time as it was asked for; waits for the step.");
   nb::class_<Run>(
       m, "Run", "One generation, a step at a time (run.h), of a job that is planned and admitted.")
       .def("__init__", &init_run, "stages"_a, "job"_a, "prompts"_a)
@@ -112,6 +124,14 @@ void register_run(nb::module_& m) {
           "ages", [](const Run& self) { return ages_of(*self.sampler()); },
           nb::sig("def ages(self) -> NDArray[Any]"),
           "(B, F, H, W) in patches: steps since the velocity of each was computed.")
+      .def(
+          "snapshot", [](Run& self, double ahead) { return self.snapshot(ahead); },
+          "ahead"_a = 0.0,
+          "What there is to see now, kept while the run goes on; waits for nothing.")
+      .def(
+          "all_ages", [](const Run& self) { return all_ages_of(*self.sampler()); },
+          nb::sig("def all_ages(self) -> NDArray[Any]"),
+          "(S, B, F, H, W) in patches: the same after each of the leg's steps that were done.")
       .def_prop_ro(
           "state",
           [](const Run& self) {

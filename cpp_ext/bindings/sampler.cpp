@@ -84,6 +84,15 @@ nb::ndarray<nb::numpy, int16_t> ages_of(const Sampler& sampler) {
   return to_array(std::move(out), {e.samples, l.depth(), l.lines(), l.columns()});
 }
 
+nb::ndarray<nb::numpy, int16_t> all_ages_of(const Sampler& sampler) {
+  const Extent& e = sampler.state().extent;
+  const Layout& l = e.layout;
+  const auto steps = static_cast<int64_t>(sampler.count());
+  std::vector<int16_t> out(static_cast<size_t>(steps * e.samples * l.patches()));
+  sampler.all_ages(sampler.count(), out.data());
+  return to_array(std::move(out), {steps, e.samples, l.depth(), l.lines(), l.columns()});
+}
+
 namespace {
 
 // Groups of caches that are as wide: see Buffers.

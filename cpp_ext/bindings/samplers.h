@@ -21,6 +21,7 @@ nb::ndarray<nb::numpy, T> to_array(std::vector<T> values, std::initializer_list<
 
 nb::ndarray<nb::numpy, float> latents_of(const Sampler& sampler, double ahead);
 nb::ndarray<nb::numpy, int16_t> ages_of(const Sampler& sampler);
+nb::ndarray<nb::numpy, int16_t> all_ages_of(const Sampler& sampler);
 // Views of every array that it keeps, by name; `owner` keeps it.
 nb::dict state_of(const Sampler& sampler, const nb::object& owner);
 

@@ -39,6 +39,11 @@ struct ForecastArrays {
   Tensor anchored;                      // (N, B)
 };
 
+// Latents (B, C, F, H, W) of what is by slot: token (N, B), latent and velocity (N, B, P), moved
+// `ahead` in time along the velocity, which is read only then.
+void latents_of(const Extent& extent, const int32_t* token, const float* latent,
+                const float* velocity, double ahead, float* out);
+
 class Buffers {
  public:
   // Takes its arrays from the arena, and touches none: with one that counts, this is what a run

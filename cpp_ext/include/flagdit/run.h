@@ -73,6 +73,8 @@ class Run {
   // (B, C, F, H, W) of the leg, moved `ahead` in time along the velocities: 1 - t_next of the last
   // step is a preview of the end.
   std::vector<float> latents(double ahead = 0.0) const;
+  // The same, kept while the run goes on; see Sampler.
+  std::shared_ptr<const Snapshot> snapshot(double ahead);
 
  private:
   void check_latent(const StepDone& done) const;

@@ -14,9 +14,11 @@
 #include "flagdit/device.h"
 #include "flagdit/make_plan.h"
 #include "flagdit/session.h"
+#include "flagdit/snapshot.h"
 
 namespace flagdit {
 
+class AgeLog;
 class Calls;
 class Captures;
 class Decision;
@@ -72,6 +74,11 @@ class Sampler {
   // See Buffers; on a GPU they wait for the steps that are enqueued.
   void latents(float* out, double ahead) const;
   void ages(int16_t* out) const;
+  // What there is to see after the last step, `ahead` in time as in `latents`. Waits for nothing.
+  std::shared_ptr<const Snapshot> snapshot(double ahead);
+  size_t count() const { return next_; }  // of steps that were done
+  // (steps, B, F, H, W) in patches: the ages after each of the first steps.
+  void all_ages(size_t steps, int16_t* out) const;
   // Values of the latent that are infinite or NaN, of all steps together. On a CPU it is 0: who
   // steps looks at every step (numbers.cpp).
   int64_t broken() const;
@@ -95,12 +102,14 @@ class Sampler {
   Arena arena_;
   Buffers buffers_;
   std::unique_ptr<Tables> tables_;
+  std::unique_ptr<AgeLog> log_;
   std::unique_ptr<Calls> calls_;
   std::unique_ptr<Decision> decision_;  // of a plan that decides as it runs
   std::unique_ptr<Forecasts> forecasts_;
   std::unique_ptr<Captures> captures_;
   Tensor guidance_, broken_;
   std::vector<SlotBuffers> moved_;
+  Snapshots snapshots_;
   std::vector<Event> events_;  // before the first step, and after each
   std::atomic<bool> under_way_{false};
   size_t next_ = 0, evaluation_ = 0;

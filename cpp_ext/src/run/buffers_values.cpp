@@ -107,22 +107,25 @@ void Buffers::begin(const float* start, const std::vector<Bound>& by_token, Stre
   }
 }
 
-void Buffers::latents(float* out, double ahead, Stream stream) const {
+void latents_of(const Extent& extent, const int32_t* token, const float* latent,
+                const float* velocity, double ahead, float* out) {
   const Layout& layout = extent.layout;
   const int64_t b = extent.samples, p = layout.patch_values(), n = layout.tokens();
   const auto by = static_cast<float>(ahead);
-  const HostCopy ids(token), at(latent), along(velocity);
-  for (const HostCopy* host : {&ids, &at}) host->fetch(stream);
-  if (ahead != 0.0) along.fetch(stream);
   std::vector<float> patches(static_cast<size_t>(layout.patches() * b * p));
   for (int64_t row = layout.pinned() * b; row < n * b; ++row) {
-    const int64_t patch = layout.patch_of(ids.as<int32_t>()[row]);
-    const float* x = at.as<float>() + row * p;
-    const float* v = along.as<float>() + row * p;
-    float* to = patches.data() + (patch * b + row % b) * p;
+    const float *x = latent + row * p, *v = velocity + row * p;
+    float* to = patches.data() + (layout.patch_of(token[row]) * b + row % b) * p;
     for (int64_t i = 0; i < p; ++i) to[i] = ahead == 0.0 ? x[i] : x[i] + by * v[i];
   }
   layout.unpatchify(patches.data(), b, out);
+}
+
+void Buffers::latents(float* out, double ahead, Stream stream) const {
+  const HostCopy ids(token), x(latent), v(velocity);
+  for (const HostCopy* host : {&ids, &x}) host->fetch(stream);
+  if (ahead != 0.0) v.fetch(stream);
+  latents_of(extent, ids.as<int32_t>(), x.as<float>(), v.as<float>(), ahead, out);
 }
 
 void Buffers::ages(int16_t* out, Stream stream) const {

@@ -186,4 +186,9 @@ std::vector<float> Run::latents(double ahead) const {
   return out;
 }
 
+std::shared_ptr<const Snapshot> Run::snapshot(double ahead) {
+  sampler();
+  return sampler_->snapshot(ahead);
+}
+
 }  // namespace flagdit

@@ -26,6 +26,7 @@ struct Parts {
   Parts(Session& denoise, const Extent& extent, const Plan& plan, const Conditions& conditions,
         const Buffers& buffers, Arena& arena)
       : tables(std::make_unique<Tables>(plan, arena)),
+        log(std::make_unique<AgeLog>(plan, buffers, arena)),
         calls(std::make_unique<Calls>(denoise, conditions, buffers, arena)),
         forecasts(std::make_unique<Forecasts>(plan, buffers, arena)),
         guidance(arena.make(DType::f32, {extent.layout.patch_values()})),
@@ -34,6 +35,7 @@ struct Parts {
   }
 
   std::unique_ptr<Tables> tables;
+  std::unique_ptr<AgeLog> log;
   std::unique_ptr<Calls> calls;
   std::unique_ptr<Forecasts> forecasts;
   std::unique_ptr<Decision> decision;
@@ -69,6 +71,7 @@ Sampler::Sampler(std::shared_ptr<Session> denoise, const Extent& extent,
       buffers_(denoise_->ports(), extent, plan_->keeps, arena_) {
   Parts parts(*denoise_, extent, *plan_, conditions_, buffers_, arena_);
   tables_ = std::move(parts.tables);
+  log_ = std::move(parts.log);
   calls_ = std::move(parts.calls);
   decision_ = std::move(parts.decision);
   guidance_ = parts.guidance;
@@ -83,6 +86,7 @@ Sampler::Sampler(std::shared_ptr<Session> denoise, const Extent& extent,
   const auto held = turn();
   write(guidance_, guidance.data(), stream_);
   tables_->fill(*plan_, stream_);
+  log_->begin();
   calls_->fill(stream_);
   forecasts_->fill(works, stream_);
   buffers_.begin(start, conditions_.placed, stream_);
@@ -147,6 +151,16 @@ void Sampler::latents(float* out, double ahead) const {
 void Sampler::ages(int16_t* out) const {
   const auto held = turn();
   buffers_.ages(out, stream_);
+}
+
+std::shared_ptr<const Snapshot> Sampler::snapshot(double ahead) {
+  const auto held = turn();
+  return snapshots_.take(buffers_, ahead, stream_);
+}
+
+void Sampler::all_ages(size_t steps, int16_t* out) const {
+  const auto held = turn();
+  log_->read(*plan_, steps, out, stream_);
 }
 
 int64_t Sampler::broken() const {

@@ -30,6 +30,7 @@ void Sampler::enqueue(const Work& work) {
       guide(step.active, work.calls);
     }
     advance(work, evaluation.last);
+    if (evaluation.last) log_->keep(tables_->entry, stream_);
     tick(tables_->entry, stream_);
   }
   if (device() == Device::cpu) return;

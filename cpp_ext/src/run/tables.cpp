@@ -1,6 +1,7 @@
 #include "tables.h"
 
 #include <algorithm>
+#include <utility>
 #include <vector>
 
 #include "flagdit/decide.h"
@@ -32,6 +33,38 @@ void Tables::fill(const Plan& plan, Stream stream) const {
   }
   write(numbers, rows.data(), stream);
   write(future, capacity.data(), stream);
+}
+
+AgeLog::AgeLog(const Plan& plan, const Buffers& buffers, Arena& arena)
+    : buffers_(buffers),
+      log_(arena.make(DType::i32,
+                      {count(plan), 2, buffers.age.shape[0], buffers.age.shape[1]})) {}
+
+void AgeLog::begin() {
+  const int64_t half = bytes_of(DType::i32, buffers_.age.shape);
+  std::vector<PickTable> tables{{log_.data, buffers_.age.data, 2 * half, 0, half, true},
+                                {log_.data, buffers_.token.data, 2 * half, half, half, true}};
+  kept_.emplace(std::move(tables), log_.shape[0], log_.device);
+}
+
+void AgeLog::keep(const Tensor& entry, Stream stream) const { kept_->copy(entry, stream); }
+
+void AgeLog::read(const Plan& plan, size_t steps, int16_t* out, Stream stream) const {
+  const Layout& layout = buffers_.extent.layout;
+  const int64_t b = buffers_.extent.samples, slots = buffers_.age.shape[0] * b;
+  const auto entries = static_cast<size_t>(log_.shape[0]);
+  std::vector<int32_t> log(entries * 2 * static_cast<size_t>(slots));
+  flagdit::read(log.data(), log_, stream);
+  std::fill_n(out, static_cast<int64_t>(steps) * b * layout.patches(), int16_t{0});
+  for (size_t e = 0; e < entries; ++e) {
+    const Evaluation& evaluation = plan.evaluations[e];
+    if (!evaluation.last || evaluation.step >= static_cast<int64_t>(steps)) continue;
+    const int32_t* age = log.data() + static_cast<int64_t>(e) * 2 * slots;
+    int16_t* step = out + evaluation.step * b * layout.patches();
+    for (int64_t row = layout.pinned() * b; row < slots; ++row)
+      step[row % b * layout.patches() + layout.patch_of(age[slots + row])] =
+          static_cast<int16_t>(age[row]);
+  }
 }
 
 bool Decision::of(const Plan& plan) {

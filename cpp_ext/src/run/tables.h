@@ -9,6 +9,7 @@
 #include "flagdit/arena.h"
 #include "flagdit/buffers.h"
 #include "flagdit/make_plan.h"
+#include "flagdit/pick.h"
 
 namespace flagdit {
 
@@ -22,6 +23,25 @@ struct Tables {
   Tensor numbers;  // (E, 5) f32, see StepTable
   Tensor future;   // (E, max_age + 1) i32, see SelectArgs
   Tensor entry;    // (1,) i32
+};
+
+// How old the velocity of every token is after each step, kept where it is computed: a GPU need not
+// be asked in between.
+class AgeLog {
+ public:
+  // Takes an entry an evaluation from the arena.
+  AgeLog(const Plan& plan, const Buffers& buffers, Arena& arena);
+  // Once, before the first step.
+  void begin();
+  // After an evaluation, before the next is ticked to.
+  void keep(const Tensor& entry, Stream stream) const;
+  // (steps, B, F, H, W) in patches, of the first steps of the plan.
+  void read(const Plan& plan, size_t steps, int16_t* out, Stream stream) const;
+
+ private:
+  const Buffers& buffers_;
+  Tensor log_;  // (E, 2, N, B) i32: the age of each slot, and its token
+  std::optional<Picks> kept_;
 };
 
 // How much a step computes, by the errors that its cached patches are going to have (decide.h).
