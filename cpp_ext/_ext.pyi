@@ -963,12 +963,6 @@ def check_request(request: object) -> None:
 def checked_seed(seed: object) -> int:
     """The seed, if it is one of 64 bits without a sign."""
 
-def check_prompt(prompt: str, name: str, longest: int) -> None:
-    """Refuse a prompt that is blank, no Unicode, or of too many characters."""
-
-def check_tokens(name: str, count: int, most: int) -> None:
-    """Refuse a prompt of more tokens than a model takes."""
-
 def head_multiple(row_values: Sequence[int]) -> int:
     """
     What active slots are a multiple of, so that the tails of caches of rows of so many values begin at multiples of 256 bytes.

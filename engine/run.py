@@ -57,12 +57,8 @@ class Run:
         self._stages, self._spec = stages, spec
         self._core: cpp_ext.Run | None = None
         self._decode = 0.0
-<<<<<<< HEAD
         self._done: list[StepDone] = []
         self._leg: list[int] = []  # that each step was of
-=======
-        self._timed: list[tuple[Leg, StepDone]] = []
->>>>>>> eebd81a (What there is to see of a run is kept while it goes on; ages of all steps are logged where they are computed)
 
     def replan(self, plan: Plan) -> None:
         """Take another plan of the steps at the full size, for experiments, before the first of them."""

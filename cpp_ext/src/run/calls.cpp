@@ -1,6 +1,7 @@
 #include "calls.h"
 
 #include <cstddef>
+#include <utility>
 
 #include "clock.h"
 #include "flagdit/device.h"
@@ -8,13 +9,10 @@
 namespace flagdit {
 namespace {
 
-// The same where the session runs; on the CPU they are there.
-std::vector<Bound> resident(const std::vector<Bound>& given, Arena& arena, Device device) {
+// An array for it where the session runs; on the CPU it is there.
+Bound resident(const Bound& given, Arena& arena, Device device) {
   if (device == Device::cpu) return given;
-  std::vector<Bound> out;
-  for (const Bound& bound : given)
-    out.push_back({bound.name, arena.make(bound.tensor.dtype, bound.tensor.shape)});
-  return out;
+  return {given.name, arena.make(given.tensor.dtype, given.tensor.shape)};
 }
 
 void upload(const std::vector<Bound>& to, const std::vector<Bound>& from, Stream stream) {
@@ -34,10 +32,17 @@ std::vector<Bound> current_of(const std::vector<Bound>& timed, int64_t rows, Are
   return out;
 }
 
-// The rows of a call of something that has a row for each sample and branch, or all of it.
-Tensor rows_of(const Session& session, const Bound& bound, const Call& call) {
-  return session.port(bound.name).starts("R") ? slots_of(bound.tensor, call.first_row, call.rows)
-                                              : bound.tensor;
+// The rows of a call of what has a row for each sample and branch, and all of what has not.
+std::vector<Bound> rows_of(const Session& session, const std::vector<Bound>& given,
+                           const Call& call) {
+  std::vector<Bound> out;
+  for (const Bound& bound : given) {
+    const bool rows = session.port(bound.name).starts("R");
+    out.push_back({bound.name,
+                   rows ? slots_of(bound.tensor, call.first_row, call.rows) : bound.tensor,
+                   bound.memory});
+  }
+  return out;
 }
 
 }  // namespace
@@ -46,14 +51,21 @@ Calls::Calls(Session& session, const Conditions& conditions, const Buffers& buff
     : session_(session),
       given_(conditions),
       buffers_(buffers),
-      arena_(arena),
-      constant_(resident(conditions.constant, arena, session.device())),
-      timed_(resident(conditions.timed, arena, session.device())) {
-  for (const Call& call : buffers.calls) current_.push_back(current_of(timed_, call.rows, arena));
+      arena_(arena) {
+  const Device device = session.device();
+  for (const Bound& timed : conditions.timed) timed_.push_back(resident(timed, arena, device));
+  for (const Call& call : buffers.calls) {
+    std::vector<Bound> own;
+    for (const Bound& bound : rows_of(session, conditions.constant, call))
+      own.push_back(resident(bound, arena, device));
+    constant_.push_back(std::move(own));
+    current_.push_back(current_of(timed_, call.rows, arena));
+  }
 }
 
 void Calls::fill(Stream stream) {
-  upload(constant_, given_.constant, stream);
+  for (size_t call = 0; call < constant_.size(); ++call)
+    upload(constant_[call], rows_of(session_, given_.constant, buffers_.calls[call]), stream);
   upload(timed_, given_.timed, stream);
   for (size_t call = 0; call < current_.size(); ++call) {
     std::vector<PickTable> tables;
@@ -95,9 +107,7 @@ Binding& Calls::bound(int64_t active, size_t call) {
   std::unique_ptr<Binding>& binding = bindings_[{active, call}];
   if (binding == nullptr) {
     std::vector<Bound> all = buffers_.head(active, call);
-    for (const Bound& bound : constant_)
-      all.push_back(
-          {bound.name, rows_of(session_, bound, buffers_.calls[call]), bound.memory});
+    all.insert(all.end(), constant_[call].begin(), constant_[call].end());
     all.insert(all.end(), current_[call].begin(), current_[call].end());
     for (Bound& bound : all)
       if (bound.memory == nullptr) bound.memory = arena_.memory();

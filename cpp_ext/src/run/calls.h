@@ -36,8 +36,9 @@ class Calls {
   const Conditions& given_;
   const Buffers& buffers_;
   Arena& arena_;
-  std::vector<Bound> constant_, timed_;      // where the session runs
-  std::vector<std::vector<Bound>> current_;  // of each call: (rows, ...) of its evaluation
+  std::vector<Bound> timed_;                  // where the session runs
+  std::vector<std::vector<Bound>> constant_;  // there, of each call: its rows
+  std::vector<std::vector<Bound>> current_;   // of each call: (rows, ...) of its evaluation
   std::vector<Picks> picks_;                 // of each call
   std::map<std::pair<int64_t, size_t>, std::unique_ptr<Binding>> bindings_;  // by active and call
 };

@@ -83,7 +83,7 @@ Step Decision::decide(const Plan& plan, const Step& step, const Buffers& state,
   const Budget& budget = plan.budget;
   decide_active({state.score, state.velocity, state.age, tables.future, scratch_, active_,
                  plan.pinned, step.active, budget.bucket, plan.max_age, budget.error_budget,
-                 budget.gate, tables.entry},
+                 budget.gate, tables.entry, budget.head_multiple},
                 stream);
   read(read_.get(), active_, stream);
   const int64_t active = *reinterpret_cast<const int32_t*>(read_.get());
