@@ -16,12 +16,12 @@ add_library(flagdit_runtime STATIC
   cpp_ext/runtime/said_pipeline.cpp)
 target_include_directories(flagdit_runtime PRIVATE ${PROJECT_BINARY_DIR}/version)
 target_link_libraries(flagdit_runtime
-  PUBLIC flagdit_core flagdit_files flagdit_onnxruntime PRIVATE flagdit_options flagdit_third_party)
+  PUBLIC flagdit_core flagdit_files flagdit_onnxruntime flagdit_tensorrt PRIVATE flagdit_options flagdit_third_party)
 set_target_properties(flagdit_runtime PROPERTIES POSITION_INDEPENDENT_CODE ON)
 
 # One archive and one shared object of all that is above. The shared one shows what flagdit.h says, under a version;
 # the C++ face, whose types are the compiler's, is for those who link the archive.
-set(parts flagdit_core flagdit_files flagdit_onnxruntime flagdit_runtime flagdit_third_party)
+set(parts flagdit_core flagdit_files flagdit_onnxruntime flagdit_tensorrt flagdit_runtime flagdit_third_party)
 list(TRANSFORM parts REPLACE "(.+)" "$<TARGET_OBJECTS:\\1>" OUTPUT_VARIABLE objects)
 set(needed Threads::Threads ${CMAKE_DL_LIBS})
 add_library(flagdit SHARED ${objects})

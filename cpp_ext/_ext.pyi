@@ -766,6 +766,10 @@ class OnnxRuntime:
     @property
     def version(self) -> str: ...
 
+    @property
+    def has_cuda(self) -> bool:
+        """Whether its CUDA provider is there."""
+
     def open(self, name: str, content: bytes | memoryview, data: Mapping[str, bytes | memoryview] = {}, threads: int | None = None, precision: str = 'float32', lean: bool = False, device: str = 'cpu') -> Session:
         """
         A graph, loaded. content, data: of the graph, and of the files that it has its weights in, which need not be kept. lean: for the graph of a step (onnxruntime.h). device: cpu or cuda.

@@ -7,16 +7,17 @@ import sys
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import Literal, cast
 
 from flagdit.cpp_ext import has_amx
 from flagdit.engine.bundle import Engine, Manifest
 from flagdit.engine.errors import BackendError
 
-Precision = Literal["int8-bf16", "int8", "float32"]
-"""What `denoise` can compute in on a CPU, fastest first: int8 products with attention in bf16 or in fp32, or fp32."""
+Precision = Literal["int8-bf16", "int8", "float32", "float16", "bfloat16"]
+"""What `denoise` can compute in."""
 
-PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+PRECISIONS: tuple[Precision, ...] = ("int8-bf16", "int8", "float32")
+"""On a CPU, fastest first: int8 products with attention in bf16 or in fp32, or fp32."""
 
 NEEDS = {
     "int8": "int8 dot products (VNNI or AMX on x86, dotprod on ARM)",
@@ -54,7 +55,7 @@ def has_int8(cpuinfo: str) -> bool:
 
 def suits(precision: Precision) -> bool:
     """Whether this CPU is made for an engine of that kind."""
-    return {"float32": True, "int8": multiplies_int8(), "int8-bf16": has_amx()}[precision]
+    return {"float32": True, "int8": multiplies_int8(), "int8-bf16": has_amx()}.get(precision, False)
 
 
 def checked_threads(threads: int) -> int:
@@ -66,8 +67,10 @@ def checked_threads(threads: int) -> int:
 
 def obstacle(engine: Engine) -> str | None:
     """Why an engine of a bundle cannot run here, None if it can."""
+    if engine.target == "tensorrt-rtx":
+        return "flagdit has no backend for TensorRT-RTX yet (docs/gpu-status.md)"
     if engine.target != "onnxruntime":
-        return "flagdit has no backend for GPUs yet (docs/gpu-status.md)"
+        return "it is for a GPU; run it with --device cuda"
     if engine.graph != "denoise" or engine.precision not in NEEDS:
         return f"flagdit runs no {engine.graph} of {engine.precision} in an engine of its own on a CPU"
     precision = cast(Precision, engine.precision)

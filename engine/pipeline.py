@@ -13,7 +13,8 @@ from flagdit.engine.bundle import Engine, Graph
 from flagdit.engine.bundle.contract import check_borders
 from flagdit.engine.bundle.reader import Bundle
 from flagdit.engine.coarse import Coarse
-from flagdit.engine.cpu import Precision, available, choose
+from flagdit.engine.cpu import Precision, available
+from flagdit.engine.device import Chosen, choose
 from flagdit.engine.errors import RequestError
 from flagdit.engine.layout import Ntk, model_shift
 from flagdit.engine.preflight import Preflight
@@ -23,16 +24,24 @@ from flagdit.engine.request import Request, checked_prompts, checked_seed, drawn
 from flagdit.engine.resolve import Options, resolve
 from flagdit.engine.result import Preview, Result
 from flagdit.engine.run import Run, Stages
-from flagdit.engine.session import Bytes, borders, open_session
+from flagdit.engine.session import Bytes, borders, open_plan, open_session
 from flagdit.engine.text import TextEncoder
 
 
 class Pipeline:
     """A loaded bundle. It holds no state of a run: share it between threads as you like."""
 
-    def __init__(self, bundle: Bundle, threads: int | None = None, precision: Precision | None = None) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        threads: int | None = None,
+        precision: Precision | None = None,
+        *,
+        device: str = "auto",
+        backend: str = "onnxruntime",
+    ) -> None:
         """See `load`, which takes the path of a bundle."""
-        self._load(Preflight(bundle, threads, precision))
+        self._load(Preflight(bundle, threads, precision, device=device, backend=backend))
 
     @classmethod
     def of(cls, ready: Preflight) -> Pipeline:
@@ -42,32 +51,42 @@ class Pipeline:
         return pipeline
 
     def _load(self, ready: Preflight) -> None:
-        bundle, spec, threads = ready.bundle, ready.spec, ready.threads
+        bundle, spec, threads, chosen = ready.bundle, ready.spec, ready.threads, ready.chosen
         assert spec.text is not None  # Preflight has seen them
-        self.bundle, self.spec, self._threads = bundle, spec, threads
+        self.bundle, self.spec, self._threads, self.chosen = bundle, spec, threads, chosen
+        # Of TensorRT's runtime a machine need not have more than the engine asks for. Texts are encoded on the CPU, once:
+        # the CUDA provider does not read weights in blocks of int8.
+        device = chosen.device if chosen.backend == "onnxruntime" else "cpu"
         weights: dict[str, Bytes] = {}  # read once for all graphs; afterwards the sessions have what they need
         encoder = _session(bundle, spec.text.graph, {}, threads=threads)
         text = TextEncoder(encoder, ready.prompts)
-        condition = _session(
-            bundle, spec.graphs.condition, weights, threads=1
-        )  # its sums depend on the number of threads
+        # The sums of `condition` depend on the number of threads.
+        condition = _session(bundle, spec.graphs.condition, weights, threads=1, device=device)
         place = _session(bundle, spec.graphs.place, {}, threads=1)
-        denoise = _denoise(bundle, ready.engine, weights, threads=threads)
+        denoise = _denoise(bundle, chosen, weights, threads=threads)
         del weights
         self.stages = Stages(spec, text, condition, place, denoise, bundle.name, resident())
 
     @classmethod
     def load(
-        cls, bundle: Path | str = "demo", *, threads: int | None = None, precision: Precision | None = None
+        cls,
+        bundle: Path | str = "demo",
+        *,
+        threads: int | None = None,
+        precision: Precision | None = None,
+        device: str = "auto",
+        backend: str = "onnxruntime",
     ) -> Pipeline:
         """Load a bundle directory, or the "demo".
 
         precision: "float32", or "int8" or "int8-bf16" if the bundle has such an engine; by default the fastest that is
-        there and that the CPU is made for (docs/cpu.md). Every byte that is used is checked, and then held in memory:
+        there and that the CPU is made for (docs/cpu.md). On a GPU "float16", "bfloat16" or "float32" (docs/gpu.md).
+        device: "cpu", "cuda", or "auto": a GPU if one can be used. backend: "onnxruntime", or "tensorrt" for engines
+        that were built for this GPU. Every byte that is used is checked, and then held in memory:
         what becomes of the files later changes nothing. Raises BundleError if the bundle is missing or damaged,
         BackendError if the precision is not to be had.
         """
-        return cls(Bundle.open(bundle), threads, precision)
+        return cls(Bundle.open(bundle), threads, precision, device=device, backend=backend)
 
     def __call__(
         self,
@@ -147,8 +166,8 @@ class Pipeline:
 
     @property
     def precisions(self) -> tuple[Precision, ...]:
-        """What there are engines for that this CPU is made for, fastest first."""
-        return tuple(available(self.bundle.manifest))
+        """What there are engines for that this CPU is made for, fastest first; on a GPU what it was loaded with."""
+        return tuple(available(self.bundle.manifest)) if self.chosen.device == "cpu" else (self.precision,)
 
     def at(self, precision: Precision) -> Pipeline:
         """The same bundle with another engine; all else is shared with this one.
@@ -157,8 +176,9 @@ class Pipeline:
         """
         if precision == self.precision:
             return self
-        other, engine = copy(self), choose(self.bundle.manifest, precision)
-        other.stages = replace(self.stages, denoise=_denoise(self.bundle, engine, {}, threads=self._threads))
+        other, own = copy(self), self.chosen
+        other.chosen = choose(self.bundle.manifest, device=own.device, backend=own.backend, precision=precision)
+        other.stages = replace(self.stages, denoise=_denoise(self.bundle, other.chosen, {}, threads=self._threads))
         return other
 
     def check(self, request: Request) -> None:
@@ -178,16 +198,20 @@ def _session(
     threads: int | None,
     precision: Precision = "float32",
     lean: bool = False,
+    device: str = "cpu",
 ) -> Session:
     """A graph of the bundle that has the inputs and outputs which the manifest says; see Bundle.graph for `weights`."""
-    session = open_session(bundle.graph(graph.file, weights), threads, precision, lean=lean)
+    session = open_session(bundle.graph(graph.file, weights), threads, precision, lean=lean, device=device)
     check_borders(graph.file, graph.inputs, borders(session, output=False))
     check_borders(graph.file, graph.outputs, borders(session, output=True))
     return session
 
 
-def _denoise(bundle: Bundle, engine: Engine | None, weights: dict[str, Bytes], *, threads: int | None) -> Session:
-    """engine: None is the model's own graph."""
-    if engine is None:
-        return _session(bundle, bundle.model.graphs.denoise, weights, threads=threads, lean=True)
-    return _session(bundle, engine, weights, threads=threads, precision=cast(Precision, engine.precision), lean=True)
+def _denoise(bundle: Bundle, chosen: Chosen, weights: dict[str, Bytes], *, threads: int | None) -> Session:
+    engine = chosen.engine
+    if chosen.backend == "tensorrt" and engine is not None:
+        return open_plan(engine, bundle.read(engine.file))
+    graph = bundle.model.graphs.denoise if engine is None else engine
+    return _session(
+        bundle, graph, weights, threads=threads, precision=chosen.precision, lean=True, device=chosen.device
+    )

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 from flagdit.engine.admission import admit
 from flagdit.engine.bundle.reader import Bundle
-from flagdit.engine.cpu import Precision, checked_threads, choose
+from flagdit.engine.cpu import Precision, checked_threads
+from flagdit.engine.device import choose
 from flagdit.engine.errors import BackendError
 from flagdit.engine.layout import model_shift
 from flagdit.engine.presets import Preset, presets_of
@@ -19,16 +18,24 @@ from flagdit.engine.tokenizer import MAX_BYTES, Tokenizer
 class Preflight:
     """A bundle of which the manifest and the tokenizer are read, and no graph or weight.
 
-    engine: what `denoise` will run in, None for the model's own graph. threads, precision: as they were asked for.
+    chosen: where `denoise` will run, and in what. threads, precision: as they were asked for.
     """
 
-    def __init__(self, bundle: Bundle, threads: int | None = None, precision: Precision | None = None) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        threads: int | None = None,
+        precision: Precision | None = None,
+        *,
+        device: str = "auto",
+        backend: str = "onnxruntime",
+    ) -> None:
         """Raises BackendError for a number of threads or a precision that is not to be had, BundleError for a
         tokenizer that is none, BackendError if the bundle has no text encoder.
         """
         self.bundle, self.spec = bundle, bundle.model
         self.threads, self.precision = None if threads is None else checked_threads(threads), precision
-        self.engine = choose(bundle.manifest, precision)
+        self.chosen = choose(bundle.manifest, device=device, backend=backend, precision=precision)
         text = self.spec.text
         if text is None:
             raise BackendError("the bundle has no text encoder; export the model with --text-encoder")
@@ -38,7 +45,7 @@ class Preflight:
     @property
     def computes(self) -> Precision:
         """What `denoise` will compute in."""
-        return "float32" if self.engine is None else cast(Precision, self.engine.precision)
+        return self.chosen.precision
 
     def resolve(self, options: Options, size: tuple[int, int] | None = None) -> Preset:
         """See Pipeline.resolve."""

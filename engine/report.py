@@ -81,6 +81,9 @@ class Report(About):
     does between two steps does not count. evaluations: of the velocity, one or two a step as the solver needs, none
     in a step that the gate passed over; each is one call of `denoise`, or one a branch if the run reuses the guidance
     difference.
+    gpu: on a GPU its name, bytes of the run's state, steps that were captured as CUDA graphs, the nodes of each step's
+    graph (0: launched piece by piece), why none could be ("plain"), and the seconds that the host took to enqueue all
+    of it; there "denoise" is all that steps enqueue, and the host's work is done meanwhile.
     flop_ratio: FLOPs of the run over those of dense sampling with the same solver, that is of as many dense
     evaluations at the full size as were planned in all; expected_speedup is its inverse, the bound that time can
     reach.
@@ -94,4 +97,5 @@ class Report(About):
     expected_speedup: float
     cache_bytes: int
     seconds: dict[str, float]
+    gpu: dict[str, Any] | None = None
     steps: list[StepReport]

@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from flagdit.cpp_ext import OnnxRuntime, Session
+from flagdit.cpp_ext import OnnxRuntime, Port, Session, TensorRt
+from flagdit.engine.bundle import Engine
 from flagdit.engine.bundle.onnx_file import check_external, external_tensors
 from flagdit.engine.cpu import Precision, checked_threads
+from flagdit.engine.device import load_cuda_libraries
 from flagdit.engine.errors import BackendError
 
 Array = npt.NDArray[Any]
@@ -60,9 +62,14 @@ def onnxruntime() -> OnnxRuntime:
 
 
 def open_session(
-    graph: GraphFile, threads: int | None = None, precision: Precision = "float32", *, lean: bool = False
+    graph: GraphFile,
+    threads: int | None = None,
+    precision: Precision = "float32",
+    *,
+    lean: bool = False,
+    device: str = "cpu",
 ) -> Session:
-    """Load a graph that multiplies in `precision`; `threads` defaults to all cores.
+    """Load a graph that multiplies in `precision`, on the CPU or with "cuda"; `threads` defaults to all cores.
 
     lean: for `denoise`: attention takes some queries at a time, so that its scores do not take memory that grows
     with the square of the tokens (cpp_ext/onnxruntime/blocked_attention.cpp), and no block of memory is kept for
@@ -70,7 +77,19 @@ def open_session(
     The bytes need not be kept. Raises BundleError if they are no graph, BackendError if it cannot run here.
     """
     count = None if threads is None else checked_threads(threads)
-    return onnxruntime().open(graph.name, graph.content, graph.data, count, precision, lean)
+    if device == "cuda":
+        load_cuda_libraries()
+    return onnxruntime().open(graph.name, graph.content, graph.data, count, precision, lean, device)
+
+
+def open_plan(engine: Engine, content: Bytes) -> Session:
+    """Load an engine of TensorRT, which must be for this GPU and version. Raises BackendError if it is not."""
+    ports = [
+        Port(tensor.name, tensor.dtype, list(tensor.shape), output)
+        for tensors, output in ((engine.inputs, False), (engine.outputs, True))
+        for tensor in tensors
+    ]
+    return TensorRt().open(engine.file, content, ports, engine.precision)
 
 
 def borders(session: Session, output: bool) -> Borders:

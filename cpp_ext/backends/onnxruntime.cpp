@@ -1,6 +1,7 @@
 #include "flagdit/onnxruntime.h"
 
 #include <dlfcn.h>
+#include <unistd.h>
 
 #include <array>
 #include <mutex>
@@ -89,6 +90,15 @@ OnnxRuntime::OnnxRuntime(const std::string& library)
 OnnxRuntime::~OnnxRuntime() = default;
 
 std::string OnnxRuntime::version() const { return library_->base->GetVersionString(); }
+
+bool OnnxRuntime::has_cuda() const {
+  Dl_info about{};
+  if (dladdr(reinterpret_cast<const void*>(library_->base->GetApi), &about) == 0) return false;
+  const std::string path = about.dli_fname;
+  const size_t slash = path.rfind('/');
+  const std::string folder = slash == std::string::npos ? "" : path.substr(0, slash + 1);
+  return access((folder + "libonnxruntime_providers_cuda.so").c_str(), R_OK) == 0;
+}
 
 std::shared_ptr<Session> OnnxRuntime::open(const GraphBytes& graph,
                                            const OnnxOptions& options) const {

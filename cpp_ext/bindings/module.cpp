@@ -31,4 +31,5 @@ NB_MODULE(_ext, m) {
   flagdit::python::register_job(m);
   flagdit::python::register_text(m);
   flagdit::python::register_bundle(m);
+  flagdit::python::register_device(m);
 }

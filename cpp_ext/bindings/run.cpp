@@ -60,8 +60,9 @@ std::string report_to(const Run& run, const Job& job, const Stages& stages, cons
                       std::string name, std::string digest, std::string bundle,
                       const std::vector<StepDone>& steps, const std::vector<size_t>& legs,
                       double decode, bool said) {
-  Origin origin{std::move(name), std::move(digest), std::move(bundle), "", "", "", model};
+  Origin origin{std::move(name), std::move(digest), std::move(bundle), "", "", "", "", model};
   set_engine(origin, *stages.denoise);
+  if (stages.denoise->device() == Device::cuda) origin.gpu = Gpu::here().name;
   return report_of({origin, job, run, steps, legs, decode, said});
 }
 

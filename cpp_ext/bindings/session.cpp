@@ -150,14 +150,6 @@ nb::dict run_arrays(const std::shared_ptr<Session>& session, const nb::dict& inp
   return out;
 }
 
-using View = nb::ndarray<nb::ro, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
-
-Bytes to_bytes(const nb::handle& object) {
-  const auto view = nb::cast<View>(nb::module_::import_("numpy").attr("frombuffer")(
-      object, nb::module_::import_("numpy").attr("uint8")));
-  return {view.data(), view.size()};
-}
-
 std::shared_ptr<Session> open_graph(const OnnxRuntime& runtime, const std::string& name,
                                     const nb::object& content, const nb::dict& data,
                                     std::optional<int> threads, const std::string& precision,
@@ -179,6 +171,13 @@ constexpr const char* kOpen =
     "'cpu') -> Session";
 
 }  // namespace
+
+Bytes to_bytes(const nb::handle& object) {
+  using View = nb::ndarray<nb::ro, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+  const auto view = nb::cast<View>(nb::module_::import_("numpy").attr("frombuffer")(
+      object, nb::module_::import_("numpy").attr("uint8")));
+  return {view.data(), view.size()};
+}
 
 std::shared_ptr<Session> to_session(const nb::object& object) {
   if (nb::isinstance<Session>(object)) return nb::cast<std::shared_ptr<Session>>(object);
@@ -246,6 +245,7 @@ void register_session(nb::module_& m) {
   nb::class_<OnnxRuntime>(m, "OnnxRuntime", "ONNX Runtime, from the library at a path.")
       .def(nb::init<const std::string&>(), "library"_a)
       .def_prop_ro("version", &OnnxRuntime::version)
+      .def_prop_ro("has_cuda", &OnnxRuntime::has_cuda, "Whether its CUDA provider is there.")
       .def("open", &open_graph, "name"_a, "content"_a, "data"_a = nb::dict(),
            "threads"_a = nb::none(), "precision"_a = "float32", "lean"_a = false,
            "device"_a = "cpu", nb::sig(kOpen),

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "arrays.h"
+#include "flagdit/onnxruntime.h"
 #include "flagdit/session.h"
 
 namespace flagdit::python {
@@ -15,6 +16,9 @@ void register_port(nb::module_& m);
 // A session of the core as it is; any other object with `ports`, `bind` and `run` as one of the
 // core, which keeps it alive.
 std::shared_ptr<Session> to_session(const nb::object& object);
+
+// Bytes of anything that has them, such as a memoryview; it keeps them.
+Bytes to_bytes(const nb::handle& object);
 
 // Arrays by name as the ports of a session have them: bits of bfloat16 are in arrays of uint16.
 std::vector<Bound> to_bound(const std::vector<Port>& ports, const nb::dict& arrays);

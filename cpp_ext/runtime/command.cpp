@@ -98,8 +98,16 @@ void add_options(CLI::App& app, Command& command) {
   add_sampling(app, command);
   app.add_option("--threads", command.pipeline.threads, "CPU threads; all cores by default")
       ->type_name("N");
+  app.add_option("--device", command.pipeline.device,
+                 "cpu, cuda, or auto: a GPU if one can be used")
+      ->type_name("NAME")
+      ->capture_default_str();
+  app.add_option("--backend", command.pipeline.backend,
+                 "onnxruntime, or tensorrt for engines that were built for this GPU")
+      ->type_name("NAME")
+      ->capture_default_str();
   app.add_option("--precision", command.pipeline.precision,
-                 "float32, int8 or int8-bf16; the fastest by default")
+                 "float32, int8 or int8-bf16, on a GPU float16 or bfloat16; the fastest by default")
       ->type_name("NAME");
   app.add_option_function<std::string>(
          "--max-memory",
@@ -109,6 +117,9 @@ void add_options(CLI::App& app, Command& command) {
   app.add_option("--onnxruntime", command.pipeline.onnxruntime,
                  "ONNX Runtime's library or the folder that it is in; by default "
                  "$FLAGDIT_ONNXRUNTIME, then the system's")
+      ->type_name("PATH");
+  app.add_option("--tensorrt", command.pipeline.tensorrt,
+                 "TensorRT's library, libnvinfer; by default the system's")
       ->type_name("PATH");
   app.add_option(
          "--report", command.report,

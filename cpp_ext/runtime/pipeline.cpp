@@ -8,6 +8,7 @@
 #include "flagdit/engines.h"
 #include "flagdit/error.h"
 #include "flagdit/room.h"
+#include "flagdit/tensorrt.h"
 #include "flagdit/texts.h"
 #include "flagdit/told.h"
 #include "library.h"
@@ -30,12 +31,34 @@ Pipeline::Pipeline(const std::string& bundle, PipelineOptions options)
       bundle_(Bundle::open(bundle)),
       model_(model_of(bundle_.model())),
       prompts_(prompts_of(bundle_, options_)),
-      engine_(choose(bundle_.manifest(), options_.precision, Cpu::here())),
+      device_(chosen_device()),
+      engine_(chosen_engine()),
       precision_(engine_ == nullptr ? "float32" : engine_->precision) {}
 
+const OnnxRuntime& Pipeline::runtime() {
+  if (runtime_ == nullptr) runtime_ = find_onnxruntime(options_.onnxruntime);
+  return *runtime_;
+}
+
+// ONNX Runtime is looked for only where a GPU could be used.
+Device Pipeline::chosen_device() {
+  if (options_.device != "cpu") gpu_ = Gpu::here();
+  const bool own = options_.backend == "onnxruntime" && !gpu_.name.empty();
+  return choose_device(options_.device, options_.backend, gpu_, own && runtime().has_cuda());
+}
+
+const EngineSpec* Pipeline::chosen_engine() const {
+  const Manifest& manifest = bundle_.manifest();
+  return device_ == Device::cpu
+             ? choose(manifest, options_.precision, Cpu::here())
+             : choose_on_gpu(manifest, options_.backend, options_.precision, gpu_);
+}
+
 Place Pipeline::place() const {
-  std::optional<int64_t> most = room();
+  std::optional<int64_t> most = device_ == Device::cpu ? room() : std::optional(gpu_.free);
   if (options_.max_memory) most = std::min(most.value_or(INT64_MAX), *options_.max_memory);
+  // On a GPU nothing else of the program is, and what was free is what there was before it loaded.
+  if (device_ == Device::cuda) return {precision_, most, 0, {1, 0}};
   return {precision_, most, loaded_, {options_.threads.value_or(cores()), kProgramBytes}};
 }
 
@@ -57,26 +80,45 @@ std::shared_ptr<Session> Pipeline::open(const OnnxRuntime& runtime, const GraphS
   return session;
 }
 
-void Pipeline::load() {
-  if (loaded()) return;
-  const auto runtime = find_onnxruntime(options_.onnxruntime);
+// An engine of TensorRT has no letters: its ports are those of the manifest.
+std::shared_ptr<Session> Pipeline::open_engine(std::map<std::string, Content>& weights) {
   const ModelSpec& spec = bundle_.model();
-  OnnxOptions all, one, lean;
-  if (options_.threads) all.threads = static_cast<int>(*options_.threads);
-  one.threads = 1;  // sums of `condition` depend on the number of threads
-  lean = all;
+  if (options_.backend == "tensorrt") {
+    const HeldGraph plan = bundle_.engine(engine_->file);
+    std::vector<Port> ports = engine_->inputs;
+    ports.insert(ports.end(), engine_->outputs.begin(), engine_->outputs.end());
+    return TensorRt(options_.tensorrt)
+        .open({engine_->file, plan.bytes.content.data, plan.bytes.content.size, std::move(ports),
+               precision_});
+  }
+  OnnxOptions lean;
+  if (options_.threads) lean.threads = static_cast<int>(*options_.threads);
   lean.lean = true;
   lean.precision = precision_;
-  std::map<std::string, Content> weights, none;  // read once for all graphs
-  Stages stages;
-  stages.text = open(*runtime, spec.texts[0].graph, all, none);
-  stages.condition = open(*runtime, spec.condition, one, weights);
-  none.clear();
-  stages.place = open(*runtime, spec.place, one, none);
+  lean.device = device_;
   const GraphSpec denoise = engine_ == nullptr
                                 ? spec.denoise
                                 : GraphSpec{engine_->file, engine_->inputs, engine_->outputs};
-  stages.denoise = open(*runtime, denoise, lean, weights);
+  return open(runtime(), denoise, lean, weights);
+}
+
+void Pipeline::load() {
+  if (loaded()) return;
+  const ModelSpec& spec = bundle_.model();
+  OnnxOptions all, one, made;
+  if (options_.threads) all.threads = static_cast<int>(*options_.threads);
+  one.threads = 1;  // sums of `condition` depend on the number of threads
+  made = one;
+  // Of TensorRT's runtime a machine need not have more than the engine asks for. Texts are encoded
+  // on the CPU, once: the CUDA provider does not read weights in blocks of int8.
+  if (options_.backend == "onnxruntime") made.device = device_;
+  std::map<std::string, Content> weights, none;  // read once for all graphs
+  Stages stages;
+  stages.text = open(runtime(), spec.texts[0].graph, all, none);
+  stages.condition = open(runtime(), spec.condition, made, weights);
+  none.clear();
+  stages.place = open(runtime(), spec.place, one, none);
+  stages.denoise = open_engine(weights);
   stages_ = std::move(stages);
   weights.clear();
   loaded_ = resident();
@@ -91,6 +133,7 @@ Generation Pipeline::start(const Job& job, bool last) {
   origin->space = bundle_.model().latent.space;
   origin->numbers = model_;
   set_engine(*origin, *stages_.denoise);
+  origin->gpu = gpu_.name;
   Job own = job;
   own.run.lets_go = last;
   return Generation(std::move(origin), std::move(own), last ? std::move(stages_) : stages_,

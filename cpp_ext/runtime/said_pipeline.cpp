@@ -24,11 +24,12 @@ std::optional<T> entry(const nlohmann::ordered_json& table, const char* name) {
 void check_names(const nlohmann::ordered_json& table) {
   if (!table.is_object()) throw Error(Fault::request, "the options are no table");
   for (const auto& [name, value] : table.items()) {
-    const char* known[] = {"threads", "precision", "max_memory", "onnxruntime", "load"};
+    const char* known[] = {"threads",     "precision", "max_memory", "device", "backend",
+                           "onnxruntime", "tensorrt",  "load"};
     if (std::find(std::begin(known), std::end(known), name) == std::end(known)) {
       throw Error(Fault::request,
                   "there is no such option of a pipeline; allowed are threads, precision, "
-                  "max_memory, onnxruntime, load");
+                  "max_memory, device, backend, onnxruntime, tensorrt, load");
     }
   }
 }
@@ -53,7 +54,10 @@ PipelineSaid read_pipeline(const std::string& text) {
   options.threads = entry<int64_t>(table, "threads");
   options.precision = entry<std::string>(table, "precision");
   options.max_memory = entry<int64_t>(table, "max_memory");
+  options.device = entry<std::string>(table, "device").value_or(options.device);
+  options.backend = entry<std::string>(table, "backend").value_or(options.backend);
   options.onnxruntime = entry<std::string>(table, "onnxruntime").value_or("");
+  options.tensorrt = entry<std::string>(table, "tensorrt").value_or("");
   return {options, entry<bool>(table, "load").value_or(true)};
 }
 

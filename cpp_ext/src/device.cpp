@@ -60,6 +60,8 @@ void move(Device device, void* to, const void* from, size_t bytes, Stream stream
 
 }  // namespace
 
+Gpu Gpu::here() { return with_cuda() ? describe_cuda() : Gpu{}; }
+
 std::shared_ptr<std::byte> allocate(Device device, int64_t bytes) {
   return device == Device::cpu ? allocate_cpu(bytes) : allocate_zeros_cuda(bytes);
 }

@@ -33,6 +33,28 @@ bool shared_memory() {
 
 }  // namespace
 
+Gpu describe_cuda() {
+  Gpu out;
+  out.kernels = true;
+  int count = 0, device = 0;
+  cudaError_t status = cudaGetDeviceCount(&count);
+  if (status == cudaSuccess && count > 0) status = cudaGetDevice(&device);
+  cudaDeviceProp about{};
+  if (status == cudaSuccess && count > 0) status = cudaGetDeviceProperties(&about, device);
+  size_t free = 0, all = 0;
+  if (status == cudaSuccess && count > 0) status = cudaMemGetInfo(&free, &all);
+  if (status != cudaSuccess || count == 0) {
+    cudaGetLastError();
+    out.reason = status == cudaSuccess ? "there is none" : cudaGetErrorString(status);
+    return out;
+  }
+  out.name = about.name;
+  out.architecture = 10 * about.major + about.minor;
+  out.free = static_cast<int64_t>(free);
+  out.shared = about.integrated != 0;
+  return out;
+}
+
 std::shared_ptr<std::byte> allocate_zeros_cuda(int64_t bytes) {
   const auto size = static_cast<size_t>(bytes > 0 ? bytes : 1);
   void* memory = nullptr;

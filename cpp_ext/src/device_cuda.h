@@ -4,9 +4,11 @@
 #include <cstdint>
 #include <memory>
 
-#include "flagdit/tensor.h"
+#include "flagdit/device.h"
 
 namespace flagdit {
+
+Gpu describe_cuda();
 
 std::shared_ptr<std::byte> allocate_zeros_cuda(int64_t bytes);
 std::shared_ptr<std::byte> pinned_cuda(int64_t bytes);

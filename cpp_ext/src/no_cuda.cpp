@@ -50,6 +50,7 @@ std::shared_ptr<void> capture_cuda(Stream, const std::function<void()>&, int64_t
   absent("GraphCache");
 }
 void replay_cuda(void*, Stream) { absent("GraphCache"); }
+Gpu describe_cuda() { return {}; }
 std::shared_ptr<std::byte> allocate_zeros_cuda(int64_t) { absent("memory of a GPU"); }
 std::shared_ptr<std::byte> pinned_cuda(int64_t) { absent("memory of a GPU"); }
 void copy_cuda(void*, const void*, int64_t, Stream) { absent("memory of a GPU"); }

@@ -69,7 +69,32 @@ Cost cost_of(const Told& told) {
   return *all;
 }
 
-Ordered step_of(const Told& told, size_t index) {
+// Of each step, as the device took them.
+std::vector<double> taken_of(const Told& told) {
+  if (!told.origin.gpu.empty()) return told.run.step_seconds();
+  std::vector<double> out;
+  for (const StepDone& done : told.steps) out.push_back(done.denoise + done.host);
+  return out;
+}
+
+// What only a run on a GPU has to tell.
+Ordered gpu_of(const Told& told) {
+  if (told.origin.gpu.empty()) return nullptr;
+  Ordered nodes = Ordered::array();
+  int64_t captured = 0;
+  for (const StepDone& done : told.steps) {
+    nodes.push_back(done.launched);
+    captured += done.launched > 0;
+  }
+  const Sampler& sampler = *told.run.sampler();
+  double enqueued = 0;
+  for (const StepDone& done : told.steps) enqueued += done.denoise + done.host;
+  return {{"name", told.origin.gpu},       {"state_bytes", sampler.state_bytes()},
+          {"captured_steps", captured},    {"graph_nodes", nodes},
+          {"plain", sampler.plain()},      {"enqueue_seconds", enqueued}};
+}
+
+Ordered step_of(const Told& told, size_t index, double seconds) {
   const StepDone& done = told.steps[index];
   const Layout& layout = told.job.run.legs[told.legs[index]].layout;
   const int64_t scale = told.origin.numbers.downscale;
@@ -81,14 +106,16 @@ Ordered step_of(const Told& told, size_t index) {
           {"tokens", layout.tokens()},
           {"evaluations", done.evaluations},
           {"branches", done.branches},
-          {"seconds", done.denoise + done.host}};
+          {"seconds", seconds}};
 }
 
-Ordered seconds_of(const Told& told) {
+// On a GPU `denoise` is all that a step enqueues, and the host's work is done meanwhile.
+Ordered seconds_of(const Told& told, const std::vector<double>& taken) {
   double denoise = 0, host = 0;
-  for (const StepDone& done : told.steps) {
-    denoise += done.denoise;
-    host += done.host;
+  if (told.origin.gpu.empty()) {
+    for (const StepDone& done : told.steps) denoise += done.denoise, host += done.host;
+  } else {
+    denoise = std::accumulate(taken.begin(), taken.end(), 0.0);
   }
   const RunSeconds own = told.run.seconds();
   Ordered seconds = {{"text_encoder", own.text},
@@ -212,9 +239,12 @@ std::string report_of(const Told& told) {
   report["flop_ratio"] = cost.flop_ratio();
   report["expected_speedup"] = cost.expected_speedup();
   report["cache_bytes"] = cost.cache_bytes;
-  report["seconds"] = seconds_of(told);
+  const std::vector<double> taken = taken_of(told);
+  report["seconds"] = seconds_of(told, taken);
+  report["gpu"] = gpu_of(told);
   report["steps"] = Ordered::array();
-  for (size_t i = 0; i < told.steps.size(); ++i) report["steps"].push_back(step_of(told, i));
+  for (size_t i = 0; i < told.steps.size(); ++i)
+    report["steps"].push_back(step_of(told, i, taken[i]));
   return report.dump(1);
 }
 

@@ -185,7 +185,7 @@ class Engine(Spec):
 
     graph: Literal["condition", "denoise"]
     file: FileName
-    target: Literal["tensorrt-rtx", "tensorrt", "onnxruntime"]
+    target: Literal["tensorrt-rtx", "tensorrt", "onnxruntime", "onnxruntime-cuda"]
     version: str
     architectures: tuple[int, ...]  # compute capabilities times ten: 89 is 8.9; none of a CPU's
     platform: str

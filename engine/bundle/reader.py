@@ -85,7 +85,7 @@ class Bundle:
     @property
     def graphs(self) -> list[str]:
         """Names of the files that ONNX Runtime may load."""
-        engines = [engine.file for engine in self.manifest.engines if engine.target == "onnxruntime"]
+        engines = [engine.file for engine in self.manifest.engines if engine.target.startswith("onnxruntime")]
         return list(dict.fromkeys([*graph_files(self.model), *engines]))
 
     def path(self, name: str) -> Path:

@@ -20,6 +20,8 @@ from flagdit.engine.bench.measure import request_of
 from flagdit.engine.bench.plot import pareto
 from flagdit.engine.bench.settings import FEWER, STEPS, Grids, dense, dense_runs
 from flagdit.engine.commands.common import (
+    BackendOption,
+    DeviceOption,
     GuidanceOption,
     PrecisionOption,
     ShiftOption,
@@ -73,6 +75,8 @@ def bench(
     batch: Annotated[int, typer.Option(min=1, help="Pictures at a time.")] = 4,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
     precision: PrecisionOption = None,
+    device: DeviceOption = "auto",
+    backend: BackendOption = "onnxruntime",
     shift: ShiftOption = None,
     times: TimesOption = None,
     keep: Annotated[
@@ -102,7 +106,7 @@ def bench(
     texts = (list(PROMPTS) if prompts is None else read_prompts(prompts))[:first]
     dimensions = parse_size(size)
     own = None if times is None else Setting("dense, own times", "ab2", Preset(parse_times(times), "ab2", DENSE))
-    ready = opened(bundle, threads, precision)
+    ready = opened(bundle, threads, precision, device=device, backend=backend)
     check_bundle_stays(ready.bundle, outputs)
     check_paints(ready.spec)
     scale = ready.spec.guidance.chosen(guidance)

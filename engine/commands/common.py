@@ -67,9 +67,19 @@ RatioOption = Annotated[
 PrecisionOption = Annotated[
     str | None,
     typer.Option(
-        metavar="float32|int8|int8-bf16",
-        help="What the engine computes in.",
-        show_default="the fastest that the bundle has and this CPU is made for",
+        metavar="NAME",
+        help="What the engine computes in: float32, int8 or int8-bf16, on a GPU also float16 or bfloat16.",
+        show_default="the fastest that the bundle has and this machine is made for",
+    ),
+]
+DeviceOption = Annotated[
+    str,
+    typer.Option(metavar="auto|cpu|cuda", help="Where to compute; auto is a GPU if one can be used (docs/gpu.md)."),
+]
+BackendOption = Annotated[
+    str,
+    typer.Option(
+        metavar="onnxruntime|tensorrt", help="What runs the engine; tensorrt, if the bundle has one for this GPU."
     ),
 ]
 BudgetOption = Annotated[
@@ -121,16 +131,21 @@ SolverOption = Annotated[
 ]
 
 
-def opened(bundle: str, threads: int | None, precision: str | None) -> Preflight:
+def opened(
+    bundle: str, threads: int | None, precision: str | None, *, device: str = "cpu", backend: str = "onnxruntime"
+) -> Preflight:
     """A bundle that is not loaded yet, but knows what can be asked for, and the precisions that there are."""
     say_which(bundle)
-    return Preflight(Bundle.open(bundle), threads, cast(Precision | None, precision))
+    known = cast(Precision | None, precision)
+    return Preflight(Bundle.open(bundle), threads, known, device=device, backend=backend)
 
 
 def load(ready: Preflight) -> Pipeline:
     """The pipeline of a bundle; of large ones that takes minutes."""
     with messages.status("loading the bundle"):
         pipeline = Pipeline.of(ready)
+    if pipeline.chosen.device == "cuda":
+        return pipeline
     for line in unused(engine for engine in pipeline.bundle.manifest.engines if engine.target != "onnxruntime"):
         say(f"{line}; denoise runs in {pipeline.precision} on the CPU")
     return pipeline

@@ -15,7 +15,9 @@ from flagdit.engine.commands.common import (
     MODE_HELP,
     NTK_HELP,
     SCHEDULE_HELP,
+    BackendOption,
     BudgetOption,
+    DeviceOption,
     ForecastKvOption,
     GuidanceEveryOption,
     GuidanceOption,
@@ -108,6 +110,8 @@ def generate(
     proportional: ProportionalOption = False,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; all cores by default.")] = None,
     precision: PrecisionOption = None,
+    device: DeviceOption = "auto",
+    backend: BackendOption = "onnxruntime",
     report: ReportOption = None,
     map: MapOption = None,
 ) -> None:
@@ -146,7 +150,7 @@ def generate(
         ras=ras,
     )
     dimensions, factor = parse_size(size), parse_ntk(ntk)
-    ready = opened(bundle, threads, precision)
+    ready = opened(bundle, threads, precision, device=device, backend=backend)
     check_bundle_stays(ready.bundle, names.next)
     check_paints(ready.spec)
     how, scale = ready.resolve(said, dimensions), ready.spec.guidance.chosen(guidance)

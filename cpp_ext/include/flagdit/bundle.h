@@ -45,6 +45,8 @@ class Bundle {
   // A graph to load. weights: those that were read before, to which more are added. Throws
   // Error(bundle) if a byte of them is not what the manifest says.
   HeldGraph graph(const std::string& file, std::map<std::string, Content>& weights) const;
+  // An engine that is no graph of ONNX: all that it needs is in it. Throws as `graph` does.
+  HeldGraph engine(const std::string& file) const;
   // Of the text encoder. Throws Error(backend) if there
   // is none, Error(bundle) if its tokenizer is none.
   Prompts prompts() const;

@@ -5,10 +5,23 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <string>
 
 #include "flagdit/tensor.h"
 
 namespace flagdit {
+
+// The GPU that runs use: the first one.
+struct Gpu {
+  bool kernels = false;   // whether this build has kernels for one
+  std::string name;       // empty: there is none, or its driver says why not in `reason`
+  std::string reason;
+  int architecture = 0;   // its compute capability times ten
+  int64_t free = 0;       // bytes of its memory that nobody has
+  bool shared = false;    // whether its memory is the CPU's
+
+  static Gpu here();
+};
 
 // Zeros, 256 bytes aligned; on a GPU that shares its memory with the CPU both can read them. Throws
 // Error(backend) if there is not so much.

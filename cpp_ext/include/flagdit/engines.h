@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "flagdit/device.h"
 #include "flagdit/manifest.h"
 
 namespace flagdit {
@@ -27,6 +28,15 @@ std::vector<std::string> available(const Manifest& manifest, const Cpu& cpu);
 // Error(backend) if the precision is not to be had.
 const EngineSpec* choose(const Manifest& manifest, const std::optional<std::string>& precision,
                          const Cpu& cpu);
+
+// Where runs go that ask for "cpu", "cuda", or "auto": a GPU if the backend can use it. provider:
+// whether ONNX Runtime has its CUDA provider. Throws Error(backend) with what is missing.
+Device choose_device(const std::string& device, const std::string& backend, const Gpu& gpu,
+                     bool provider);
+// The engine that `denoise` runs in on a GPU, by default the fastest that the backend has; null is
+// its own graph, in fp32. Throws Error(backend) if there is none, or it is for another GPU.
+const EngineSpec* choose_on_gpu(const Manifest& manifest, const std::string& backend,
+                                const std::optional<std::string>& precision, const Gpu& gpu);
 
 // A line for each reason that some of a bundle's engines cannot run here.
 std::vector<std::string> unused(const Manifest& manifest, const Cpu& cpu);

@@ -29,7 +29,8 @@ struct Footprint {
   bool scores;          // whether scores of attention are in memory, and not in a core's cache
 };
 
-// Throws std::invalid_argument for a precision that is none of float32, int8, int8-bf16.
+// Throws std::invalid_argument for a precision that is none of float32, int8,
+// int8-bf16, float16, bfloat16.
 const Footprint& footprint_of(const std::string& precision);
 
 // Bytes that a process holds when a run takes most.

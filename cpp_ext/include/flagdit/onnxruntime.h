@@ -53,6 +53,7 @@ class OnnxRuntime {
   OnnxRuntime& operator=(const OnnxRuntime&) = delete;
 
   std::string version() const;  // such as 1.32.0
+  bool has_cuda() const;  // whether its CUDA provider lies beside it; not whether that can start
   // Throws Error: of the bundle if the bytes are no graph, of the backend if it
   // cannot run here. Sessions may outlive this.
   std::shared_ptr<Session> open(const GraphBytes& graph, const OnnxOptions& options) const;

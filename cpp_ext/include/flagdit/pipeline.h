@@ -14,11 +14,15 @@ namespace flagdit {
 
 struct PipelineOptions {
   std::optional<int64_t> threads{};        // of the engine; all cores, unless said
-  std::optional<std::string> precision{};  // float32, int8 or int8-bf16; the fastest that there is
+  // float32, int8 or int8-bf16, on a GPU float16 or bfloat16; the fastest that there is
+  std::optional<std::string> precision{};
+  std::string device = "auto";          // cpu, cuda, or a GPU if one can be used
+  std::string backend = "onnxruntime";  // or tensorrt, for engines that were built for this GPU
   std::optional<int64_t> max_memory{};     // bytes that the process may hold
   // The library of ONNX Runtime, or the folder that it is in: by default $FLAGDIT_ONNXRUNTIME, then
   // what the system finds.
   std::string onnxruntime{};
+  std::string tensorrt{};  // the library of TensorRT; by default what the system finds
 };
 
 class Generation;
@@ -33,6 +37,7 @@ class Pipeline {
   const Bundle& bundle() const { return bundle_; }
   const Model& model() const { return model_; }
   const std::string& precision() const { return precision_; }  // what `denoise` computes in
+  Device device() const { return device_; }  // that it runs on
   bool loaded() const { return stages_.denoise != nullptr; }
 
   // A request, checked, planned and admitted: it fits the model, its prompts are short enough, and
@@ -50,6 +55,10 @@ class Pipeline {
 
  private:
   Place place() const;
+  Device chosen_device();
+  const EngineSpec* chosen_engine() const;
+  const OnnxRuntime& runtime();
+  std::shared_ptr<Session> open_engine(std::map<std::string, Content>& weights);
   std::shared_ptr<Session> open(const OnnxRuntime& runtime, const GraphSpec& graph,
                                 const OnnxOptions& options,
                                 std::map<std::string, Content>& weights) const;
@@ -58,6 +67,9 @@ class Pipeline {
   Bundle bundle_;
   Model model_;
   Prompts prompts_;
+  std::shared_ptr<const OnnxRuntime> runtime_;  // once it was needed
+  Gpu gpu_;  // if one was looked for
+  Device device_;
   const EngineSpec* engine_;  // of denoise; null is the model's own graph
   std::string precision_;
   Stages stages_;

@@ -70,6 +70,7 @@ class Sampler {
   const Buffers& state() const { return buffers_; }
   const Plan& plan() const { return *plan_; }
   Device device() const { return arena_.device(); }
+  int64_t state_bytes() const { return arena_.used(); }
 
   // See Buffers; on a GPU they wait for the steps that are enqueued.
   void latents(float* out, double ahead) const;

@@ -18,6 +18,7 @@ struct Origin {
   std::string model, digest;       // the model's name, and the SHA-256 of its weights
   std::string bundle;              // the name that it was loaded by, without its folders
   std::string backend, precision;  // of `denoise`
+  std::string gpu{};               // that it runs on, by name; empty on a CPU
   std::string space;               // that the model ends in: pixels, or latents of a VAE
   Model numbers;
   int64_t value_bytes = 4;  // of a cached value

@@ -78,7 +78,7 @@ std::string Bundle::name() const { return directory_.substr(directory_.find_last
 std::vector<std::string> Bundle::graphs() const {
   std::vector<std::string> names = graph_files(model());
   for (const EngineSpec& engine : manifest_.engines) {
-    if (engine.target == "onnxruntime") names.push_back(engine.file);
+    if (engine.target.rfind("onnxruntime", 0) == 0) names.push_back(engine.file);
   }
   std::set<std::string> seen;
   names.erase(std::remove_if(names.begin(), names.end(),
@@ -114,6 +114,11 @@ HeldGraph Bundle::graph(const std::string& file, std::map<std::string, Content>&
     graph.bytes.data.push_back({name, {content->data(), content->size()}});
   }
   return graph;
+}
+
+HeldGraph Bundle::engine(const std::string& file) const {
+  const Content content = bundle::verified(path(file), manifest_.files.at(file));
+  return {{file, {content->data(), content->size()}, {}}, {content}};
 }
 
 Prompts Bundle::prompts() const {
