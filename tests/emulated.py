@@ -20,7 +20,7 @@ class _Type(ctypes.Structure):
     _fields_ = (("code", ctypes.c_uint8), ("bits", ctypes.c_uint8), ("lanes", ctypes.c_uint16))
 
 
-class _Tensor(ctypes.Structure):
+class DlTensor(ctypes.Structure):
     _fields_ = (
         ("data", ctypes.c_void_p),
         ("device", _Device),
@@ -37,7 +37,7 @@ class _Managed(ctypes.Structure):
 
 
 _Deleter = ctypes.CFUNCTYPE(None, ctypes.POINTER(_Managed))
-_Managed._fields_ = [("tensor", _Tensor), ("context", ctypes.c_void_p), ("deleter", _Deleter)]
+_Managed._fields_ = [("tensor", DlTensor), ("context", ctypes.c_void_p), ("deleter", _Deleter)]
 _new_capsule = ctypes.pythonapi.PyCapsule_New
 _new_capsule.restype, _new_capsule.argtypes = ctypes.py_object, (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)
 _alive: dict[int, Any] = {}  # what was handed out, by address, until its taker lets go
@@ -77,7 +77,7 @@ class EmulatedArray:
         strides = (ctypes.c_int64 * rank)(*(stride // values.itemsize for stride in values.strides))
         code = BFLOAT if self.dtype == "bfloat16" else CODES[values.dtype.kind]
         dtype = _Type(code, values.itemsize * 8, 1)
-        tensor = _Tensor(values.ctypes.data, _Device(CUDA, 0), rank, dtype, shape, strides, 0)
+        tensor = DlTensor(values.ctypes.data, _Device(CUDA, 0), rank, dtype, shape, strides, 0)
         managed = _Managed(tensor, None, _let_go)
         address = ctypes.addressof(managed)
         _alive[address] = (managed, shape, strides, values)

@@ -78,6 +78,10 @@ class PythonBinding : public Binding {
     const nb::gil_scoped_acquire acquire;
     object_.attr("run")();
   }
+  bool settled() const override {
+    const nb::gil_scoped_acquire acquire;
+    return nb::cast<bool>(nb::getattr(object_, "settled", nb::bool_(false)));
+  }
 
  private:
   nb::object object_;

@@ -125,6 +125,12 @@ cudaError_t cudaSetDevice(int device) {
   return device == 0 ? cudaSuccess : failed(cudaErrorInvalidValue, "invalid device ordinal");
 }
 cudaError_t cudaGetDeviceCount(int* count) { return *count = 1, cudaSuccess; }
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp* about, int) {
+  *about = {};
+  std::strcpy(about->name, "an emulator");
+  about->major = 9;
+  return cudaSuccess;
+}
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int) {
   return *value = 0, cudaSuccess;
 }
@@ -230,4 +236,11 @@ cudaError_t cudaGraphGetNodes(cudaGraph_t graph, cudaGraphNode_t*, size_t* count
 cudaError_t cudaGraphDestroy(cudaGraph_t graph) { return delete graph, cudaSuccess; }
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) {
   return delete executable, cudaSuccess;
+}
+
+// For engines of tests: calls a function when the stream gets there.
+extern "C" __attribute__((visibility("default"))) void emulator_call(void (*function)(),
+                                                                     cudaStream_t stream) {
+  const Guard guard(lock());
+  enqueue(stream, function);
 }

@@ -170,6 +170,7 @@ void check_sampler(const Session& denoise, const Extent& extent, const Plan& pla
   check_range("Sampler: samples", extent.samples, 1, INT32_MAX);
   check_range("Sampler: branches", extent.branches, 1, 2);
   check_range("Sampler: values of guidance", static_cast<int64_t>(guidance.size()), values, values);
+  check_range("Sampler: slots", extent.layout.tokens(), 1, (int64_t{1} << 29) - 1);
   check_plan(plan, extent.layout);
   check_ports(denoise.ports(), values, denoise.device());
   check_conditions(denoise.ports(), extent, static_cast<int64_t>(plan.evaluations.size()),

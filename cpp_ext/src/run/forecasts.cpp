@@ -60,17 +60,13 @@ void Forecasts::put(size_t call, size_t evaluation, int64_t slots, double time, 
   row[3] = static_cast<float>(damping);
 }
 
-bool Forecasts::remembers(const Work& work, size_t call) const {
-  return call < work.calls && plan_.precedes_ras(static_cast<int64_t>(call), work.step.index);
-}
-
 void Forecasts::note(const Work& work) {
   const Step& step = work.step;
   if (step.active == 0) return;
   const double damping = plan_.damping[static_cast<size_t>(step.index)];
   for (size_t call = 0; call < tables_.size(); ++call) {
     const bool makes = call < work.calls, moves = !step.dense && step.index > 0;
-    if (moves || (step.dense && remembers(work, call))) {
+    if (moves || (work.remembers >> call & 1) != 0) {
       const auto [slots, time] = std::exchange(fresh_[call], {0, fresh_[call].second});
       const bool ahead = moves && makes;
       put(call, work.first, slots, time, ahead ? step.t : 0.0, ahead ? damping : 0.0);
@@ -91,7 +87,7 @@ void Forecasts::move(size_t call, const std::optional<Swaps>& swaps, int64_t act
 
 void Forecasts::remember(const Work& work, const Tensor& entry, Stream stream) const {
   for (size_t call = 0; call < caches_.size(); ++call)
-    if (remembers(work, call)) move(call, std::nullopt, plan_.tokens, true, entry, stream);
+    if ((work.remembers >> call & 1) != 0) move(call, std::nullopt, plan_.tokens, true, entry, stream);
 }
 
 void Forecasts::repartition(const Work& work, const Tensor& entry, Stream stream) const {

@@ -34,7 +34,6 @@ class Forecasts {
            double damping);
   void move(size_t call, const std::optional<Swaps>& swaps, int64_t active, bool tail,
             const Tensor& entry, Stream stream) const;
-  bool remembers(const Work& work, size_t call) const;
 
   const Plan& plan_;
   const Buffers& buffers_;

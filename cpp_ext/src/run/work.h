@@ -13,18 +13,23 @@ struct Work {
   Step step;
   size_t calls;       // of `denoise`, an evaluation
   size_t first, end;  // its evaluations of the plan
+  uint64_t remembers = 0;  // a bit for each call whose caches a dense step has to remember
 
   // Of a step, whose first evaluation is `first`.
   Work(const Plan& plan, const Step& its, size_t first_evaluation, size_t made)
       : step(its), calls(made), first(first_evaluation), end(first_evaluation) {
     while (end < plan.evaluations.size() && plan.evaluations[end].step == step.index) ++end;
+    for (size_t call = 0; step.dense && call < calls; ++call)
+      if (plan.precedes_ras(static_cast<int64_t>(call), step.index))
+        remembers |= uint64_t{1} << call;
   }
 
-  // The same for steps that enqueue the same at the same addresses: all else is in tables. Slots
-  // of a run fit 30 bits (check_run.cpp); a step has one or two evaluations and calls.
+  // The same for steps that enqueue the same at the same addresses: all else is in tables. A step
+  // has one or two evaluations and calls; slots of a run fit 29 bits (check_run.cpp).
   uint64_t key() const {
-    const auto kind = static_cast<uint64_t>(step.dense) << 2 | (calls - 1) << 1 | (end - first - 1);
-    return static_cast<uint64_t>(step.active) << 33 | static_cast<uint64_t>(step.high) << 3 | kind;
+    const uint64_t kind = remembers << 3 | static_cast<uint64_t>(step.dense) << 2 |
+                          (calls - 1) << 1 | (end - first - 1);
+    return static_cast<uint64_t>(step.active) << 35 | static_cast<uint64_t>(step.high) << 5 | kind;
   }
 };
 

@@ -61,6 +61,11 @@ cudaError_t cudaSetDevice(int device);
 cudaError_t cudaGetDeviceCount(int* count);
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device);
 cudaError_t cudaDeviceSynchronize();
+struct cudaDeviceProp {
+  char name[256];
+  int major, minor, integrated;
+};
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp* about, int device);
 cudaError_t cudaMemGetInfo(size_t* free, size_t* total);
 
 cudaError_t cudaMalloc(void** memory, size_t bytes);

@@ -1,0 +1,74 @@
+"""Whole runs where the state, and all that happens between calls, is on a device: against the same runs on the CPU."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+from backends import EMULATED
+from device_engine import DeviceEngine
+
+from flagdit.cpp_ext import Session
+from flagdit.engine import DENSE, Pipeline, RasConfig
+from flagdit.engine.request import Request
+from flagdit.engine.run import Run
+
+pytestmark = pytest.mark.skipif(not EMULATED, reason="needs the emulator: make emulator")
+
+PROMPTS = ["a red apple", "a green star on a blue background"]
+RUNS: dict[str, dict[str, Any]] = {
+    "dense": {"ras": DENSE},
+    "paper": {"ras": RasConfig(ratio=0.5, mode="paper")},
+    "falling": {"ras": RasConfig(ratio=0.6, ratio_end=0.2, warmup=2)},
+    "second order": {"ras": RasConfig(ratio=0.3, warmup=2, forecast=2), "solver": "ab2"},
+    "two evaluations": {"ras": RasConfig(ratio=0.4, warmup=2, forecast_kv=0.5), "solver": "heun"},
+    "midpoint": {"ras": RasConfig(ratio=0.4, warmup=2), "solver": "midpoint"},
+    "keys": {"ras": RasConfig(ratio=0.6, ratio_end=0.3, warmup=3, forecast_kv=0.5), "solver": "ab2"},
+    "dilated": {"ras": RasConfig(ratio=0.3, warmup=2, dilation=0.5)},
+    "branches apart": {"ras": RasConfig(ratio=0.4, warmup=2, guidance_every=3, guidance_warmup=2)},
+    "branches and keys": {"ras": RasConfig(ratio=0.4, warmup=3, guidance_every=2, guidance_warmup=3, forecast_kv=0.5)},
+    "budget": {"ras": RasConfig(ratio=0.2, warmup=3, error_budget=0.02)},
+    "gate": {"ras": RasConfig(ratio=0.2, warmup=3, gate=0.05)},
+    "gate and keys": {"ras": RasConfig(ratio=0.2, warmup=3, gate=0.05, error_budget=0.03, forecast_kv=0.5)},
+}
+
+
+@pytest.fixture(scope="module")
+def pipeline() -> Pipeline:
+    return Pipeline.load("demo", device="cpu", precision="float32", threads=1)
+
+
+def made(pipeline: Pipeline, run: dict[str, Any], samples: int) -> Request:
+    asked = {"solver": "euler", **run}
+    return Request(PROMPTS[:samples], list(range(samples)), 10, (32, 32), 4.0, 2.0, asked["ras"], asked["solver"])
+
+
+@pytest.mark.parametrize("samples", [1, 2])
+@pytest.mark.parametrize("name", RUNS)
+def test_a_run_on_cuda_is_that_of_the_cpu(pipeline: Pipeline, name: str, samples: int) -> None:
+    request = made(pipeline, RUNS[name], samples)
+    engine = DeviceEngine(pipeline.stages.denoise)
+    device = Run(replace(pipeline.stages, denoise=cast(Session, engine)), request)
+    result, expected = device.finish(), Run(pipeline.stages, request).finish()
+    steps, wanted = result.report.steps, expected.report.steps
+    assert [(s.active, s.evaluations, s.branches) for s in steps] == [
+        (s.active, s.evaluations, s.branches) for s in wanted
+    ]
+    np.testing.assert_array_equal(result.ages, expected.ages)
+    np.testing.assert_allclose(result.latents, expected.latents, 2e-4, 2e-4)
+    assert expected.report.gpu is None
+    assert result.report.gpu is not None
+    assert result.report.gpu["captured_steps"] > 0, "no step was captured"
+
+
+def test_previews_of_cuda_are_those_of_the_cpu(pipeline: Pipeline) -> None:
+    """They stay what they were, whenever they are looked at."""
+    request = made(pipeline, RUNS["falling"], 1)
+    stages = replace(pipeline.stages, denoise=cast(Session, DeviceEngine(pipeline.stages.denoise)))
+    seen = [preview._look.latents() for preview in list(Run(stages, request))]
+    expected = [preview._look.latents() for preview in Run(pipeline.stages, request)]
+    for got, wanted in zip(seen, expected, strict=True):
+        np.testing.assert_allclose(got, wanted, 2e-4, 2e-4)
+    assert len({preview.tobytes() for preview in seen}) == len(seen)
