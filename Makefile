@@ -11,7 +11,7 @@ WORKERS ?= 2
 PYTEST := -m pytest -n $(WORKERS) --dist worksteal
 test lowest runtime sanitize: export OMP_NUM_THREADS := 1
 
-.PHONY: demo test lowest lint typing-path cuda emulator runtime sanitize clean
+.PHONY: demo test lowest lint typing-path cuda stand-in emulator runtime sanitize clean
 
 demo: $(VENV)/.runtime
 	@mkdir -p out
@@ -49,9 +49,19 @@ typing-path:
 	@ln -sfn $(CURDIR)/export $(CURDIR)/engine $(CURDIR)/cpp_ext $(CURDIR)/files build/typing/flagdit/
 
 # Compiles the CUDA kernels for all architectures; needs nvcc, but no GPU.
+STAND_IN := $(CURDIR)/build/stand_in
 cuda: $(VENV)/.dev
-	$(BIN)/cmake -S . -B build/cuda -G Ninja -DFLAGDIT_CUDA=ON -DFLAGDIT_PYTHON=OFF -DFLAGDIT_WERROR=ON
+	@mkdir -p $(STAND_IN)/flagdit/cpp_ext && cp cpp_ext/*.py $(STAND_IN)/flagdit/cpp_ext/
+	@ln -sfn $(CURDIR)/engine $(CURDIR)/export $(CURDIR)/files $(STAND_IN)/flagdit/
+	$(BIN)/cmake -S . -B build/cuda -G Ninja -DFLAGDIT_CUDA=ON -DFLAGDIT_CUDA_RUNTIME=shared -DFLAGDIT_WERROR=ON \
+	  -DPython_EXECUTABLE=$(CURDIR)/$(BIN)/python -DFLAGDIT_PYTHON_OUTPUT_DIR=$(STAND_IN)/flagdit/cpp_ext
 	$(BIN)/cmake --build build/cuda
+
+# Whole runs through ONNX Runtime's CUDA provider and these kernels, over a stand-in for CUDA that counts and forbids.
+stand-in: cuda
+	$(BIN)/python -m pip download -q --disable-pip-version-check --no-deps --only-binary=:all: -d $(STAND_IN) onnxruntime-gpu==1.31.1
+	$(BIN)/python tests/stand_in/build.py $(STAND_IN)
+	FLAGDIT_STAND_IN=$(STAND_IN) $(BIN)/python -m pytest -q --noconftest tests/test_stand_in.py
 
 # The CUDA kernels on the host (tests/cuda_emulator), and the tests that a GPU would run, over it; the TensorRT backend over a
 # stand-in (tests/fake_tensorrt). Needs no part of CUDA or TensorRT.

@@ -1,18 +1,20 @@
 """Builds the stand-in for CUDA, and for the libraries of it that ONNX Runtime's provider asks for.
 
-    python tests/stand_in/build.py PROVIDER FOLDER    # libonnxruntime_providers_cuda.so, where to
+    python tests/stand_in/build.py FOLDER    # which holds the wheel of onnxruntime-gpu
 
-A process that finds FOLDER first (LD_LIBRARY_PATH) runs the real provider and the real kernels' launches without a GPU.
+FOLDER/onnxruntime is what the wheel has of libraries, FOLDER/lib the stand-in: a process that finds it first
+(LD_LIBRARY_PATH) runs the real provider, and the real kernels are launched, without a GPU.
 """
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from zipfile import ZipFile
 
 HERE = Path(__file__).parent
-CUDA = Path("/usr/local/cuda/include")
 
 
 def needed(provider: Path) -> list[str]:
@@ -39,6 +41,23 @@ def stub(name: str) -> str:
     return f"int {name}() {{ return 0; }}"
 
 
+def headers() -> Path:
+    """Of CUDA's runtime, where its compiler is."""
+    nvcc = shutil.which("nvcc")
+    places = [Path("/usr/local/cuda"), *([Path(nvcc).resolve().parents[1]] if nvcc else [])]
+    return next(place / "include" for place in places if (place / "include" / "cuda_runtime_api.h").is_file())
+
+
+def unpack(folder: Path) -> Path:
+    """The provider, beside the other libraries of the wheel."""
+    wheel = next(folder.glob("onnxruntime_gpu-*.whl"))
+    with ZipFile(wheel) as archive:
+        for name in archive.namelist():
+            if ".so" in name and "capi/lib" in name and "tensorrt" not in name:
+                archive.extract(name, folder)
+    return folder / "onnxruntime" / "capi" / "libonnxruntime_providers_cuda.so"
+
+
 def library(folder: Path, soname: str, source: Path, *options: str) -> None:
     command = ["c++" if source.suffix == ".cpp" else "cc", "-shared", "-fPIC", "-O1", "-w", str(source), "-o"]
     subprocess.run([*command, str(folder / soname), f"-Wl,-soname,{soname}", *options], check=True)
@@ -47,7 +66,7 @@ def library(folder: Path, soname: str, source: Path, *options: str) -> None:
 def build(provider: Path, folder: Path) -> None:
     """Write the libraries."""
     folder.mkdir(parents=True, exist_ok=True)
-    library(folder, "libcudart.so.13", HERE / "cudart.cpp", "-std=c++17", f"-I{CUDA}", "-lpthread")
+    library(folder, "libcudart.so.13", HERE / "cudart.cpp", "-std=c++17", f"-I{headers()}", "-lpthread")
     names = needed(provider)
     head = "#include <stdlib.h>\n#include <string.h>\nvoid stand_in_launch(const char*);\n"
     for soname in ("libcublas.so.13", "libcublasLt.so.13"):
@@ -63,4 +82,4 @@ def build(provider: Path, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    build(Path(sys.argv[1]), Path(sys.argv[2]))
+    build(unpack(Path(sys.argv[1])), Path(sys.argv[1]) / "lib")

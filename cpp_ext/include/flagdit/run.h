@@ -57,7 +57,8 @@ class Run {
   bool begun() const { return sampler_ != nullptr; }  // there is a state
 
   // The next step; the first one encodes the text before. Throws Error: of the number if the
-  // latents are no numbers any more, and as `denoise` does; std::invalid_argument after that, within
+  // latents are no numbers any more (on a GPU `latents` does), and as `denoise` does;
+  // std::invalid_argument after that, within
   // a step, and when all are done.
   StepDone step();
 
@@ -70,6 +71,7 @@ class Run {
   std::vector<double> step_seconds() const;
   int64_t text_tokens() const { return text_tokens_; }  // of the longest text
 
+  // Throws Error of the number on a GPU, where `step` does not look.
   // (B, C, F, H, W) of the leg, moved `ahead` in time along the velocities: 1 - t_next of the last
   // step is a preview of the end.
   std::vector<float> latents(double ahead = 0.0) const;
@@ -77,7 +79,7 @@ class Run {
   std::shared_ptr<const Snapshot> snapshot(double ahead);
 
  private:
-  void check_latent(const StepDone& done) const;
+  void check_latent() const;
   void prepare();
   void begin(size_t leg);
   std::vector<float> start(size_t leg) const;
@@ -94,6 +96,7 @@ class Run {
   size_t leg_ = 0, entry_ = 0;
   std::atomic<bool> under_way_{false};
   int64_t total_ = 0, done_ = 0, text_tokens_ = 0;
+  double reached_ = 0.0;  // time, by the steps that are done
 };
 
 }  // namespace flagdit

@@ -76,16 +76,17 @@ StepDone Run::step() {
   }
   const StepDone out = sampler_->step();
   ++done_;
-  check_latent(out);
+  reached_ = out.step.t_next;
+  if (sampler_->device() == Device::cpu) check_latent();
   under_way_ = false;
   return out;
 }
 
-// On a GPU the numbers of all steps are looked at when the last one is over: nothing waits between.
-void Run::check_latent(const StepDone& done) const {
+// On a GPU the numbers of all steps are looked at when latents are: nothing waits between steps.
+void Run::check_latent() const {
   char when[96];
   std::snprintf(when, sizeof when, "after step %lld of %lld (time %.3g)",
-                static_cast<long long>(done_), static_cast<long long>(total_), done.step.t_next);
+                static_cast<long long>(done_), static_cast<long long>(total_), reached_);
   const std::string engine = "denoise on " + stages_.denoise->backend;
   const std::string& precision = stages_.denoise->precision;
   const Tensor& latent = sampler_->state().latent;
@@ -93,9 +94,8 @@ void Run::check_latent(const StepDone& done) const {
     const int64_t pinned = options_.legs[leg_].layout.pinned();
     check_numbers(slots_of(latent, pinned, latent.shape[0] - pinned), "the latent", when, engine,
                   precision);
-  } else if (sampler_->done()) {
-    if (const int64_t broken = sampler_->broken(); broken > 0)
-      refuse_numbers(broken, "", "the latent, over all steps,", when, engine, precision);
+  } else if (const int64_t broken = sampler_->broken(); broken > 0) {
+    refuse_numbers(broken, "", "the latent, over all steps,", when, engine, precision);
   }
 }
 
@@ -180,6 +180,7 @@ std::vector<float> Run::guidance() const {
 
 std::vector<float> Run::latents(double ahead) const {
   const std::shared_ptr<const Sampler> own = sampler();
+  if (own->device() != Device::cpu) check_latent();
   const Extent& extent = own->state().extent;
   std::vector<float> out(static_cast<size_t>(extent.samples * extent.layout.values()));
   own->latents(out.data(), ahead);
