@@ -131,7 +131,7 @@ def test_every_option_knows_it(strange: tuple[Pipeline, Other], ras: RasConfig) 
     """Close to dense, for what a run computes less; and closer with more of it."""
     pipeline, _ = strange
     dense, much, little = (
-        pipeline("a red apple", steps=12, ras=how).latents for how in (DENSE, ras, replace(ras, ratio=0.95))
+        pipeline("a red apple", steps=12, ras=how).latents for how in (DENSE, ras, replace(ras, ratio=0.8))
     )
     assert 0 < np.abs(little - dense).max() < np.abs(much - dense).max() < 1
 

@@ -79,7 +79,7 @@ def test_engines_that_cannot_run_here(flagdit, monkeypatch: pytest.MonkeyPatch, 
     code, out, _ = flagdit("inspect", named)
     rows = [line.split() for line in out.splitlines()]
     assert code == 0 and [row[-2:] for row in rows if row[:1] == ["denoise.onnx"]] == [["float16", "no"]] * 2
-    assert "not used: denoise.onnx: flagdit has no backend for GPUs yet (docs/gpu-status.md)" in out
+    assert "not used: denoise.onnx: flagdit has no backend for TensorRT-RTX yet (docs/gpu-status.md)" in out
     assert "not used: denoise.onnx: flagdit runs no denoise of float16 in an engine of its own on a CPU" in out
     code, _, err = flagdit("generate", "a red apple", "--bundle", named, "--steps", 2)
     reason = "flagdit has no backend for GPUs yet (docs/gpu-status.md)"
