@@ -82,7 +82,7 @@ def test_engines_that_cannot_run_here(flagdit, monkeypatch: pytest.MonkeyPatch, 
     assert "not used: denoise.onnx: flagdit has no backend for TensorRT-RTX yet (docs/gpu-status.md)" in out
     assert "not used: denoise.onnx: flagdit runs no denoise of float16 in an engine of its own on a CPU" in out
     code, _, err = flagdit("generate", "a red apple", "--bundle", named, "--steps", 2)
-    reason = "flagdit has no backend for GPUs yet (docs/gpu-status.md)"
+    reason = "flagdit has no backend for TensorRT-RTX yet (docs/gpu-status.md)"
     assert code == 0 and err.startswith(f"not used: denoise.onnx: {reason}; denoise runs in float32 on the CPU\n")
     edit_json(named / MANIFEST, lambda manifest: manifest.update(engines=[]))
     code, _, err = flagdit("generate", "a red apple", "--bundle", named, "--steps", 2)
