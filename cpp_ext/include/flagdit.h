@@ -48,7 +48,8 @@ FLAGDIT_API const char* flagdit_version(void);
 FLAGDIT_API void flagdit_text_free(char* text);
 
 /* Opens a bundle's directory, and loads it. options: NULL, or JSON:
- * {"threads": 4, "precision": "float32", "max_memory": BYTES, "onnxruntime": "PATH", "load": true}
+ * {"threads": 4, "precision": "float32", "max_memory": BYTES, "device": "auto|cpu|cuda",
+ *  "backend": "onnxruntime|tensorrt", "onnxruntime": "PATH", "tensorrt": "PATH", "load": true}
  * With "load": false graphs and weights are loaded by the first run, and until then plans can be
  * asked for. */
 FLAGDIT_API flagdit_status flagdit_open(const char* bundle, const char* options,
