@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from flagdit.cpp_ext import Price, step_flops
-from flagdit.export.config import FlagDiTConfig
+from flagdit.export.families.flag_dit.config import FlagDiTConfig
 
 PRECISIONS = ("float32", "float16", "bfloat16")
 TEXT = 32

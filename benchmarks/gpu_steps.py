@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from flagdit.cpp_ext import GraphCache
-from flagdit.export.config import FlagDiTConfig
+from flagdit.export.families.flag_dit.config import FlagDiTConfig
 from gpu_call import bind, empty_caches, shape_of
 from gpu_device import Device, Graph, put
 from gpu_models import TEXT, flops

@@ -7,7 +7,7 @@ from statistics import median
 from time import perf_counter
 from typing import Any
 
-from flagdit.export.config import FlagDiTConfig
+from flagdit.export.families.flag_dit.config import FlagDiTConfig
 from gpu_models import TEXT, flops
 
 ROWS = 2
@@ -19,8 +19,8 @@ class Torch:
     def __init__(self, config: FlagDiTConfig, device: str = "cuda") -> None:
         import torch
 
-        from flagdit.export.flag_dit import FlagDiT
-        from flagdit.export.graphs import Denoise
+        from flagdit.export.families.flag_dit.model import FlagDiT
+        from flagdit.export.families.flag_dit.graphs import Denoise
 
         self.torch, self.device, self.config = torch, device, config
         with torch.device(device):

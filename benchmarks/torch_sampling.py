@@ -20,8 +20,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from flagdit.export import FlagDiT
-from flagdit.export.block import Block
-from flagdit.export.layers import Rope, rope_table, text_mask_bias
+from flagdit.export.families.flag_dit.block import Block
+from flagdit.export.parts.layers import Rope, rope_table, text_mask_bias
 
 KeysValues = tuple[Tensor, Tensor]
 """(N, 2, G, d) each: G heads of size d."""

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from flagdit.export.checkpoint import Checkpoint, load_checkpoint, open_checkpoint
-    from flagdit.export.config import FlagDiTConfig
+    from flagdit.export.families.flag_dit.config import FlagDiTConfig
     from flagdit.export.errors import CheckpointError, ExportError
     from flagdit.export.exporter import export_model
-    from flagdit.export.flag_dit import FlagDiT
+    from flagdit.export.families.flag_dit.model import FlagDiT
     from flagdit.export.options import ExportOptions
 
 __all__ = [
@@ -31,8 +31,8 @@ _HOMES = {
     "ExportError": "errors",
     "ExportOptions": "options",
     "export_model": "exporter",
-    "FlagDiT": "flag_dit",
-    "FlagDiTConfig": "config",
+    "FlagDiT": "families.flag_dit.model",
+    "FlagDiTConfig": "families.flag_dit.config",
     "load_checkpoint": "checkpoint",
     "open_checkpoint": "checkpoint",
 }

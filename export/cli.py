@@ -14,7 +14,7 @@ from flagdit.export.errors import ExportError, FlagditError
 from flagdit.files.printable import printable
 
 if TYPE_CHECKING:
-    from flagdit.export.config import FlagDiTConfig
+    from flagdit.export.checkpoint import Checkpoint
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -50,11 +50,14 @@ def _say(console: Console, text: str) -> None:
     console.print(_literal(text), soft_wrap=True)
 
 
-def _inferred(config: FlagDiTConfig) -> str:
+def _inferred(opened: Checkpoint) -> str:
     """What a checkpoint without a configuration was taken for."""
-    seen = f"{config.n_layers} layers of {config.dim}, {config.n_heads} heads, {config.in_channels} channels"
+    config, facts = opened.model.config(), opened.model.facts()
+    theta, eps = config.get("rope_theta"), config.get("norm_eps")
+    said = f"; RoPE's theta {theta:g} and epsilon {eps:g} are its release's" if theta and eps else ""
     return (
-        f"its tensors say {seen}; RoPE's theta {config.rope_theta:g} and epsilon {config.norm_eps:g} are Lumina-T2I's"
+        f"its tensors say {opened.model.family} ({opened.layout} names), {config['n_layers']} layers of "
+        f"{facts.sizes['width']}, {facts.sizes['heads']} heads, {facts.channels} channels{said}"
     )
 
 
@@ -69,8 +72,12 @@ def export(
     dtype: Annotated[
         str, typer.Option(help="Stored matrices: float32, float16, bfloat16, or int8 for CPUs.")
     ] = "float16",
-    shift: Annotated[float, typer.Option(help="Time shift of sampling; 4 for Lumina-T2I.")] = 1.0,
-    guidance: Annotated[float, typer.Option(help="Guidance scale that suits the model; 1 is none.")] = 4.0,
+    shift: Annotated[
+        float | None, typer.Option(help="Time shift of sampling, by default the family's; 4 for Lumina-T2I.")
+    ] = None,
+    guidance: Annotated[
+        float | None, typer.Option(help="Guidance scale that suits the model, by default the family's; 1 is none.")
+    ] = None,
     text_encoder: Annotated[
         Path | None, typer.Option(help="Hugging Face directory of the text encoder, to put into the model.")
     ] = None,
@@ -84,7 +91,7 @@ def export(
         list[str] | None, typer.Option(help="PART=SPDX-ID, for instance weights=MIT; may be repeated.")
     ] = None,
 ) -> None:
-    """Export a Flag-DiT checkpoint to ONNX.
+    """Export a checkpoint to ONNX.
 
     Writes a model directory: condition.onnx, place.onnx, denoise.onnx, weights.safetensors and model.json, which
     says what everything is. Go on with [bold]flagdit build[/].
@@ -110,7 +117,7 @@ def export(
         check_alone(output, options)
         opened = open_checkpoint(checkpoint, patch_size)
         if opened.inferred:
-            _say(console, f"{opened.weights}: no configuration beside it; {_inferred(opened.config)}")
+            _say(console, f"{opened.weights}: no configuration beside it; {_inferred(opened)}")
         with console.status("reading the checkpoint") as status:
             export_model(opened, output, options, progress=lambda part: status.update(f"exporting {part}"))
     except ModuleNotFoundError as missing:

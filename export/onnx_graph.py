@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from torch.export import Dim
 
-from flagdit.export.storage import SCALE
+from flagdit.export.tensors import SCALE
 
 OPSET = 23  # the first with Attention, RMSNormalization and RotaryEmbedding
 PREFIX = "model."  # the graphs hold the model under this name
@@ -58,6 +58,19 @@ class WeightsFile:
             self.path.name, offset, length, dtype, name=name, shape=ir.Shape(shape), base_dir=self.path.parent
         )
 
+    def wide(self, name: str, value: ir.Value) -> ir.LazyTensor:
+        """The same in the type that the graph computes in, read when it is looked at, and not kept."""
+        assert value.dtype is not None and value.shape is not None
+        dtype = value.dtype
+
+        def read() -> ir.TensorProtocol:
+            array = self.tensor(name).numpy()
+            if name + SCALE in self.tensors:
+                array = array * self.tensor(name + SCALE).numpy()
+            return ir.tensor(array.astype(dtype.numpy()), name=value.name)
+
+        return ir.LazyTensor(read, dtype, value.shape, name=value.name)
+
 
 def dynamic_axes(axes: Axes) -> dict[int, Any]:
     """torch.export's form of symbolic axes. Only the tail, M, may be empty."""
@@ -72,8 +85,12 @@ def trace(
     inputs: Sequence[str],
     outputs: Sequence[str],
     opset: int = OPSET,
+    weights: WeightsFile | None = None,
 ) -> ir.Model:
-    """Export with torch, then fold what holds no weights: those keep their names and their orientation."""
+    """Export with torch, then fold what holds no weights: those keep their names and their orientation.
+
+    weights: where the numbers are of a module that has shapes alone (torch's meta device). The folding reads a few.
+    """
     log = logging.getLogger("torch.onnx")
     level = log.level
     log.setLevel(logging.ERROR)  # it would say that torchvision, which nothing here uses, is not installed
@@ -92,11 +109,20 @@ def trace(
                 verbose=False,
             )
             assert program is not None  # with dynamo=True it always is one
+            if weights is not None:
+                _refer(program.model.graph, weights)
             onnxscript.optimizer.optimize_ir(program.model, should_fold=_holds_no_weight)
     finally:
         log.setLevel(level)
     _strip(program.model)
     return program.model
+
+
+def _refer(graph: ir.Graph, weights: WeightsFile) -> None:
+    """Let initialisers be read from the file when somebody looks at them: a bias that is no number would be folded."""
+    for name, value in graph.initializers.items():
+        if name.startswith(PREFIX):
+            value.const_value = weights.wide(name.removeprefix(PREFIX), value)
 
 
 def _strip(model: ir.Model) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from flagdit.export.config import FlagDiTConfig
 from flagdit.export.errors import ExportError
+from flagdit.export.families.family import Facts
 from flagdit.export.storage import STORAGE
-from flagdit.export.text_source import check_text_encoder
+from flagdit.export.parts.text_source import check_text_encoder
 from flagdit.files import check_folder
 
 MODEL = "model.json"
@@ -27,30 +27,30 @@ class ExportOptions:
     dtype: str = "float16"  # of the stored matrices; the graphs compute in fp32
     text_encoder: Path | None = None
     max_text_tokens: int = 128
-    shift: float = 1.0  # time shift of sampling (4 for Lumina-T2I at 1024 pixels)
-    guidance: float = 4.0  # guidance scale that suits the model
+    shift: float | None = None  # time shift of sampling (4 for Lumina-T2I at 1024 pixels); none: the family's
+    guidance: float | None = None  # guidance scale that suits the model; none: the family's
     text_int8: bool = False
     examples: tuple[str, ...] = ()  # prompts that the model was made for
     licences: dict[str, str] = field(default_factory=dict)
 
 
-def check(directory: Path, options: ExportOptions, config: FlagDiTConfig) -> None:
+def check(directory: Path, options: ExportOptions, facts: Facts) -> None:
     """Raise ExportError or OutputError for what cannot be exported, by the options and the headers of the inputs.
 
-    Of the text encoder no weight is read, and of the checkpoint, whose configuration this is, nothing.
+    Of the text encoder no weight is read, and of the checkpoint, of which these are facts, nothing.
     """
     check_alone(directory, options)
     width, height = options.size
-    patch = config.patch_size
+    patch = facts.patch
     if width % patch or height % patch:
         near = "x".join(str(max(patch, round(n / patch) * patch)) for n in options.size)
         raise ExportError(f"size {width}x{height} is not made of {patch}x{patch} patches; the nearest is {near}")
-    tokens = (width // patch + 1) * (height // patch)
+    tokens = (width // patch + ("line" in facts.closes)) * (height // patch)
     if tokens > MAX_TOKENS:
         raise ExportError(f"size {width}x{height} has {tokens} tokens; allowed are {MAX_TOKENS}")
     if options.text_encoder is not None:
         check_text_encoder(
-            options.text_encoder, config.cap_feat_dim, options.max_text_tokens, examples=options.examples
+            options.text_encoder, facts.texts["text"], options.max_text_tokens, examples=options.examples
         )
 
 
@@ -65,9 +65,9 @@ def check_alone(directory: Path, options: ExportOptions) -> None:
         raise ExportError(
             f"size {'x'.join(map(str, options.size))} is out of bounds; allowed are 1 to {MAX_SIZE} a side"
         )
-    if not 0.1 <= options.shift <= 100:
+    if options.shift is not None and not 0.1 <= options.shift <= 100:
         raise ExportError(f"shift is {options.shift}; allowed are 0.1 to 100, 1 is none")
-    if not 0 <= options.guidance <= 100:
+    if options.guidance is not None and not 0 <= options.guidance <= 100:
         raise ExportError(f"guidance is {options.guidance}; allowed are 0 to 100, 1 is none")
     if not 2 <= options.max_text_tokens <= MAX_TEXT_TOKENS:
         raise ExportError(f"max_text_tokens is {options.max_text_tokens}; allowed are 2 to {MAX_TEXT_TOKENS}")

@@ -12,18 +12,23 @@ import torch
 from torch import Tensor
 
 from flagdit.export.errors import CheckpointError, ExportError
+from flagdit.export.tensors import SCALE
 
 STORAGE = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16, "int8": torch.float16}
 """Ways to store weights, and the type of the matrices that are not int8."""
 
-PER_TOKEN = re.compile(r"layers\.\d+\.(attention\.w[qkvo]|feed_forward\.w[123])\.weight")
+PER_TOKEN = re.compile(
+    r"(layers|noise_refiner|joint_blocks)\.\d+\.(\w+_block\.)?(attention2?\.w[qkvo]|feed_forward\.w[123])\.weight"
+)
 """The matrices that every token goes through in every layer: those that int8 makes faster."""
-
-SCALE = ".scale"
-"""The scales (N, 1) of an int8 matrix (N, K) are stored under its name and this."""
 
 SMALLEST = 1e-30
 """Magnitude that an output of zeros is taken for."""
+
+
+def is_per_token(name: str) -> bool:
+    """Whether a tensor is stored as int8 where int8 is asked for."""
+    return PER_TOKEN.fullmatch(name) is not None
 
 
 def store(state: Mapping[str, Tensor], dtype: str) -> dict[str, Tensor]:

@@ -17,8 +17,8 @@ from transformers import BertConfig, RobertaConfig, RobertaModel, T5Config
 
 from flagdit.export import CheckpointError, ExportError, ExportOptions, export_model, load_checkpoint, open_checkpoint
 from flagdit.export.checkpoint import Checkpoint
-from flagdit.export.text_encoder import load_encoder, try_longest
-from flagdit.export.text_source import positions
+from flagdit.export.parts.text_encoder import load_encoder, try_longest
+from flagdit.export.parts.text_source import positions
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +39,8 @@ def checkpoint(tmp_path: Path, state: dict[str, torch.Tensor]) -> Path:
 @pytest.fixture
 def unread(monkeypatch: pytest.MonkeyPatch) -> None:
     """No weight of the checkpoint may be read, and no text encoder be loaded."""
-    monkeypatch.setattr("flagdit.export.checkpoint.read_tensors", lambda _: pytest.fail("the checkpoint was read"))
-    monkeypatch.setattr("flagdit.export.text_encoder.load_encoder", lambda _: pytest.fail("the encoder was loaded"))
+    monkeypatch.setattr("flagdit.export.tensors.Filed.read", lambda *_: pytest.fail("the checkpoint was read"))
+    monkeypatch.setattr("flagdit.export.parts.text_encoder.load_encoder", lambda _: pytest.fail("the encoder was loaded"))
 
 
 OPTIONS = {

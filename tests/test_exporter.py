@@ -15,9 +15,9 @@ from safetensors.torch import load_file, save_file
 from tiny import TINY, random_flag_dit
 
 from flagdit.export import CheckpointError, ExportError, ExportOptions, FlagDiT, export_model, load_checkpoint
-from flagdit.export.graphs import kv_names
-from flagdit.export.infer import infer_config
-from flagdit.export.layers import rope_table
+from flagdit.export.families.flag_dit.graphs import kv_names
+from flagdit.export.families.flag_dit.infer import infer_config
+from flagdit.export.parts.layers import rope_table
 from flagdit.files import OutputError
 
 Feeds = dict[str, np.ndarray]
@@ -147,7 +147,7 @@ def bad_checkpoints(tmp_path: Path) -> dict[str, tuple[Path, str]]:
         "empty": (tmp_path / "empty", "holds none of model.safetensors"),
         "pickle": (tmp_path / "a.pth", "are pickles, which can run code"),
         "text": (tmp_path / "text.safetensors", "not a readable safetensors file"),
-        "other": (tmp_path / "other.safetensors", "it has no x_embedder.weight"),
+        "other": (tmp_path / "other.safetensors", "no model that can be exported .tensors: w.; exported are Flag-DiT"),
         "short": (tmp_path / "short.safetensors", r"missing \['eol_token'\]"),
     }
 

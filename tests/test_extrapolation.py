@@ -14,7 +14,7 @@ from flagdit.engine import DENSE, Pipeline, RasConfig
 from flagdit.engine.layout import Ntk
 from flagdit.engine.model import model_of
 from flagdit.export import FlagDiT
-from flagdit.export.graphs import Place
+from flagdit.export.families.flag_dit.graphs import Place
 
 PROMPT = "a red apple on a blue background"
 SIZE = (64, 48)  # three times the area of training

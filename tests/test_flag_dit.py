@@ -10,7 +10,7 @@ from reference import velocity
 from tiny import TINY, random_flag_dit
 
 from flagdit.export import FlagDiT, FlagDiTConfig
-from flagdit.export.layers import RMSNorm
+from flagdit.export.parts.layers import RMSNorm
 
 VARIANTS = {
     "tiny": TINY,

@@ -21,7 +21,7 @@ from flagdit.engine.bundle.contract import check_spec
 from flagdit.engine.bundle.reader import DEMO
 from flagdit.engine.layout import TokenLayout, model_shift
 from flagdit.engine.session import GraphFile, open_session
-from flagdit.export.layers import rope_table
+from flagdit.export.parts.layers import rope_table
 
 ULP = 2.0**-24
 """Of numbers from a half to 1, half of the distance of two of fp32."""

@@ -18,7 +18,7 @@ from torch import Tensor
 from data import PROMPTS, EmojiData
 from draws import Drawn, Draws
 from flagdit.export import FlagDiT, FlagDiTConfig, load_checkpoint
-from flagdit.export import block as flagdit_block
+from flagdit.export.parts import text_attention
 from sampling import contact_sheet, sample
 from scenes import MIX
 from stages import Resolution, Stage
@@ -110,7 +110,7 @@ class Trainer:
         elif start is not None:
             self.state.begin_with(load_checkpoint(start))
         if self.device == "cpu":
-            flagdit_block.attend = plain_attention
+            text_attention.attend = plain_attention
         if compiled:
             compile_model(self.state.model, self.device)
         self.loss = FlowLoss(self.device)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from flagdit.export.config import FlagDiTConfig
+from flagdit.export.families.flag_dit.config import FlagDiTConfig
 from flagdit.export.errors import CheckpointError
 
 Shapes = Mapping[str, tuple[int, ...]]

@@ -51,9 +51,10 @@ class TimestepEmbedder(nn.Module):
 
     FREQUENCIES = 128
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, middle: int | None = None) -> None:
         super().__init__()
-        self.mlp = nn.Sequential(nn.Linear(2 * self.FREQUENCIES, width), nn.SiLU(), nn.Linear(width, width))
+        middle = middle or width
+        self.mlp = nn.Sequential(nn.Linear(2 * self.FREQUENCIES, middle), nn.SiLU(), nn.Linear(middle, width))
 
     def forward(self, t: Tensor) -> Tensor:
         """Embed t (S,) as (S, width)."""

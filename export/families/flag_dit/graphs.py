@@ -12,12 +12,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from flagdit.export.config import FlagDiTConfig
-from flagdit.export.flag_dit import FlagDiT
-from flagdit.export.layers import rope_table, text_mask_bias
+from flagdit.export.families.flag_dit.config import FlagDiTConfig
+from flagdit.export.families.flag_dit.model import FlagDiT
+from flagdit.export.graph_source import GraphSource, Port
+from flagdit.export.parts.layers import rope_table, text_mask_bias
 
-TextKV = Sequence[tuple[Tensor, Tensor]]
-"""Per layer, the keys and values of the text: (R, G, T, d) each."""
+KV = Sequence[Tensor]
+"""By layer, keys and then values: of the text (R, G, T, d), of tokens (M, R, G, d)."""
 
 
 class Condition(nn.Module):
@@ -89,8 +90,8 @@ class Denoise(nn.Module):
         modulation: Tensor,
         final_modulation: Tensor,
         text_bias: Tensor,
-        text_kv: TextKV,
-        tail: TextKV,
+        text_kv: KV,
+        tail: KV,
     ) -> tuple[Tensor, ...]:
         """Velocity (A, R, P) and, by layer, the keys and values (A, R, G, d) of the active tokens.
 
@@ -101,7 +102,7 @@ class Denoise(nn.Module):
         model = self.model
         x = self.embed(tokens, special)
         out: list[Tensor] = []
-        layers = zip(model.blocks, text_kv, tail, modulation.unbind(1), strict=True)
+        layers = zip(model.blocks, pairs(text_kv), pairs(tail), modulation.unbind(1), strict=True)
         for layer, text, cached, mod in layers:
             rope = (rope_cos, rope_sin)
             x, head = layer(x, mod, rope, text, attention_scale, text_bias, tail=cached)
@@ -128,6 +129,11 @@ class Denoise(nn.Module):
         return nn.functional.linear(x, reorder(linear.weight), reorder(linear.bias))
 
 
+def pairs(kv: KV) -> list[tuple[Tensor, Tensor]]:
+    """Keys and values of each layer."""
+    return list(zip(kv[::2], kv[1::2], strict=True))
+
+
 def kv_names(kind: str, layers: int) -> list[str]:
     """Tensor names of one kind of keys and values, in the order the graphs list them."""
     where = {"text": ("text_key", "text_value"), "tail": ("key_tail", "value_tail")}
@@ -135,25 +141,35 @@ def kv_names(kind: str, layers: int) -> list[str]:
     return [f"{name}.{layer}" for layer in range(layers) for name in names]
 
 
-CONDITION_INPUTS = {
-    "t": ("S",),
-    "text": ("R", "T", None),
-    "text_mask": ("R", "T"),
-}
-PLACE_INPUTS = {
-    "place": ("N", None),
-    "ntk": (None,),
-    "proportional": (None,),
-}
 PLACE_OUTPUTS = ("rope_cos", "rope_sin", "special", "attention_scale")
-DENOISE_INPUTS = {
-    "tokens": ("A", "R", None),
-    "special": ("A", None),
-    "rope_cos": ("A", "R", None),
-    "rope_sin": ("A", "R", None),
-    "attention_scale": (None,),
-    "modulation": ("R", None, None, None),
-    "final_modulation": ("R", None, None),
-    "text_bias": ("R", None, None, "T"),
-}
-"""Symbolic axes of the graphs' inputs, None where the model fixes the size."""
+
+
+def sources(model: FlagDiT, size: tuple[int, int]) -> dict[str, GraphSource]:
+    """The three graphs; size (width, height) is that of the training, in latents."""
+    c = model.config
+    names = ["modulation", "final_modulation", "text_bias", *kv_names("text", c.n_layers)]
+    inputs = Port("t", ("S",)), Port("text", ("R", "T", c.cap_feat_dim)), Port("text_mask", ("R", "T"), torch.bool)
+    place = Port("place", ("N", 4), torch.int64), Port("ntk", (1,)), Port("proportional", (1,), torch.bool)
+    return {
+        "condition": GraphSource(Condition(model), inputs, tuple(names)),
+        "place": GraphSource(Place(c, c.tokens(size)), place, PLACE_OUTPUTS),
+        "denoise": denoise_source(model),
+    }
+
+
+def denoise_source(model: FlagDiT) -> GraphSource:
+    """The graph that runs once per step."""
+    c = model.config
+    kv = c.kv_heads, c.head_dim
+    inputs = (
+        Port("tokens", ("A", "R", c.patch_size**2 * c.in_channels)),
+        Port("special", ("A", 1)),
+        *(Port(name, ("A", "R", c.head_dim // 2)) for name in ("rope_cos", "rope_sin")),
+        Port("attention_scale", (1,)),
+        Port("modulation", ("R", c.n_layers, 6, c.dim)),
+        Port("final_modulation", ("R", 2, c.dim)),
+        Port("text_bias", ("R", 1, 1, "T")),
+        tuple(Port(name, ("R", kv[0], "T", kv[1])) for name in kv_names("text", c.n_layers)),
+        tuple(Port(name, ("M", "R", *kv)) for name in kv_names("tail", c.n_layers)),
+    )
+    return GraphSource(Denoise(model), inputs, ("velocity", *kv_names("head", c.n_layers)))

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from flagdit.export.block import Block, FinalLayer
-from flagdit.export.config import FlagDiTConfig
-from flagdit.export.layers import MASKED, Rope, TimestepEmbedder, rope_table, text_mask_bias
+from flagdit.export.families.flag_dit.block import Block, FinalLayer
+from flagdit.export.families.flag_dit.config import FlagDiTConfig
+from flagdit.export.parts.layers import MASKED, Rope, TimestepEmbedder, rope_table, text_mask_bias
 
 
 class FlagDiT(nn.Module):

@@ -1,0 +1,145 @@
+"""The graphs of an MMDiT.
+
+Text tokens are no slots: every step computes them anew. Caches are those of image tokens; a layer with two attentions
+has two. Letters: A active tokens, M cached, N all, R rows, S steps, T text tokens, P values of a patch, K modulations,
+D width, H heads, d head size.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from flagdit.export.families.mmdit.config import MMDiTConfig
+from flagdit.export.families.mmdit.encoders import Encoders
+from flagdit.export.families.mmdit.model import QKV, MMDiT, Projections, normalised
+from flagdit.export.graph_source import GraphSource, Port
+from flagdit.export.parts.layers import attend
+
+
+class Condition(nn.Module):
+    """The start of the text's stream, and all steps' modulations packed."""
+
+    def __init__(self, model: MMDiT, encoders: Encoders) -> None:
+        super().__init__()
+        self.model, self.encoders = model, encoders
+
+    def forward(self, t: Tensor, features: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """t (S,), features of the encoders -> modulation (S, R, K, D), text_start (R, T, D).
+
+        The model's own time is 1000 at noise; it is made in double, for t is near 1 where 1 - t is small.
+        """
+        model = self.model
+        text, pooled = self.encoders.join(features, model.config.joint_dim)
+        time = (1000 * (1 - t.double())).float()
+        c = model.t_embedder(time)[:, None] + model.y_embedder(pooled)  # (S, R, D)
+        of = [m for block in model.blocks for m in (block.x_block, block.context_block)] + [model.final_layer]
+        made = [torch.unflatten(m.adaLN_modulation(c), -1, (-1, model.config.dim)) for m in of]
+        return torch.cat(made, 2), model.context_embedder(text)
+
+
+class Place(nn.Module):
+    """Entries of the tables of positions: the middle of them for every size. Holds no weights."""
+
+    def __init__(self, config: MMDiTConfig) -> None:
+        super().__init__()
+        self.table = config.table
+
+    def forward(self, place: Tensor, extent: Tensor) -> Tensor:
+        """position (N, 2) int64, line and column, of places (N, 4): index, frame, line, column."""
+        return place[:, 2:] + torch.div(self.table - extent[1:], 2, rounding_mode="floor")
+
+
+class Denoise(nn.Module):
+    """One step on the active tokens and the text, which attend to each other and to the cached tokens."""
+
+    def __init__(self, model: MMDiT) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self, tokens: Tensor, position: Tensor, modulation: Tensor, text_start: Tensor, tail: list[Tensor]
+    ) -> tuple[Tensor, ...]:
+        """Velocity (A, R, P) and, by layer, the keys and values (A, R, H, d) of the active tokens.
+
+        position (A, R, 2), modulation (R, K, D), text_start (R, T, D); tail: (M, R, H, d) keys and values by layer, of
+        its second attention after those of its first.
+        """
+        model, caches = self.model, iter(zip(tail[::2], tail[1::2], strict=True))
+        x, text = self._embed(tokens, position), text_start.transpose(0, 1)
+        chunks = [count for pair in model.config.chunks() for count in pair] + [2]
+        scales = [part.unbind(1) for part in modulation.split(chunks, 1)]
+        heads: list[Tensor] = []
+        for layer, block in enumerate(model.blocks):
+            image, words, of_image, of_words = block.x_block, block.context_block, *scales[2 * layer : 2 * layer + 2]
+            own = image.attention.qkv(normalised(x, *of_image[:2]))
+            other = words.attention.qkv(normalised(text, *of_words[:2]))
+            mixed = mix(own, next(caches), other)
+            heads += own[1:]
+            second = None
+            if len(of_image) == 9:
+                alone = image.attention2.qkv(normalised(x, *of_image[6:8]))
+                second = mix(alone, next(caches))
+                heads += alone[1:]
+            x = image.finish(x, mixed[: x.shape[0]], of_image, second)
+            if layer < len(model.blocks) - 1:
+                text = words.finish(text, mixed[tokens.shape[0] :], of_words)
+        return self._velocity(normalised(x, *scales[-1])), *heads
+
+    def _embed(self, tokens: Tensor, position: Tensor) -> Tensor:
+        """(A, R, D): of the patch, and of its column and its line."""
+        model = self.model
+        line, column = position.unbind(-1)
+        at = torch.cat([F.embedding(column, model.position_columns), F.embedding(line, model.position_lines)], -1)
+        out: Tensor = model.x_embedder(tokens) + at
+        return out
+
+    def _velocity(self, x: Tensor) -> Tensor:
+        """(A, R, P) in the order of the patches, data minus noise: the model itself says noise minus data."""
+        c, linear = self.model.config, self.model.final_layer.linear
+        patch = c.patch_size, c.patch_size, c.in_channels
+
+        def reorder(parameter: Tensor) -> Tensor:
+            whole = torch.unflatten(parameter, 0, patch)
+            return -whole.permute(2, 0, 1, *range(3, whole.dim())).flatten(0, 2)
+
+        return F.linear(x, reorder(linear.weight), reorder(linear.bias))
+
+
+def mix(own: QKV, tail: tuple[Tensor, Tensor], text: QKV | None = None) -> Tensor:
+    """Attention (A [+ T], R, D) of image tokens, and of text behind them, to themselves and to cached tokens."""
+    parts = [own] if text is None else [own, text]
+    q = torch.cat([part[0] for part in parts]) if text is not None else own[0]
+    k, v = (torch.cat([part[i] for part in parts] + [tail[i - 1]]).permute(1, 2, 0, 3) for i in (1, 2))
+    return attend(q, k, v, scale=q.shape[-1] ** -0.5)
+
+
+def cache_names(c: MMDiTConfig, kind: str) -> list[str]:
+    """Keys and values by layer, of the second attention behind those of the first."""
+    groups = [(layer, at) for layer in range(c.n_layers) for at in ("", "2")[: 2 if layer < c.dual else 1]]
+    return [f"{what}{at}_{kind}.{layer}" for layer, at in groups for what in ("key", "value")]
+
+
+def sources(model: MMDiT, encoders: Encoders) -> dict[str, GraphSource]:
+    """The three graphs."""
+    c = model.config
+    count, kv = sum(map(sum, c.chunks())) + 2, (c.n_heads, c.head_dim)
+    denoise = (
+        Port("tokens", ("A", "R", c.patch_values)),
+        Port("position", ("A", "R", 2), torch.int64),
+        Port("modulation", ("R", count, c.dim)),
+        Port("text_start", ("R", "T", c.dim)),
+        tuple(Port(name, ("M", "R", *kv)) for name in cache_names(c, "tail")),
+    )
+    place = Port("place", ("N", 4), torch.int64), Port("extent", (3,), torch.int64)
+    return {
+        "condition": GraphSource(
+            Condition(model, encoders),
+            (Port("t", ("S",)), encoders.ports()),
+            ("modulation", "text_start"),
+            lengthened={"text_start": 1},
+        ),
+        "place": GraphSource(Place(c), place, ("position",)),
+        "denoise": GraphSource(Denoise(model), denoise, ("velocity", *cache_names(c, "head"))),
+    }

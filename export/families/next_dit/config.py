@@ -1,0 +1,56 @@
+"""The shape of a Next-DiT."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class NextDiTConfig:
+    """Shape of a Next-DiT. That of Lumina-Next 2B is 2304 wide, 24 layers, 32 heads on 8 kv heads, 6144, 2048."""
+
+    dim: int
+    n_layers: int
+    n_heads: int
+    n_kv_heads: int
+    ffn_dim: int
+    cap_feat_dim: int
+    patch_size: int
+    in_channels: int
+    learn_sigma: bool = True
+    qk_norm: bool = True
+    norm_eps: float = 1e-5
+    rope_theta: float = 1e4
+
+    def __post_init__(self) -> None:
+        """Raises ValueError if the numbers do not go with each other."""
+        if self.dim % self.n_heads or self.head_dim % 4:
+            raise ValueError(f"width {self.dim} is not {self.n_heads} heads of a size that 4 divides")
+        if self.n_kv_heads < 1 or self.n_heads % self.n_kv_heads:
+            raise ValueError(f"{self.n_heads} heads do not share {self.n_kv_heads} kv heads evenly")
+        if self.n_layers < 1 or not 0 < self.norm_eps < 1 or not 1 < self.rope_theta < math.inf:
+            raise ValueError(f"{self.n_layers} layers, epsilon {self.norm_eps} or theta {self.rope_theta} is none")
+
+    @property
+    def kv_heads(self) -> int:
+        return self.n_kv_heads
+
+    @property
+    def head_dim(self) -> int:
+        return self.dim // self.n_heads
+
+    @property
+    def condition_dim(self) -> int:
+        return min(self.dim, 1024)
+
+    @property
+    def out_channels(self) -> int:
+        return self.in_channels * (2 if self.learn_sigma else 1)
+
+    def price(self) -> dict[str, int]:
+        """FLOPs (2 a multiply-add) of a row of one evaluation."""
+        linear = 2 * self.dim**2 + 2 * self.dim * self.kv_heads * self.head_dim + 3 * self.dim * self.ffn_dim
+        ends = 2 * self.patch_size**2 * self.in_channels * self.dim
+        pair = 4 * self.n_layers * self.dim
+        return {"token": 2 * (self.n_layers * linear + ends), "pair": pair, "text": 0, "text_pair": 0}

@@ -1,0 +1,1 @@
+"""What families share: layers, attention, positions, text encoders, autoencoders."""

@@ -1,0 +1,60 @@
+"""The content of `model.json`: identity, conventions, token layout, graphs (docs/bundle.md)."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Any
+
+import torch
+
+from flagdit.export import onnx_graph
+from flagdit.export.families.family import Model, count
+from flagdit.export.options import ExportOptions
+
+SCHEMA_VERSION = 2
+
+
+def specification(
+    model: Model,
+    options: ExportOptions,
+    described: dict[str, Any],
+    *,
+    texts: list[dict[str, Any]],
+    weights: dict[str, Any],
+) -> dict[str, Any]:
+    """weights: file, sha256 and dtype. What a model does not need of the newer fields is left out."""
+    facts = model.facts()
+    tokens: dict[str, Any] = {"patch": [1, facts.patch, facts.patch], "closes": list(facts.closes)}
+    if facts.multiple != 1:
+        tokens["multiple"] = facts.multiple
+    guidance: dict[str, Any] = {
+        "channels": list(facts.guided or range(facts.channels)),
+        "rows": ["cond", "uncond"],
+        "scale": options.guidance if options.guidance is not None else facts.guidance,
+    }
+    if facts.renormalise != "none":
+        guidance["renormalise"] = facts.renormalise
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "name": options.name,
+        "family": model.family,
+        "config": model.config(),
+        "weights": {**weights, "parameters": count(model.module)},
+        "latent": {
+            "space": "pixels" if facts.channels == 3 else "vae",
+            "channels": facts.channels,
+            "size": list(options.size),
+        },
+        "tokens": tokens,
+        "guidance": guidance,
+        "flow": {"shift": options.shift if options.shift is not None else facts.shift},
+        **({"phases": list(facts.phases)} if facts.phases != (0.0,) else {}),
+        "sizes": facts.sizes,
+        "price": facts.price,
+        "texts": texts,
+        "pads": facts.pads,
+        "examples": list(options.examples),
+        "graphs": described,
+        "licences": options.licences,
+        "exporter": {"flagdit": version("flagdit"), "torch": torch.__version__, "opset": onnx_graph.OPSET},
+    }
