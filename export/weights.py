@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from flagdit.export.errors import CheckpointError
+from flagdit.export.parts.layers import TimestepEmbedder
 from flagdit.export.storage import STORAGE, check_stored, is_per_token, quantise
 from flagdit.export.tensors import SCALE, Shape, Shapes, Tensors
 
@@ -31,7 +32,8 @@ class Take:
     """Where a tensor of a model is in a checkpoint.
 
     rows: those of the first axis that are it. shape: in the checkpoint, where it is another. change: what makes it of
-    that. twins: tensors of which the checkpoint holds the same again.
+    that. twins: tensors of which the checkpoint holds the same again. made: the tensor itself, of which a checkpoint
+    knows nothing.
     """
 
     name: str
@@ -39,12 +41,20 @@ class Take:
     shape: Shape | None = None
     change: Callable[[Tensor], Tensor] | None = None
     twins: tuple[str, ...] = ()
+    made: Tensor | None = None
+
+
+def frequencies() -> Take:
+    """Those of a time's sinusoid, as torch makes them on a CPU."""
+    return Take("", made=TimestepEmbedder.made(torch.device("cpu")))
 
 
 def expected(takes: Mapping[str, Take], shapes: Shapes) -> dict[str, Shape]:
     """The shapes that a checkpoint has to have, by those of the model."""
     found: dict[str, Shape] = {}
     for name, take in takes.items():
+        if take.made is not None:
+            continue
         shape = take.shape or shapes[name]
         if take.rows is not None:
             shape = (max(take.rows[1], found.get(take.name, (0,))[0]), *shape[1:])
@@ -111,15 +121,18 @@ def _pieces(
 
 
 def _read(take: Take, tensors: Tensors) -> Iterator[Tensor]:
+    if take.made is not None:
+        yield take.made
+        return
     shape = tensors.shapes[take.name]
     first, last = take.rows or (0, shape[0] if shape else 1)
     if take.change is not None:
         yield take.change(tensors.read(take.name, take.rows))
         return
     if len(shape) < 2:
-        first_read = tensors.read(take.name, take.rows)
-        _same(first_read, take, tensors, take.rows)
-        yield first_read
+        whole = tensors.read(take.name, take.rows)
+        _same(whole, take, tensors, take.rows)
+        yield whole
         return
     step = max(1, PIECE // max(1, torch.Size(shape[1:]).numel()))
     for row in range(first, last, step):

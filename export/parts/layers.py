@@ -47,19 +47,31 @@ class FeedForward(nn.Module):
 
 
 class TimestepEmbedder(nn.Module):
-    """Sinusoid of the raw time (not times 1000) through a two-layer MLP."""
+    """Sinusoid of the time through a two-layer MLP.
+
+    stored: whether the frequencies are weights. Where the model's time goes to 1000, their last bit shows in the fifth
+    digit of a velocity, and another library's exp() has other last bits than the one that the model was trained with.
+    """
 
     FREQUENCIES = 128
 
-    def __init__(self, width: int, middle: int | None = None) -> None:
+    def __init__(self, width: int, middle: int | None = None, *, stored: bool = False) -> None:
         super().__init__()
         middle = middle or width
         self.mlp = nn.Sequential(nn.Linear(2 * self.FREQUENCIES, middle), nn.SiLU(), nn.Linear(middle, width))
+        if stored:
+            self.register_buffer("frequencies", self.made(torch.get_default_device()))
+
+    @classmethod
+    def made(cls, device: torch.device) -> Tensor:
+        """The frequencies, (128,)."""
+        steps = torch.arange(cls.FREQUENCIES, dtype=torch.float32, device=device)
+        return torch.exp(-math.log(1e4) / cls.FREQUENCIES * steps)
 
     def forward(self, t: Tensor) -> Tensor:
         """Embed t (S,) as (S, width)."""
-        steps = torch.arange(self.FREQUENCIES, dtype=torch.float32, device=t.device)
-        angles = t.float()[:, None] * torch.exp(-math.log(1e4) / self.FREQUENCIES * steps)
+        stored = self.get_buffer("frequencies") if hasattr(self, "frequencies") else self.made(t.device)
+        angles = t.float()[:, None] * stored
         waves = torch.cat([angles.cos(), angles.sin()], dim=-1)  # (S, 256)
         out: Tensor = self.mlp(waves.to(next(self.mlp.parameters()).dtype))
         return out

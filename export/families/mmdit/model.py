@@ -111,7 +111,7 @@ class MMDiT(nn.Module):
         self.x_embedder = nn.Linear(c.patch_values, c.dim)
         self.position_columns = nn.Parameter(torch.empty(c.table, c.dim // 2))
         self.position_lines = nn.Parameter(torch.empty(c.table, c.dim // 2))
-        self.t_embedder = TimestepEmbedder(c.dim)
+        self.t_embedder = TimestepEmbedder(c.dim, stored=True)
         self.y_embedder = PooledEmbedder(c)
         self.context_embedder = nn.Linear(c.joint_dim, c.dim)
         self.joint_blocks = nn.ModuleList(JointBlock(c, *chunks) for chunks in c.chunks())

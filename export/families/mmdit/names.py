@@ -19,7 +19,7 @@ from flagdit.export.families.mmdit.model import MMDiT
 from flagdit.export.graph_source import GraphSource
 from flagdit.export.parts.names import Rules, first, renamed, said_class
 from flagdit.export.tensors import Shapes
-from flagdit.export.weights import Take
+from flagdit.export.weights import Take, frequencies
 
 HEAD = 64
 """Size of a head of Stable Diffusion 3 and 3.5, where nothing says it."""
@@ -88,6 +88,8 @@ class MMDiTLayout:
         return opened, {name: self._take(name, shape) for name in shapes_of(opened.module)}
 
     def _take(self, name: str, c: MMDiTConfig) -> Take:
+        if name == "t_embedder.frequencies" and self.title != "own":
+            return frequencies()
         if self.table is not None and name.startswith("position_"):
             return Take(self.table, None, (1, c.table**2, c.dim), _part(name == "position_columns", c.table))
         theirs = renamed(name, self.rules)

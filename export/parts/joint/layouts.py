@@ -16,7 +16,7 @@ from flagdit.export.parts.joint.graphs import PADS, joint_sources
 from flagdit.export.parts.joint.model import Joint
 from flagdit.export.parts.names import Rules, first, number, patch, renamed, said_class
 from flagdit.export.tensors import Shapes
-from flagdit.export.weights import Take
+from flagdit.export.weights import Take, frequencies
 
 FUSED = re.compile(r"(.*\.attention\.)w([qkv])\.weight")
 
@@ -104,6 +104,8 @@ class JointLayout:
         return opened, {name: self._take(name, shape) for name in shapes_of(opened.module)}
 
     def _take(self, name: str, c: JointConfig) -> Take:
+        if name == "t_embedder.frequencies" and self.title != "own":
+            return frequencies()
         found = FUSED.fullmatch(name)
         if found is None or not self.fused:
             return Take(renamed(name, self.rules))

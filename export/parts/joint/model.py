@@ -27,7 +27,7 @@ class Joint(nn.Module):
         super().__init__()
         self.config = c = config
         self.x_embedder = nn.Linear(c.patch_values, c.dim)
-        self.t_embedder = TimestepEmbedder(c.adaln_dim, c.time_dim)
+        self.t_embedder = TimestepEmbedder(c.adaln_dim, c.time_dim, stored=c.time_scale != 1)
         self.cap_embedder = nn.Sequential(RMSNorm(c.cap_feat_dim, c.norm_eps), nn.Linear(c.cap_feat_dim, c.dim))
         self.noise_refiner = nn.ModuleList(self._block(modulated=True) for _ in range(c.n_refiners))
         self.context_refiner = nn.ModuleList(self._block(modulated=False) for _ in range(c.n_refiners))
