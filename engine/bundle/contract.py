@@ -98,6 +98,8 @@ def _check_known(spec: ModelSpec) -> None:
         "latent.frames": (spec.latent.frames, 1),
         "tokens.patch, frames": (spec.tokens.patch[0], 1),
         "tokens.closes": ("frame" if "frame" in spec.tokens.closes else "line", "line"),
+        "tokens.multiple": (spec.tokens.multiple, 1),
+        "guidance.renormalise": (spec.guidance.renormalise, "none"),
         "phases": (len(spec.phases), 1),
         "phases.0": (spec.phases[0], 0.0),
         "texts": (max(1, len(spec.texts)), 1),
@@ -105,6 +107,8 @@ def _check_known(spec: ModelSpec) -> None:
     for number, text in enumerate(spec.texts):
         said[f"texts.{number}.template"] = text.template, "{}"
         said[f"texts.{number}.padding"] = text.padding, None
+        said[f"texts.{number}.negative"] = text.negative, None
+        said[f"texts.{number}.truncate"] = text.truncate, False
     for name, (value, known) in said.items():
         if value != known:
             raise BundleError(f"{name} is {value!a:.80}; this flagdit runs {known!a} alone, so it needs a newer one")

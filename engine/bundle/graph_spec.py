@@ -24,17 +24,23 @@ class Tensor(Spec):
 
 
 class Graph(Spec):
-    """An ONNX file, and what it takes and gives."""
+    """An ONNX file, and what it takes and gives. weights: a file that only this graph has weights in."""
 
     file: FileName
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
+    weights: FileName | None = None
 
 
 class Graphs(Spec):
-    """`condition` runs once a prompt, `place` once a size, `denoise` once an evaluation."""
+    """`condition` runs once a prompt, `place` once a size, `denoise` once an evaluation.
+
+    decode: latents to a picture; preview: the same, small and rough; encode: a picture to latents.
+    """
 
     condition: Graph
     place: Graph
     denoise: Graph
     decode: Graph | None = None
+    encode: Graph | None = None
+    preview: Graph | None = None

@@ -48,19 +48,26 @@ class Latent(Spec):
 class Tokens(Spec):
     """Patches of (frames, height, width) latents, as vectors ordered (channel, frame, height, width).
 
-    closes: what ends with a token that carries no latent: every line of patches, every frame.
+    closes: what ends with a token that carries no latent: every line of patches, every frame. multiple: of the number
+    of tokens, up to which tokens that have no place follow the last one; 1 is none.
     """
 
     patch: tuple[Side, Side, Side]
     closes: Annotated[tuple[Literal["line", "frame"], ...], Field(max_length=2)]
+    multiple: Annotated[int, Field(ge=1, le=1024)] = 1
 
 
 class Guidance(Spec):
-    """The channels that classifier-free guidance touches, the order of its branches in a batch, and its usual scale."""
+    """The channels that classifier-free guidance touches, the order of its branches in a batch, and its usual scale.
+
+    renormalise: what brings the norm of a guided velocity back to that of the conditional one: a factor for the
+    picture, at most 1, or one for every channel and line of latents; none.
+    """
 
     channels: tuple[Annotated[int, Field(ge=0, le=63)], ...]
     rows: tuple[Literal["cond"], Literal["uncond"]]
     scale: Annotated[float, Field(ge=0, le=100)] = 4.0  # that suits the model; 4 is Lumina-T2X's own
+    renormalise: Literal["none", "picture", "line"] = "none"
 
     def chosen(self, scale: float | None) -> float:
         """A scale that somebody asked for, or the model's."""
@@ -108,8 +115,9 @@ class Price(Spec):
 class Text(Spec):
     """A text encoder. What its graph gives goes to the inputs of `condition` that have the same names.
 
-    template: what a prompt is put into, at {}. padding: the token that fills up to max_tokens, none if texts keep
-    their own length.
+    template: what a prompt is put into, at {}. negative: what the text of the unconditional branch is put into; none if
+    it is the template. padding: the token that fills up to max_tokens, none if texts keep their own length. truncate:
+    whether a longer text is cut before its last special tokens, rather than refused.
     """
 
     graph: Graph
@@ -117,6 +125,8 @@ class Text(Spec):
     template: str
     max_tokens: Annotated[int, Field(ge=2, le=4096)]
     padding: Annotated[int, Field(ge=0, le=1 << 24)] | None
+    negative: str | None = None
+    truncate: bool = False
 
 
 def _unlike(presets: tuple[Preset, ...]) -> tuple[Preset, ...]:

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from flagdit.engine.bundle import regular
 from flagdit.engine.bundle.contract import check_denoise, check_spec
+from flagdit.engine.bundle.graph_spec import Graph
 from flagdit.engine.bundle.json_file import parse_json
 from flagdit.engine.bundle.manifest import SCHEMA_VERSION, Manifest, ModelSpec
 from flagdit.engine.bundle.onnx_file import MAX_GRAPH_BYTES, check_external, external_tensors
@@ -156,11 +157,17 @@ def _named_files(manifest: Manifest) -> Iterator[str]:
 
 def graph_files(spec: ModelSpec) -> list[str]:
     """Names of a model's graphs."""
-    graphs = (spec.graphs.condition, spec.graphs.place, spec.graphs.denoise, spec.graphs.decode)
-    return [graph.file for graph in (*graphs, *(text.graph for text in spec.texts)) if graph is not None]
+    return [graph.file for graph in _graphs(spec)]
+
+
+def _graphs(spec: ModelSpec) -> list[Graph]:
+    g = spec.graphs
+    graphs = (g.condition, g.place, g.denoise, g.decode, g.encode, g.preview, *(text.graph for text in spec.texts))
+    return [graph for graph in graphs if graph is not None]
 
 
 def model_files(spec: ModelSpec) -> list[str]:
     """Names of the files that a model consists of, besides model.json."""
     names = [spec.weights.file, *graph_files(spec)]
+    names += [graph.weights for graph in _graphs(spec) if graph.weights is not None]
     return list(dict.fromkeys([*names, *(text.tokenizer for text in spec.texts)]))

@@ -95,7 +95,7 @@ def _graphs(manifest: Manifest) -> None:
     table = Table("graph", "file", "inputs", "outputs", header_style="bold", box=None)
     model = manifest.model
     graphs = [("text encoder", text.graph) for text in model.texts]
-    for name in ("condition", "place", "denoise", "decode"):
+    for name in ("condition", "place", "denoise", "decode", "encode", "preview"):
         graph: Graph | None = getattr(model.graphs, name)
         if graph is not None:
             graphs.append((name, graph))

@@ -18,6 +18,7 @@ constexpr int64_t kSchemaVersion = 2;
 struct GraphSpec {
   std::string file;
   std::vector<Port> inputs, outputs;
+  std::optional<std::string> weights = std::nullopt;
 
   std::vector<Port> ports() const;  // all of them
 };
@@ -35,11 +36,13 @@ struct LatentSpec {
 struct TokensSpec {
   int64_t patch_frames = 1, patch_height = 1, patch_width = 1;
   bool closes_lines = false, closes_frames = false;
+  int64_t multiple = 1;
 };
 
 struct GuidanceSpec {
   std::vector<int64_t> channels;
   double scale = 4.0;
+  std::string renormalise = "none";
 };
 
 // Of times: fixed, or by the number of patches: exp(mu) with mu on the line through two of them.
@@ -63,6 +66,8 @@ struct TextSpec {
   std::string tokenizer, text_template;
   int64_t max_tokens = 0;
   std::optional<int64_t> padding;
+  std::optional<std::string> negative = std::nullopt;
+  bool truncate = false;
 };
 
 struct CoarseSpec {
@@ -96,7 +101,7 @@ struct ModelSpec {
   std::vector<PresetSpec> presets;
   std::vector<std::string> examples;
   GraphSpec condition, place, denoise;
-  std::optional<GraphSpec> decode;
+  std::optional<GraphSpec> decode, encode, preview;
   std::map<std::string, std::string> licences;
 
   int64_t patch_values() const;

@@ -17,10 +17,17 @@ constexpr int64_t kMaxTokenizer = int64_t{64} << 20;
 
 [[noreturn]] void refuse(const std::string& text) { throw Error(Fault::bundle, text); }
 
+std::vector<const GraphSpec*> graphs_of(const ModelSpec& model) {
+  std::vector<const GraphSpec*> graphs{&model.condition, &model.place, &model.denoise};
+  for (const auto* graph : {&model.decode, &model.encode, &model.preview})
+    if (*graph) graphs.push_back(&**graph);
+  for (const TextSpec& text : model.texts) graphs.push_back(&text.graph);
+  return graphs;
+}
+
 std::vector<std::string> graph_files(const ModelSpec& model) {
-  std::vector<std::string> names{model.condition.file, model.place.file, model.denoise.file};
-  if (model.decode) names.push_back(model.decode->file);
-  for (const TextSpec& text : model.texts) names.push_back(text.graph.file);
+  std::vector<std::string> names;
+  for (const GraphSpec* graph : graphs_of(model)) names.push_back(graph->file);
   return names;
 }
 
@@ -28,6 +35,8 @@ void check_listed(const std::string& path, const Manifest& manifest) {
   std::vector<std::string> names = graph_files(manifest.model);
   names.push_back(manifest.model.weights.file);
   for (const TextSpec& text : manifest.model.texts) names.push_back(text.tokenizer);
+  for (const GraphSpec* graph : graphs_of(manifest.model))
+    if (graph->weights) names.push_back(*graph->weights);
   for (const EngineSpec& engine : manifest.engines) names.push_back(engine.file);
   std::set<std::string> unlisted;
   for (const std::string& name : names) {

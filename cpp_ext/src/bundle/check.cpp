@@ -29,6 +29,9 @@ void check_known(const ModelSpec& model) {
   one("latent.frames", model.latent.frames);
   one("tokens.patch, frames", model.tokens.patch_frames);
   refuse_unless(!model.tokens.closes_frames, "tokens.closes", "'frame'", "'line'");
+  one("tokens.multiple", model.tokens.multiple);
+  refuse_unless(model.guidance.renormalise == "none", "guidance.renormalise",
+                in_quotes(model.guidance.renormalise), "'none'");
   one("phases", static_cast<int64_t>(model.phases.size()));
   char phase[32];
   std::snprintf(phase, sizeof phase, "%g", model.phases[0]);
@@ -41,6 +44,9 @@ void check_known(const ModelSpec& model) {
                   "'{}'");
     refuse_unless(!text.padding, place + ".padding",
                   text.padding ? std::to_string(*text.padding) : "", "None");
+    refuse_unless(!text.negative, place + ".negative", in_quotes(text.negative.value_or("")),
+                  "None");
+    refuse_unless(!text.truncate, place + ".truncate", "True", "False");
   }
 }
 

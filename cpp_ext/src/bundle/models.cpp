@@ -26,6 +26,7 @@ GraphSpec read_graph(const Value& value) {
   Fields fields(value);
   GraphSpec graph{fields.at("file").file_name(), read_ports(fields.at("inputs"), false),
                   read_ports(fields.at("outputs"), true)};
+  if (const auto weights = fields.given("weights")) graph.weights = weights->file_name();
   fields.done();
   return graph;
 }
@@ -63,6 +64,7 @@ TokensSpec read_tokens(const Value& value) {
   for (const Value& item : fields.at("closes").list(0, 2)) {
     (item.one_of({"line", "frame"}) == "line" ? tokens.closes_lines : tokens.closes_frames) = true;
   }
+  if (const auto multiple = fields.find("multiple")) tokens.multiple = multiple->whole(1, 1024);
   fields.done();
   return tokens;
 }
@@ -76,6 +78,8 @@ GuidanceSpec read_guidance(const Value& value) {
   rows[0].one_of({"cond"});
   rows[1].one_of({"uncond"});
   if (const auto scale = fields.find("scale")) guidance.scale = scale->number(0, 100);
+  if (const auto renormalise = fields.find("renormalise"))
+    guidance.renormalise = renormalise->one_of({"none", "picture", "line"});
   fields.done();
   return guidance;
 }
@@ -129,9 +133,12 @@ PriceSpec read_price(const Value& value) {
 TextSpec read_text_spec(const Value& value) {
   Fields fields(value);
   TextSpec text{read_graph(fields.at("graph")), fields.at("tokenizer").file_name(),
-                fields.at("template").text(), fields.at("max_tokens").whole(2, 4096), std::nullopt};
+                fields.at("template").text(), fields.at("max_tokens").whole(2, 4096),
+                std::nullopt};
   const Value padding = fields.at("padding");
   if (!padding.is_null()) text.padding = padding.whole(0, int64_t{1} << 24);
+  if (const auto negative = fields.given("negative")) text.negative = negative->text();
+  if (const auto truncate = fields.find("truncate")) text.truncate = truncate->flag();
   fields.done();
   return text;
 }
@@ -155,6 +162,8 @@ void read_graphs(const Value& value, ModelSpec& model) {
   model.place = read_graph(fields.at("place"));
   model.denoise = read_graph(fields.at("denoise"));
   if (const auto decode = fields.given("decode")) model.decode = read_graph(*decode);
+  if (const auto encode = fields.given("encode")) model.encode = read_graph(*encode);
+  if (const auto preview = fields.given("preview")) model.preview = read_graph(*preview);
   fields.done();
 }
 

@@ -97,6 +97,19 @@ const Bound& output_of(const std::vector<Bound>& all, const std::string& name) {
   return *at;
 }
 
+// The length that `condition` made of a text: that of the first output that has one. It may fill a
+// text up, so its length is not that of the features.
+int64_t made_length(const Session& condition, const std::vector<Bound>& given) {
+  for (const Port& port : condition.ports()) {
+    const auto at = std::find(port.axes.begin(), port.axes.end(), Axis(std::string("T")));
+    if (!port.output || at == port.axes.end()) continue;
+    const Shape& shape = output_of(given, port.name).tensor.shape;
+    const auto axis = static_cast<int>(at - port.axes.begin());
+    if (axis < shape.rank) return shape[axis];
+  }
+  return 0;
+}
+
 // A port's output of one text: of one row, with an entry for each of the times.
 void check_part(const Session& condition, const Port& port, const Bound& output, int64_t times,
                 int64_t length) {
@@ -156,7 +169,7 @@ std::vector<Bound> conditions(Session& condition, const Session& denoise,
     for (const size_t text : texts.rows) {
       const Bound& part = output_of(given[text], port.name);
       check_part(condition, port, part, static_cast<int64_t>(times.size()),
-                 features.texts[text].tensor.shape[1]);
+                 made_length(condition, given[text]));
       parts.push_back(&part.tensor);
     }
     const auto pad = pads.find(port.name);
