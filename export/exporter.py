@@ -20,7 +20,7 @@ from flagdit.export.families.flag_dit.graphs import denoise_source
 from flagdit.export.families.flag_dit.model import FlagDiT
 from flagdit.export.graph_source import LONGER
 from flagdit.export.options import MODEL, ExportOptions, check
-from flagdit.export.parts.text_encoder import TEXT_GRAPH, export_text_encoder
+from flagdit.export.parts.text.small import TEXT_GRAPH, export_text_encoder
 from flagdit.export.specification import specification
 from flagdit.export.weights import write_weights
 from flagdit.files import whole_folder

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from flagdit.export import onnx_graph
 
-EXAMPLE = {"A": 6, "M": 4, "N": 7, "R": 4, "T": 5, "S": 3}
+EXAMPLE = {"A": 6, "M": 4, "N": 7, "R": 4, "T": 5, "S": 3, "B": 9, "H": 8, "W": 12, "Y": 64, "X": 96}
 """Sizes to trace with: all differ from 0 and 1, which specialise. Not one value is: shapes alone are traced."""
 
 

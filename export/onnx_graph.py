@@ -7,7 +7,7 @@ import logging
 import struct
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ IR_DTYPES = {
     "F16": ir.DataType.FLOAT16,
     "BF16": ir.DataType.BFLOAT16,
     "I8": ir.DataType.INT8,
+    "I64": ir.DataType.INT64,
 }
 
 Axes = Sequence[str | None]
@@ -34,10 +35,14 @@ Axes = Sequence[str | None]
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """Where each tensor of a safetensors file lies: ONNX external data points straight into it."""
+    """Where each tensor of a safetensors file lies: ONNX external data points straight into it.
+
+    aliases: other names of tensors that a module holds twice.
+    """
 
     path: Path
     tensors: Mapping[str, tuple[ir.DataType, tuple[int, ...], int, int]]  # dtype, shape, offset, bytes
+    aliases: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def open(cls, path: Path) -> WeightsFile:
@@ -52,8 +57,12 @@ class WeightsFile:
             tensors[name] = (dtype, tuple(entry["shape"]), 8 + size + begin, end - begin)
         return cls(path, tensors)
 
+    def calling(self, aliases: Mapping[str, str]) -> WeightsFile:
+        """The same with other names besides."""
+        return replace(self, aliases=aliases)
+
     def tensor(self, name: str) -> ir.ExternalTensor:
-        dtype, shape, offset, length = self.tensors[name]
+        dtype, shape, offset, length = self.tensors[self.aliases.get(name, name)]
         return ir.ExternalTensor(
             self.path.name, offset, length, dtype, name=name, shape=ir.Shape(shape), base_dir=self.path.parent
         )

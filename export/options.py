@@ -8,7 +8,7 @@ from pathlib import Path
 from flagdit.export.errors import ExportError
 from flagdit.export.families.family import Facts
 from flagdit.export.storage import STORAGE
-from flagdit.export.parts.text_source import check_text_encoder
+from flagdit.export.parts.text.source import check_text_encoder
 from flagdit.files import check_folder
 
 MODEL = "model.json"

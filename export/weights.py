@@ -23,8 +23,14 @@ from flagdit.export.tensors import SCALE, Shape, Shapes, Tensors
 PIECE = 1 << 24
 """Numbers that are in memory at a time: 64 MiB in fp32."""
 
-NAMES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int8: "I8"}
-ORDER = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2, torch.int8: 3}
+NAMES = {
+    torch.int64: "I64",
+    torch.float32: "F32",
+    torch.bfloat16: "BF16",
+    torch.float16: "F16",
+    torch.int8: "I8",
+}
+ORDER = {kind: place for place, kind in enumerate(NAMES)}
 
 
 @dataclass(frozen=True)
@@ -76,7 +82,7 @@ def write_weights(
     progress: bytes written, and bytes in all. Raises ExportError if a number is none in the type to store, and
     CheckpointError if tensors that have to be the same are not.
     """
-    entries = sorted(_entries(shapes, dtype), key=lambda entry: (ORDER[entry[1]], entry[0]))
+    entries = sorted(_entries(shapes, takes, dtype), key=lambda entry: (ORDER[entry[1]], entry[0]))
     header, end = {}, 0
     for name, kind, shape in entries:
         begin, end = end, end + kind.itemsize * torch.Size(shape).numel()
@@ -97,9 +103,12 @@ def write_weights(
     return digest.hexdigest()
 
 
-def _entries(shapes: Shapes, dtype: str) -> Iterator[tuple[str, torch.dtype, Shape]]:
+def _entries(shapes: Shapes, takes: Mapping[str, Take], dtype: str) -> Iterator[tuple[str, torch.dtype, Shape]]:
     for name, shape in shapes.items():
-        if dtype == "int8" and is_per_token(name):
+        made = takes[name].made
+        if made is not None:  # it is no weight that could be narrower
+            yield name, made.dtype, shape
+        elif dtype == "int8" and is_per_token(name):
             yield name, torch.int8, shape
             yield name + SCALE, torch.float32, (shape[0], 1)
         else:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from flagdit.export import onnx_graph
 from flagdit.export.exporter import describe
-from flagdit.export.parts.text_encoder import TEXT_GRAPH, export_text_encoder
+from flagdit.export.parts.text.small import TEXT_GRAPH, export_text_encoder
 
 WIDTH, CHANNELS, PATCH, TABLE, LAYERS, GUIDANCE = 24, 2, (2, 4), 40, 2, 3.0
 VALUES = CHANNELS * PATCH[0] * PATCH[1]

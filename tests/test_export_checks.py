@@ -17,8 +17,8 @@ from transformers import BertConfig, RobertaConfig, RobertaModel, T5Config
 
 from flagdit.export import CheckpointError, ExportError, ExportOptions, export_model, load_checkpoint, open_checkpoint
 from flagdit.export.families.flag_dit.opened import Opened
-from flagdit.export.parts.text_encoder import load_encoder, try_longest
-from flagdit.export.parts.text_source import positions
+from flagdit.export.parts.text.small import load_encoder, try_longest
+from flagdit.export.parts.text.source import positions
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def checkpoint(tmp_path: Path, state: dict[str, torch.Tensor]) -> Path:
 def unread(monkeypatch: pytest.MonkeyPatch) -> None:
     """No weight of the checkpoint may be read, and no text encoder be loaded."""
     monkeypatch.setattr("flagdit.export.tensors.Filed.read", lambda *_: pytest.fail("the checkpoint was read"))
-    monkeypatch.setattr("flagdit.export.parts.text_encoder.load_encoder", lambda _: pytest.fail("the encoder was loaded"))
+    monkeypatch.setattr("flagdit.export.parts.text.small.load_encoder", lambda _: pytest.fail("the encoder was loaded"))
 
 
 OPTIONS = {
