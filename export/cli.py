@@ -79,9 +79,20 @@ def export(
         float | None, typer.Option(help="Guidance scale that suits the model, by default the family's; 1 is none.")
     ] = None,
     text_encoder: Annotated[
-        Path | None, typer.Option(help="Hugging Face directory of the text encoder, to put into the model.")
+        list[str] | None,
+        typer.Option(help="Hugging Face directory of the text encoder, or NAME=DIRECTORY of one of several."),
     ] = None,
-    max_text_tokens: Annotated[int, typer.Option(min=2, help="Longest prompt, in tokens.")] = 128,
+    max_text_tokens: Annotated[
+        int | None, typer.Option(min=2, help="Longest prompt, in tokens; by default the family's.")
+    ] = None,
+    vae: Annotated[Path | None, typer.Option(help="Directory of the autoencoder (diffusers), to paint pictures.")] = None,
+    preview: Annotated[Path | None, typer.Option(help="Directory of a small decoder (TAESD), for previews.")] = None,
+    renormalise: Annotated[
+        str | None, typer.Option(help="Norm of guided velocities: none, picture or line; by default the family's.")
+    ] = None,
+    alone: Annotated[
+        bool, typer.Option("--alone", help="Of a pipeline's folder, leave out text encoders and autoencoder.")
+    ] = False,
     examples: Annotated[
         Path | None,
         typer.Option(help="A text file of prompts that the model was made for, one a line; calibration takes 24."),
@@ -101,6 +112,7 @@ def export(
         from flagdit.export.checkpoint import open_checkpoint  # torch takes seconds to import
         from flagdit.export.exporter import export_model
         from flagdit.export.options import ExportOptions, check_alone
+        from flagdit.export.pipeline_folder import folders, with_parts
 
         options = ExportOptions(
             name=name,
@@ -108,14 +120,19 @@ def export(
             dtype=dtype,
             shift=shift,
             guidance=guidance,
-            text_encoder=text_encoder,
+            text_encoders=folders(text_encoder or []),
             max_text_tokens=max_text_tokens,
+            vae=vae,
+            preview=preview,
+            renormalise=renormalise,
             text_int8=text_int8,
             examples=read_examples(examples),
             licences=dict(entry.partition("=")[::2] for entry in licence or []),
         )
         check_alone(output, options)
         opened = open_checkpoint(checkpoint, patch_size)
+        if not alone:
+            options = with_parts(options, checkpoint, opened.model.facts().encoders)
         if opened.inferred:
             _say(console, f"{opened.weights}: no configuration beside it; {_inferred(opened)}")
         with console.status("reading the checkpoint") as status:

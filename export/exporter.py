@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import onnx_ir as ir
 
 from flagdit.export import onnx_graph
 from flagdit.export.checkpoint import Checkpoint
+from flagdit.export.describe import describe
 from flagdit.export.families.family import shapes_of
 from flagdit.export.families.flag_dit.graphs import denoise_source
 from flagdit.export.families.flag_dit.model import FlagDiT
-from flagdit.export.graph_source import LONGER
 from flagdit.export.options import MODEL, ExportOptions, check
-from flagdit.export.parts.text.small import TEXT_GRAPH, export_text_encoder
+from flagdit.export.parts.autoencoder import export_preview, export_vae
+from flagdit.export.parts.text.given import export_given
 from flagdit.export.specification import specification
 from flagdit.export.weights import write_weights
 from flagdit.files import whole_folder
@@ -42,7 +43,10 @@ def export_model(
     the model or the text encoder (before a weight is read), or if a weight is no number in the type to store.
     """
     checkpoint = Checkpoint.held(source) if isinstance(source, FlagDiT) else source
-    check(directory, options, checkpoint.model.facts())
+    facts = checkpoint.model.facts()
+    check(directory, options, facts)
+    left_out = {encoder.name for encoder in facts.encoders} - options.given().keys() if options.given() else set()
+    checkpoint = replace(checkpoint, model=checkpoint.model.without(left_out))
     with whole_folder(directory, MODEL) as folder:
         _write(checkpoint, folder, options, progress=progress)
 
@@ -62,32 +66,29 @@ def _write(source: Checkpoint, directory: Path, options: ExportOptions, *, progr
         model = graph.trace(weights)
         described[name] = {"file": f"{name}.onnx", **describe(model)}
         onnx_graph.save(model, directory / f"{name}.onnx", weights)
-    texts = []
-    if options.text_encoder is not None:
-        progress("text_encoder")
-        text = export_text_encoder(options.text_encoder, directory, options.max_text_tokens, int8=options.text_int8)
-        texts.append({"graph": {"file": TEXT_GRAPH, **describe(ir.load(directory / TEXT_GRAPH))}, **text})
+    facts = source.model.facts()
+    texts = export_given(
+        options.given(),
+        facts.encoders,
+        directory,
+        max_tokens=options.max_text_tokens,
+        dtype=options.dtype,
+        int8=options.text_int8,
+        progress=progress,
+    )
+    downscale = 1
+    if options.vae is not None:
+        progress("autoencoder")
+        made, downscale = export_vae(options.vae, directory, facts.channels, options.dtype)
+        described |= made
+    if options.preview is not None:
+        progress("preview")
+        described |= export_preview(options.preview, directory, facts.channels)
     held = {"file": path.name, "sha256": digest, "dtype": options.dtype}
-    spec = specification(source.model, options, described, texts=texts, weights=held)
+    spec = specification(source.model, options, described, texts=texts, weights=held, downscale=downscale)
     (directory / MODEL).write_text(json.dumps(spec, indent=2) + "\n")
 
 
 def trace_denoise(model: FlagDiT) -> ir.Model:
     """The graph of a Flag-DiT that runs once per step."""
     return denoise_source(model).trace()
-
-
-def describe(model: ir.Model) -> dict[str, Any]:
-    """Names, types and symbolic axes of a graph's inputs and outputs."""
-
-    def tensors(values: Any) -> list[dict[str, Any]]:
-        return [
-            {
-                "name": v.name,
-                "dtype": v.dtype.numpy().name,
-                "shape": [d if isinstance(d, int) else str(d).replace(LONGER, "T") for d in v.shape],
-            }
-            for v in values
-        ]
-
-    return {"inputs": tensors(model.graph.inputs), "outputs": tensors(model.graph.outputs)}

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from flagdit.export.errors import ExportError
 from flagdit.export.families.family import Facts
 from flagdit.export.storage import STORAGE
-from flagdit.export.parts.text.source import check_text_encoder
+from flagdit.export.parts.autoencoder import read_vae
+from flagdit.export.parts.text.given import Folder, check_given
 from flagdit.files import check_folder
 
 MODEL = "model.json"
 MAX_SIZE = 65_536
 MAX_TOKENS = 131_072  # the longest sequence of the Lumina-T2X paper
 MAX_TEXT_TOKENS = 4096
+RENORMALISE = ("none", "picture", "line")
 MAX_EXAMPLES, MAX_LETTERS = 1000, 2000
 
 
@@ -26,12 +29,21 @@ class ExportOptions:
     size: tuple[int, int] = (64, 64)  # width, height of latents that the model was trained at
     dtype: str = "float16"  # of the stored matrices; the graphs compute in fp32
     text_encoder: Path | None = None
-    max_text_tokens: int = 128
+    text_encoders: Mapping[str, Folder] = field(default_factory=dict)  # by the name of their features
+    max_text_tokens: int | None = None  # of the longest prompt; none: the family's
+    vae: Path | None = None  # an autoencoder's folder, to paint pictures
+    preview: Path | None = None  # one of a small decoder
+    renormalise: str | None = None  # of guidance; none: the family's
     shift: float | None = None  # time shift of sampling (4 for Lumina-T2I at 1024 pixels); none: the family's
     guidance: float | None = None  # guidance scale that suits the model; none: the family's
     text_int8: bool = False
     examples: tuple[str, ...] = ()  # prompts that the model was made for
     licences: dict[str, str] = field(default_factory=dict)
+
+    def given(self) -> dict[str, Folder]:
+        """All text encoders. One without a name has those features that most models call `text`."""
+        one = {} if self.text_encoder is None else {"text": Folder(self.text_encoder, self.text_encoder)}
+        return {**one, **self.text_encoders}
 
 
 def check(directory: Path, options: ExportOptions, facts: Facts) -> None:
@@ -48,10 +60,12 @@ def check(directory: Path, options: ExportOptions, facts: Facts) -> None:
     tokens = (width // patch + ("line" in facts.closes)) * (height // patch)
     if tokens > MAX_TOKENS:
         raise ExportError(f"size {width}x{height} has {tokens} tokens; allowed are {MAX_TOKENS}")
-    if options.text_encoder is not None:
-        check_text_encoder(
-            options.text_encoder, facts.texts["text"], options.max_text_tokens, examples=options.examples
-        )
+    check_given(
+        options.given(), facts.encoders, options.max_text_tokens, int8=options.text_int8, examples=options.examples
+    )
+    for folder in (options.vae, options.preview):
+        if folder is not None:
+            read_vae(folder, facts.channels)
 
 
 def check_alone(directory: Path, options: ExportOptions) -> None:
@@ -69,9 +83,11 @@ def check_alone(directory: Path, options: ExportOptions) -> None:
         raise ExportError(f"shift is {options.shift}; allowed are 0.1 to 100, 1 is none")
     if options.guidance is not None and not 0 <= options.guidance <= 100:
         raise ExportError(f"guidance is {options.guidance}; allowed are 0 to 100, 1 is none")
-    if not 2 <= options.max_text_tokens <= MAX_TEXT_TOKENS:
+    if options.max_text_tokens is not None and not 2 <= options.max_text_tokens <= MAX_TEXT_TOKENS:
         raise ExportError(f"max_text_tokens is {options.max_text_tokens}; allowed are 2 to {MAX_TEXT_TOKENS}")
-    if options.text_int8 and options.text_encoder is None:
+    if options.renormalise not in (None, *RENORMALISE):
+        raise ExportError(f"renormalise {options.renormalise!r} is not one of {', '.join(RENORMALISE)}")
+    if options.text_int8 and not options.given():
         raise ExportError(
             "text_int8 is of a text encoder, and there is none; give --text-encoder DIRECTORY, or leave it out"
         )

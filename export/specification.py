@@ -21,8 +21,9 @@ def specification(
     *,
     texts: list[dict[str, Any]],
     weights: dict[str, Any],
+    downscale: int = 1,
 ) -> dict[str, Any]:
-    """weights: file, sha256 and dtype. What a model does not need of the newer fields is left out."""
+    """weights: file, sha256 and dtype. downscale: pixels of a latent's side, where the model has a decoder. What a model does not need of the newer fields is left out."""
     facts = model.facts()
     tokens: dict[str, Any] = {"patch": [1, facts.patch, facts.patch], "closes": list(facts.closes)}
     if facts.multiple != 1:
@@ -32,8 +33,9 @@ def specification(
         "rows": ["cond", "uncond"],
         "scale": options.guidance if options.guidance is not None else facts.guidance,
     }
-    if facts.renormalise != "none":
-        guidance["renormalise"] = facts.renormalise
+    renormalise = options.renormalise or facts.renormalise
+    if renormalise != "none":
+        guidance["renormalise"] = renormalise
     return {
         "schema_version": SCHEMA_VERSION,
         "name": options.name,
@@ -43,7 +45,8 @@ def specification(
         "latent": {
             "space": "pixels" if facts.channels == 3 else "vae",
             "channels": facts.channels,
-            "size": list(options.size),
+            "size": [side * downscale for side in options.size],
+            **({"downscale": downscale} if downscale > 1 else {}),
         },
         "tokens": tokens,
         "guidance": guidance,

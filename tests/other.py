@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from flagdit.export import onnx_graph
-from flagdit.export.exporter import describe
+from flagdit.export.describe import describe
 from flagdit.export.parts.text.small import TEXT_GRAPH, export_text_encoder
 
 WIDTH, CHANNELS, PATCH, TABLE, LAYERS, GUIDANCE = 24, 2, (2, 4), 40, 2, 3.0

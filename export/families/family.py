@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from flagdit.export.graph_source import GraphSource
+from flagdit.export.parts.text.encoder import Encoder
 from flagdit.export.tensors import Shapes
 from flagdit.export.weights import Take
 
@@ -21,8 +22,7 @@ Scalars = dict[str, int | float | bool | str | None]
 class Facts:
     """What `model.json` says of a model that its graphs do not.
 
-    texts: by input of `condition`, the width of the features that it takes. padded: the length that texts have, none
-    if they keep their own. shift, guidance: those that suit the model, where nobody says others. renormalise: what
+    encoders: the text encoders whose features `condition` takes. shift, guidance: those that suit the model, where nobody says others. renormalise: what
     guidance does with the norm of a velocity. multiple: of tokens, up to which specials fill a picture.
     """
 
@@ -30,7 +30,7 @@ class Facts:
     channels: int
     sizes: dict[str, int]
     price: dict[str, int]
-    texts: Mapping[str, int]
+    encoders: tuple[Encoder, ...]
     closes: tuple[str, ...] = ()
     guided: tuple[int, ...] = ()
     pads: dict[str, float] = field(default_factory=dict)
@@ -53,6 +53,10 @@ class Model(Protocol):
     def config(self) -> Scalars: ...
 
     def facts(self) -> Facts: ...
+
+    def without(self, encoders: Collection[str]) -> Model:
+        """The same for which these text encoders are left out, of those that may be."""
+        ...
 
     def graphs(self, size: tuple[int, int]) -> dict[str, GraphSource]:
         """`condition`, `place` and `denoise`; size (width, height) in latents is that of the training."""

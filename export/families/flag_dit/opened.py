@@ -15,6 +15,7 @@ from flagdit.export.families.flag_dit.infer import infer_config
 from flagdit.export.families.flag_dit.model import FlagDiT
 from flagdit.export.graph_source import GraphSource
 from flagdit.export.parts.layers import MASKED
+from flagdit.export.parts.text.encoder import Encoder
 from flagdit.export.tensors import Shapes
 from flagdit.export.weights import Take
 
@@ -50,11 +51,14 @@ class Opened:
                 "head": c.head_dim,
             },
             price=c.price(),
-            texts={"text": c.cap_feat_dim},
+            encoders=(Encoder("text", c.cap_feat_dim, max_tokens=128, end=True),),
             closes=("line",),
             guided=(0, 1, 2),  # Lumina guides the first three channels only
             pads={"text_bias": MASKED},
         )
+
+    def without(self, encoders: Collection[str]) -> Opened:
+        return self
 
     def graphs(self, size: tuple[int, int]) -> dict[str, GraphSource]:
         assert isinstance(self.module, FlagDiT)

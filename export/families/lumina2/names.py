@@ -1,6 +1,12 @@
 """Layouts of Lumina-Image 2.0: the official names, which single files have behind a prefix; diffusers'; our own."""
 
 from flagdit.export.parts.joint.layouts import JointLayout, Kind
+from flagdit.export.parts.text.encoder import Encoder
+
+SYSTEM = (
+    "You are an assistant designed to generate superior images with the superior degree of image-text alignment based on "
+    "textual prompts or user prompts."
+)
 
 KIND = Kind(
     family="lumina2",
@@ -13,6 +19,7 @@ KIND = Kind(
     shift=6.0,
     guidance=4.0,
     renormalise="picture",
+    encoder=Encoder("text", 0, layer=-2, template=f"{SYSTEM} <Prompt Start> {{}}", negative="{}"),
 )
 
 PADS = "cap_pad_token"  # Z-Image's, whose names are much the same

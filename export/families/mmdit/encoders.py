@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from flagdit.export.graph_source import Port
+from flagdit.export.parts.text.encoder import Encoder
 
 CLIP_TOKENS = 77
 WIDTHS = {"clip_l": 768, "clip_g": 1280}
@@ -28,10 +29,18 @@ class Encoders:
     width: int = 4096
 
     @classmethod
-    def fitting(cls, pooled: int, joint: int) -> Encoders:
+    def fitting(cls, pooled: int, joint: int, *, t5: bool = True) -> Encoders:
         """Those of a model whose pooled features are so wide: the released ones, or shares like theirs."""
         clip_l = pooled * WIDTHS["clip_l"] // sum(WIDTHS.values())
-        return cls(clip_l, pooled - clip_l, width=joint)
+        return cls(clip_l, pooled - clip_l, t5=t5, width=joint)
+
+    def wanted(self) -> tuple[Encoder, ...]:
+        """The encoders: what is longer than CLIP reads it leaves to T5."""
+        clips = [
+            Encoder(name, width, pooled=width, layer=-2, max_tokens=CLIP_TOKENS, fixed=True, truncate=True)
+            for name, width in (("clip_l", self.clip_l), ("clip_g", self.clip_g))
+        ]
+        return (*clips, Encoder("t5", self.width, max_tokens=self.t5_tokens, fixed=True, optional=True))
 
     def ports(self) -> tuple[Port, ...]:
         """What `condition` takes of them."""

@@ -34,10 +34,14 @@ class OpenedMMDiT:
     shape: MMDiTConfig
     module: nn.Module = field(compare=False)
     family: str = "mmdit"
+    t5: bool = True
 
     @property
     def encoders(self) -> Encoders:
-        return Encoders.fitting(self.shape.pooled_dim, self.shape.joint_dim)
+        return Encoders.fitting(self.shape.pooled_dim, self.shape.joint_dim, t5=self.t5)
+
+    def without(self, encoders: Collection[str]) -> OpenedMMDiT:
+        return dataclasses.replace(self, t5=self.t5 and "t5" not in encoders)
 
     def config(self) -> Scalars:
         return dataclasses.asdict(self.shape)
@@ -45,13 +49,12 @@ class OpenedMMDiT:
     def facts(self) -> Facts:
         c = self.shape
         heads = {"heads": c.n_heads, "kv_heads": c.n_heads, "head": c.head_dim}
-        widths = {port.name: int(port.axes[-1]) for port in self.encoders.ports()}
         return Facts(
             patch=c.patch_size,
             channels=c.in_channels,
             sizes={"width": c.dim, "hidden": c.ffn_dim, **heads},
             price=c.price(),
-            texts=widths,
+            encoders=self.encoders.wanted(),
             shift=3.0,
             guidance=7.0,
         )

@@ -15,6 +15,7 @@ from flagdit.export.families.next_dit.model import NextDiT
 from flagdit.export.graph_source import GraphSource
 from flagdit.export.parts.layers import MASKED
 from flagdit.export.parts.names import Rules, first, number, patch, renamed, said_class
+from flagdit.export.parts.text.encoder import Encoder
 from flagdit.export.tensors import Shapes
 from flagdit.export.weights import Take
 
@@ -40,10 +41,13 @@ class OpenedNext:
             channels=c.in_channels,
             sizes={"width": c.dim, "hidden": c.ffn_dim, **heads},
             price=c.price(),
-            texts={"text": c.cap_feat_dim},
+            encoders=(Encoder("text", c.cap_feat_dim, layer=-2),),
             guided=(0, 1, 2),  # Lumina guides the first three channels only
             pads={"text_bias": MASKED},
         )
+
+    def without(self, encoders: Collection[str]) -> OpenedNext:
+        return self
 
     def graphs(self, size: tuple[int, int]) -> dict[str, GraphSource]:
         assert isinstance(self.module, NextDiT)

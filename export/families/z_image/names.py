@@ -4,6 +4,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from flagdit.export.parts.joint.layouts import JointLayout, Kind
+from flagdit.export.parts.text.encoder import Encoder
+
+CHAT = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
 
 KIND = Kind(
     family="z-image",
@@ -16,6 +19,7 @@ KIND = Kind(
     shift=3.0,
     guidance=1.0,  # of Turbo, which has none; diffusers' g is ours less 1
     renormalise="none",
+    encoder=Encoder("text", 0, layer=-2, max_tokens=512, template=CHAT),
 )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from torch import nn
 
@@ -15,6 +15,7 @@ from flagdit.export.parts.joint.config import JointConfig
 from flagdit.export.parts.joint.graphs import PADS, joint_sources
 from flagdit.export.parts.joint.model import Joint
 from flagdit.export.parts.names import Rules, first, number, patch, renamed, said_class
+from flagdit.export.parts.text.encoder import Encoder
 from flagdit.export.tensors import Shapes
 from flagdit.export.weights import Take, frequencies
 
@@ -38,6 +39,7 @@ class Kind:
     shift: float
     guidance: float
     renormalise: str
+    encoder: Encoder
 
 
 @dataclass(frozen=True)
@@ -63,13 +65,16 @@ class OpenedJoint:
             channels=c.in_channels,
             sizes=c.sizes(),
             price=c.price(),
-            texts={"text": c.cap_feat_dim},
+            encoders=(replace(kind.encoder, width=c.cap_feat_dim),),
             pads=PADS,
             shift=kind.shift,
             guidance=kind.guidance,
             renormalise=kind.renormalise,
             multiple=c.multiple,
         )
+
+    def without(self, encoders: Collection[str]) -> OpenedJoint:
+        return self
 
     def graphs(self, size: tuple[int, int]) -> dict[str, GraphSource]:
         assert isinstance(self.module, Joint)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 
 from flagdit.export import onnx_graph
 from flagdit.export.errors import ExportError
+from flagdit.export.parts.text.tokenizer import save_tokenizer
 
 TEXT_GRAPH = "text_encoder.onnx"
 OPSET = 21  # with DequantizeLinear in blocks
@@ -33,7 +33,7 @@ class LastHiddenState(nn.Module):
         return out
 
 
-def export_text_encoder(source: Path, directory: Path, max_tokens: int, *, int8: bool) -> dict[str, Any]:
+def export_text_encoder(source: Path, directory: Path, max_tokens: int, *, int8: bool, end: bool = False) -> dict[str, Any]:
     """Write the encoder and `tokenizer.json` to `directory`; returns what `model.json` says of them."""
     encoder = load_encoder(source)
     try_longest(encoder, source, max_tokens)
@@ -41,7 +41,7 @@ def export_text_encoder(source: Path, directory: Path, max_tokens: int, *, int8:
     if int8:
         quantize_weights(model.graph)
     ir.save(model, directory / TEXT_GRAPH)
-    shutil.copyfile(source / "tokenizer.json", directory / "tokenizer.json")
+    save_tokenizer(source, directory / "tokenizer.json", end=end)
     return {"tokenizer": "tokenizer.json", "template": "{}", "max_tokens": max_tokens, "padding": None}
 
 

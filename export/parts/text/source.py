@@ -71,6 +71,15 @@ def positions(config: Any) -> int | None:
     return most - padding - 1 if config.model_type in LATE_POSITIONS else most
 
 
+def check_folder_of_weights(source: Path) -> None:
+    """Raise ExportError unless the directory holds a configuration and safetensors."""
+    if not source.is_dir():
+        raise ExportError(f"{source}: there is no such directory; give that of the text encoder")
+    if not (source / "config.json").is_file():
+        raise ExportError(f"{source}: has no config.json, so it is no text encoder directory")
+    _check_weights(source)
+
+
 def _check_weights(source: Path) -> None:
     """Refuse a directory without safetensors: after minutes of other work is too late to find that out."""
     if (source / WEIGHTS).is_file():
