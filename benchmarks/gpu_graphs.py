@@ -60,7 +60,7 @@ def write_model(name: str, directory: Path) -> None:
         path = Path(scratch) / "weights.safetensors"
         save_file(store(model.state_dict(), "float16"), path)
         weights = onnx_graph.WeightsFile.open(path)
-        onnx_graph.save(trace_denoise(model), Path(scratch) / "denoise.onnx", weights)
+        onnx_graph.save(trace_denoise(model.config, weights), Path(scratch) / "denoise.onnx", weights)
         write_precisions(Path(scratch) / "denoise.onnx", directory)
         places = [(kind.name, offset, size) for kind, _, offset, size in weights.tensors.values()]
         layout = {"bytes": path.stat().st_size, "tensors": places, "config": asdict(MODELS[name])}

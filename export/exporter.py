@@ -17,8 +17,10 @@ from flagdit.export import onnx_graph
 from flagdit.export.checkpoint import Checkpoint
 from flagdit.export.describe import describe
 from flagdit.export.families.family import shapes_of
+from flagdit.export.families.flag_dit.config import FlagDiTConfig
 from flagdit.export.families.flag_dit.graphs import denoise_source
 from flagdit.export.families.flag_dit.model import FlagDiT
+from flagdit.export.families.flag_dit.opened import Opened
 from flagdit.export.options import MODEL, ExportOptions, check
 from flagdit.export.parts.autoencoder import export_preview, export_vae
 from flagdit.export.parts.text.given import export_given
@@ -89,6 +91,8 @@ def _write(source: Checkpoint, directory: Path, options: ExportOptions, *, progr
     (directory / MODEL).write_text(json.dumps(spec, indent=2) + "\n")
 
 
-def trace_denoise(model: FlagDiT) -> ir.Model:
-    """The graph of a Flag-DiT that runs once per step."""
-    return denoise_source(model).trace()
+def trace_denoise(config: FlagDiTConfig, weights: onnx_graph.WeightsFile) -> ir.Model:
+    """The graph of a Flag-DiT that runs once per step; its weights are in that file."""
+    module = Opened.of(config).module
+    assert isinstance(module, FlagDiT)
+    return denoise_source(module).trace(weights)

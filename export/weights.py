@@ -20,8 +20,8 @@ from flagdit.export.parts.layers import TimestepEmbedder
 from flagdit.export.storage import STORAGE, check_stored, is_per_token, quantise
 from flagdit.export.tensors import SCALE, Shape, Shapes, Tensors
 
-PIECE = 1 << 24
-"""Numbers that are in memory at a time: 64 MiB in fp32."""
+PIECE = 1 << 22
+"""Numbers that are in memory at a time: 16 MiB in fp32."""
 
 NAMES = {
     torch.int64: "I64",
