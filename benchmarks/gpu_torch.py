@@ -19,8 +19,8 @@ class Torch:
     def __init__(self, config: FlagDiTConfig, device: str = "cuda") -> None:
         import torch
 
-        from flagdit.export.families.flag_dit.model import FlagDiT
         from flagdit.export.families.flag_dit.graphs import Denoise
+        from flagdit.export.families.flag_dit.model import FlagDiT
 
         self.torch, self.device, self.config = torch, device, config
         with torch.device(device):

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from flagdit.export.checkpoint import Checkpoint, load_checkpoint, open_checkpoint
-    from flagdit.export.families.flag_dit.config import FlagDiTConfig
     from flagdit.export.errors import CheckpointError, ExportError
     from flagdit.export.exporter import export_model
+    from flagdit.export.families.flag_dit.config import FlagDiTConfig
     from flagdit.export.families.flag_dit.model import FlagDiT
     from flagdit.export.options import ExportOptions
 

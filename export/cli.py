@@ -85,7 +85,9 @@ def export(
     max_text_tokens: Annotated[
         int | None, typer.Option(min=2, help="Longest prompt, in tokens; by default the family's.")
     ] = None,
-    vae: Annotated[Path | None, typer.Option(help="Directory of the autoencoder (diffusers), to paint pictures.")] = None,
+    vae: Annotated[
+        Path | None, typer.Option(help="Directory of the autoencoder (diffusers), to paint pictures.")
+    ] = None,
     preview: Annotated[Path | None, typer.Option(help="Directory of a small decoder (TAESD), for previews.")] = None,
     renormalise: Annotated[
         str | None, typer.Option(help="Norm of guided velocities: none, picture or line; by default the family's.")

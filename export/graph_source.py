@@ -19,8 +19,8 @@ EXAMPLE = {"A": 6, "M": 4, "N": 7, "R": 4, "T": 5, "S": 3, "B": 9, "H": 8, "W": 
 
 
 LONGER = "T_made"
-"""The length of a text that a graph makes longer: T in `model.json`. In the graph it has another name, since ONNX Runtime
-takes axes of one name for ones of one size when it plans memory."""
+"""The length of a text that a graph makes longer: T in `model.json`. In the graph it has another name, since ONNX
+Runtime takes axes of one name for ones of one size when it plans memory."""
 
 
 @dataclass(frozen=True)
@@ -60,11 +60,10 @@ class GraphSource:
             self.module, args, axes, inputs=names, outputs=self.outputs, opset=self.opset, weights=weights
         )
         for output in model.graph.outputs:
-            if output.name in self.lengthened:
+            if output.name is not None and output.name in self.lengthened:
                 assert output.shape is not None
-                sizes = list(output.shape)
-                sizes[self.lengthened[output.name]] = LONGER
-                output.shape = ir.Shape(sizes)
+                output.shape = output.shape.copy()
+                output.shape[self.lengthened[output.name]] = ir.SymbolicDim(LONGER)
         return model
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from flagdit.export.errors import ExportError
 from flagdit.export.families.family import Facts
-from flagdit.export.storage import STORAGE
 from flagdit.export.parts.autoencoder import read_vae
 from flagdit.export.parts.text.given import Folder, check_given
+from flagdit.export.storage import STORAGE
 from flagdit.files import check_folder
 
 MODEL = "model.json"

@@ -23,7 +23,10 @@ def specification(
     weights: dict[str, Any],
     downscale: int = 1,
 ) -> dict[str, Any]:
-    """weights: file, sha256 and dtype. downscale: pixels of a latent's side, where the model has a decoder. What a model does not need of the newer fields is left out."""
+    """weights: file, sha256 and dtype. downscale: pixels of a latent's side, where the model has a decoder.
+
+    What a model does not need of the newer fields is left out.
+    """
     facts = model.facts()
     tokens: dict[str, Any] = {"patch": [1, facts.patch, facts.patch], "closes": list(facts.closes)}
     if facts.multiple != 1:

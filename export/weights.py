@@ -115,16 +115,11 @@ def _entries(shapes: Shapes, takes: Mapping[str, Take], dtype: str) -> Iterator[
             yield name, STORAGE[dtype] if len(shape) > 1 else torch.float32, shape
 
 
-def _pieces(
-    name: str, kind: torch.dtype, takes: Mapping[str, Take], tensors: Tensors, dtype: str
-) -> Iterator[Tensor]:
+def _pieces(name: str, kind: torch.dtype, takes: Mapping[str, Take], tensors: Tensors, dtype: str) -> Iterator[Tensor]:
     """What is stored of a tensor, in rows that are few enough."""
     own = name.removesuffix(SCALE) if name not in takes else name
     for wide in _read(takes[own], tensors):
-        if kind == torch.int8 or own != name:
-            stored = quantise(wide)[own != name]
-        else:
-            stored = wide.to(kind)
+        stored = quantise(wide)[own != name] if kind == torch.int8 or own != name else wide.to(kind)
         check_stored({name: wide}, {name: stored}, dtype)
         yield stored
 

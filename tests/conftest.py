@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from pathlib import Path
 
@@ -60,6 +61,14 @@ def bundle8(model_dir8: Path) -> Path:
     directory = model_dir8.parent / "bundle"
     build_bundle(model_dir8, directory, build_cpu)
     return directory
+
+
+@pytest.fixture(scope="session")
+def of_family(tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def]
+    """A tiny model of diffusers by the name of its family, and the same exported; each is made once."""
+    from diffused import exported
+
+    return functools.cache(lambda name: exported(name, tmp_path_factory.mktemp(name)))
 
 
 @pytest.fixture

@@ -14,13 +14,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from diffusers import (
-    LuminaNextDiT2DModel,
     Lumina2Transformer2DModel,
+    LuminaNextDiT2DModel,
     SD3Transformer2DModel,
     ZImageTransformer2DModel,
 )
 from diffusers.models.embeddings import get_2d_rotary_pos_embed_lumina
 from torch import Tensor
+
+from flagdit.export import ExportOptions, export_model, open_checkpoint
 
 Features = dict[str, npt.NDArray[np.float32]]
 WIDTH = 24
@@ -44,7 +46,13 @@ class DiffusedSD3(Diffused):
 
     def features(self, seed: int, tokens: int) -> Features:
         rng = np.random.default_rng(seed)
-        shapes = {"clip_l": (77, 12), "clip_l_pooled": (12,), "clip_g": (77, 20), "clip_g_pooled": (20,), "t5": (256, 64)}
+        shapes = {
+            "clip_l": (77, 12),
+            "clip_l_pooled": (12,),
+            "clip_g": (77, 20),
+            "clip_g_pooled": (20,),
+            "t5": (256, 64),
+        }
         return {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
 
 
@@ -91,13 +99,27 @@ FAMILIES: dict[str, Diffused] = {
     ),
     "lumina2": Diffused(
         lambda: Lumina2Transformer2DModel(
-            **COMMON, **AXES, num_kv_heads=2, multiple_of=16, axes_dim_rope=(4, 4, 4), cap_feat_dim=WIDTH, num_refiner_layers=1
+            **COMMON,
+            **AXES,
+            num_kv_heads=2,
+            multiple_of=16,
+            axes_dim_rope=(4, 4, 4),
+            cap_feat_dim=WIDTH,
+            num_refiner_layers=1,
         ),
         lumina2,
     ),
     "z-image": Diffused(
         lambda: ZImageTransformer2DModel(
-            in_channels=4, dim=48, n_layers=2, n_refiner_layers=1, n_heads=4, n_kv_heads=4, cap_feat_dim=WIDTH, axes_dims=[4, 4, 4], **AXES
+            in_channels=4,
+            dim=48,
+            n_layers=2,
+            n_refiner_layers=1,
+            n_heads=4,
+            n_kv_heads=4,
+            cap_feat_dim=WIDTH,
+            axes_dims=[4, 4, 4],
+            **AXES,
         ),
         z_image,
         (40, 3),
@@ -114,10 +136,9 @@ def random_model(name: str, seed: int = 0) -> Any:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.1)
-        for key, parameter in model.named_parameters():  # Next-DiT's queries, which diffusers holds twice
-            if ".attn2.to_q." in key or ".attn2.norm_q." in key:
-                if name == "next-dit":
-                    parameter.copy_(model.get_parameter(key.replace(".attn2.", ".attn1.")))
+        for key, parameter in model.named_parameters() if name == "next-dit" else ():
+            if ".attn2.to_q." in key or ".attn2.norm_q." in key:  # diffusers holds these twice
+                parameter.copy_(model.get_parameter(key.replace(".attn2.", ".attn1.")))
     return model
 
 
@@ -126,3 +147,12 @@ def saved(name: str, folder: Path) -> tuple[Any, Path]:
     model = random_model(name)
     model.save_pretrained(folder)
     return model, folder
+
+
+def exported(name: str, folder: Path) -> tuple[Any, Path]:
+    """A random model, and a model directory of it in fp32 that was trained, if one likes, at 16x16 latents."""
+    model, source = saved(name, folder / "source")
+    opened = open_checkpoint(source)
+    assert opened.layout == "diffusers" and not opened.inferred
+    export_model(opened, folder / "model", ExportOptions(name=name, dtype="float32", size=(16, 16)))
+    return model, folder / "model"

@@ -48,7 +48,11 @@ def z_image() -> Shapes:
 
 def sd3(layers: int = 3, dual: int = 1, head: int = 16) -> Shapes:
     """Of Stable Diffusion 3.5, whose first `dual` layers have a second attention."""
-    shapes: Shapes = {"pos_embed": (1, 24 * 24, D), "x_embedder.proj.weight": (D, 4, 2, 2), "x_embedder.proj.bias": (D,)}
+    shapes: Shapes = {
+        "pos_embed": (1, 24 * 24, D),
+        "x_embedder.proj.weight": (D, 4, 2, 2),
+        "x_embedder.proj.bias": (D,),
+    }
     shapes |= linear("t_embedder.mlp.0", D, 256) | linear("t_embedder.mlp.2", D, D)
     shapes |= linear("y_embedder.mlp.0", D, 32) | linear("y_embedder.mlp.2", D, D) | linear("context_embedder", D, 64)
     shapes |= linear("final_layer.linear", VALUES, D) | linear("final_layer.adaLN_modulation.1", 2 * D, D)

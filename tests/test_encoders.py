@@ -44,7 +44,9 @@ def expected(model: Any, wanted: Encoder, ids: torch.Tensor) -> list[np.ndarray]
 def test_features_are_the_librarys(tmp_path: Path, kind: str) -> None:
     """For texts of several lengths and rows; without the layers behind those that are read."""
     model, wanted = write_encoder(kind, tmp_path / "source"), WANTED[kind]
-    entry = export_large(tmp_path / "source", read_config(tmp_path / "source"), tmp_path, wanted, "float32", stem="text")
+    entry = export_large(
+        tmp_path / "source", read_config(tmp_path / "source"), tmp_path, wanted, "float32", stem="text"
+    )
     session = ort.InferenceSession(tmp_path / entry["file"])
     assert [output.name for output in session.get_outputs()] == list(wanted.outputs)
     for rows, length in ((1, 77), (2, 77)) if kind == "clip" else ((1, 1), (1, 6), (2, 9)):
@@ -103,14 +105,18 @@ def test_encoders_that_are_not_the_models_are_refused(tmp_path: Path) -> None:
     refused({"text": Folder(tmp_path / "no", tmp_path)}, wanted, "there is no such directory")
     write_encoder("clip", tmp_path / "clip")
     clip = {"clip_l": Folder(tmp_path / "clip", tmp_path)}
-    refused(clip, Encoder("clip_l", 12, pooled=20, layer=-2), "pooled features are 12 wide, and the checkpoint takes 20")
+    refused(
+        clip, Encoder("clip_l", 12, pooled=20, layer=-2), "pooled features are 12 wide, and the checkpoint takes 20"
+    )
 
 
 def test_tensors_that_an_encoder_lacks_are_named(tmp_path: Path) -> None:
     write_encoder("qwen3", tmp_path)
     state = load_file(tmp_path / "model.safetensors")
     save_file({k: v for k, v in state.items() if "layers.1.mlp.up_proj" not in k}, tmp_path / "model.safetensors")
-    with pytest.raises(ExportError, match=r"has no tensor layers\.1\.mlp\.up_proj\.weight, which its config\.json says"):
+    with pytest.raises(
+        ExportError, match=r"has no tensor layers\.1\.mlp\.up_proj\.weight, which its config\.json says"
+    ):
         export_large(tmp_path, read_config(tmp_path), tmp_path, WANTED["qwen3"], "float32", stem="text")
 
 
@@ -141,7 +147,10 @@ def test_pictures_and_latents_are_diffusers(tmp_path: Path, channels: int) -> No
     assert downscale == 4 and entries["decode"]["weights"] == "vae.safetensors"
     sessions = {name: ort.InferenceSession(tmp_path / entry["file"]) for name, entry in entries.items()}
     for rows, height, width in ((1, 6, 5), (2, 4, 8)):
-        latents, picture = torch.randn(rows, channels, height, width), torch.rand(rows, 3, 4 * height, 4 * width) * 2 - 1
+        latents, picture = (
+            torch.randn(rows, channels, height, width),
+            torch.rand(rows, 3, 4 * height, 4 * width) * 2 - 1,
+        )
         with torch.no_grad():
             decoded = model.decode(latents / scale + shift).sample.numpy()
             encoded = ((model.encode(picture).latent_dist.mean - shift) * scale).numpy()
@@ -168,5 +177,7 @@ def test_previews_are_diffusers(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="its latents have 4 channels, and the model's 16; give its own"):
         read_vae(tmp_path / "source", 16)
     (tmp_path / "source" / "config.json").write_text(json.dumps({"_class_name": "VQModel", "latent_channels": 4}))
-    with pytest.raises(ExportError, match="a VQModel cannot be exported; allowed are AutoencoderKL and AutoencoderTiny"):
+    with pytest.raises(
+        ExportError, match="a VQModel cannot be exported; allowed are AutoencoderKL and AutoencoderTiny"
+    ):
         read_vae(tmp_path / "source", 4)

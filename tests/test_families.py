@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from diffused import FAMILIES, saved
+from diffused import FAMILIES
 from exported import Array, Exported
 
-from flagdit.export import ExportOptions, export_model, open_checkpoint
+from flagdit.engine.bundle import ModelSpec
+from flagdit.engine.bundle.contract import check_borders, check_denoise
+
 
 HEIGHT, WIDTH = 12, 16  # latents: 48 patches, so Z-Image has 16 pads
 TIMES = (0.0, 0.1, 0.35, 0.7, 1.0)
@@ -20,14 +21,26 @@ GUIDANCE = 2.5
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
-def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Any, Exported]:
+def both(request: pytest.FixtureRequest, of_family) -> tuple[str, Any, Exported]:  # type: ignore[no-untyped-def]
     """A family's name, its model of diffusers, and the same exported."""
-    folder = tmp_path_factory.mktemp(request.param)
-    model, source = saved(request.param, folder / "source")
-    opened = open_checkpoint(source)
-    assert opened.layout == "diffusers" and not opened.inferred
-    export_model(opened, folder / "model", ExportOptions(dtype="float32", size=(16, 16)))
-    return request.param, model, Exported(folder / "model")
+    model, folder = of_family(request.param)
+    return request.param, model, Exported(folder)
+
+
+def test_what_is_said_of_it_is_the_formats(both: tuple[str, Any, Exported]) -> None:
+    """Ports by their axes, and a price by them; some of it no run can do yet (docs/models.md)."""
+    _, model, exported = both
+    spec = ModelSpec.model_validate(exported.spec)
+    for name, graph in (("condition", spec.graphs.condition), ("place", spec.graphs.place)):
+        check_borders(name, graph.outputs, borders(exported.sessions[name].get_outputs()))
+    check_denoise("denoise", spec, spec.graphs.denoise.inputs, outputs=spec.graphs.denoise.outputs)
+    assert spec.price.token > 0 and spec.price.pair > 0
+    assert 0.6 < spec.weights.parameters / model.num_parameters() < 1.1
+
+
+def borders(ports: list[Any]) -> dict[str, tuple[str, tuple[int | str, ...]]]:
+    types = {"tensor(float)": "float32", "tensor(int64)": "int64"}
+    return {port.name: (types[port.type], tuple(port.shape)) for port in ports}
 
 
 def relative(found: Array, expected: Array) -> float:

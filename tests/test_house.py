@@ -70,7 +70,8 @@ def test_wheel_holds_the_runtime_and_no_sources(tmp_path: Path) -> None:
     subprocess.run(command, check=True, capture_output=True, env=environment)
     (wheel,) = tmp_path.glob("flagdit-*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
-    assert {"flagdit/engine/pipeline.py", "flagdit/engine/commands/generate.py", "flagdit/export/families/flag_dit/model.py"} <= names
+    assert {"flagdit/engine/pipeline.py", "flagdit/engine/commands/generate.py"} <= names
+    assert "flagdit/export/families/flag_dit/model.py" in names
     assert {"flagdit/engine/demo/manifest.json", "flagdit/engine/demo/denoise.onnx"} <= names
     assert {f"flagdit/{package}/py.typed" for package in FORBIDDEN} <= names
     assert any(n.startswith("flagdit/cpp_ext/_ext.") and n.endswith(".so") for n in names)

@@ -22,8 +22,8 @@ from flagdit.engine.compiler.build import read_graph
 from flagdit.engine.compiler.build_cpu import file_of
 from flagdit.engine.session import GraphFile, dtype_of, open_session
 from flagdit.export import ExportOptions, FlagDiT, export_model, load_checkpoint
-from flagdit.export.storage import PER_TOKEN, SCALE, quantise, store, widen
 from flagdit.export.parts.text.small import export_text_encoder
+from flagdit.export.storage import PER_TOKEN, SCALE, quantise, store, widen
 
 Feeds = dict[str, np.ndarray]
 

@@ -71,7 +71,9 @@ def test_official_files_are_what_diffusers_makes_of_them(
         state["pos_embed"] = random_model(name).state_dict()["pos_embed.pos_embed"]
     files = {prefix + key: tensor for key, tensor in state.items()}
     (tmp_path / "official").mkdir()
-    save_file(files | ({"first_stage_model.x": torch.zeros(2)} if prefix else {}), tmp_path / "official/some.safetensors")
+    save_file(
+        files | ({"first_stage_model.x": torch.zeros(2)} if prefix else {}), tmp_path / "official/some.safetensors"
+    )
     (tmp_path / "official/config.json").write_text(json.dumps({"patch_size": 2, "n_heads": 3, **AXES[name]}))
     found = stored(tmp_path / "official/some.safetensors", tmp_path)
     assert open_checkpoint(tmp_path / "official/some.safetensors").layout == "official"
@@ -111,7 +113,7 @@ def test_shards_of_an_index(tmp_path: Path) -> None:
     assert len(list((tmp_path / "parts/transformer").glob("*.safetensors"))) > 2
     same(stored(tmp_path / "parts", tmp_path), stored(folder, tmp_path))  # a folder that has others beside it
     next((tmp_path / "parts/transformer").glob("*.safetensors")).unlink()
-    with pytest.raises(CheckpointError, match="of diffusion_pytorch_model.safetensors.index.json missing; get them"):
+    with pytest.raises(CheckpointError, match=r"of diffusion_pytorch_model\.safetensors\.index\.json missing; get them"):
         open_checkpoint(tmp_path / "parts")
 
 
@@ -122,7 +124,9 @@ def test_types_to_store(tmp_path: Path, dtype: str) -> None:
     matrix, vector = "layers.1.attention.wq.weight", "layers.1.attention_norm1.weight"
     assert torch.equal(found[vector], wide[vector]) and found[vector].dtype == torch.float32
     if dtype == "int8":
-        assert found[matrix].dtype == torch.int8 and found["context_refiner.0.attention.wq.weight"].dtype == torch.float16
+        assert (
+            found[matrix].dtype == torch.int8 and found["context_refiner.0.attention.wq.weight"].dtype == torch.float16
+        )
         again = found[matrix].float() * found[matrix + ".scale"]
         torch.testing.assert_close(again, wide[matrix], atol=wide[matrix].abs().max().item() / 250, rtol=0)
     else:
@@ -183,7 +187,10 @@ STRANGERS = {
     "FLUX": ({"double_blocks.0.img_attn.qkv.weight": (2, 2)}, "it looks like FLUX"),
     "a U-Net": ({"down_blocks.0.resnets.0.conv1.weight": (2, 2)}, "it looks like a U-Net of Stable Diffusion"),
     "a LoRA": ({"transformer_blocks.0.attn.to_q.lora_A.weight": (2, 2)}, "it looks like a LoRA: merge it"),
-    "nothing known": ({"a": (2,), "b": (2,)}, r"no model that can be exported \(tensors: a, b\); exported are Flag-DiT"),
+    "nothing known": (
+        {"a": (2,), "b": (2,)},
+        r"no model that can be exported \(tensors: a, b\); exported are Flag-DiT",
+    ),
 }
 
 
@@ -206,5 +213,5 @@ def test_a_file_that_ends_early(tmp_path: Path) -> None:
     _, folder = saved("lumina2", tmp_path / "source")
     path = folder / "diffusion_pytorch_model.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(CheckpointError, match="not a readable safetensors file .* lies outside of it"):
+    with pytest.raises(CheckpointError, match=r"not a readable safetensors file .* lies outside of it"):
         open_checkpoint(folder)

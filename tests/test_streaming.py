@@ -54,7 +54,9 @@ def test_an_export_holds_a_piece_of_the_weights(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "int8"])
-def test_files_are_those_of_the_safetensors_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str) -> None:
+def test_files_are_those_of_the_safetensors_library(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str
+) -> None:
     """Byte for byte, in pieces of any size; and the digest is the file's."""
     import hashlib
 
@@ -79,4 +81,6 @@ def test_rows_of_a_file_are_read_alone(tmp_path: Path) -> None:
     save_file(state, tmp_path / "some.safetensors")
     filed = Filed.open(tmp_path / "some.safetensors")
     assert torch.equal(filed.read("a", (2, 5)), state["a"][2:5]) and torch.equal(filed.read("b"), state["b"])
-    assert filed.read("c").dtype == torch.int64 and load_file(tmp_path / "some.safetensors").keys() == filed.shapes.keys()
+    assert (
+        filed.read("c").dtype == torch.int64 and load_file(tmp_path / "some.safetensors").keys() == filed.shapes.keys()
+    )

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from flagdit.engine.bundle import regular
+from flagdit.engine.bundle.graph_spec import Graph
 from flagdit.engine.bundle.manifest import ModelSpec
 from flagdit.engine.bundle.onnx_file import MAX_GRAPH_BYTES
 from flagdit.engine.errors import BuildError, BundleError
@@ -15,18 +16,27 @@ from flagdit.engine.session import GraphFile, open_session
 from flagdit.engine.tokenizer import MAX_BYTES, Tokenizer
 
 
+MOST_TRIED = 2 << 30
+"""Bytes of an encoder's weights that are still read for a trial: of larger ones the exporter has checked the widths."""
+
+
+def _is_large(directory: Path, graph: Graph) -> bool:
+    return graph.weights is not None and (directory / graph.weights).stat().st_size > MOST_TRIED
+
+
 def try_text(directory: Path, spec: ModelSpec) -> None:
     """Encode the longest prompt that a model says it takes. Raises BuildError unless that makes finite features.
 
     Nothing else says for how many tokens an encoder has positions. A model without a text encoder is let through.
     """
     text = spec.text
-    if text is None:
+    if text is None or _is_large(directory, text.graph):
         return
     graph, (features_port,) = text.graph, text.graph.outputs
     expected = (1, text.max_tokens, features_port.shape[-1])
     tokenizer = Tokenizer.read(text.tokenizer, regular.read(directory / text.tokenizer, MAX_BYTES))
-    session = open_session(GraphFile(graph.file, regular.read(directory / graph.file, MAX_GRAPH_BYTES), {}))
+    weights = {} if graph.weights is None else {graph.weights: regular.read(directory / graph.weights, MOST_TRIED)}
+    session = open_session(GraphFile(graph.file, regular.read(directory / graph.file, MAX_GRAPH_BYTES), weights))
     ids = np.full((1, text.max_tokens), tokenizer.encode("")[0], np.int64)
     try:
         features = session.run({"input_ids": ids, "attention_mask": np.ones_like(ids)})[features_port.name]

@@ -22,8 +22,9 @@ Scalars = dict[str, int | float | bool | str | None]
 class Facts:
     """What `model.json` says of a model that its graphs do not.
 
-    encoders: the text encoders whose features `condition` takes. shift, guidance: those that suit the model, where nobody says others. renormalise: what
-    guidance does with the norm of a velocity. multiple: of tokens, up to which specials fill a picture.
+    encoders: the text encoders whose features `condition` takes. shift, guidance: those that suit the model, where
+    nobody says others. renormalise: what guidance does with the norm of a velocity. multiple: of tokens, up to which
+    specials fill a picture.
     """
 
     patch: int

@@ -27,7 +27,7 @@ PICTURE: tuple[int | str, ...] = ("B", 3, "Y", "X")
 
 
 def read_vae(source: Path, channels: int) -> tuple[dict[str, Any], Filed]:
-    """The configuration of a folder, and its tensors. Raises ExportError if it is none for latents of so many channels."""
+    """The configuration of a folder, and its tensors. Raises ExportError if it is none for so many channels."""
     path = source / "config.json"
     try:
         config = json.loads(path.read_text())
@@ -51,14 +51,16 @@ def export_vae(source: Path, directory: Path, channels: int, dtype: str) -> tupl
         model = Vae(shape).eval()
     weights = _write(source, model, tensors, directory / "vae.safetensors", dtype)
     latents = Port("latents", ("B", channels, "H", "W"))
-    sources = {
+    sources: dict[str, tuple[GraphSource, list[int | str]]] = {
         "decode": (GraphSource(Decode(model), (latents,), ("picture",)), list(PICTURE)),
         "encode": (
             GraphSource(Encode(model), (Port("picture", PICTURE),), ("latents",)),
             ["B", channels, "H", "W"],
         ),
     }
-    return {name: _save(name, graph, axes, directory, weights) for name, (graph, axes) in sources.items()}, shape.downscale
+    return {
+        name: _save(name, graph, axes, directory, weights) for name, (graph, axes) in sources.items()
+    }, shape.downscale
 
 
 def export_preview(source: Path, directory: Path, channels: int) -> dict[str, Any]:
@@ -109,7 +111,9 @@ def _write(source: Path, model: nn.Module, tensors: Filed, path: Path, dtype: st
     takes = {name: _take(name, tensors.shapes, shapes[name]) for name in shapes}
     for name, shape in expected(takes, shapes).items():
         if tensors.shapes.get(name) != shape:
-            raise ExportError(f"{source}: {name} is {tensors.shapes.get(name, 'missing')}; its config.json says {shape}")
+            raise ExportError(
+                f"{source}: {name} is {tensors.shapes.get(name, 'missing')}; its config.json says {shape}"
+            )
     write_weights(path, shapes, takes, tensors, "float16" if dtype == "int8" else dtype)
     return onnx_graph.WeightsFile.open(path)
 

@@ -28,9 +28,7 @@ class HeadAttention(nn.Module):
 
     def qkv(self, x: Tensor, rope: Rope) -> tuple[Tensor, Tensor, Tensor]:
         """Query (A, R, H, d), key and value (A, R, G, d) of tokens x (A, R, D)."""
-        q, k, v = (
-            torch.unflatten(w(x), -1, (-1, self.head_dim)) for w in (self.wq, self.wk, self.wv)
-        )
+        q, k, v = (torch.unflatten(w(x), -1, (-1, self.head_dim)) for w in (self.wq, self.wk, self.wv))
         q = rotate(self.q_norm(q).flatten(2), rope, self.heads)
         k = rotate(self.k_norm(k).flatten(2), rope, self.kv_heads)
         return torch.unflatten(q, -1, (self.heads, -1)), torch.unflatten(k, -1, (self.kv_heads, -1)), v

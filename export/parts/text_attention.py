@@ -1,6 +1,7 @@
 """Attention of Flag-DiT and Next-DiT: over tokens and text at once, through one projection.
 
-Letters: A tokens at hand, N all of them, R rows, T text tokens, D width, H heads, G kv heads, d head size, Y text width.
+Letters: A tokens at hand, N all of them, R rows, T text tokens, D width, H heads, G kv heads, d head size, Y text
+width.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""AutoencoderKL, the autoencoder of Stable Diffusion and its descendants: latents of any number of channels.
+"""AutoencoderKL, the autoencoder of Stable Diffusion and its descendants; latents of any number of channels.
 
-Module and parameter names are diffusers'. Scale and shift of latents are inside the graphs: a flow ends in what `decode`
-takes. Letters: B pictures, C channels, H, W of latents, Y, X of pictures.
+Module and parameter names are diffusers'. Scale and shift of latents are inside the graphs: a flow ends in what
+`decode` takes. Letters: B pictures, C channels, H, W of latents, Y, X of pictures.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class PixelAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         pixels = self.group_norm(x).flatten(2).transpose(1, 2)  # (B, H W, C)
         q, k, v = (part(pixels)[:, None] for part in (self.to_q, self.to_k, self.to_v))
-        mixed = self.to_out[0](F.scaled_dot_product_attention(q, k, v)[:, 0])
+        mixed: Tensor = self.to_out[0](F.scaled_dot_product_attention(q, k, v)[:, 0])
         return x + mixed.transpose(1, 2).reshape(x.shape)
 
 

@@ -161,7 +161,7 @@ def denoise_source(model: FlagDiT) -> GraphSource:
     """The graph that runs once per step."""
     c = model.config
     kv = c.kv_heads, c.head_dim
-    inputs = (
+    inputs: tuple[Port | tuple[Port, ...], ...] = (
         Port("tokens", ("A", "R", c.patch_size**2 * c.in_channels)),
         Port("special", ("A", 1)),
         *(Port(name, ("A", "R", c.head_dim // 2)) for name in ("rope_cos", "rope_sin")),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from flagdit.export.families.flag_dit.config import FlagDiTConfig
 from flagdit.export.errors import CheckpointError
+from flagdit.export.families.flag_dit.config import FlagDiTConfig
 
 Shapes = Mapping[str, tuple[int, ...]]
 

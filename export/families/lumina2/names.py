@@ -4,8 +4,8 @@ from flagdit.export.parts.joint.layouts import JointLayout, Kind
 from flagdit.export.parts.text.encoder import Encoder
 
 SYSTEM = (
-    "You are an assistant designed to generate superior images with the superior degree of image-text alignment based on "
-    "textual prompts or user prompts."
+    "You are an assistant designed to generate superior images with the superior degree of image-text alignment "
+    "based on textual prompts or user prompts."
 )
 
 KIND = Kind(

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from flagdit.export.families.mmdit.config import MMDiTConfig
 from flagdit.export.families.mmdit.encoders import Encoders
-from flagdit.export.families.mmdit.model import QKV, MMDiT, Projections, normalised
+from flagdit.export.families.mmdit.model import QKV, MMDiT, normalised
 from flagdit.export.graph_source import GraphSource, Port
 from flagdit.export.parts.layers import attend
 
@@ -69,7 +69,7 @@ class Denoise(nn.Module):
         model, caches = self.model, iter(zip(tail[::2], tail[1::2], strict=True))
         x, text = self._embed(tokens, position), text_start.transpose(0, 1)
         chunks = [count for pair in model.config.chunks() for count in pair] + [2]
-        scales = [part.unbind(1) for part in modulation.split(chunks, 1)]
+        scales = [part.unbind(1) for part in torch.split(modulation, chunks, 1)]
         heads: list[Tensor] = []
         for layer, block in enumerate(model.blocks):
             image, words, of_image, of_words = block.x_block, block.context_block, *scales[2 * layer : 2 * layer + 2]

@@ -163,8 +163,13 @@ def _part(columns: bool, side: int) -> Callable[[Tensor], Tensor]:
         whole = table.reshape(side, side, -1)
         by_column, by_line = whole[0, :, : whole.shape[2] // 2], whole[:, 0, whole.shape[2] // 2 :]
         for line, made in enumerate(whole):
-            if not (torch.equal(made[:, : whole.shape[2] // 2], by_column) and (made[:, whole.shape[2] // 2 :] == by_line[line]).all()):
-                raise CheckpointError("the table of positions is not one of columns beside one of lines; not exported yet")
+            if not (
+                torch.equal(made[:, : whole.shape[2] // 2], by_column)
+                and (made[:, whole.shape[2] // 2 :] == by_line[line]).all()
+            ):
+                raise CheckpointError(
+                    "the table of positions is not one of columns beside one of lines; not exported yet"
+                )
         return (by_column if columns else by_line).contiguous()
 
     return part

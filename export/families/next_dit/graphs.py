@@ -99,7 +99,7 @@ def sources(model: NextDiT, size: tuple[int, int]) -> dict[str, GraphSource]:
     kv, text = (c.kv_heads, c.head_dim), ("R", "T", c.cap_feat_dim)
     condition = Port("t", ("S",)), Port("text", text), Port("text_mask", ("R", "T"), torch.bool)
     place = Port("place", ("N", 4), torch.int64), Port("ntk", (1,)), Port("proportional", (1,), torch.bool)
-    denoise = (
+    denoise: tuple[Port | tuple[Port, ...], ...] = (
         Port("tokens", ("A", "R", c.patch_size**2 * c.in_channels)),
         *(Port(name, ("A", "R", c.head_dim // 2)) for name in ("rope_cos", "rope_sin")),
         Port("attention_scale", (1,)),

@@ -107,7 +107,8 @@ class JointDenoise(nn.Module):
         tail, pads = rest[:end], rest[end:]
         x = self._embed(tokens, pads)
         if pads:  # angles of a pad are those of its row; `place` has none for it
-            rope = tuple(r + pads[0][:, None] * (pad - r) for r, pad in zip(rope, pads[1:], strict=True))
+            cos, sin = (r + pads[0][:, None] * (pad - r) for r, pad in zip(rope, pads[1:], strict=True))
+            rope = cos, sin
         scales, caches = modulation.unbind(1), list(zip(tail[::2], tail[1::2], strict=True))
         first, heads = len(model.noise_refiner), list[Tensor]()
         for block, scale, cached in zip(model.modulated[:first], scales[:first], caches[:first], strict=True):
@@ -115,7 +116,7 @@ class JointDenoise(nn.Module):
             heads += head
         own = tokens.shape[0]
         x = torch.cat([x, text_start.transpose(0, 1)])
-        rope = tuple(torch.cat([r, of.transpose(0, 1)]) for r, of in zip(rope, (text_cos, text_sin), strict=True))
+        rope = torch.cat([rope[0], text_cos.transpose(0, 1)]), torch.cat([rope[1], text_sin.transpose(0, 1)])
         bias = _bias(text_bias, own, tail[0].shape[0])
         for block, scale, cached in zip(model.modulated[first:], scales[first:], caches[first:], strict=True):
             x, (k, v) = block(x, rope, scale, cached, bias)
@@ -132,7 +133,7 @@ class JointDenoise(nn.Module):
         return x
 
     def _velocity(self, x: Tensor, scale: Tensor) -> Tensor:
-        """(A, R, P) in the order of the patches, data minus noise as the model has it: diffusers' pipeline negates it."""
+        """(A, R, P) in the order of the patches, data minus noise: diffusers' pipeline negates what the model gives."""
         c, final = self.model.config, self.model.final_layer
         patch = c.patch_size, c.patch_size, c.in_channels
 
@@ -183,9 +184,7 @@ def joint_sources(model: Joint) -> dict[str, GraphSource]:
             (Port("place", ("N", 4), torch.int64), Port("ntk", (1,))),
             ("rope_cos", "rope_sin", *(("special",) if fill else ())),
         ),
-        "denoise": GraphSource(
-            JointDenoise(model), denoise, ("velocity", *(kind.format("head") for kind in kinds))
-        ),
+        "denoise": GraphSource(JointDenoise(model), denoise, ("velocity", *(kind.format("head") for kind in kinds))),
     }
 
 

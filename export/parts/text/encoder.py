@@ -9,9 +9,9 @@ from dataclasses import dataclass
 class Encoder:
     """An encoder by the name of its features, which are an input of `condition`.
 
-    width: of the features. pooled: width of the pooled ones, whose input has `_pooled` behind the name; 0 is none. layer:
-    -1 is the last one with the norm behind it, -2 the layer before, without. template, negative: what prompts of the two
-    branches are put into (none: the same). fixed: whether texts are filled up to max_tokens, and the filling is
+    width: of the features. pooled: width of the pooled ones, whose input has `_pooled` behind the name; 0 is none.
+    layer: -1 is the last one with the norm behind it, -2 the layer before, without. template, negative: what prompts of
+    the two branches are put into (none: the same). fixed: whether texts are filled up to max_tokens, and the filling is
     attended to. truncate: whether longer ones are cut. end: whether the tokenizer is to add an end token. optional:
     whether the model runs without it.
     """

@@ -1,4 +1,4 @@
-"""Text encoders that somebody gives for a model: what has to hold before work begins, and their entries in `model.json`."""
+"""Text encoders that are given for a model: what has to hold before work begins, and their entries in `model.json`."""
 
 from __future__ import annotations
 
@@ -34,7 +34,12 @@ class Folder:
 
 
 def check_given(
-    given: Mapping[str, Folder], wanted: Sequence[Encoder], max_tokens: int | None, *, int8: bool, examples: Sequence[str]
+    given: Mapping[str, Folder],
+    wanted: Sequence[Encoder],
+    max_tokens: int | None,
+    *,
+    int8: bool,
+    examples: Sequence[str],
 ) -> None:
     """Raise ExportError unless the encoders are those of the model. No weight is read."""
     names = {encoder.name for encoder in wanted}
@@ -42,7 +47,9 @@ def check_given(
         raise ExportError(f"the model takes no features of {unknown[0]!r}; allowed are {', '.join(sorted(names))}")
     missing = [encoder.name for encoder in wanted if not encoder.optional and encoder.name not in given]
     if given and missing:
-        raise ExportError(f"the model also needs the text encoder {missing[0]}; give --text-encoder {missing[0]}=DIRECTORY")
+        raise ExportError(
+            f"the model also needs the text encoder {missing[0]}; give --text-encoder {missing[0]}=DIRECTORY"
+        )
     for encoder in wanted:
         if encoder.name in given:
             _check(given[encoder.name], encoder, max_tokens, int8=int8, examples=examples)
@@ -58,8 +65,8 @@ def _check(folder: Folder, encoder: Encoder, max_tokens: int | None, *, int8: bo
     found = getattr(config, "hidden_size", None) or getattr(config, "d_model", None)
     if found != encoder.width:
         raise ExportError(
-            f"{folder.weights}: the text encoder's features are {found} wide, and the checkpoint takes {encoder.width}; "
-            "give the encoder that it was trained with"
+            f"{folder.weights}: the text encoder's features are {found} wide, and the checkpoint takes "
+            f"{encoder.width}; give the encoder that it was trained with"
         )
     pooled = getattr(config, "projection_dim", None)
     if encoder.pooled and pooled != encoder.pooled:
@@ -108,7 +115,13 @@ def export_given(
 
         kind = "float16" if dtype == "int8" else dtype
         graph = export_large(
-            folder.weights, read_config(folder.weights), directory, encoder, kind, stem=f"text_encoder{suffix}", progress=tell
+            folder.weights,
+            read_config(folder.weights),
+            directory,
+            encoder,
+            kind,
+            stem=f"text_encoder{suffix}",
+            progress=tell,
         )
         graph |= describe(ir.load(directory / graph["file"]))
         text = {"tokenizer": name, "template": "{}", "max_tokens": longest, "padding": padding}

@@ -48,10 +48,15 @@ def export_large(
     except (ValueError, AttributeError, KeyError) as error:
         raise ExportError(f"{source}: the text encoder cannot be made ({error})") from None
     shapes = _shapes(module)
-    takes = {name: Take("", made=made[name]) if name in made else _take(source, name, tensors.shapes, shapes[name]) for name in shapes}
+    takes = {
+        name: Take("", made=made[name]) if name in made else _take(source, name, tensors.shapes, shapes[name])
+        for name in shapes
+    }
     inner = {name.removeprefix("model."): take for name, take in takes.items()}
     path = directory / f"{stem}.safetensors"
-    write_weights(path, {n.removeprefix("model."): s for n, s in shapes.items()}, inner, tensors, dtype, progress=progress)
+    write_weights(
+        path, {n.removeprefix("model."): s for n, s in shapes.items()}, inner, tensors, dtype, progress=progress
+    )
     weights = onnx_graph.WeightsFile.open(path).calling(_aliases(module))
     ports = tuple(Port(name, ("R", "T"), torch.int64) for name in ("input_ids", "attention_mask"))
     graph = GraphSource(module, ports, wanted.outputs, OPSET).trace(weights)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
@@ -42,25 +43,31 @@ def build(config: Any, wanted: Encoder) -> nn.Module:
 
     Raises ValueError if the configuration is of no kind that can end there.
     """
-    from transformers import AutoModel, CLIPTextModelWithProjection, T5EncoderModel
+    from transformers import CLIPTextModelWithProjection, T5EncoderModel
 
     config._attn_implementation = "eager" if config.model_type.startswith("gemma2") else "sdpa"
     config.use_cache = False
     with torch.device("meta"):
         if wanted.pooled:
-            return ClipFeatures(CLIPTextModelWithProjection(config).eval())
+            return ClipFeatures(CLIPTextModelWithProjection(config)).eval()
         if config.model_type in ("t5", "mt5"):
             config.is_encoder_decoder = False
-            model: nn.Module = T5EncoderModel(config).eval()
-            return (Unmasked if wanted.fixed else Features)(model)
+            return (Unmasked if wanted.fixed else Features)(T5EncoderModel(config)).eval()
         if wanted.layer == -1:
-            return Features(AutoModel.from_config(config).eval())
+            return Features(_of(config)).eval()
         shorten(config)
-        model = AutoModel.from_config(config).eval()
+        model = _of(config)
     if not hasattr(model, "norm") or not hasattr(model, "layers"):
         raise ValueError(f"a {config.model_type} has no stack of layers with a norm behind it")
     model.norm = nn.Identity()
-    return Features(model)
+    return Features(model).eval()
+
+
+def _of(config: Any) -> nn.Module:
+    from transformers import AutoModel
+
+    model: nn.Module = AutoModel.from_config(config)  # type: ignore[no-untyped-call]
+    return model
 
 
 def shorten(config: Any) -> None:
@@ -77,8 +84,6 @@ def buffers(config: Any, wanted: Encoder, module: nn.Module) -> dict[str, Tensor
 
     A second module is made for them that has one layer and next to no vocabulary, since theirs depend on neither.
     """
-    import copy
-
     small = copy.deepcopy(config)
     small.num_hidden_layers = 1 if wanted.layer == -1 or wanted.pooled else 2
     small.vocab_size = 8
@@ -96,10 +101,10 @@ def buffers(config: Any, wanted: Encoder, module: nn.Module) -> dict[str, Tensor
 
 
 def _on_cpu(config: Any, wanted: Encoder) -> nn.Module:
-    from transformers import AutoModel, CLIPTextModelWithProjection, T5EncoderModel
+    from transformers import CLIPTextModelWithProjection, T5EncoderModel
 
     if wanted.pooled:
         return ClipFeatures(CLIPTextModelWithProjection(config))
     if config.model_type in ("t5", "mt5"):
         return Features(T5EncoderModel(config))
-    return Features(AutoModel.from_config(config))
+    return Features(_of(config))

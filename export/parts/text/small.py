@@ -33,7 +33,9 @@ class LastHiddenState(nn.Module):
         return out
 
 
-def export_text_encoder(source: Path, directory: Path, max_tokens: int, *, int8: bool, end: bool = False) -> dict[str, Any]:
+def export_text_encoder(
+    source: Path, directory: Path, max_tokens: int, *, int8: bool, end: bool = False
+) -> dict[str, Any]:
     """Write the encoder and `tokenizer.json` to `directory`; returns what `model.json` says of them."""
     encoder = load_encoder(source)
     try_longest(encoder, source, max_tokens)
