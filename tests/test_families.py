@@ -14,7 +14,6 @@ from exported import Array, Exported
 from flagdit.engine.bundle import ModelSpec
 from flagdit.engine.bundle.contract import check_borders, check_denoise
 
-
 HEIGHT, WIDTH = 12, 16  # latents: 48 patches, so Z-Image has 16 pads
 TIMES = (0.0, 0.1, 0.35, 0.7, 1.0)
 GUIDANCE = 2.5

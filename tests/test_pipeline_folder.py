@@ -1,4 +1,4 @@
-"""A pipeline's folder as diffusers saves it: all its parts go in, and a sentence becomes the velocity that it becomes there."""
+"""A pipeline's folder as diffusers saves it: all its parts go in, and a sentence becomes the same velocity."""
 
 from __future__ import annotations
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from tiny import TINY, random_flag_dit
 
 from flagdit.export import FlagDiT, FlagDiTConfig
 from flagdit.export.families.family import shapes_of
+from flagdit.export.storage import store
 from flagdit.export.tensors import Filed, Held
 from flagdit.export.weights import Take, write_weights
 
@@ -53,23 +56,24 @@ def test_an_export_holds_a_piece_of_the_weights(tmp_path: Path) -> None:
     assert said.startswith("weights, ") and "GB" in said
 
 
+def keep(said: list[tuple[int, int]], done: int, whole: int) -> None:
+    said.append((done, whole))
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "int8"])
 def test_files_are_those_of_the_safetensors_library(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str
 ) -> None:
     """Byte for byte, in pieces of any size; and the digest is the file's."""
-    import hashlib
-
-    from flagdit.export.storage import store
-
     state = random_flag_dit(TINY).state_dict()
     save_file(store(state, dtype), tmp_path / "theirs")
     expected = (tmp_path / "theirs").read_bytes()
     for piece in (7, 1 << 10, 1 << 22):
         monkeypatch.setattr("flagdit.export.weights.PIECE", piece)
-        takes, said = {name: Take(name) for name in state}, list[tuple[int, int]]()
+        takes = {name: Take(name) for name in state}
+        said: list[tuple[int, int]] = []
         shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
-        tell = lambda done, whole: said.append((done, whole))  # noqa: E731
+        tell = partial(keep, said)
         digest = write_weights(tmp_path / "ours", shapes, takes, Held(state), dtype, progress=tell)
         found = (tmp_path / "ours").read_bytes()
         assert found == expected and digest == hashlib.sha256(found).hexdigest()
