@@ -113,9 +113,7 @@ def test_shards_of_an_index(tmp_path: Path) -> None:
     assert len(list((tmp_path / "parts/transformer").glob("*.safetensors"))) > 2
     same(stored(tmp_path / "parts", tmp_path), stored(folder, tmp_path))  # a folder that has others beside it
     next((tmp_path / "parts/transformer").glob("*.safetensors")).unlink()
-    with pytest.raises(
-        CheckpointError, match=r"of diffusion_pytorch_model\.safetensors\.index\.json missing"
-    ):
+    with pytest.raises(CheckpointError, match=r"of diffusion_pytorch_model\.safetensors\.index\.json missing"):
         open_checkpoint(tmp_path / "parts")
 
 

@@ -133,8 +133,7 @@ PriceSpec read_price(const Value& value) {
 TextSpec read_text_spec(const Value& value) {
   Fields fields(value);
   TextSpec text{read_graph(fields.at("graph")), fields.at("tokenizer").file_name(),
-                fields.at("template").text(), fields.at("max_tokens").whole(2, 4096),
-                std::nullopt};
+                fields.at("template").text(), fields.at("max_tokens").whole(2, 4096), std::nullopt};
   const Value padding = fields.at("padding");
   if (!padding.is_null()) text.padding = padding.whole(0, int64_t{1} << 24);
   if (const auto negative = fields.given("negative")) text.negative = negative->text();
