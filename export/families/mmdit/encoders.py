@@ -52,7 +52,12 @@ class Encoders:
                 Port(f"{name}_pooled", ("R", getattr(self, name))),
             )
         ]
-        return (*clips, *([Port("t5", ("R", self.t5_tokens, self.width))] if self.t5 else []))
+        return (*clips, *([Port("t5", ("R", "T", self.width))] if self.t5 else []))
+
+    @property
+    def text_axis(self) -> int | str:
+        """Of what `condition` makes: T, or without T5 a number, since no input has a length then."""
+        return "T" if self.t5 else CLIP_TOKENS + self.t5_tokens
 
     def join(self, features: list[Tensor], width: int) -> tuple[Tensor, Tensor]:
         """Text (R, T, width) and pooled text (R, Y) of what the ports name."""

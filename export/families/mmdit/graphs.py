@@ -129,7 +129,7 @@ def sources(model: MMDiT, encoders: Encoders) -> dict[str, GraphSource]:
         Port("tokens", ("A", "R", c.patch_values)),
         Port("position", ("A", "R", 2), torch.int64),
         Port("modulation", ("R", count, c.dim)),
-        Port("text_start", ("R", "T", c.dim)),
+        Port("text_start", ("R", encoders.text_axis, c.dim)),
         tuple(Port(name, ("M", "R", *kv)) for name in cache_names(c, "tail")),
     )
     place = Port("place", ("N", 4), torch.int64), Port("extent", (3,), torch.int64)
@@ -138,7 +138,7 @@ def sources(model: MMDiT, encoders: Encoders) -> dict[str, GraphSource]:
             Condition(model, encoders),
             (Port("t", ("S",)), encoders.ports()),
             ("modulation", "text_start"),
-            lengthened={"text_start": 1},
+            lengthened={"text_start": 1} if encoders.t5 else {},
         ),
         "place": GraphSource(Place(c), place, ("position",)),
         "denoise": GraphSource(Denoise(model), denoise, ("velocity", *cache_names(c, "head"))),
