@@ -4,16 +4,17 @@
 #
 #     PYTHON=python3 benchmarks/gpu.sh [OUT [PART...]]
 #
-# Parts: configure build device tests randn memcheck racecheck kernels steps denoise; all by default. Without configure
+# Parts: configure build device tests pictures memcheck racecheck kernels denoise steps randn; all by default. Without configure
 # and build, what they left in build/gpu is used. Needs nvcc, and a torch with CUDA to hold the arrays. ORT_SITE: a
-# folder to import onnxruntime-gpu from, if it is not installed; GRAPHS: what gpu_graphs.py wrote, for denoise.
+# folder to import onnxruntime-gpu from, if it is not installed; BUNDLE: that paints, the demo with engines for
+# onnxruntime-cuda, if there is one; GRAPHS: what gpu_graphs.py wrote, for denoise.
 # A part that fails or is not possible is written down and the rest goes on; the exit status is 1 if any failed.
 # docs/gpu-status.md has what it found.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 out=${1:-out}
 (($# == 0)) || shift
-wanted=" ${*:-configure build device tests randn memcheck racecheck kernels steps denoise} "
+wanted=" ${*:-configure build device tests pictures memcheck racecheck kernels denoise steps randn} "
 python=${PYTHON:-.venv/bin/python}
 home=build/gpu/flagdit # `flagdit` with these kernels, whatever is installed
 parts=$out/gpu-parts.tsv
@@ -49,10 +50,9 @@ part() { # name seconds command...
 }
 
 check() {
-  local tests=(tests/test_{advance,dilate,forecast,graphs,history,noise,regions,repartition,select,solvers}.py)
+  local tests=(tests/test_{advance,between,decide,dilate,forecast,graphs,history,known,noise,regions,repartition,select,solvers}.py)
   local pytest=("$python" -m pytest -q --noconftest -p no:cacheprovider -W default)
   part tests 150 "${pytest[@]}" --junitxml="$out/gpu-tests.xml" "${tests[@]}"
-  part randn 30 "$python" benchmarks/gpu_randn.py --json "$out/gpu-randn.json"
   local tool some="cuda and (tables or replay or large or unguided or inverse or dilate or formula)"
   for tool in memcheck racecheck; do
     if command -v compute-sanitizer >/dev/null; then
@@ -63,12 +63,20 @@ check() {
   done
 }
 
+# Pictures need the C library of onnxruntime-gpu: in the installed package, or in ORT_SITE.
+pictures() {
+  local runtime
+  runtime=$(find "${ORT_SITE:-/nonexistent}/onnxruntime/capi" -name 'libonnxruntime.so*' 2>/dev/null | head -n 1)
+  part pictures 120 env ${runtime:+RUNTIME="$runtime"} "$python" benchmarks/gpu_pictures.py --bundle "${BUNDLE:-demo}" \
+    --seconds 90 --json "$out/gpu-pictures.json"
+}
+
 measure() {
   part kernels 90 "$python" benchmarks/kernels.py --device cuda --json "$out/gpu-kernels.json"
   local installed='import onnxruntime as o, sys; sys.exit("CUDAExecutionProvider" not in o.get_available_providers())'
   if "$python" -c "$installed" 2>/dev/null; then
-    part steps 60 "$python" benchmarks/steps.py --device cuda --json "$out/gpu-steps.json"
     part denoise 150 "$python" benchmarks/gpu_denoise.py "${GRAPHS:-graphs}" --seconds 110 --json "$out/gpu-denoise.json"
+    part steps 60 "$python" benchmarks/steps.py --device cuda --json "$out/gpu-steps.json"
   else
     skip steps "onnxruntime-gpu is not installed"
     skip denoise "onnxruntime-gpu is not installed"
@@ -84,10 +92,12 @@ configure=(cmake -S . -B build/gpu -G Ninja -DFLAGDIT_CUDA=ON -DCMAKE_CUDA_ARCHI
   -DFLAGDIT_PYTHON_OUTPUT_DIR="$PWD/$home/cpp_ext")
 if part configure 30 "${configure[@]}" && part build 120 cmake --build build/gpu --target _ext &&
   part device 30 "$python" -c "$sees_both"; then
+  pictures
   check
   measure
+  part randn 30 "$python" benchmarks/gpu_randn.py --json "$out/gpu-randn.json"
 else
-  for name in tests randn memcheck racecheck kernels steps denoise; do skip "$name" "there are no kernels to run"; done
+  for name in pictures tests randn memcheck racecheck kernels steps denoise; do skip "$name" "there are no kernels to run"; done
 fi
 
 "$python" - "$out" "$(nvcc --version 2>/dev/null | grep release)" "$(git rev-parse HEAD)" \

@@ -1,5 +1,6 @@
 #include "flagdit/sampler.h"
 
+#include <cstdlib>
 #include <stdexcept>
 #include <string>
 
@@ -46,6 +47,7 @@ struct Parts {
 std::string why_plain(const Session& denoise) {
   if (denoise.device() == Device::cpu) return "the CPU has no graphs";
   if (denoise.stream() == nullptr) return denoise.backend + " has no stream of its own";
+  if (std::getenv("FLAGDIT_NO_GRAPHS") != nullptr) return "FLAGDIT_NO_GRAPHS is set";
   return "";
 }
 
