@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -40,9 +41,9 @@ class Stages:
     bundle: str = ""
     loaded: int = 0  # bytes that the process held when they were
 
-    @property
+    @cached_property
     def graphs(self) -> cpp_ext.Stages:
-        """As the core takes them."""
+        """As the core takes them, with what runs on a GPU leave for the next one."""
         return cpp_ext.Stages(text=self.text.session, condition=self.condition, place=self.place, denoise=self.denoise)
 
 

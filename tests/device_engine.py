@@ -35,7 +35,7 @@ def host_view(array: Any) -> np.ndarray:
 class DeviceEngine:
     """A session of the CPU as one of a GPU: its calls are enqueued, and captured with what is around them."""
 
-    device, stream, backend = "cuda", 0x100, "emulated"
+    device, stream, backend, lengths = "cuda", 0x100, "emulated", 16
 
     def __init__(self, session: Session) -> None:
         self.session, self.ports = session, session.ports

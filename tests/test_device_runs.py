@@ -72,3 +72,20 @@ def test_previews_of_cuda_are_those_of_the_cpu(pipeline: Pipeline) -> None:
     for got, wanted in zip(seen, expected, strict=True):
         np.testing.assert_allclose(got, wanted, 2e-4, 2e-4)
     assert len({preview.tobytes() for preview in seen}) == len(seen)
+
+
+@pytest.mark.parametrize("name", ["falling", "keys", "branches and keys", "gate and keys"])
+def test_a_second_run_on_cuda_has_the_memory_of_the_first(pipeline: Pipeline, name: str) -> None:
+    """And is captured whole, but for what a run of another picture is: the same as if it were the first."""
+    engine = DeviceEngine(pipeline.stages.denoise)
+    stages = replace(pipeline.stages, denoise=cast(Session, engine))
+    first, second = made(pipeline, RUNS[name], 1), replace(made(pipeline, RUNS[name], 1), seeds=[5], prompts=PROMPTS[1:])
+    before = Run(stages, first).finish()
+    again, expected = Run(stages, second).finish(), Run(pipeline.stages, second).finish()
+    np.testing.assert_array_equal(again.ages, expected.ages)
+    np.testing.assert_allclose(again.latents, expected.latents, 2e-4, 2e-4)
+    assert before.report.gpu is not None and again.report.gpu is not None
+    steps = len(again.report.steps)
+    assert before.report.gpu["captured_steps"] < again.report.gpu["captured_steps"] <= steps
+    if "gate" not in name:
+        assert again.report.gpu["captured_steps"] == steps

@@ -56,8 +56,7 @@ void use_cuda(const OnnxRuntime::Library& library, OrtSessionOptions* options,
   }};
   std::array<const char*, said.size()> keys{}, values{};
   for (size_t i = 0; i < said.size(); ++i) keys[i] = said[i][0], values[i] = said[i][1];
-  check(library,
-        api.UpdateCUDAProviderOptions(cuda.get(), keys.data(), values.data(), keys.size()),
+  check(library, api.UpdateCUDAProviderOptions(cuda.get(), keys.data(), values.data(), keys.size()),
         "set up its CUDA provider");
   check(library, api.SessionOptionsAppendExecutionProvider_CUDA_V2(options, cuda.get()),
         "start its CUDA provider");

@@ -15,6 +15,8 @@ namespace {
 // Where the runtime may look for data that it was not given: nowhere.
 constexpr const char* kNowhere = "/nonexistent";
 
+constexpr int64_t kLengths = 16;  // on a GPU, see Session
+
 class OnnxSession : public Session {
  public:
   OnnxSession(OnnxLibrary library, const GraphBytes& graph, const OnnxOptions& options)
@@ -24,11 +26,11 @@ class OnnxSession : public Session {
     name = graph.name;
     backend = "onnxruntime-" + to_string(device_);
     precision = options.precision;
+    if (device_ == Device::cuda) lengths = kLengths;
     const OnnxHandle<OrtSessionOptions> own = made(graph, options);
     graph_->session = OnnxHandle<OrtSession>(library_->api->ReleaseSession);
-    check(library_->api->CreateSessionFromArray(library_->env, graph.content.data,
-                                                graph.content.size, own.get(),
-                                                graph_->session.out()));
+    check(library_->api->CreateSessionFromArray(
+        library_->env, graph.content.data, graph.content.size, own.get(), graph_->session.out()));
     if (device_ == Device::cuda) {
       graph_->memory = cuda_memory(*library_);
       graph_->run = cuda_run(*library_);
@@ -71,10 +73,9 @@ class OnnxSession : public Session {
       if (tensor.dtype != its.dtype || tensor.device != device ||
           tensor.shape.rank != static_cast<int>(its.axes.size())) {
         throw Error(Fault::bundle, name + ": " + its.name + " is " + to_string(its.dtype) + " " +
-                                       to_string(its.axes) + " on " + to_string(device) +
-                                       "; got " + to_string(tensor.dtype) + " " +
-                                       to_string(tensor.shape) + " on " +
-                                       to_string(tensor.device));
+                                       to_string(its.axes) + " on " + to_string(device) + "; got " +
+                                       to_string(tensor.dtype) + " " + to_string(tensor.shape) +
+                                       " on " + to_string(tensor.device));
       }
       binding->add(its, tensor, place);
     }

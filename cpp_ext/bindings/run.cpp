@@ -86,8 +86,7 @@ void register_run(nb::module_& m) {
           [](const Snapshot& self) {
             const Extent& e = self.extent();
             const Layout& l = e.layout;
-            return to_array(self.latents(),
-                            {e.samples, l.channels, l.frames, l.height, l.width});
+            return to_array(self.latents(), {e.samples, l.channels, l.frames, l.height, l.width});
           },
           nb::sig("def latents(self) -> NDArray[Any]"),
           "(B, C, F, H, W), moved ahead in time as it was asked for; waits for the step.");
@@ -126,8 +125,7 @@ void register_run(nb::module_& m) {
           nb::sig("def ages(self) -> NDArray[Any]"),
           "(B, F, H, W) in patches: steps since the velocity of each was computed.")
       .def(
-          "snapshot", [](Run& self, double ahead) { return self.snapshot(ahead); },
-          "ahead"_a = 0.0,
+          "snapshot", [](Run& self, double ahead) { return self.snapshot(ahead); }, "ahead"_a = 0.0,
           "What there is to see now, kept while the run goes on; waits for nothing.")
       .def(
           "all_ages", [](const Run& self) { return all_ages_of(*self.sampler()); },

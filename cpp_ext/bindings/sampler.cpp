@@ -119,8 +119,7 @@ nb::dict state_of(const Sampler& sampler, const nb::object& owner) {
   };
   // Where every token is decides what memory is read.
   show("token", buffers.token);
-  if (sampler.device() == Device::cpu)
-    nb::object(out["token"]).attr("setflags")("write"_a = false);
+  if (sampler.device() == Device::cpu) nb::object(out["token"]).attr("setflags")("write"_a = false);
   show("latent", buffers.latent);
   show("velocity", buffers.velocity);
   show("tokens", buffers.tokens);

@@ -94,6 +94,7 @@ class PythonSession : public Session {
     name = nb::cast<std::string>(nb::getattr(object_, "name", nb::str("the session")));
     backend = nb::cast<std::string>(nb::getattr(object_, "backend", nb::str("python")));
     precision = nb::cast<std::string>(nb::getattr(object_, "precision", nb::str("float32")));
+    lengths = nb::cast<int64_t>(nb::getattr(object_, "lengths", nb::int_(1)));
     device_ = to_device(nb::cast<std::string>(nb::getattr(object_, "device", nb::str("cpu"))));
     const auto at = nb::cast<uintptr_t>(nb::getattr(object_, "stream", nb::int_(0)));
     stream_ = reinterpret_cast<Stream>(at);
@@ -236,11 +237,12 @@ void register_session(nb::module_& m) {
   nb::class_<Session>(m, "Session", "A graph that is loaded; threads may share it.")
       .def_prop_ro("ports", &Session::ports)
       .def_ro("name", &Session::name)
-      .def_prop_ro("device", [](const Session& self) { return to_string(self.device()); },
-                   "cpu or cuda: where arrays that are bound lie.")
-      .def_prop_ro("stream",
-                   [](const Session& self) { return reinterpret_cast<uintptr_t>(self.stream()); },
-                   "That calls are enqueued on, as a number; 0 on a CPU.")
+      .def_prop_ro(
+          "device", [](const Session& self) { return to_string(self.device()); },
+          "cpu or cuda: where arrays that are bound lie.")
+      .def_prop_ro(
+          "stream", [](const Session& self) { return reinterpret_cast<uintptr_t>(self.stream()); },
+          "That calls are enqueued on, as a number; 0 on a CPU.")
       .def_ro("backend", &Session::backend)
       .def_ro("precision", &Session::precision)
       .def("bind", &bind_arrays, "tensors"_a, nb::sig(kBind),

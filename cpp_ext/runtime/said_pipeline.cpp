@@ -24,8 +24,8 @@ std::optional<T> entry(const nlohmann::ordered_json& table, const char* name) {
 void check_names(const nlohmann::ordered_json& table) {
   if (!table.is_object()) throw Error(Fault::request, "the options are no table");
   for (const auto& [name, value] : table.items()) {
-    const char* known[] = {"threads",     "precision", "max_memory", "device", "backend",
-                           "onnxruntime", "tensorrt",  "load"};
+    const char* known[] = {"threads", "precision",   "max_memory", "device",
+                           "backend", "onnxruntime", "tensorrt",   "load"};
     if (std::find(std::begin(known), std::end(known), name) == std::end(known)) {
       throw Error(Fault::request,
                   "there is no such option of a pipeline; allowed are threads, precision, "

@@ -82,6 +82,15 @@ void enqueue_copy(const Tensor& to, const Tensor& from, Stream stream) {
   move(to.device, to.data, from.data, size_in_bytes(to), stream);
 }
 
+void enqueue_clear(Device device, void* memory, int64_t bytes, Stream stream) {
+  if (bytes == 0) return;
+  if (device == Device::cpu) {
+    std::memset(memory, 0, static_cast<size_t>(bytes));
+  } else {
+    clear_cuda(memory, bytes, stream);
+  }
+}
+
 void write(const Tensor& to, const void* from, Stream stream) {
   enqueue_write(to, from, stream);
   wait(to.device, stream);
@@ -126,7 +135,8 @@ void Event::wait() const {
 }
 
 double Event::seconds_since(const Event& earlier) const {
-  if (device_ == Device::cuda) return seconds_cuda(earlier.state_->event.get(), state_->event.get());
+  if (device_ == Device::cuda)
+    return seconds_cuda(earlier.state_->event.get(), state_->event.get());
   return std::chrono::duration<double>(state_->time - earlier.state_->time).count();
 }
 

@@ -82,6 +82,11 @@ void copy_cuda(void* to, const void* from, int64_t bytes, Stream stream) {
         "copy " + so_much(bytes));
 }
 
+void clear_cuda(void* memory, int64_t bytes, Stream stream) {
+  check(cudaMemsetAsync(memory, 0, static_cast<size_t>(bytes), to_stream(stream)),
+        "clear " + so_much(bytes));
+}
+
 void wait_cuda(Stream stream) {
   check(cudaStreamSynchronize(to_stream(stream)), "go on: a call before this one failed");
 }

@@ -25,8 +25,8 @@ struct PickWay {
 };
 
 FLAGDIT_HOST_DEVICE inline PickWay way_of(const PickTable& table, int64_t entry) {
-  auto* const place = static_cast<std::byte*>(table.table) + entry * table.entry_bytes +
-                      table.first_byte;
+  auto* const place =
+      static_cast<std::byte*>(table.table) + entry * table.entry_bytes + table.first_byte;
   auto* const out = static_cast<std::byte*>(table.out);
   return table.kept ? PickWay{out, place} : PickWay{place, out};
 }

@@ -74,7 +74,8 @@ bool forbidden(const char* what) {
 void node(cudaStream_t stream) {
   State& all = state();
   if (all.capturing == nullptr) return;
-  if (stream != all.capturing) say("BROKEN a call on stream %p while %p captures", stream, all.capturing);
+  if (stream != all.capturing)
+    say("BROKEN a call on stream %p while %p captures", stream, all.capturing);
   ++all.nodes;
 }
 
@@ -204,7 +205,8 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t n, cudaMemcpyKind
 }
 cudaError_t cudaMemcpy2DAsync(void* to, size_t to_pitch, const void* from, size_t from_pitch,
                               size_t width, size_t height, cudaMemcpyKind, cudaStream_t stream) {
-  say("copy %s->%s %zu stream %p", named(kind_of(from)), named(kind_of(to)), width * height, stream);
+  say("copy %s->%s %zu stream %p", named(kind_of(from)), named(kind_of(to)), width * height,
+      stream);
   node(stream);
   for (size_t i = 0; i < height; ++i)
     std::memcpy(static_cast<char*>(to) + i * to_pitch,

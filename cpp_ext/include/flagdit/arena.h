@@ -22,6 +22,9 @@ class Arena {
   // std::invalid_argument if it is not large enough.
   Tensor make(DType dtype, const Shape& shape);
 
+  // Enqueues that all of it is zeros again.
+  void clear(Stream stream);
+
   int64_t used() const { return used_; }
   Device device() const { return device_; }
   // Kept as long as somebody has this, even when the arena is gone.

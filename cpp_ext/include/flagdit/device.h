@@ -13,12 +13,12 @@ namespace flagdit {
 
 // The GPU that runs use: the first one.
 struct Gpu {
-  bool kernels = false;   // whether this build has kernels for one
-  std::string name;       // empty: there is none, or its driver says why not in `reason`
+  bool kernels = false;  // whether this build has kernels for one
+  std::string name;      // empty: there is none, or its driver says why not in `reason`
   std::string reason;
-  int architecture = 0;   // its compute capability times ten
-  int64_t free = 0;       // bytes of its memory that nobody has
-  bool shared = false;    // whether its memory is the CPU's
+  int architecture = 0;  // its compute capability times ten
+  int64_t free = 0;      // bytes of its memory that nobody has
+  bool shared = false;   // whether its memory is the CPU's
 
   static Gpu here();
 };
@@ -38,6 +38,8 @@ void enqueue_write(const Tensor& to, const void* from, Stream stream);
 void enqueue_read(void* to, const Tensor& from, Stream stream);
 // Between tensors of as many bytes on one device, only enqueued.
 void enqueue_copy(const Tensor& to, const Tensor& from, Stream stream);
+// Zeros, only enqueued.
+void enqueue_clear(Device device, void* memory, int64_t bytes, Stream stream);
 // Waits until all that was enqueued is done.
 void wait(Device device, Stream stream);
 
@@ -58,7 +60,7 @@ class Event {
   void record(Stream stream);
   // Lets what is enqueued on another stream from now on wait for it.
   void hold(Stream other) const;
-  void wait() const;                          // the host waits
+  void wait() const;                                 // the host waits
   double seconds_since(const Event& earlier) const;  // both are over
 
  private:

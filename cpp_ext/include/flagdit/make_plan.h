@@ -29,6 +29,8 @@ struct Ranking {
   Mode mode = Mode::corrected;
   double starvation = 0.1;  // how fast a token that was left out gains priority
   double dilation = 0.0;    // share of its neighbours' scores that a token has at least; 0 is off
+
+  bool operator==(const Ranking& other) const;
 };
 
 // How velocities of the tail go on, see History in advance.h.
@@ -36,6 +38,8 @@ struct Forecast {
   int64_t order = 0;  // 0: as last computed, 1: along a line, 2: along a parabola
   double clamp = 0.5;
   bool keep_norm = false;
+
+  bool operator==(const Forecast& other) const;
 };
 
 // What a step may decide when it runs, by the errors that are left; 0 turns either off.
@@ -44,6 +48,8 @@ struct Budget {
   double gate = 0.0;          // a step whose error would be below this makes no call
   int64_t bucket = 1;         // patches are computed in multiples of this
   int64_t head_multiple = 1;  // and then slots of the head, pinned ones included, in those of this
+
+  bool operator==(const Budget& other) const;
 };
 
 // S steps.
@@ -73,6 +79,8 @@ struct Plan {
 
   // Whether the next step after this one that makes that call reads what is cached.
   bool precedes_ras(int64_t call, int64_t step) const;
+
+  bool operator==(const Plan& other) const;
 };
 
 // What a plan is made of. Pinned tokens carry no latent, one a line of patches, and are computed in

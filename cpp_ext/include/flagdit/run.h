@@ -13,12 +13,14 @@
 #include "flagdit/layout.h"
 #include "flagdit/make_plan.h"
 #include "flagdit/sampler.h"
+#include "flagdit/spares.h"
 
 namespace flagdit {
 
 // What a run goes through, loaded from one bundle; none of it holds the state of a run.
 struct Stages {
   std::shared_ptr<Session> text, condition, place, denoise;
+  std::shared_ptr<Spares> spares = std::make_shared<Spares>();
 };
 
 // A part of a run at one size: a plain run has one, a run that begins coarse has two.
@@ -50,6 +52,9 @@ class Run {
  public:
   // texts: a row for each sample of each branch, the conditional ones first.
   Run(Stages stages, RunOptions options, Texts texts);
+  ~Run();
+  Run(const Run&) = delete;
+  Run& operator=(const Run&) = delete;
 
   int64_t total() const { return total_; }  // steps of all legs
   int64_t count() const { return done_; }   // that are done
@@ -92,7 +97,7 @@ class Run {
   std::shared_ptr<Sampler> sampler_;
   RunSeconds seconds_;
   std::vector<double> before_;  // seconds of the steps of the leg before
-  std::vector<float> coarse_;  // what the first of two legs has left
+  std::vector<float> coarse_;   // what the first of two legs has left
   size_t leg_ = 0, entry_ = 0;
   std::atomic<bool> under_way_{false};
   int64_t total_ = 0, done_ = 0, text_tokens_ = 0;

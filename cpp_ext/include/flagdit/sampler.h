@@ -38,12 +38,12 @@ struct Conditions {
 // (Budget).
 struct StepDone {
   Step step;
-  int64_t evaluations;    // of the velocity; a step that the gate passed over made none
-  int64_t branches;       // of guidance that it computed
-  double denoise, host;   // seconds of calls of `denoise`, and of the work between them; on a GPU
-                          // that of the host, see Sampler::seconds
-  int64_t launched = 0;   // nodes of the captured graph that it replays or is the first to launch;
-                          // 0: it was launched piece by piece
+  int64_t evaluations;   // of the velocity; a step that the gate passed over made none
+  int64_t branches;      // of guidance that it computed
+  double denoise, host;  // seconds of calls of `denoise`, and of the work between them; on a GPU
+                         // that of the host, see Sampler::seconds
+  int64_t launched = 0;  // nodes of the captured graph that it replays or is the first to launch;
+                         // 0: it was launched piece by piece
 };
 
 class Sampler {
@@ -56,6 +56,12 @@ class Sampler {
   ~Sampler();
   Sampler(const Sampler&) = delete;
   Sampler& operator=(const Sampler&) = delete;
+
+  // Whether `again` can be a run of these: all but the values of the conditions is the same.
+  bool fits(const Session& denoise, const Extent& extent, const Plan& plan,
+            const Conditions& conditions) const;
+  // Begins anew, in the same memory, with what was captured before.
+  void again(Conditions conditions, const std::vector<float>& guidance, const float* start);
 
   // Bytes of a run's state, where `denoise` runs, before there is one.
   static int64_t bytes(const Session& denoise, const Extent& extent, const Plan& plan,
@@ -89,6 +95,8 @@ class Sampler {
   const std::string& plain() const;
 
  private:
+  std::vector<Work> known_works() const;
+  void begin(const std::vector<float>& guidance, const float* start);
   StepDone do_step();
   void enqueue(const Work& work);
   void guide(int64_t active, size_t calls);

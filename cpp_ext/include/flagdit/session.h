@@ -83,6 +83,9 @@ class Session {
   std::string name;                   // of the graph, for messages
   std::string backend = "none";       // such as onnxruntime-cpu
   std::string precision = "float32";  // what it multiplies in
+  // That texts are filled up to multiples of, if the model can leave tokens out: few lengths mean
+  // few shapes, whose steps are captured already, and kernels want a multiple of four.
+  int64_t lengths = 1;
 
  private:
   std::mutex turn_;

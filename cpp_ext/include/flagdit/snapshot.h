@@ -25,8 +25,8 @@ class Snapshot {
 
  private:
   struct Part {
-    Tensor copy;                                 // on the device
-    std::shared_ptr<std::byte> owner, host;      // of the copy; what the host has of it
+    Tensor copy;                             // on the device
+    std::shared_ptr<std::byte> owner, host;  // of the copy; what the host has of it
   };
 
   Part part_of(const Tensor& tensor) const;

@@ -40,7 +40,8 @@ EngineSpec read_engine(const Value& value) {
   EngineSpec engine;
   engine.graph = fields.at("graph").one_of({"condition", "denoise"});
   engine.file = fields.at("file").file_name();
-  engine.target = fields.at("target").one_of({"tensorrt-rtx", "tensorrt", "onnxruntime", "onnxruntime-cuda"});
+  engine.target =
+      fields.at("target").one_of({"tensorrt-rtx", "tensorrt", "onnxruntime", "onnxruntime-cuda"});
   engine.version = fields.at("version").text();
   for (const Value& item : fields.at("architectures").list())
     engine.architectures.push_back(item.whole());

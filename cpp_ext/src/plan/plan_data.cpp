@@ -31,4 +31,25 @@ bool Plan::precedes_ras(int64_t call, int64_t step) const {
   return false;
 }
 
+bool Ranking::operator==(const Ranking& o) const {
+  return metric == o.metric && mode == o.mode && starvation == o.starvation &&
+         dilation == o.dilation;
+}
+
+bool Forecast::operator==(const Forecast& o) const {
+  return order == o.order && clamp == o.clamp && keep_norm == o.keep_norm;
+}
+
+bool Budget::operator==(const Budget& o) const {
+  return error_budget == o.error_budget && gate == o.gate && bucket == o.bucket &&
+         head_multiple == o.head_multiple;
+}
+
+bool Plan::operator==(const Plan& o) const {
+  return steps == o.steps && evaluations == o.evaluations && damping == o.damping &&
+         unconditional == o.unconditional && tokens == o.tokens && pinned == o.pinned &&
+         max_age == o.max_age && capacity == o.capacity && capacity_columns == o.capacity_columns &&
+         keeps == o.keeps && ranking == o.ranking && forecast == o.forecast && budget == o.budget;
+}
+
 }  // namespace flagdit

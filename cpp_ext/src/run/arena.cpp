@@ -22,4 +22,6 @@ Tensor Arena::make(DType dtype, const Shape& shape) {
   return out;
 }
 
+void Arena::clear(Stream stream) { enqueue_clear(device_, memory_.get(), size_, stream); }
+
 }  // namespace flagdit

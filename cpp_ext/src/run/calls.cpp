@@ -48,10 +48,7 @@ std::vector<Bound> rows_of(const Session& session, const std::vector<Bound>& giv
 }  // namespace
 
 Calls::Calls(Session& session, const Conditions& conditions, const Buffers& buffers, Arena& arena)
-    : session_(session),
-      given_(conditions),
-      buffers_(buffers),
-      arena_(arena) {
+    : session_(session), given_(conditions), buffers_(buffers), arena_(arena) {
   const Device device = session.device();
   for (const Bound& timed : conditions.timed) timed_.push_back(resident(timed, arena, device));
   for (const Call& call : buffers.calls) {
@@ -67,6 +64,9 @@ void Calls::fill(Stream stream) {
   for (size_t call = 0; call < constant_.size(); ++call)
     upload(constant_[call], rows_of(session_, given_.constant, buffers_.calls[call]), stream);
   upload(timed_, given_.timed, stream);
+}
+
+void Calls::prepare() {
   for (size_t call = 0; call < current_.size(); ++call) {
     std::vector<PickTable> tables;
     int64_t entries = 1;

@@ -20,7 +20,9 @@ class Calls {
   // they are. `conditions` and `buffers` stay.
   Calls(Session& session, const Conditions& conditions, const Buffers& buffers, Arena& arena);
 
-  // Writes the conditions to their places. Once, before the first call.
+  // Once, when the arena has memory.
+  void prepare();
+  // Writes the conditions to their places, before the first call.
   void fill(Stream stream);
 
   // All calls of an evaluation with so many active slots, each with the conditions of the
@@ -39,7 +41,7 @@ class Calls {
   std::vector<Bound> timed_;                  // where the session runs
   std::vector<std::vector<Bound>> constant_;  // there, of each call: its rows
   std::vector<std::vector<Bound>> current_;   // of each call: (rows, ...) of its evaluation
-  std::vector<Picks> picks_;                 // of each call
+  std::vector<Picks> picks_;                  // of each call
   std::map<std::pair<int64_t, size_t>, std::unique_ptr<Binding>> bindings_;  // by active and call
 };
 

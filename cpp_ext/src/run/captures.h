@@ -23,6 +23,9 @@ class Captures {
   int64_t launch(const Work& work, bool settled, Stream stream,
                  const std::function<void()>& enqueue);
 
+  // The same steps come again: all that were not captured are worth it now.
+  void again() { planned_ = false; }
+
   const std::string& reason() const { return reason_; }
 
  private:

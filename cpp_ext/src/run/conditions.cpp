@@ -30,7 +30,9 @@ Bound made(const std::string& name, DType dtype, const Shape& shape) {
 // What a port of `condition` makes of every different text, as one array with a row for each of R.
 class Joined {
  public:
-  Joined(const Port& port, const std::vector<const Tensor*>& parts, int64_t rows, float pad)
+  // multiple: that lengths of texts are filled up to.
+  Joined(const Port& port, const std::vector<const Tensor*>& parts, int64_t rows, float pad,
+         int64_t multiple)
       : row_axis_(axis_of(port, "R")), text_axis_(axis_of(port, "T")) {
     if (!row_axis_)
       throw Error(Fault::bundle, "condition: " + port.name + " is " + to_string(port.axes) +
@@ -40,6 +42,10 @@ class Joined {
     if (text_axis_)
       for (const Tensor* part : parts)
         shape.sizes[*text_axis_] = std::max(shape.sizes[*text_axis_], part->shape[*text_axis_]);
+    if (text_axis_) {
+      int64_t& length = shape.sizes[*text_axis_];
+      length = (length + multiple - 1) / multiple * multiple;
+    }
     out = made(port.name, DType::f32, shape);
     const int64_t count = bytes_of(DType::f32, shape) / 4;
     if (pad != 0.0f) std::fill_n(out.tensor.as<float>(), count, pad);
@@ -162,6 +168,8 @@ std::vector<Bound> conditions(Session& condition, const Session& denoise,
                               const Features& features, const std::map<std::string, float>& pads) {
   std::vector<std::vector<Bound>> given;
   for (const Bound& text : features.texts) given.push_back(run_condition(condition, times, text));
+  // A model that has nothing to leave tokens out by takes texts as they are.
+  const int64_t multiple = pads.empty() ? 1 : denoise.lengths;
   std::vector<Bound> out;
   for (const Port& port : condition.ports()) {
     if (!port.output) continue;
@@ -174,7 +182,7 @@ std::vector<Bound> conditions(Session& condition, const Session& denoise,
     }
     const auto pad = pads.find(port.name);
     const Joined joined(port, parts, static_cast<int64_t>(parts.size()),
-                        pad == pads.end() ? 0.0f : pad->second);
+                        pad == pads.end() ? 0.0f : pad->second, multiple);
     for (size_t row = 0; row < parts.size(); ++row)
       joined.put(static_cast<int64_t>(row), *parts[row]);
     check_numbers(joined.out.tensor, port.name, kBefore, "condition on " + condition.backend,

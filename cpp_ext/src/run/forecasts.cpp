@@ -30,13 +30,19 @@ Forecasts::Forecasts(const Plan& plan, const Buffers& buffers, Arena& arena)
   fresh_.resize(tables_.size());
 }
 
-void Forecasts::fill(const std::vector<Work>& works, Stream stream) {
+void Forecasts::prepare() {
   for (size_t call = 0; call < tables_.size(); ++call) {
     const Tensor& table = tables_[call];
     hosts_.push_back(pinned(table.device, bytes_of(table.dtype, table.shape)));
-    std::fill_n(reinterpret_cast<float*>(hosts_[call].get()), table.shape[0] * kNumbers, 0.0f);
     caches_.push_back(buffers_.forecasts(call));
   }
+}
+
+void Forecasts::fill(const std::vector<Work>& works, Stream stream) {
+  std::fill(fresh_.begin(), fresh_.end(), std::pair<int64_t, double>());
+  for (size_t call = 0; call < tables_.size(); ++call)
+    std::fill_n(reinterpret_cast<float*>(hosts_[call].get()), tables_[call].shape[0] * kNumbers,
+                0.0f);
   for (const Work& work : works) note(work);
   for (size_t call = 0; call < tables_.size(); ++call)
     write(tables_[call], hosts_[call].get(), stream);
@@ -52,8 +58,8 @@ void Forecasts::next(const Work& work, Stream stream) {
 
 void Forecasts::put(size_t call, size_t evaluation, int64_t slots, double time, double target,
                     double damping) {
-  float* row = reinterpret_cast<float*>(hosts_[call].get()) +
-               static_cast<int64_t>(evaluation) * kNumbers;
+  float* row =
+      reinterpret_cast<float*>(hosts_[call].get()) + static_cast<int64_t>(evaluation) * kNumbers;
   row[0] = static_cast<float>(slots);
   row[1] = static_cast<float>(time);
   row[2] = static_cast<float>(target);
@@ -87,7 +93,8 @@ void Forecasts::move(size_t call, const std::optional<Swaps>& swaps, int64_t act
 
 void Forecasts::remember(const Work& work, const Tensor& entry, Stream stream) const {
   for (size_t call = 0; call < caches_.size(); ++call)
-    if ((work.remembers >> call & 1) != 0) move(call, std::nullopt, plan_.tokens, true, entry, stream);
+    if ((work.remembers >> call & 1) != 0)
+      move(call, std::nullopt, plan_.tokens, true, entry, stream);
 }
 
 void Forecasts::repartition(const Work& work, const Tensor& entry, Stream stream) const {

@@ -16,6 +16,8 @@ class Forecasts {
   // Takes its tables from the arena: none if the plan forecasts nothing.
   Forecasts(const Plan& plan, const Buffers& buffers, Arena& arena);
 
+  // Once, when the arena has memory.
+  void prepare();
   // Writes the numbers of all steps; `works` is empty of a plan that decides as it runs.
   void fill(const std::vector<Work>& works, Stream stream);
   // The numbers of the next step of a plan that decides as it runs.
@@ -37,8 +39,8 @@ class Forecasts {
 
   const Plan& plan_;
   const Buffers& buffers_;
-  std::vector<Tensor> tables_;                     // of each call: (E, 4) f32, see ForecastTable
-  std::vector<std::shared_ptr<std::byte>> hosts_;  // the same for the host
+  std::vector<Tensor> tables_;                      // of each call: (E, 4) f32, see ForecastTable
+  std::vector<std::shared_ptr<std::byte>> hosts_;   // the same for the host
   std::vector<std::vector<CacheForecast>> caches_;  // of each call
   std::vector<std::pair<int64_t, double>> fresh_;   // of each call: slots, and when
 };

@@ -51,6 +51,8 @@ Run::Run(Stages stages, RunOptions options, Texts texts)
   check_options(options_, texts_);
 }
 
+Run::~Run() { stages_.spares->give(std::move(sampler_)); }
+
 std::shared_ptr<const Sampler> Run::sampler() const {
   if (sampler_ == nullptr) throw std::invalid_argument("Run: it has not begun");
   return sampler_;
@@ -142,9 +144,9 @@ void Run::begin(size_t leg) {
   for (const Bound& made : placed_)
     (stages_.place->port(made.name).starts("N") ? given.placed : given.constant).push_back(made);
   const auto samples = static_cast<int64_t>(options_.seeds.size());
-  sampler_ = std::make_shared<Sampler>(
-      stages_.denoise, Extent{own.layout, samples, options_.branches},
-      std::make_shared<const Plan>(own.plan), std::move(given), guidance(), start(leg).data());
+  sampler_ = stages_.spares->make(stages_.denoise, Extent{own.layout, samples, options_.branches},
+                                  std::make_shared<const Plan>(own.plan), std::move(given),
+                                  guidance(), start(leg).data());
   seconds_.allocate += seconds_since(begun);
 }
 

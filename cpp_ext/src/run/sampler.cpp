@@ -1,5 +1,6 @@
 #include "flagdit/sampler.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <stdexcept>
 #include <string>
@@ -79,19 +80,56 @@ Sampler::Sampler(std::shared_ptr<Session> denoise, const Extent& extent,
   guidance_ = parts.guidance;
   broken_ = parts.broken;
   forecasts_ = std::move(parts.forecasts);
-  // A plan that decides as it runs has no steps that are known.
-  const std::vector<Work> works =
-      decision_ == nullptr ? works_of(*plan_, buffers_.calls.size()) : std::vector<Work>();
-  captures_ = std::make_unique<Captures>(works, why_plain(*denoise_));
+  captures_ = std::make_unique<Captures>(known_works(), why_plain(*denoise_));
   for (size_t call = 0; call < buffers_.calls.size(); ++call)
     moved_.push_back(buffers_.moved(call + 1));
+  calls_->prepare();
+  forecasts_->prepare();
+  log_->prepare();
+  begin(guidance, start);
+}
+
+// A plan that decides as it runs has no steps that are known.
+std::vector<Work> Sampler::known_works() const {
+  return decision_ == nullptr ? works_of(*plan_, buffers_.calls.size()) : std::vector<Work>();
+}
+
+void Sampler::begin(const std::vector<float>& guidance, const float* start) {
   const auto held = turn();
   write(guidance_, guidance.data(), stream_);
   tables_->fill(*plan_, stream_);
-  log_->begin();
   calls_->fill(stream_);
-  forecasts_->fill(works, stream_);
+  forecasts_->fill(known_works(), stream_);
   buffers_.begin(start, conditions_.placed, stream_);
+}
+
+bool Sampler::fits(const Session& denoise, const Extent& extent, const Plan& plan,
+                   const Conditions& conditions) const {
+  const auto alike = [](const std::vector<Bound>& a, const std::vector<Bound>& b) {
+    return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](const Bound& x, const Bound& y) {
+      return x.name == y.name && x.tensor.dtype == y.tensor.dtype &&
+             x.tensor.shape == y.tensor.shape;
+    });
+  };
+  const Extent& own = buffers_.extent;
+  return denoise_.get() == &denoise && own.layout == extent.layout &&
+         own.samples == extent.samples && own.branches == extent.branches && *plan_ == plan &&
+         alike(conditions_.constant, conditions.constant) &&
+         alike(conditions_.timed, conditions.timed) && alike(conditions_.placed, conditions.placed);
+}
+
+void Sampler::again(Conditions conditions, const std::vector<float>& guidance, const float* start) {
+  if (!done()) throw std::invalid_argument("Sampler: again: got one that is not done");
+  conditions_ = std::move(conditions);
+  next_ = evaluation_ = 0;
+  owed_ = false;
+  events_.clear();
+  captures_->again();
+  {
+    const auto held = turn();
+    arena_.clear(stream_);
+  }
+  begin(guidance, start);
 }
 
 Sampler::~Sampler() = default;
@@ -133,8 +171,8 @@ StepDone Sampler::do_step() {
   };
   if (events_.empty()) mark();
   if (decision_ != nullptr) forecasts_->next(work, stream_);
-  const int64_t nodes = captures_->launch(work, calls_->settled(step.active, work.calls),
-                                          stream_, [&] { enqueue(work); });
+  const int64_t nodes = captures_->launch(work, calls_->settled(step.active, work.calls), stream_,
+                                          [&] { enqueue(work); });
   mark();
   StepDone out{step, 0, 0, spent_, 0.0, nodes};
   if (step.active > 0) {

@@ -37,10 +37,9 @@ void Tables::fill(const Plan& plan, Stream stream) const {
 
 AgeLog::AgeLog(const Plan& plan, const Buffers& buffers, Arena& arena)
     : buffers_(buffers),
-      log_(arena.make(DType::i32,
-                      {count(plan), 2, buffers.age.shape[0], buffers.age.shape[1]})) {}
+      log_(arena.make(DType::i32, {count(plan), 2, buffers.age.shape[0], buffers.age.shape[1]})) {}
 
-void AgeLog::begin() {
+void AgeLog::prepare() {
   const int64_t half = bytes_of(DType::i32, buffers_.age.shape);
   std::vector<PickTable> tables{{log_.data, buffers_.age.data, 2 * half, 0, half, true},
                                 {log_.data, buffers_.token.data, 2 * half, half, half, true}};
@@ -72,8 +71,7 @@ bool Decision::of(const Plan& plan) {
 }
 
 Decision::Decision(const Plan& plan, const Extent& extent, Arena& arena)
-    : scratch_(arena.make(DType::i32,
-                          {decide_scratch(plan.tokens - plan.pinned, extent.samples)})),
+    : scratch_(arena.make(DType::i32, {decide_scratch(plan.tokens - plan.pinned, extent.samples)})),
       active_(arena.make(DType::i32, {1})),
       read_(pinned(arena.device(), 4)) {}
 

@@ -31,8 +31,8 @@ class AgeLog {
  public:
   // Takes an entry an evaluation from the arena.
   AgeLog(const Plan& plan, const Buffers& buffers, Arena& arena);
-  // Once, before the first step.
-  void begin();
+  // Once, when the arena has memory.
+  void prepare();
   // After an evaluation, before the next is ticked to.
   void keep(const Tensor& entry, Stream stream) const;
   // (steps, B, F, H, W) in patches, of the first steps of the plan.

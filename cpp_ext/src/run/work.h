@@ -11,8 +11,8 @@ namespace flagdit {
 
 struct Work {
   Step step;
-  size_t calls;       // of `denoise`, an evaluation
-  size_t first, end;  // its evaluations of the plan
+  size_t calls;            // of `denoise`, an evaluation
+  size_t first, end;       // its evaluations of the plan
   uint64_t remembers = 0;  // a bit for each call whose caches a dense step has to remember
 
   // Of a step, whose first evaluation is `first`.

@@ -1,0 +1,32 @@
+#include "flagdit/spares.h"
+
+#include <utility>
+
+namespace flagdit {
+
+std::shared_ptr<Sampler> Spares::make(const std::shared_ptr<Session>& denoise, const Extent& extent,
+                                      const std::shared_ptr<const Plan>& plan,
+                                      Conditions conditions, const std::vector<float>& guidance,
+                                      const float* start) {
+  std::shared_ptr<Sampler> kept;
+  {
+    const std::lock_guard<std::mutex> guard(lock_);
+    kept = std::move(kept_);
+  }
+  // One that does not fit goes, before the new one takes its memory.
+  if (kept != nullptr && !kept->fits(*denoise, extent, *plan, conditions)) kept = nullptr;
+  if (kept == nullptr)
+    return std::make_shared<Sampler>(denoise, extent, plan, std::move(conditions), guidance, start);
+  kept->again(std::move(conditions), guidance, start);
+  return kept;
+}
+
+void Spares::give(std::shared_ptr<Sampler> sampler) {
+  if (sampler == nullptr || sampler.use_count() > 1 || sampler->device() == Device::cpu ||
+      !sampler->done())
+    return;
+  const std::lock_guard<std::mutex> guard(lock_);
+  kept_ = std::move(sampler);
+}
+
+}  // namespace flagdit
