@@ -1,4 +1,4 @@
-"""Whole pictures of the demo on a GPU: beside those of the CPU, captured beside launched piece by piece, and how long they take.
+"""Whole pictures of the demo on a GPU: beside those of the CPU, captured beside plain, and how long they take.
 
     python benchmarks/gpu_pictures.py --json pictures.json     # needs a build with CUDA, and onnxruntime-gpu
     RUNTIME=.../libonnxruntime.so.1.31.1 python benchmarks/gpu_pictures.py    # where the package is not installed

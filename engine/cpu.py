@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal
 
 from flagdit.cpp_ext import has_amx
 from flagdit.engine.bundle import Engine, Manifest
@@ -73,7 +73,7 @@ def obstacle(engine: Engine) -> str | None:
         return "it is for a GPU; run it with --device cuda"
     if engine.graph != "denoise" or engine.precision not in NEEDS:
         return f"flagdit runs no {engine.graph} of {engine.precision} in an engine of its own on a CPU"
-    precision = cast(Precision, engine.precision)
+    precision = engine.precision
     return None if suits(precision) else f"this CPU has no {NEEDS[precision]}"
 
 

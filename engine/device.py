@@ -36,7 +36,7 @@ class Chosen:
     @property
     def precision(self) -> Precision:
         """What `denoise` computes in."""
-        return "float32" if self.engine is None else cast(Precision, self.engine.precision)
+        return "float32" if self.engine is None else self.engine.precision
 
 
 def choose(

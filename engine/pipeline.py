@@ -54,8 +54,8 @@ class Pipeline:
         bundle, spec, threads, chosen = ready.bundle, ready.spec, ready.threads, ready.chosen
         assert spec.text is not None  # Preflight has seen them
         self.bundle, self.spec, self._threads, self.chosen = bundle, spec, threads, chosen
-        # Of TensorRT's runtime a machine need not have more than the engine asks for. Texts are encoded on the CPU, once:
-        # the CUDA provider does not read weights in blocks of int8.
+        # Of TensorRT's runtime a machine need not have more than the engine asks for. Texts are encoded on the CPU,
+        # once: the CUDA provider does not read weights in blocks of int8.
         device = chosen.device if chosen.backend == "onnxruntime" else "cpu"
         weights: dict[str, Bytes] = {}  # read once for all graphs; afterwards the sessions have what they need
         encoder = _session(bundle, spec.text.graph, {}, threads=threads)

@@ -79,7 +79,10 @@ def test_a_second_run_on_cuda_has_the_memory_of_the_first(pipeline: Pipeline, na
     """And is captured whole, but for what a run of another picture is: the same as if it were the first."""
     engine = DeviceEngine(pipeline.stages.denoise)
     stages = replace(pipeline.stages, denoise=cast(Session, engine))
-    first, second = made(pipeline, RUNS[name], 1), replace(made(pipeline, RUNS[name], 1), seeds=[5], prompts=PROMPTS[1:])
+    first, second = (
+        made(pipeline, RUNS[name], 1),
+        replace(made(pipeline, RUNS[name], 1), seeds=[5], prompts=PROMPTS[1:]),
+    )
     before = Run(stages, first).finish()
     again, expected = Run(stages, second).finish(), Run(pipeline.stages, second).finish()
     np.testing.assert_array_equal(again.ages, expected.ages)
