@@ -125,6 +125,7 @@ FOR_OTHERS = {
     *("setuptools", "cmake", "ninja", "nanobind"),  # the build
     *("clang-format", "mypy", "pre-commit", "ruff"),  # make lint
     "onnxscript",  # torch's exporter
+    "pytest-xdist",  # tests in two processes
     *(f"tensorrt{kind}-cu13-{part}" for kind in ("", "-rtx") for part in ("libs", "bindings")),  # imported by name
 }
 MODULES = {"pillow": "PIL", "scikit-image": "skimage"}
