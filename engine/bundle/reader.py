@@ -78,7 +78,7 @@ class Bundle:
         for name, expected in manifest.files.items():
             regular.check_size(directory / name, expected)
         for number, engine in enumerate(manifest.engines):
-            if engine.target == "onnxruntime" and engine.graph == "denoise":
+            if engine.target.startswith("onnxruntime") and engine.graph == "denoise":
                 place = f"{directory / MANIFEST}: engines.{number}"
                 check_denoise(place, manifest.model, engine.inputs, outputs=engine.outputs)
         return cls(directory, manifest)

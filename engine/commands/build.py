@@ -20,8 +20,10 @@ from flagdit.engine.compiler import (
     BuildOptions,
     BuiltEngine,
     CpuPrecision,
+    CudaPrecision,
     Limits,
     build_cpu,
+    build_cuda,
     build_rtx,
     build_tensorrt,
     check_architectures,
@@ -31,6 +33,7 @@ from flagdit.engine.compiler import (
 from flagdit.engine.compiler.build import Precision as GpuPrecision
 from flagdit.engine.compiler.build import Target as GpuTarget
 from flagdit.engine.compiler.cuda_device import device_architecture
+from flagdit.engine.compiler.precision import import_ir
 from flagdit.engine.cpu import unused
 from flagdit.engine.errors import BuildError
 
@@ -39,6 +42,7 @@ class Target(StrEnum):
     """What a bundle's graphs run in."""
 
     onnxruntime = "onnxruntime"
+    onnxruntime_cuda = "onnxruntime-cuda"
     tensorrt_rtx = "tensorrt-rtx"
     tensorrt = "tensorrt"
 
@@ -55,6 +59,7 @@ class Precision(StrEnum):
 
 PRECISIONS = {
     Target.onnxruntime: (Precision.float32, Precision.int8, Precision.int8_bf16),
+    Target.onnxruntime_cuda: (Precision.float16, Precision.bfloat16, Precision.float32),
     Target.tensorrt_rtx: (Precision.float16, Precision.bfloat16, Precision.float32),
     Target.tensorrt: (Precision.float16, Precision.bfloat16, Precision.float32),
 }
@@ -62,6 +67,7 @@ PRECISIONS = {
 
 USED = {
     Target.onnxruntime: (),
+    Target.onnxruntime_cuda: (),
     Target.tensorrt_rtx: ("--sm", "--max-size", "--max-batch"),
     Target.tensorrt: ("--max-size", "--max-batch"),
 }
@@ -96,6 +102,7 @@ def build(
     [dim]flagdit build MODEL -o BUNDLE --target tensorrt-rtx --sm 86,89,120[/]
 
     Every bundle runs in ONNX Runtime, in fp32; if its weights were exported as int8, in int8, too, where the CPU can.
+    [bold]onnxruntime-cuda[/] adds a graph for any GPU that ONNX Runtime computes on, made here without one.
     [bold]tensorrt-rtx[/] adds engines for RTX GPUs, built here without one; [bold]tensorrt[/] adds engines for the GPU
     of this machine, and is what a Jetson builds for itself.
     """
@@ -103,6 +110,9 @@ def build(
     _check_used(target, {"--sm": sm, "--max-size": max_size, "--max-batch": max_batch})
     if target is Target.onnxruntime:
         manifest = build_bundle(model, output, partial(_for_cpu, precision), check=partial(_check_cpu, precision))
+    elif target is Target.onnxruntime_cuda:
+        import_ir()
+        manifest = build_bundle(model, output, partial(_for_cuda, precision))
     else:
         limits = Limits(size=parse_size(max_size), batch=max_batch or 1)
         options = BuildOptions(architectures(sm or ARCHITECTURES), _of_gpu(target, precision), limits)
@@ -148,6 +158,11 @@ def _for_cpu(precision: Precision | None, model_dir: Path, spec: ModelSpec, dire
     return build_cpu(model_dir, spec, directory, precisions=wanted)
 
 
+def _for_cuda(precision: Precision | None, model_dir: Path, spec: ModelSpec, directory: Path) -> list[Engine]:
+    wanted = precision or PRECISIONS[Target.onnxruntime_cuda][0]
+    return build_cuda(model_dir, spec, directory, precision=cast(CudaPrecision, wanted.value))
+
+
 def architectures(text: str) -> tuple[int, ...]:
     """Compute capabilities of a list such as 86,89,120."""
     try:
@@ -188,7 +203,7 @@ def _describe(built: BuiltEngine) -> None:
 
 
 def _summary(manifest: Manifest, output: Path) -> None:
-    for line in unused(engine for engine in manifest.engines if engine.target != "onnxruntime"):
+    for line in unused(engine for engine in manifest.engines if engine.target == "tensorrt-rtx"):
         say(f"{line}; they are for programs that load them by themselves")
     size = sum(file.bytes for file in manifest.files.values()) / 2**20
     say(f"wrote {output} ({size:.1f} MiB); next: flagdit generate PROMPT --bundle {output}")

@@ -1,8 +1,10 @@
-"""Graphs -> engines: TensorRT-RTX ahead of time, TensorRT on the device that will run them, int8 for CPUs."""
+"""Graphs -> engines: for ONNX Runtime's CUDA provider and TensorRT-RTX ahead of time, TensorRT on its device, int8 for CPUs."""
 
 from flagdit.engine.compiler.build_cpu import CPU_PRECISIONS, CpuPrecision, build_cpu, check_int8
+from flagdit.engine.compiler.build_cuda import build_cuda
 from flagdit.engine.compiler.build_rtx import build_rtx, check_architectures
 from flagdit.engine.compiler.build_tensorrt import build_tensorrt
+from flagdit.engine.compiler.cuda_graph import CudaPrecision
 from flagdit.engine.compiler.engines import BuildOptions, BuiltEngine, check_engines
 from flagdit.engine.compiler.profiles import Limits
 
@@ -11,8 +13,10 @@ __all__ = [
     "BuildOptions",
     "BuiltEngine",
     "CpuPrecision",
+    "CudaPrecision",
     "Limits",
     "build_cpu",
+    "build_cuda",
     "build_rtx",
     "build_tensorrt",
     "check_architectures",

@@ -73,15 +73,13 @@ class _Layers:
 
     def attention(self, block: Block, x: ir.Value) -> ir.Value:
         write, (heads, kv_heads, size) = self.write, block.heads
-        made = write.add("MatMul", self.modulated(block.x, x), self.joined_matrix(block))
-        split = write.shaped(made, 0, 0, heads + 2 * kv_heads, size)  # so V need not be shaped where it is an output
-        query, key, value = self.split(split, heads, kv_heads)
+        query, key, value = self.projected(block, self.modulated(block.x, x))
         query = self.rotated(block.query, query, heads, self.call.query_rope)
         key = self.rotated(block.key, key, kv_heads, self.call.key_rope)
         self.output(block.keys[0], write.shaped(key, 0, 0, kv_heads, size))
-        self.output(block.values[0], value)
+        self.output(block.values[0], write.shaped(value, 0, 0, kv_heads, size))
         key = self.with_tail(key, block.keys[1], kv_heads * size)
-        value = self.with_tail(write.shaped(value, 0, 0, kv_heads * size), block.values[1], kv_heads * size)
+        value = self.with_tail(value, block.values[1], kv_heads * size)
         seen = write.add(
             "Attention", query, key, value, scale=size**-0.5, q_num_heads=heads, kv_num_heads=kv_heads
         )
@@ -107,16 +105,21 @@ class _Layers:
         normed = self.write.add("RMSNormalization", x, scale, axis=-1, epsilon=how.attributes["epsilon"])
         return self.write.add("Add", normed, shift)
 
-    def split(self, made: ir.Value, heads: int, kv_heads: int) -> tuple[ir.Value, ...]:
-        """Query, key and value of (R, A, H + 2 G, d)."""
-        if heads == kv_heads:
-            return self.write.add_many("Split", made, outputs=3, axis=2, num_outputs=3)
-        return self.write.add_many("Split", made, self.write.numbers(heads, kv_heads, kv_heads), outputs=3, axis=2)
+    def projected(self, block: Block, x: ir.Value) -> list[ir.Value]:
+        """Query, key and value, (R, A, H * d) and twice (R, A, G * d), of one product if they are equally wide.
+
+        A Split into unequal parts copies their sizes to the GPU each time, which a captured graph must not.
+        """
+        write, (heads, kv_heads, size) = self.write, block.heads
+        wide = [part.product.inputs[1] for part in (block.query, block.key, block.value)]
+        matrices = [self.matrix(value) for value in wide if value is not None]
+        if heads != kv_heads:
+            return [write.add("MatMul", x, matrix) for matrix in matrices]
+        return write.parts(write.add("MatMul", x, write.joined(matrices, 1)), 3, 2)
 
     def rotated(self, how: Heads, made: ir.Value, heads: int, rope: tuple[ir.Value, ir.Value]) -> ir.Value:
-        """Heads (R, A, heads, d), normalised all together and rotated: (R, A, heads * d)."""
-        write = self.write
-        flat = write.shaped(made, 0, 0, heads * how.size)
+        """Heads (R, A, heads * d), normalised all together and rotated."""
+        write, flat = self.write, made
         if how.norm is not None:
             weights = [write.cast(weight, write.half) for weight in how.norm.inputs[1:] if weight is not None]
             flat = write.add("LayerNormalization", flat, *weights, axis=-1, epsilon=how.norm.attributes["epsilon"].as_float())
@@ -135,11 +138,6 @@ class _Layers:
         """(R, N, G * d) of a head (R, A, G * d) and a tail (M, R, G, d), of which the tail is turned."""
         turned = self.write.shaped(self.write.turned(tail, 1, 0, 2, 3), 0, 0, width)
         return self.write.add("Concat", head, turned, axis=1)
-
-    def joined_matrix(self, block: Block) -> ir.Value:
-        """(D, (H + 2 G) d) of wq, wk and wv: ONNX Runtime joins them when it loads the graph."""
-        parts = [part.product.inputs[1] for part in (block.query, block.key, block.value)]
-        return self.write.add("Concat", *(self.matrix(part) for part in parts if part is not None), axis=1)
 
     def matrix(self, wide: ir.Value) -> ir.Value:
         """A constant (K, N) in half; if it is stored so, without a cast to fp32 and back."""

@@ -75,7 +75,7 @@ Bundle Bundle::open(const std::string& path) {
     bundle::check_size(directory + "/" + name, expected);
   for (size_t i = 0; i < manifest.engines.size(); ++i) {
     const EngineSpec& engine = manifest.engines[i];
-    if (engine.target != "onnxruntime" || engine.graph != "denoise") continue;
+    if (engine.target.rfind("onnxruntime", 0) != 0 || engine.graph != "denoise") continue;
     check_denoise(file + ": engines." + std::to_string(i), manifest.model, engine.inputs,
                   engine.outputs);
   }

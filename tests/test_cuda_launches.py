@@ -1,0 +1,82 @@
+"""Launches of a layer, and the kernels of attention, in ONNX Runtime's CUDA provider over the stand-in for CUDA."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+import pytest
+from tiny import random_flag_dit
+
+from flagdit.engine.compiler.cuda_graph import to_cuda
+from flagdit.engine.compiler.precision import to_half
+from flagdit.export import ExportOptions, FlagDiTConfig, export_model
+
+FOLDER = os.environ.get("FLAGDIT_STAND_IN")
+SCRIPT = Path(__file__).parent / "stand_in" / "launches.py"
+BUDGET = 36
+"""Launches a layer. The graph in half precision that TensorRT gets has more than 60."""
+LAYERS = (2, 6)
+
+pytestmark = pytest.mark.skipif(FOLDER is None, reason="needs the stand-in for CUDA: make stand-in")
+
+
+def asked(graph: Path, *sizes: int) -> dict[str, Any]:
+    assert FOLDER is not None
+    runtime = next(Path(FOLDER, "onnxruntime", "capi").glob("libonnxruntime.so*"))
+    more = {"LD_LIBRARY_PATH": f"{FOLDER}/lib", "PYTHONPATH": FOLDER, "STAND_IN_LOG": str(graph.with_suffix(".log"))}
+    command = [sys.executable, str(SCRIPT), str(runtime), str(graph), *map(str, sizes)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **more})
+    assert done.returncode == 0, done.stderr
+    told: dict[str, Any] = json.loads(done.stdout)
+    return told
+
+
+def a_layer(few: dict[str, Any], many: dict[str, Any]) -> float:
+    """What a layer more adds."""
+    return (many["launches"] - few["launches"]) / (LAYERS[1] - LAYERS[0])
+
+
+def count(told: dict[str, Any], word: str) -> int:
+    return sum(n for kernel, n in told["kernels"].items() if word in kernel)
+
+
+@pytest.fixture(scope="module", params=[4, 2], ids="kv_heads={}".format)
+def models(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Of few layers and of more, whose heads are of 32: a multiple of 8, as Flash asks."""
+    made = []
+    for layers in LAYERS:
+        config = FlagDiTConfig(
+            dim=128, n_layers=layers, n_heads=4, n_kv_heads=request.param, patch_size=4, in_channels=3,
+            cap_feat_dim=16, multiple_of=32,
+        )  # fmt: skip
+        made.append(tmp_path_factory.mktemp("launches") / "model")
+        export_model(random_flag_dit(config), made[-1], ExportOptions(dtype="float16", size=(128, 128)))
+    return made
+
+
+def written(directory: Path, rewrite: Any, precision: str) -> Path:
+    model, path = ir.load(directory / "denoise.onnx"), directory / f"{rewrite.__name__}-{precision}.onnx"
+    rewrite(model, precision)
+    ir.save(model, path)
+    return path
+
+
+@pytest.mark.parametrize("sizes", [(288, 768, 2, 32), (1056, 0, 2, 30), (288, 768, 1, 32)])
+@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
+def test_a_layer_takes_few_launches(models: list[Path], precision: str, sizes: tuple[int, ...]) -> None:
+    few, many = (asked(written(model, to_cuda, precision), *sizes) for model in models)
+    assert a_layer(few, many) <= BUDGET
+    for told, layers in zip((few, many), LAYERS, strict=True):
+        assert count(told, "flash_fwd_kernel") + count(told, "flash_fwd_splitkv_kernel") == 2 * layers
+        assert count(told, "attention_kernel") == count(told, "oftmax") == told["pinned copies"] == 0
+
+
+def test_the_graph_of_before_is_over_the_budget(models: list[Path]) -> None:
+    few, many = (asked(written(model, to_half, "float16"), 288, 768, 2, 32) for model in models)
+    assert a_layer(few, many) > BUDGET and count(many, "flash_fwd") < 2 * LAYERS[1]
