@@ -212,3 +212,15 @@ def test_without_the_wheels_the_error_says_what_to_install(
     monkeypatch.setitem(build.MODULES, "tensorrt-rtx", ("no_such_module",))
     with pytest.raises(BackendError, match=r"^TensorRT-RTX is not installed; next: pip install 'flagdit\[rtx\]'$"):
         build_apart(job(directory, spec, tmp_path), lambda _: None)
+
+
+def test_engines_can_be_captured_and_are_not_refitted(directory: Path, spec: ModelSpec, tmp_path: Path) -> None:
+    """The flags that decide it; a refittable engine keeps names and copies of its weights."""
+    trt = build.import_trt("tensorrt-rtx")
+    log = build.make_log(trt)
+    builder = trt.Builder(log)
+    task = job(directory, spec, tmp_path / "denoise.engine")
+    network = build.parse(trt, log, builder, model=build.read_graph(task.graph, "float16"), job=task)
+    config = build.configure(trt, builder, network, job=task)
+    assert config.get_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
+    assert not config.get_flag(trt.BuilderFlag.REFIT)

@@ -9,6 +9,8 @@ from flagdit.engine.bundle import regular
 from flagdit.engine.bundle.manifest import SCHEMA_VERSION, Engine, File, Manifest, ModelSpec
 from flagdit.engine.bundle.onnx_file import MAX_GRAPH_BYTES, check_external, external_tensors
 from flagdit.engine.bundle.reader import MANIFEST, MODEL, Bundle, graph_files, model_files, read_spec
+from flagdit.engine.bundle.selftest import SELFTEST, needs_selftest, write_selftest
+from flagdit.engine.bundle.selftest_vectors import make_selftest
 from flagdit.engine.bundle.trial import try_text
 from flagdit.engine.bundle.weights import check_weights
 from flagdit.engine.errors import BundleError
@@ -43,6 +45,8 @@ def build_bundle(
         check_weights(folder / spec.weights.file)
         try_text(folder, spec)
         engines = build_engines(folder, spec, folder) if build_engines else []  # what was checked, and none else
+        if any(map(needs_selftest, engines)):
+            write_selftest(folder / SELFTEST, make_selftest(folder, spec))
         manifest = Manifest(
             schema_version=SCHEMA_VERSION,
             flagdit=version_of("flagdit"),

@@ -145,6 +145,8 @@ def let_attentions_decompose(trt: Any, network: Any) -> None:
 def configure(trt: Any, builder: Any, network: Any, *, job: Job) -> Any:
     """The builder's configuration. Raises BuildError if TensorRT refuses an architecture or a shape."""
     config = builder.create_builder_config()
+    if job.target == "tensorrt-rtx":
+        config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)  # without it no CUDA graph can be captured
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # names the kernels, for the layer report
     if job.precision == "float32":
         config.clear_flag(trt.BuilderFlag.TF32)  # it would round to ten bits what was asked for in 23

@@ -1,0 +1,136 @@
+"""The self-test of an engine: what passes, and which faults of a compiler are refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from flagdit.cpp_ext import Port, Session
+from flagdit.engine.bundle.builder import build_bundle
+from flagdit.engine.bundle.reader import Bundle
+from flagdit.engine.bundle.selftest import SELFTEST, TOLERANCE, check_session, narrowed, read_selftest, widened
+from flagdit.engine.compiler import build_cuda
+from flagdit.engine.errors import BackendError, BundleError
+from flagdit.engine.session import open_session
+
+Arrays = dict[str, np.ndarray]
+
+
+class Faulty:
+    """A session that does something to what goes in, or to what comes out."""
+
+    def __init__(
+        self,
+        session: Session,
+        precision: str = "bfloat16",
+        *,
+        given: Callable[[Arrays], Any] = dict,
+        made: Callable[[Arrays], Any] = dict,
+    ) -> None:
+        self.session, self.precision, self.given, self.made = session, precision, given, made
+        self.name = "denoise.faulty.onnx"
+
+    @property
+    def ports(self) -> list[Port]:
+        return self.session.ports
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+        made: Mapping[str, np.ndarray] = self.made(dict(self.session.run(self.given(dict(inputs)))))
+        return made
+
+
+def changed(word: str, change: Callable[[np.ndarray], np.ndarray], arrays: Arrays) -> Arrays:
+    assert any(word in name for name in arrays)
+    return {n: np.ascontiguousarray(change(a)) if word in n else a for n, a in arrays.items()}
+
+
+@pytest.fixture(scope="module")
+def bundle(model_dir: Path) -> Bundle:
+    build_bundle(model_dir, model_dir.parent / "tested", partial(build_cuda, precision="float16"))
+    return Bundle.load(model_dir.parent / "tested")
+
+
+@pytest.fixture(scope="module")
+def denoise(bundle: Bundle) -> Session:
+    return open_session(bundle.graph(bundle.model.graphs.denoise.file, {}), 1)
+
+
+def test_the_vectors_are_of_the_bundle(bundle: Bundle) -> None:
+    """With a digest; they open anywhere that reads safetensors; a bundle for CPUs alone has none."""
+    from safetensors.numpy import load_file
+
+    assert SELFTEST in bundle.manifest.files
+    kept, test = load_file(bundle.path(SELFTEST)), bundle.selftest()
+    assert test is not None
+    assert len(kept) == len(test.inputs) + sum(map(len, test.expected.values()))
+    assert {f"input.{name}" for name in test.inputs} < kept.keys()
+    assert all(np.isfinite(value.astype(np.float32)).all() for value in kept.values())
+    assert Bundle.load("demo").selftest() is None
+
+
+def test_the_exported_graph_and_the_half_engine_pass(bundle: Bundle, denoise: Session) -> None:
+    test, engine = bundle.selftest(), bundle.manifest.engines[0]
+    assert test is not None
+    check_session(denoise, test)
+    check_session(open_session(bundle.graph(engine.file, {}), 1, "float16"), test)
+
+
+def heads_turned(values: np.ndarray) -> np.ndarray:
+    """(.., G, d) as if it lay as (.., d, G)."""
+    return np.swapaxes(values, -1, -2).reshape(values.shape)
+
+
+GIVEN: dict[str, Callable[[Arrays], Arrays]] = {
+    "transposed heads": partial(changed, "key_tail", heads_turned),
+    "tail ignored": partial(changed, "_tail", np.zeros_like),
+    "scale missing": partial(changed, "attention_scale", np.ones_like),
+    "text that is not masked": partial(changed, "text_bias", np.zeros_like),
+    "rows swapped": partial(changed, "modulation", lambda x: x[::-1]),
+    "angles left out": partial(changed, "rope_sin", np.zeros_like),
+}
+MADE: dict[str, Callable[[Arrays], Arrays]] = {
+    "transposed heads": partial(changed, "key_head", heads_turned),
+    "a cache that is not written": partial(changed, "value_head.1", np.zeros_like),
+    "no number": partial(changed, "velocity", lambda x: np.where(x == x.flat[0], np.nan, x)),
+    "nothing but zeros": partial(changed, "velocity", np.zeros_like),
+    "another shape": partial(changed, "velocity", lambda x: x[:, :, :-1]),
+}
+
+
+@pytest.mark.parametrize("precision", TOLERANCE)
+@pytest.mark.parametrize("fault", GIVEN)
+def test_faults_of_what_is_read_are_refused(bundle: Bundle, denoise: Session, fault: str, precision: str) -> None:
+    test = bundle.selftest()
+    assert test is not None
+    if precision in ("int8", "int8-bf16", "fp8") and fault in ("text that is not masked", "angles left out"):
+        pytest.skip("a fault as small as rounding to a byte")
+    with pytest.raises(BackendError, match=r"denoise\.faulty\.onnx .* computes wrong numbers: .* off with .* allowed is"):
+        check_session(Faulty(denoise, precision, given=GIVEN[fault]), test)
+
+
+@pytest.mark.parametrize("fault", MADE)
+def test_faults_of_what_is_written_are_refused(bundle: Bundle, denoise: Session, fault: str) -> None:
+    test = bundle.selftest()
+    assert test is not None
+    with pytest.raises(BackendError, match=r"wrong numbers|of another shape"):
+        check_session(Faulty(denoise, made=MADE[fault]), test)
+
+
+def test_bits_of_bfloat16_are_torchs() -> None:
+    values = np.random.default_rng(0).standard_normal(1000).astype(np.float32)
+    bits = narrowed(values, "bfloat16")
+    made = torch.from_numpy(values).bfloat16()
+    assert np.array_equal(bits.view(np.int16), made.view(torch.int16).numpy())
+    assert np.array_equal(widened(bits, "bfloat16"), made.float().numpy())
+
+
+@pytest.mark.parametrize("content", [b"", b"12345678", b"\x02" + bytes(7) + b"{}", b"\x02" + bytes(7) + b"[]"])
+def test_a_damaged_file_is_refused(content: bytes) -> None:
+    with pytest.raises(BundleError, match=SELFTEST):
+        read_selftest(content)
