@@ -30,9 +30,7 @@ Feeds = dict[str, np.ndarray]
 @pytest.fixture(scope="module", params=MODELS)
 def directory(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path, stored = tmp_path_factory.mktemp("cuda") / "model", request.param
-    config = FlagDiTConfig(
-        n_layers=3, patch_size=4, in_channels=3, cap_feat_dim=16, multiple_of=32, **MODELS[stored]
-    )
+    config = FlagDiTConfig(n_layers=3, patch_size=4, in_channels=3, cap_feat_dim=16, multiple_of=32, **MODELS[stored])
     dtype = "float32" if stored == "plain" else stored
     export_model(random_flag_dit(config), path, ExportOptions(dtype=dtype, size=(32, 32)))
     return path
@@ -71,7 +69,9 @@ def differences(expected: Feeds, got: Feeds) -> dict[str, float]:
     """Of each output, over its largest magnitude."""
     assert list(got) == list(expected)
     assert {name: value.shape for name, value in got.items()} == {name: v.shape for name, v in expected.items()}
-    return {name: float(np.abs(got[name] - v.astype(np.float32)).max() / np.abs(v).max()) for name, v in expected.items()}
+    return {
+        name: float(np.abs(got[name] - v.astype(np.float32)).max() / np.abs(v).max()) for name, v in expected.items()
+    }
 
 
 @pytest.mark.parametrize("sizes", [(7, 5, 2), (7, 0, 2), (4, 3, 1), (3, 9, 4)], ids="A,M,R={0[0]},{0[1]},{0[2]}".format)
@@ -100,7 +100,9 @@ def test_each_input_shows(directory: Path, fault: str) -> None:
     single = opened(directory / "denoise.onnx")
     given = feeds(single, {"A": 7, "M": 5, "R": 2, "T": 6}, proportional=1.1)
     name, wrong = FAULTS[fault]
-    found = differences(run(single, given), run(opened(written(directory, "float32")), given | {name: wrong(given[name])}))
+    found = differences(
+        run(single, given), run(opened(written(directory, "float32")), given | {name: wrong(given[name])})
+    )
     assert found["velocity"] > 10 * TOLERANCE["float32"]
 
 
@@ -115,7 +117,9 @@ def test_the_border_is_the_contracts(directory: Path, precision: CudaPrecision, 
     assert half == {name for name in types if "key" in name or "value" in name}
     assert types["tokens"] == types["velocity"] == "float32"
     model = ir.load(bundle / engine.file)
-    assert not [v for v in model.graph.initializers.values() if v.const_value.size > 4096 and v.const_value.name[:5] == "cuda."]
+    assert not [
+        v for v in model.graph.initializers.values() if v.const_value.size > 4096 and v.const_value.name[:5] == "cuda."
+    ]
     ops = [node.op_type for node in model.graph]
     layers = read_model(directory).config["n_layers"]
     assert ops.count("Attention") == 2 * layers and {"Softmax", "If"}.isdisjoint(ops)

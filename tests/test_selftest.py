@@ -110,7 +110,9 @@ def test_faults_of_what_is_read_are_refused(bundle: Bundle, denoise: Session, fa
     assert test is not None
     if precision in ("int8", "int8-bf16", "fp8") and fault in ("text that is not masked", "angles left out"):
         pytest.skip("a fault as small as rounding to a byte")
-    with pytest.raises(BackendError, match=r"denoise\.faulty\.onnx .* computes wrong numbers: .* off with .* allowed is"):
+    with pytest.raises(
+        BackendError, match=r"denoise\.faulty\.onnx .* computes wrong numbers: .* off with .* allowed is"
+    ):
         check_session(Faulty(denoise, precision, given=GIVEN[fault]), test)
 
 

@@ -186,7 +186,11 @@ def _text(flat: ir.Value, query: ir.Value) -> tuple[ir.Value, Text | None]:
         if part is None or node is None or turned is None or len(node.inputs) != 4 or turned.inputs[0] is not query:
             continue
         expand = made_by(node.inputs[3], "Expand")
-        key, value, bias, gate = *node.inputs[1:3], (expand.inputs if expand else node.inputs[3:])[0], other(product, part)
+        key, value, bias, gate = (
+            *node.inputs[1:3],
+            (expand.inputs if expand else node.inputs[3:])[0],
+            other(product, part),
+        )
         assert key is not None and value is not None and bias is not None and gate is not None
         return total.outputs[0], Text(key, value, bias, gate, node.attributes["scale"].as_float())
     return flat, None

@@ -9,8 +9,7 @@ Letters: A active tokens, M cached tokens, R rows, T text tokens, L layers, D wi
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
-
+from typing import TYPE_CHECKING, Literal
 
 from flagdit.engine.bundle.ports import keys_or_values
 from flagdit.engine.compiler.blocks import Block, FeedForward, Vector, find_blocks, refused
@@ -31,8 +30,8 @@ OPSET = 24
 def to_cuda(model: ir.Model, precision: CudaPrecision) -> int:
     """Write the layers of `model` anew, in place. Returns how many there are.
 
-    Names, axes and order of its inputs and outputs stay; keys and values, of caches and texts, are `precision`. A text's
-    tokens come first in `text_bias`, and what fills it up last. Raises BackendError if onnx_ir is not installed,
+    Names, axes and order of its inputs and outputs stay; keys and values, of caches and texts, are `precision`. Tokens
+    of a text come first in `text_bias`, and what fills it up last. Raises BackendError if onnx_ir is not installed,
     BuildError if the graph is not made as flagdit.export makes it.
     """
     ir = import_ir()
@@ -80,9 +79,7 @@ class _Layers:
         self.output(block.values[0], write.shaped(value, 0, 0, kv_heads, size))
         key = self.with_tail(key, block.keys[1], kv_heads * size)
         value = self.with_tail(value, block.values[1], kv_heads * size)
-        seen = write.add(
-            "Attention", query, key, value, scale=size**-0.5, q_num_heads=heads, kv_num_heads=kv_heads
-        )
+        seen = write.add("Attention", query, key, value, scale=size**-0.5, q_num_heads=heads, kv_num_heads=kv_heads)
         if block.text is not None:
             pair = self.call.texts[block.text.key]
             inputs = (query, *pair, None, None, None, self.call.lengths)
@@ -110,7 +107,7 @@ class _Layers:
 
         A Split into unequal parts copies their sizes to the GPU each time, which a captured graph must not.
         """
-        write, (heads, kv_heads, size) = self.write, block.heads
+        write, (heads, kv_heads, _) = self.write, block.heads
         wide = [part.product.inputs[1] for part in (block.query, block.key, block.value)]
         matrices = [self.matrix(value) for value in wide if value is not None]
         if heads != kv_heads:
@@ -122,7 +119,9 @@ class _Layers:
         write, flat = self.write, made
         if how.norm is not None:
             weights = [write.cast(weight, write.half) for weight in how.norm.inputs[1:] if weight is not None]
-            flat = write.add("LayerNormalization", flat, *weights, axis=-1, epsilon=how.norm.attributes["epsilon"].as_float())
+            flat = write.add(
+                "LayerNormalization", flat, *weights, axis=-1, epsilon=how.norm.attributes["epsilon"].as_float()
+            )
         assert how.rotary is not None
         interleaved = how.rotary.attributes["interleaved"].as_int() if "interleaved" in how.rotary.attributes else 0
         return write.add("RotaryEmbedding", flat, *rope, interleaved=interleaved, num_heads=heads)

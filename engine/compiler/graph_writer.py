@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 MOST = 32
-"""Outputs that a Split, and inputs that a Concat, may have: with more, ONNX Runtime copies a list to the GPU each time."""
+"""Outputs of a Split, and inputs of a Concat: of more, ONNX Runtime copies a list to the GPU each time."""
 
 
 class Writer:
@@ -33,7 +33,7 @@ class Writer:
         return tuple(node.outputs)
 
     def cast(self, value: ir.Value, dtype: ir.DataType) -> ir.Value:
-        """`value` as `dtype`, which new nodes do not say of what they make: so it is said of fp32 alone."""
+        """`value` as `dtype`; as it is where layers compute in fp32, too."""
         if dtype == self.ir.DataType.FLOAT == self.half:
             return value
         return self.add("Cast", value, to=dtype.value)
@@ -47,9 +47,11 @@ class Writer:
         return self.add("Reshape", value, self.numbers(*sizes))
 
     def turned(self, value: ir.Value, *order: int) -> ir.Value:
+        """`value` with its axes in this order."""
         return self.add("Transpose", value, perm=list(order))
 
     def joined(self, values: Sequence[ir.Value], axis: int) -> ir.Value:
+        """Values behind each other; if they are constants, ONNX Runtime folds it when it loads the graph."""
         return values[0] if len(values) == 1 else self.add("Concat", *values, axis=axis)
 
     def parts(self, value: ir.Value, count: int, axis: int) -> list[ir.Value]:
