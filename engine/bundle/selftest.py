@@ -115,9 +115,9 @@ def check_session(session: Runs, selftest: SelfTest) -> None:
             difference = distance(got, expected)
             if not difference <= allowed:  # so that no number is refused, too
                 raise BackendError(
-                    f"{session.name} ({session.precision}) computes wrong numbers: {name} is {difference:.2g} off with "
-                    f"{case.active} active and {case.cached} cached tokens in {case.rows} rows, allowed is {allowed:.2g}; "
-                    "build it again with another version or precision, or use --device cpu"
+                    f"{session.name} ({session.precision}) computes wrong numbers: {name} is {difference:.2g} off "
+                    f"with {case.active} active and {case.cached} cached tokens in {case.rows} rows, allowed is "
+                    f"{allowed:.2g}; build it again with another version or precision, or use --device cpu"
                 )
 
 

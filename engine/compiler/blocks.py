@@ -9,6 +9,7 @@ Letters: A active tokens, M cached tokens, R rows, T text tokens, D width, H hea
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from flagdit.engine.compiler.patterns import Heads, Modulated, attention_of, made_by, only_use, other, vector_of
@@ -123,7 +124,7 @@ def find_blocks(graph: ir.Graph) -> list[Block]:
     blocks = [_block(node, forwards) for node in nodes if node.op_type == "Attention" and len(node.inputs) == 3]
     if not blocks:
         raise BuildError(f"{graph.name or 'the graph'}: no layer with attention to a cache in it")
-    for block, following in zip(blocks, blocks[1:], strict=False):
+    for block, following in pairwise(blocks):
         if following.x.x is not block.feed_forward.residual.total:
             raise refused(following.x.x, "does not come from the layer before")
     texts = sum(block.text is not None for block in blocks)
