@@ -30,7 +30,12 @@ TOLERANCE = {"float32": 2e-3, "float16": 1e-2, "bfloat16": 3e-2, "int8": 0.1, "i
 """Of the root mean square of a difference over that of what is expected. In float32 products may be TF32 on a GPU."""
 
 Array = npt.NDArray[Any]
-TYPES = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "I64": np.dtype("<i8"), "BOOL": np.dtype("?")}
+TYPES: dict[str, np.dtype[Any]] = {
+    "F32": np.dtype("<f4"),
+    "F16": np.dtype("<f2"),
+    "I64": np.dtype("<i8"),
+    "BOOL": np.dtype("?"),
+}
 
 
 class Case(NamedTuple):

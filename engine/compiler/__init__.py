@@ -1,4 +1,4 @@
-"""Graphs -> engines: for ONNX Runtime's CUDA provider and TensorRT-RTX ahead of time, TensorRT on its device, int8 for CPUs."""
+"""Graphs -> engines: for ONNX Runtime on GPUs and CPUs, TensorRT-RTX ahead of time, TensorRT on its own device."""
 
 from flagdit.engine.compiler.build_cpu import CPU_PRECISIONS, CpuPrecision, build_cpu, check_int8
 from flagdit.engine.compiler.build_cuda import build_cuda

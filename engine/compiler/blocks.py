@@ -70,7 +70,7 @@ class FeedForward:
 
     @classmethod
     def of(cls, node: ir.Node) -> FeedForward | None:
-        """The one whose last product `node` is, if it is such a one. Raises BuildError if its ends are of another kind."""
+        """The one whose last product `node` is, if it is such a one. Raises BuildError if its ends are other ones."""
         product = made_by(node.inputs[0], "Mul") if node.op_type == "MatMul" else None
         silu = made_by(product.inputs[0], "Mul") if product is not None else None
         if product is None or silu is None:
