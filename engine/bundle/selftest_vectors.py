@@ -21,7 +21,8 @@ TIME = 0.4
 def make_selftest(directory: Path, spec: ModelSpec) -> SelfTest:
     """Run `condition` and `place`, then `denoise` for each case; its caches are those that a first call wrote.
 
-    Tokens of the test lie all over a picture of the model's size; text features and tokens are noise, and the last row's text is a third as long. Memory: that of `denoise` on a CPU.
+    Tokens of the test lie all over a picture of the model's size; text features and tokens are noise, and the last
+    row's text is a third as long. Memory: that of `denoise` on a CPU.
     """
     made = _conditions(_open(directory, spec.graphs.condition.file), spec)
     made |= _placed(_open(directory, spec.graphs.place.file), spec)
