@@ -1092,3 +1092,58 @@ def check_manifest(path: str, content: bytes) -> None:
     """Raises the error of a bundle unless a manifest.json can be read."""
 
 def sha256(data: bytes) -> str: ...
+
+class Gpu:
+    """The GPU that runs use: the first one."""
+
+    def __init__(self, *, kernels: bool = False, name: str = '', architecture: int = 0, reason: str = '') -> None: ...
+
+    @staticmethod
+    def here() -> Gpu: ...
+
+    @property
+    def kernels(self) -> bool:
+        """Whether this build has kernels for one."""
+
+    @property
+    def name(self) -> str:
+        """Empty: there is none."""
+
+    @property
+    def reason(self) -> str:
+        """Why there is none, in the driver's words."""
+
+    @property
+    def architecture(self) -> int:
+        """Its compute capability times ten."""
+
+    @property
+    def free(self) -> int:
+        """Bytes of its memory that nobody has."""
+
+    @property
+    def shared(self) -> bool:
+        """Whether its memory is the CPU's."""
+
+def choose_device(device: str, backend: str, gpu: Gpu, provider: bool) -> str:
+    """
+    cpu or cuda: where runs go that ask for that, or for auto. provider: whether ONNX Runtime has its CUDA provider. Raises the error of a backend with what is missing.
+    """
+
+def choose_on_gpu(engines: Sequence[tuple[str, str, str, Sequence[int]]], model: str, backend: str, precision: str | None, gpu: Gpu) -> int | None:
+    """
+    Which engine of (graph, target, precision, architectures) runs on a GPU; none is the model's own graph. Raises the error of a backend.
+    """
+
+class TensorRt:
+    """TensorRT, from the library at a path, or the system's."""
+
+    def __init__(self, library: str = '') -> None: ...
+
+    @property
+    def version(self) -> str: ...
+
+    def open(self, name: str, content: bytes | memoryview, ports: Sequence[Port], precision: str) -> Session:
+        """
+        An engine of this version and for this GPU. ports: as the manifest has them.
+        """

@@ -29,7 +29,7 @@ def make_selftest(directory: Path, spec: ModelSpec) -> SelfTest:
     made["tokens"] = _noise((TOKENS, ROWS, spec.patch_values), 1)
     denoise, graph = _open(directory, spec.graphs.denoise.file), spec.graphs.denoise
     inputs = {tensor.name: _shaped(made[tensor.name], tensor) for tensor in graph.inputs if not begins(tensor, "M")}
-    empty = {t.name: np.zeros((0, ROWS, *t.shape[2:]), np.float32) for t in caches(graph.inputs)}
+    empty = {t.name: np.zeros((0, ROWS, *map(int, t.shape[2:])), np.float32) for t in caches(graph.inputs)}
     first = denoise.run(inputs | empty)
     inputs |= {tensor.name: _rounded(first[twin(tensor.name)]) for tensor in caches(graph.inputs)}
     selftest = SelfTest(inputs, {})
@@ -51,7 +51,9 @@ def _conditions(session: Session, spec: ModelSpec) -> dict[str, Array]:
     mask[-1, TEXT // 3 :] = False
     known: dict[str, Array] = {"t": np.array([TIME], np.float32), "text_mask": mask}
     given = {
-        t.name: known[t.name] if t.name in known else _noise(tuple(sizes.get(str(a), a) for a in t.shape), 2)  # type: ignore[misc]
+        t.name: known[t.name]
+        if t.name in known
+        else _noise(tuple(sizes[a] if isinstance(a, str) else a for a in t.shape), 2)
         for t in graph.inputs
     }
     outputs = session.run(given)

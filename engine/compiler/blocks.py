@@ -111,10 +111,10 @@ class Block:
         """H, G and d."""
         query, key = self.query.product.outputs[0].shape, self.key.product.outputs[0].shape
         assert query is not None and key is not None
-        widths = [shape[-1] for shape in (query, key)]
-        if not all(isinstance(width, int) for width in widths):
+        widths = [width for width in (query[-1], key[-1]) if isinstance(width, int)]
+        if len(widths) < 2:
             raise refused(self.keys[0], "has no known number of heads")
-        return int(widths[0]) // self.query.size, int(widths[1]) // self.query.size, self.query.size
+        return widths[0] // self.query.size, widths[1] // self.query.size, self.query.size
 
 
 def find_blocks(graph: ir.Graph) -> list[Block]:

@@ -5,6 +5,7 @@ Letters: A active tokens, R rows, T text tokens, L layers, D width, H heads, G k
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -41,9 +42,10 @@ class PerCall:
         """All vectors of a row, (R, 1, D) each, in the order that they lie in."""
         write, vectors = self.write, blocks[0].x.vectors
         shape, weights = vectors.shape, _weights(blocks)
-        if shape is None or not all(isinstance(size, int) for size in tuple(shape)[1:]):
+        sizes = [size for size in tuple(shape or ())[1:] if isinstance(size, int)]
+        if shape is None or len(sizes) < len(shape) - 1:
             raise refused(vectors, "has no known number of modulations")
-        count, width = int(np.prod(tuple(shape)[1:-1])), int(tuple(shape)[-1])  # type: ignore[call-overload]
+        count, width = math.prod(sizes[:-1]), sizes[-1]
         ones = constant(write.graph, "cuda.ones", np.ones((1, width), np.float32))
         rows = [write.shaped(weights[n], 1, width) if n in weights else ones for n in range(count)]
         more = np.array([[float(n in weights)] for n in range(count)], np.float32)

@@ -67,7 +67,7 @@ class _Layers:
         for block in self.blocks:
             x = self.feed_forward(block.feed_forward, self.attention(block, x))
         end = write.cast(write.turned(x, 1, 0, 2), write.ir.DataType.FLOAT)
-        end.dtype, end.shape = last.dtype, last.shape
+        end.dtype, end.shape = last.dtype or write.ir.DataType.FLOAT, last.shape
         write.ir.convenience.replace_all_uses_with(last, end)
 
     def attention(self, block: Block, x: ir.Value) -> ir.Value:
