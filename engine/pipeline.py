@@ -12,6 +12,7 @@ from flagdit.cpp_ext import Session, resident
 from flagdit.engine.bundle import Engine, Graph
 from flagdit.engine.bundle.contract import check_borders
 from flagdit.engine.bundle.reader import Bundle
+from flagdit.engine.bundle.selftest import check_session, needs_selftest
 from flagdit.engine.coarse import Coarse
 from flagdit.engine.cpu import Precision, available
 from flagdit.engine.device import Chosen, choose
@@ -208,10 +209,15 @@ def _session(
 
 
 def _denoise(bundle: Bundle, chosen: Chosen, weights: dict[str, Bytes], *, threads: int | None) -> Session:
+    """Raises BackendError if an engine for a GPU computes wrong numbers."""
     engine = chosen.engine
     if chosen.backend == "tensorrt" and engine is not None:
-        return open_plan(engine, bundle.read(engine.file))
-    graph = bundle.model.graphs.denoise if engine is None else engine
-    return _session(
-        bundle, graph, weights, threads=threads, precision=chosen.precision, lean=True, device=chosen.device
-    )
+        session = open_plan(engine, bundle.read(engine.file))
+    else:
+        graph = bundle.model.graphs.denoise if engine is None else engine
+        session = _session(
+            bundle, graph, weights, threads=threads, precision=chosen.precision, lean=True, device=chosen.device
+        )
+    if engine is not None and needs_selftest(engine) and (vectors := bundle.selftest()) is not None:
+        check_session(session, vectors)
+    return session

@@ -121,6 +121,36 @@ def test_a_step_launches_no_more_than_its_budget(painting: Any) -> None:
         assert max(launches, count) <= BUDGET * LAYERS
 
 
+BUILD = """
+import sys
+from flagdit.engine.cli import main
+sys.argv = ["flagdit", "build", "demo", "-o", sys.argv[1], "--target", "onnxruntime-cuda"]
+main()
+"""
+LOAD = """
+import sys
+from flagdit.cpp_ext import OnnxRuntime
+from flagdit.engine import BackendError, Pipeline, session
+runtime = OnnxRuntime(sys.argv[1])
+session.onnxruntime = lambda: runtime
+try:
+    Pipeline.load(sys.argv[2], device="cuda")
+except BackendError as error:
+    print(error)
+"""
+
+
+def test_an_engine_that_computes_nothing_is_not_used(tmp_path: Path) -> None:
+    """The self-test of a bundle with engines for GPUs."""
+    assert FOLDER is not None
+    runtime, bundle = next(Path(FOLDER, "onnxruntime", "capi").glob("libonnxruntime.so*")), str(tmp_path / "bundle")
+    for script, arguments in ((BUILD, [bundle]), (LOAD, [str(runtime), bundle])):
+        command = [sys.executable, "-c", script, *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment(tmp_path / "log"))
+        assert done.returncode == 0, done.stderr
+    assert "denoise.cuda-float16.onnx (float16) computes wrong numbers: " in done.stdout
+
+
 class Cuda:
     """The stand-in itself, in this process."""
 
