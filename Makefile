@@ -61,7 +61,7 @@ cuda: $(VENV)/.dev
 stand-in: cuda
 	$(BIN)/python -m pip download -q --disable-pip-version-check --no-deps --only-binary=:all: -d $(STAND_IN) onnxruntime-gpu==1.31.1
 	$(BIN)/python tests/stand_in/build.py $(STAND_IN)
-	FLAGDIT_STAND_IN=$(STAND_IN) $(BIN)/python -m pytest -q --noconftest tests/test_stand_in.py
+	FLAGDIT_STAND_IN=$(STAND_IN) $(BIN)/python -m pytest -q --noconftest tests/test_stand_in.py tests/test_cuda_launches.py
 
 # The CUDA kernels on the host (tests/cuda_emulator), and the tests that a GPU would run, over it; the TensorRT backend over a
 # stand-in (tests/fake_tensorrt). Needs no part of CUDA or TensorRT.
