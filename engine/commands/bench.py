@@ -11,7 +11,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import Annotated
 
-import onnxruntime
 import typer
 
 from flagdit.engine.bench import FAMILIES, Entry, ExactPictures, Record, Setting, best_shifts, check, measure, settings
@@ -43,6 +42,7 @@ from flagdit.engine.preflight import Preflight
 from flagdit.engine.presets import Preset, presets_of
 from flagdit.engine.ras import DENSE, Solver
 from flagdit.engine.result import check_paints
+from flagdit.engine.session import onnxruntime
 from flagdit.engine.version import version_of
 from flagdit.files import check_apart, write_all
 
@@ -225,7 +225,7 @@ def show(entries: list[Entry]) -> None:
 def _facts(pipeline: Pipeline, prompts: int, size: tuple[int, int], *, threads: int, batch: int) -> dict[str, object]:
     return {
         "version": version_of("flagdit"),
-        "onnxruntime": onnxruntime.__version__,  # onnxruntime-gpu has the module, and other metadata
+        "onnxruntime": onnxruntime().version,
         "device": platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
         "threads": threads,
