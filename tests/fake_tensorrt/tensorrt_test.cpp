@@ -12,6 +12,8 @@
 
 #include "flagdit/error.h"
 #include "flagdit/graph.h"
+#include "flagdit/make_plan.h"
+#include "flagdit/sampler.h"
 
 using namespace flagdit;
 
@@ -81,9 +83,9 @@ struct Arrays {
   std::byte *tokens = nullptr, *velocity = nullptr, *keys = nullptr;
 };
 
-struct OwnStream {
-  OwnStream() { cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking); }
-  ~OwnStream() { cudaStreamDestroy(stream); }
+struct NewStream {
+  NewStream() { cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking); }
+  ~NewStream() { cudaStreamDestroy(stream); }
   cudaStream_t stream = nullptr;
 };
 
@@ -91,7 +93,7 @@ void test_runs() {
   const auto session = opened(kPlan, ports());
   expect(session->device() == Device::cuda && session->backend == "tensorrt", "says what it is");
   const Arrays arrays;
-  const OwnStream own;
+  const NewStream own;
   for (const int64_t active : {64, 16, 64, 1}) {  // the first one is dense: its tail is empty
     std::memset(arrays.velocity, 0, Arrays::kTokens * 64);
     std::memset(arrays.keys, 7, Arrays::kTokens * Arrays::kRow);
@@ -110,7 +112,7 @@ void test_runs() {
 void test_captures() {
   const auto session = opened(kPlan, ports());
   const Arrays arrays;
-  const OwnStream own;
+  const NewStream own;
   const auto dense = session->bind(arrays.head(64)), sparse = session->bind(arrays.head(16));
   GraphCache graphs(4);
   refused(Fault::backend, "denoise: is captured before it has run",
@@ -128,27 +130,58 @@ void test_captures() {
   expect(graphs.size() == 2, "keeps both");
 }
 
+// Of arrays of the host, which it gives back as such.
 void test_what_it_makes() {
   const auto session = opened(kTwo, {{"x", DType::f32, {std::string("A"), int64_t{8}}, false},
                                      {"y", DType::f32, {std::string("A"), int64_t{8}}, true}});
-  void* memory = nullptr;
-  cudaMalloc(&memory, 16 * 32);
+  std::vector<float> memory(17 * 8);
+  const auto given = [&](int64_t size) {
+    return std::vector<Bound>{{"x", {memory.data(), DType::f32, {size, 8}}}};
+  };
   for (const int64_t size : {3, 12, 4}) {  // of either profile
-    const auto out = session->run({{"x", {memory, DType::f32, {size, 8}, Device::cuda}}});
-    expect(out.size() == 1 && out[0].name == "y" && out[0].tensor.shape == Shape{size, 8},
-           "makes an output of the right shape");
+    const auto out = session->run(given(size));
+    expect(out.size() == 1 && out[0].name == "y" && out[0].tensor.shape == Shape{size, 8} &&
+               out[0].tensor.device == Device::cpu,
+           "makes an output of the right shape, for the host");
     expect(static_cast<unsigned char*>(out[0].tensor.data)[size * 32 - 1] == 1, "and fills it");
   }
   refused(
       Fault::backend,
       "x is (17, 8); the engine's profile allows (1, 8) to (4, 8); build it again for this size",
-      [&] { session->run({{"x", {memory, DType::f32, {17, 8}, Device::cuda}}}); });
-  cudaFree(memory);
+      [&] { session->run(given(17)); });
+}
+
+// A whole run of a sampler: on the engine's stream, its steps captured when they come again.
+void test_a_sampler_runs_it() {
+  std::vector<Port> by_row = ports();
+  for (const size_t port : {0, 2}) by_row[port].axes[1] = std::string("R");
+  const std::shared_ptr<Session> session = opened(kPlan, by_row);
+  const Extent extent{Layout{1, 16, 16, 2, 1, 2, 2}, 1, 2};  // 64 patches of 8 values
+  PlanRequest request;
+  request.regions.budget.ratio = Number(0.25);
+  request.steps = int64_t{12};
+  request.tokens = extent.layout.tokens();
+  const auto plan = std::make_shared<const Plan>(make_plan(request));
+  const std::vector<float> noise(static_cast<size_t>(extent.layout.values()), 0.5f);
+  Sampler sampler(session, extent, plan, {}, std::vector<float>(8, 1.0f), noise.data());
+  int64_t captured = 0, sparse = 0;
+  while (!sampler.done()) {
+    const StepDone done = sampler.step();
+    captured += done.launched > 0;
+    sparse += done.step.active < request.tokens;
+  }
+  expect(sparse > 0 && captured > sparse / 2, "captures steps");
+  expect(sampler.plain().empty() && sampler.broken() == 0, "and computes numbers");
+  // The emulator's memory is the host's: what the library fills an output with is in every token.
+  const Tensor& velocity = sampler.state().velocity;
+  const auto* bytes = velocity.as<unsigned char>();
+  for (int64_t i = 0; i < bytes_of(velocity.dtype, velocity.shape); ++i)
+    if (bytes[i] != 1) return expect(false, "that are the engine's");
 }
 
 void test_bindings_outlive_sessions() {
   const Arrays arrays;
-  const OwnStream own;
+  const NewStream own;
   std::unique_ptr<Binding> binding;
   {
     const auto session = opened(kPlan, ports());
@@ -240,6 +273,7 @@ int main() {
   test_runs();
   test_captures();
   test_what_it_makes();
+  test_a_sampler_runs_it();
   test_bindings_outlive_sessions();
   test_refuses();
   test_refuses_plans();
