@@ -12,7 +12,6 @@
 #include "device_cuda.h"
 #include "flagdit/checked.h"
 #include "flagdit/error.h"
-#include "run/clock.h"
 
 namespace flagdit {
 namespace {
@@ -109,35 +108,24 @@ OwnStream::OwnStream(Device device) {
   if (device == Device::cuda) stream_ = make_stream_cuda();
 }
 
-struct Event::State {
-  std::shared_ptr<void> event;
-  Clock::time_point time;
-};
-
-Event::Event(Device device) : device_(device), state_(std::make_shared<State>()) {
-  if (device == Device::cuda) state_->event = make_event_cuda();
+Event::Event(Device device) {
+  if (device == Device::cuda) event_ = make_event_cuda();
 }
 
 void Event::record(Stream stream) {
-  if (device_ == Device::cuda) {
-    record_cuda(state_->event.get(), stream);
-  } else {
-    state_->time = Clock::now();
-  }
+  if (event_ != nullptr) record_cuda(event_.get(), stream);
 }
 
 void Event::hold(Stream other) const {
-  if (device_ == Device::cuda) hold_cuda(state_->event.get(), other);
+  if (event_ != nullptr) hold_cuda(event_.get(), other);
 }
 
 void Event::wait() const {
-  if (device_ == Device::cuda) wait_event_cuda(state_->event.get());
+  if (event_ != nullptr) wait_event_cuda(event_.get());
 }
 
 double Event::seconds_since(const Event& earlier) const {
-  if (device_ == Device::cuda)
-    return seconds_cuda(earlier.state_->event.get(), state_->event.get());
-  return std::chrono::duration<double>(state_->time - earlier.state_->time).count();
+  return seconds_cuda(earlier.event_.get(), event_.get());
 }
 
 }  // namespace flagdit

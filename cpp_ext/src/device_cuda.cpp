@@ -6,6 +6,7 @@
 
 #include "cuda_check.h"
 #include "flagdit/error.h"
+#include "upload.h"
 
 namespace flagdit {
 namespace {
@@ -67,6 +68,16 @@ std::shared_ptr<std::byte> allocate_zeros_cuda(int64_t bytes) {
   check(cudaMemsetAsync(memory, 0, size, cudaStreamLegacy), "clear " + so_much(bytes));
   // Non-blocking streams do not wait for the legacy one.
   check(cudaStreamSynchronize(cudaStreamLegacy), "clear " + so_much(bytes));
+  return owner;
+}
+
+std::shared_ptr<const void> upload_cuda(const void* table, size_t bytes, const std::string& what) {
+  void* memory = nullptr;
+  check(cudaMalloc(&memory, bytes), "take memory for the table of " + what);
+  std::shared_ptr<const void> owner(memory, [](const void* p) { cudaFree(const_cast<void*>(p)); });
+  check(cudaMemcpy(memory, table, bytes, cudaMemcpyHostToDevice), "copy the table of " + what);
+  // A copy from pageable memory may still be on its way, and non-blocking streams do not wait.
+  check(cudaStreamSynchronize(cudaStreamLegacy), "copy the table of " + what);
   return owner;
 }
 

@@ -6,7 +6,9 @@
 #include <utility>
 
 #include "check.h"
+#include "flagdit/device.h"
 #include "forecast_kernel.h"
+#include "upload.h"
 
 namespace flagdit {
 namespace {
@@ -78,12 +80,8 @@ CacheForecast::CacheForecast(std::vector<ForecastCache> caches, const Tensor& an
   check_layout(layout, anchored);
   check_caches(caches_, layout);
   const int64_t bytes = product("CacheForecast: bytes", {3, layout.slots, layout.samples, 4});
-  if (layout.device == Device::cpu) {
-    scratch_ = std::shared_ptr<float[]>(new float[bytes / 4]);
-  } else {
-    table_ = upload_cuda(caches_);
-    scratch_ = allocate_cuda(bytes);
-  }
+  scratch_ = allocate(layout.device, bytes);
+  if (layout.device == Device::cuda) table_ = upload_cuda(caches_, "CacheForecast");
 }
 
 void CacheForecast::move(const std::optional<Swaps>& swaps, const ForecastStep& step,

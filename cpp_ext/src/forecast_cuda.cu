@@ -205,20 +205,4 @@ void forecast_cuda(const ForecastKernel& k, Stream stream) {
   check_cuda(cudaGetLastError(), "move: launch");
 }
 
-std::shared_ptr<void> allocate_cuda(int64_t bytes) {
-  void* memory = nullptr;
-  check_cuda(cudaMalloc(&memory, static_cast<size_t>(bytes)), "CacheForecast: allocate");
-  return std::shared_ptr<void>(memory, [](void* p) { cudaFree(p); });
-}
-
-std::shared_ptr<const void> upload_cuda(const std::vector<ForecastCache>& caches) {
-  const size_t bytes = caches.size() * sizeof(ForecastCache);
-  std::shared_ptr<void> table = allocate_cuda(static_cast<int64_t>(bytes));
-  check_cuda(cudaMemcpy(table.get(), caches.data(), bytes, cudaMemcpyHostToDevice),
-             "CacheForecast: upload the table");
-  // A copy from pageable memory may still be on its way, and non-blocking streams do not wait.
-  check_cuda(cudaStreamSynchronize(cudaStreamLegacy), "CacheForecast: upload the table");
-  return table;
-}
-
 }  // namespace flagdit

@@ -94,7 +94,4 @@ FLAGDIT_HOST_DEVICE inline Stay stay_at(const ForecastNumbers& step, int64_t slo
 void forecast_cpu(const ForecastKernel& kernel);
 void forecast_cuda(const ForecastKernel& kernel, Stream stream);
 
-std::shared_ptr<const void> upload_cuda(const std::vector<ForecastCache>& caches);
-std::shared_ptr<void> allocate_cuda(int64_t bytes);
-
 }  // namespace flagdit

@@ -15,6 +15,7 @@
 #include "repartition_kernel.h"
 #include "select_rule.h"
 #include "tick_kernel.h"
+#include "upload.h"
 
 namespace flagdit {
 namespace {
@@ -34,22 +35,19 @@ void decide_cuda(const DecideKernel&, Stream) { absent("decide_active"); }
 void finite_cuda(const FiniteKernel&, Stream) { absent("count_broken"); }
 void guide_cuda(const GuideKernel&, DType, Stream) { absent("guide"); }
 void pick_cuda(const PickKernel&, int64_t, Stream) { absent("Picks"); }
-std::shared_ptr<const void> upload_cuda(const std::vector<PickTable>&) { absent("Picks"); }
 void dilate_cuda(const DilateKernel&, Stream) { absent("dilate"); }
 void noise_cuda(const NoiseKernel&, Stream) { absent("normal_noise"); }
 void select_cuda(const SelectKernel&, Stream) { absent("select"); }
 void repartition_cuda(const RepartitionKernel&, Stream) { absent("swap"); }
-std::shared_ptr<const void> upload_cuda(const std::vector<SlotBuffer>&) { absent("SlotBuffers"); }
 void forecast_cuda(const ForecastKernel&, Stream) { absent("CacheForecast"); }
-std::shared_ptr<const void> upload_cuda(const std::vector<ForecastCache>&) {
-  absent("CacheForecast");
-}
-std::shared_ptr<void> allocate_cuda(int64_t) { absent("CacheForecast"); }
 void tick_cuda(int32_t*, Stream) { absent("tick"); }
 std::shared_ptr<void> capture_cuda(Stream, const std::function<void()>&, int64_t*) {
   absent("GraphCache");
 }
 void replay_cuda(void*, Stream) { absent("GraphCache"); }
+std::shared_ptr<const void> upload_cuda(const void*, size_t, const std::string& what) {
+  absent(what);
+}
 Gpu describe_cuda() { return {}; }
 std::shared_ptr<std::byte> allocate_zeros_cuda(int64_t) { absent("memory of a GPU"); }
 std::shared_ptr<std::byte> pinned_cuda(int64_t) { absent("memory of a GPU"); }

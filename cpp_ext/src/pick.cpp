@@ -8,6 +8,7 @@
 
 #include "check.h"
 #include "pick_kernel.h"
+#include "upload.h"
 
 namespace flagdit {
 
@@ -25,7 +26,7 @@ Picks::Picks(std::vector<PickTable> tables, int64_t entries, Device device)
     if (table.bytes > 0) outs.push_back({out, out + table.bytes});
   }
   check_apart("Picks: outs", std::move(outs));
-  if (device == Device::cuda && !tables_.empty()) uploaded_ = upload_cuda(tables_);
+  if (device == Device::cuda && !tables_.empty()) uploaded_ = upload_cuda(tables_, "Picks");
 }
 
 void Picks::copy(const Tensor& entry, Stream stream) const {

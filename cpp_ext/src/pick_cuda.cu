@@ -52,16 +52,4 @@ void pick_cuda(const PickKernel& kernel, int64_t most_bytes, Stream stream) {
   check_cuda(cudaGetLastError(), "Picks: launch");
 }
 
-std::shared_ptr<const void> upload_cuda(const std::vector<PickTable>& tables) {
-  const size_t bytes = tables.size() * sizeof(PickTable);
-  void* table = nullptr;
-  check_cuda(cudaMalloc(&table, bytes), "Picks: allocate the table");
-  std::shared_ptr<void> owner(table, [](void* memory) { cudaFree(memory); });
-  check_cuda(cudaMemcpy(table, tables.data(), bytes, cudaMemcpyHostToDevice),
-             "Picks: upload the table");
-  // A copy from pageable memory may still be on its way, and non-blocking streams do not wait.
-  check_cuda(cudaStreamSynchronize(cudaStreamLegacy), "Picks: upload the table");
-  return owner;
-}
-
 }  // namespace flagdit

@@ -34,6 +34,4 @@ FLAGDIT_HOST_DEVICE inline PickWay way_of(const PickTable& table, int64_t entry)
 void pick_cpu(const PickKernel& kernel);
 void pick_cuda(const PickKernel& kernel, int64_t most_bytes, Stream stream);
 
-std::shared_ptr<const void> upload_cuda(const std::vector<PickTable>& tables);
-
 }  // namespace flagdit

@@ -7,6 +7,7 @@
 
 #include "check.h"
 #include "repartition_kernel.h"
+#include "upload.h"
 
 namespace flagdit {
 
@@ -28,7 +29,7 @@ SlotBuffers::SlotBuffers(std::vector<SlotBuffer> buffers, int64_t slots, int64_t
     most_rows_ = std::max(most_rows_, rows);
   }
   check_apart("SlotBuffers: arrays", std::move(ranges));
-  if (device == Device::cuda) table_ = upload_cuda(buffers_);
+  if (device == Device::cuda) table_ = upload_cuda(buffers_, "SlotBuffers");
 }
 
 void SlotBuffers::swap(const Tensor& swaps, const Tensor& counts, Stream stream) const {

@@ -76,16 +76,4 @@ void repartition_cuda(const RepartitionKernel& kernel, Stream stream) {
   check_cuda(cudaGetLastError(), "swap: launch");
 }
 
-std::shared_ptr<const void> upload_cuda(const std::vector<SlotBuffer>& buffers) {
-  const size_t bytes = buffers.size() * sizeof(SlotBuffer);
-  void* table = nullptr;
-  check_cuda(cudaMalloc(&table, bytes), "SlotBuffers: allocate the table");
-  std::shared_ptr<void> owner(table, [](void* memory) { cudaFree(memory); });
-  check_cuda(cudaMemcpy(table, buffers.data(), bytes, cudaMemcpyHostToDevice),
-             "SlotBuffers: upload the table");
-  // A copy from pageable memory may still be on its way, and non-blocking streams do not wait.
-  check_cuda(cudaStreamSynchronize(cudaStreamLegacy), "SlotBuffers: upload the table");
-  return owner;
-}
-
 }  // namespace flagdit

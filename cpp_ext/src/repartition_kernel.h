@@ -26,6 +26,4 @@ void check_swaps(const std::string& op, const int32_t* swaps, const int32_t* cou
 void repartition_cpu(const RepartitionKernel& kernel);
 void repartition_cuda(const RepartitionKernel& kernel, Stream stream);
 
-std::shared_ptr<const void> upload_cuda(const std::vector<SlotBuffer>& buffers);
-
 }  // namespace flagdit

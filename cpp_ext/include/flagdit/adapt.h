@@ -6,9 +6,6 @@
 #include <cstdint>
 #include <vector>
 
-#include "flagdit/buffers.h"
-#include "flagdit/make_plan.h"
-
 namespace flagdit {
 
 // Counts are rounded up to so many parts of the picture, so that few shapes are bound and captured.
@@ -28,9 +25,5 @@ int64_t patches_needed(const std::vector<double>& errors, double budget, int64_t
 // future: the step's entry of the capacity.
 bool forced(const int32_t* age, int64_t patches, int64_t samples, const int32_t* future,
             int64_t max_age);
-
-// The step as planned; or with more tokens, to stay within the error budget; or with none, if the
-// gate says so.
-Step decide(const Plan& plan, const Step& step, const Buffers& state);
 
 }  // namespace flagdit

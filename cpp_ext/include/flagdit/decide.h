@@ -1,5 +1,5 @@
-// How many slots a step computes, decided where the scores lie: what `decide` of adapt.h does, as
-// an operator. On a GPU a run then reads four bytes a step.
+// How many slots a step computes, by the rule of adapt.h, decided where the scores lie: on a GPU a
+// run then reads four bytes a step.
 #pragma once
 
 #include <cstdint>

@@ -53,7 +53,7 @@ class OwnStream {
   std::shared_ptr<void> stream_;
 };
 
-// A point in what is enqueued on a stream. On the CPU it is the time of the clock.
+// A point in what is enqueued on a stream. On the CPU there is nothing to wait for.
 class Event {
  public:
   explicit Event(Device device);
@@ -61,12 +61,10 @@ class Event {
   // Lets what is enqueued on another stream from now on wait for it.
   void hold(Stream other) const;
   void wait() const;                                 // the host waits
-  double seconds_since(const Event& earlier) const;  // both are over
+  double seconds_since(const Event& earlier) const;  // both are over, and of a GPU
 
  private:
-  struct State;
-  Device device_;
-  std::shared_ptr<State> state_;
+  std::shared_ptr<void> event_;  // null on the CPU
 };
 
 }  // namespace flagdit

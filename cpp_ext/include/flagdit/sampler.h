@@ -18,12 +18,8 @@
 
 namespace flagdit {
 
-class AgeLog;
-class Calls;
 class Captures;
-class Decision;
-class Forecasts;
-struct Tables;
+struct Parts;
 struct Work;
 
 // What calls of `denoise` take besides the tokens, by its names. In memory of the host, owned by
@@ -64,7 +60,7 @@ class Sampler {
   void again(Conditions conditions, const std::vector<float>& guidance, const float* start);
 
   // Bytes of a run's state, where `denoise` runs, before there is one.
-  static int64_t bytes(const Session& denoise, const Extent& extent, const Plan& plan,
+  static int64_t bytes(Session& denoise, const Extent& extent, const Plan& plan,
                        const Conditions& conditions);
 
   bool done() const { return next_ == plan_->steps.size(); }
@@ -110,13 +106,8 @@ class Sampler {
   Conditions conditions_;
   Arena arena_;
   Buffers buffers_;
-  std::unique_ptr<Tables> tables_;
-  std::unique_ptr<AgeLog> log_;
-  std::unique_ptr<Calls> calls_;
-  std::unique_ptr<Decision> decision_;  // of a plan that decides as it runs
-  std::unique_ptr<Forecasts> forecasts_;
+  std::unique_ptr<Parts> parts_;
   std::unique_ptr<Captures> captures_;
-  Tensor guidance_, broken_;
   std::vector<SlotBuffers> moved_;
   Snapshots snapshots_;
   std::vector<Event> events_;  // before the first step, and after each

@@ -18,12 +18,12 @@ std::string target_of(const std::string& backend) {
 // Why no run can use a GPU here; empty if one can.
 std::string why_none(const std::string& backend, const Gpu& gpu, bool provider) {
   if (!gpu.kernels)
-    return "this build of flagdit has no CUDA kernels; build it where nvcc is with: pip install . "
-           "--config-settings=cmake.define.FLAGDIT_CUDA=ON";
+    return "this build of flagdit has no CUDA kernels; build it where nvcc is, in its sources: "
+           "CMAKE_ARGS=-DFLAGDIT_CUDA=ON pip install .";
   if (gpu.name.empty()) return "CUDA finds no GPU (" + gpu.reason + ")";
   if (backend == "onnxruntime" && !provider)
     return "this ONNX Runtime has no CUDA provider; next: pip uninstall -y onnxruntime && pip "
-           "install 'onnxruntime-gpu[cuda]>=1.31'";
+           "install 'onnxruntime-gpu[cuda,cudnn]>=1.31'";
   return "";
 }
 

@@ -5,12 +5,10 @@
 #include <stdexcept>
 #include <string>
 
-#include "calls.h"
 #include "captures.h"
 #include "check_run.h"
 #include "clock.h"
-#include "forecasts.h"
-#include "tables.h"
+#include "parts.h"
 #include "work.h"
 
 namespace flagdit {
@@ -23,27 +21,6 @@ std::shared_ptr<Session> checked(std::shared_ptr<Session> denoise, const Extent&
   return denoise;
 }
 
-// All that a run takes besides its buffers.
-struct Parts {
-  Parts(Session& denoise, const Extent& extent, const Plan& plan, const Conditions& conditions,
-        const Buffers& buffers, Arena& arena)
-      : tables(std::make_unique<Tables>(plan, arena)),
-        log(std::make_unique<AgeLog>(plan, buffers, arena)),
-        calls(std::make_unique<Calls>(denoise, conditions, buffers, arena)),
-        forecasts(std::make_unique<Forecasts>(plan, buffers, arena)),
-        guidance(arena.make(DType::f32, {extent.layout.patch_values()})),
-        broken(arena.make(DType::i32, {1})) {
-    if (Decision::of(plan)) decision = std::make_unique<Decision>(plan, extent, arena);
-  }
-
-  std::unique_ptr<Tables> tables;
-  std::unique_ptr<AgeLog> log;
-  std::unique_ptr<Calls> calls;
-  std::unique_ptr<Forecasts> forecasts;
-  std::unique_ptr<Decision> decision;
-  Tensor guidance, broken;
-};
-
 // Why steps cannot be captured; empty if they can.
 std::string why_plain(const Session& denoise) {
   if (denoise.device() == Device::cpu) return "the CPU has no graphs";
@@ -54,12 +31,11 @@ std::string why_plain(const Session& denoise) {
 
 }  // namespace
 
-int64_t Sampler::bytes(const Session& denoise, const Extent& extent, const Plan& plan,
+int64_t Sampler::bytes(Session& denoise, const Extent& extent, const Plan& plan,
                        const Conditions& conditions) {
   Arena counting(denoise.device());
   const Buffers buffers(denoise.ports(), extent, plan.keeps, counting);
-  // Nothing of it is bound, so the session stays as it is.
-  const Parts parts(const_cast<Session&>(denoise), extent, plan, conditions, buffers, counting);
+  const Parts parts(denoise, extent, plan, conditions, buffers, counting);
   return counting.used();
 }
 
@@ -71,35 +47,26 @@ Sampler::Sampler(std::shared_ptr<Session> denoise, const Extent& extent,
       stream_(denoise_->stream()),
       conditions_(std::move(conditions)),
       arena_(denoise_->device(), bytes(*denoise_, extent, *plan_, conditions_)),
-      buffers_(denoise_->ports(), extent, plan_->keeps, arena_) {
-  Parts parts(*denoise_, extent, *plan_, conditions_, buffers_, arena_);
-  tables_ = std::move(parts.tables);
-  log_ = std::move(parts.log);
-  calls_ = std::move(parts.calls);
-  decision_ = std::move(parts.decision);
-  guidance_ = parts.guidance;
-  broken_ = parts.broken;
-  forecasts_ = std::move(parts.forecasts);
-  captures_ = std::make_unique<Captures>(known_works(), why_plain(*denoise_));
+      buffers_(denoise_->ports(), extent, plan_->keeps, arena_),
+      parts_(std::make_unique<Parts>(*denoise_, extent, *plan_, conditions_, buffers_, arena_)),
+      captures_(std::make_unique<Captures>(known_works(), why_plain(*denoise_))) {
   for (size_t call = 0; call < buffers_.calls.size(); ++call)
     moved_.push_back(buffers_.moved(call + 1));
-  calls_->prepare();
-  forecasts_->prepare();
-  log_->prepare();
+  parts_->prepare();
   begin(guidance, start);
 }
 
 // A plan that decides as it runs has no steps that are known.
 std::vector<Work> Sampler::known_works() const {
-  return decision_ == nullptr ? works_of(*plan_, buffers_.calls.size()) : std::vector<Work>();
+  return parts_->decision ? std::vector<Work>() : works_of(*plan_, buffers_.calls.size());
 }
 
 void Sampler::begin(const std::vector<float>& guidance, const float* start) {
   const auto held = turn();
-  write(guidance_, guidance.data(), stream_);
-  tables_->fill(*plan_, stream_);
-  calls_->fill(stream_);
-  forecasts_->fill(known_works(), stream_);
+  write(parts_->guidance, guidance.data(), stream_);
+  parts_->tables.fill(*plan_, stream_);
+  parts_->calls.fill(stream_);
+  parts_->forecasts.fill(known_works(), stream_);
   buffers_.begin(start, conditions_.placed, stream_);
 }
 
@@ -156,9 +123,10 @@ StepDone Sampler::do_step() {
   const Clock::time_point start = Clock::now();
   const auto held = turn();
   const size_t index = next_++;
-  const Step step = decision_ == nullptr ? plan_->steps[index]
-                                         : decision_->decide(*plan_, plan_->steps[index], buffers_,
-                                                             *tables_, stream_);
+  const Step& planned = plan_->steps[index];
+  const Step step = !parts_->decision ? planned
+                                      : parts_->decision->decide(*plan_, planned, buffers_,
+                                                                 parts_->tables, stream_);
   const bool both = plan_->unconditional[index] || owed_;
   owed_ = both && step.active == 0;
   const Work work(*plan_, step, evaluation_, both ? buffers_.calls.size() : 1);
@@ -170,9 +138,9 @@ StepDone Sampler::do_step() {
     events_.back().record(stream_);
   };
   if (events_.empty()) mark();
-  if (decision_ != nullptr) forecasts_->next(work, stream_);
-  const int64_t nodes = captures_->launch(work, calls_->settled(step.active, work.calls), stream_,
-                                          [&] { enqueue(work); });
+  if (parts_->decision) parts_->forecasts.next(work, stream_);
+  const int64_t nodes = captures_->launch(work, parts_->calls.settled(step.active, work.calls),
+                                          stream_, [&] { enqueue(work); });
   mark();
   StepDone out{step, 0, 0, spent_, 0.0, nodes};
   if (step.active > 0) {
@@ -200,14 +168,14 @@ std::shared_ptr<const Snapshot> Sampler::snapshot(double ahead) {
 
 void Sampler::all_ages(size_t steps, int16_t* out) const {
   const auto held = turn();
-  log_->read(*plan_, steps, out, stream_);
+  parts_->log.read(*plan_, steps, out, stream_);
 }
 
 int64_t Sampler::broken() const {
   if (device() == Device::cpu) return 0;
   const auto held = turn();
   int32_t count = 0;
-  read(&count, broken_, stream_);
+  read(&count, parts_->broken, stream_);
   return count;
 }
 

@@ -2,47 +2,46 @@
 // be captured.
 #include <algorithm>
 
-#include "calls.h"
 #include "flagdit/dilate.h"
 #include "flagdit/finite.h"
 #include "flagdit/guide.h"
 #include "flagdit/sampler.h"
 #include "flagdit/select.h"
-#include "forecasts.h"
-#include "tables.h"
+#include "parts.h"
 
 namespace flagdit {
 
 void Sampler::enqueue(const Work& work) {
   const Step& step = work.step;
   if (step.dense) {
-    forecasts_->remember(work, tables_->entry, stream_);
+    parts_->forecasts.remember(work, parts_->tables.entry, stream_);
   } else if (step.index > 0 && step.active > 0) {
     select_head(step);
     moved_[work.calls - 1].swap(buffers_.swaps, buffers_.counts, stream_);
-    forecasts_->repartition(work, tables_->entry, stream_);
+    parts_->forecasts.repartition(work, parts_->tables.entry, stream_);
   }
   for (size_t e = work.first; e < work.end; ++e) {
     const Evaluation& evaluation = plan_->evaluations[e];
     if (step.active > 0) {
-      if (e > work.first) forecasts_->retarget(work, tables_->entry, stream_);
-      spent_ += calls_->run(step.active, work.calls, tables_->entry, stream_);
+      if (e > work.first) parts_->forecasts.retarget(work, parts_->tables.entry, stream_);
+      spent_ += parts_->calls.run(step.active, work.calls, parts_->tables.entry, stream_);
       guide(step.active, work.calls);
     }
     advance(work, evaluation.last);
-    if (evaluation.last) log_->keep(tables_->entry, stream_);
-    tick(tables_->entry, stream_);
+    if (evaluation.last) parts_->log.keep(parts_->tables.entry, stream_);
+    tick(parts_->tables.entry, stream_);
   }
   if (device() == Device::cpu) return;
   const int64_t n = buffers_.latent.shape[0];
-  count_broken(slots_of(buffers_.latent, plan_->pinned, n - plan_->pinned), broken_, stream_);
+  count_broken(slots_of(buffers_.latent, plan_->pinned, n - plan_->pinned), parts_->broken,
+               stream_);
 }
 
 void Sampler::guide(int64_t active, size_t calls) {
   if (!buffers_.difference) return;
   GuideArgs args{slots_of(buffers_.calls[0].output, 0, active),
                  {},
-                 guidance_,
+                 parts_->guidance,
                  *buffers_.difference,
                  *buffers_.guided};
   if (calls > 1) args.unconditional = slots_of(buffers_.calls[1].output, 0, active);
@@ -55,7 +54,7 @@ void Sampler::advance(const Work& work, bool last) {
   const int64_t active = std::max(work.step.active, plan_->pinned);
   AdvanceArgs args{
       slots_of(buffers_.guided ? *buffers_.guided : buffers_.calls[0].output, 0, active),
-      guidance_,
+      parts_->guidance,
       buffers_.velocity,
       buffers_.latent,
       buffers_.tokens,
@@ -68,7 +67,7 @@ void Sampler::advance(const Work& work, bool last) {
       plan_->ranking.metric,
       last,
       buffers_.history,
-      StepTable{tables_->numbers, tables_->entry}};
+      StepTable{parts_->tables.numbers, parts_->tables.entry}};
   if (args.history) {
     args.history->forecast =
         plan_->forecast.order > 0 ? static_cast<float>(plan_->forecast.clamp) : 0.0f;
@@ -82,10 +81,10 @@ void Sampler::advance(const Work& work, bool last) {
 }
 
 void Sampler::select_head(const Step& step) {
-  select({buffers_.score, buffers_.age, buffers_.drops, buffers_.token, tables_->future,
+  select({buffers_.score, buffers_.age, buffers_.drops, buffers_.token, parts_->tables.future,
           buffers_.swaps, buffers_.counts, buffers_.codes, step.active, plan_->pinned,
           static_cast<float>(plan_->ranking.starvation), step.high, plan_->max_age,
-          plan_->ranking.mode, tables_->entry},
+          plan_->ranking.mode, parts_->tables.entry},
          stream_);
 }
 

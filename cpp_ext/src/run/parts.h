@@ -1,0 +1,39 @@
+// What a run takes besides its buffers, from the same arena.
+#pragma once
+
+#include <optional>
+
+#include "calls.h"
+#include "forecasts.h"
+#include "tables.h"
+
+namespace flagdit {
+
+struct Parts {
+  Parts(Session& denoise, const Extent& extent, const Plan& plan, const Conditions& conditions,
+        const Buffers& buffers, Arena& arena)
+      : tables(plan, arena),
+        log(plan, buffers, arena),
+        calls(denoise, conditions, buffers, arena),
+        forecasts(plan, buffers, arena),
+        guidance(arena.make(DType::f32, {extent.layout.patch_values()})),
+        broken(arena.make(DType::i32, {1})) {
+    if (Decision::of(plan)) decision.emplace(plan, extent, arena);
+  }
+
+  // Once, when the arena has memory.
+  void prepare() {
+    log.prepare();
+    calls.prepare();
+    forecasts.prepare();
+  }
+
+  Tables tables;
+  AgeLog log;
+  Calls calls;
+  Forecasts forecasts;
+  Tensor guidance, broken;           // (P,) f32; (1,) i32, see count_broken
+  std::optional<Decision> decision;  // of a plan that decides as it runs
+};
+
+}  // namespace flagdit
