@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import ctypes
-import sys
-from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import Literal, cast
 
 from flagdit.cpp_ext import Gpu, choose_device, choose_on_gpu
 from flagdit.engine import cpu
 from flagdit.engine.bundle import Engine, Manifest
 from flagdit.engine.cpu import Precision
+from flagdit.engine.session import onnxruntime
 
-Device = Literal["auto", "cpu", "cuda"]
 Backend = Literal["onnxruntime", "tensorrt"]
-
-DEVICES: tuple[Device, ...] = get_args(Device)
-BACKENDS: tuple[Backend, ...] = get_args(Backend)
-
-CUDA_LIBRARIES = ("libcudart.so.13", "libcublasLt.so.13", "libcublas.so.13", "libcurand.so.10", "libcufft.so.12")
-"""What ONNX Runtime's CUDA provider looks for, each after those it needs itself."""
 
 
 @dataclass(frozen=True)
@@ -54,21 +43,4 @@ def choose(
 
 def has_provider() -> bool:
     """Whether the installed ONNX Runtime has its CUDA provider."""
-    from flagdit.engine.session import onnxruntime  # which needs what is above
-
     return onnxruntime().has_cuda
-
-
-@cache
-def load_cuda_libraries() -> None:
-    """Load what NVIDIA's Python packages have of CUDA: ONNX Runtime finds what is loaded, and does not look there.
-
-    What is not there the system may have; if it has not, ONNX Runtime says so.
-    """
-    folders = [folder for path in sys.path for folder in sorted(Path(path).glob("nvidia/*/lib"))]
-    for name in CUDA_LIBRARIES:
-        for folder in folders:
-            if (folder / name).is_file():
-                with suppress(OSError):
-                    ctypes.CDLL(str(folder / name), mode=ctypes.RTLD_GLOBAL)
-                    break

@@ -16,7 +16,7 @@ from flagdit.cpp_ext import OnnxRuntime, Port, Session, TensorRt
 from flagdit.engine.bundle import Engine
 from flagdit.engine.bundle.onnx_file import check_external, external_tensors
 from flagdit.engine.cpu import Precision, checked_threads
-from flagdit.engine.device import load_cuda_libraries
+from flagdit.engine.cuda_libraries import load_cuda_libraries
 from flagdit.engine.errors import BackendError
 
 Array = npt.NDArray[Any]

@@ -13,7 +13,8 @@ constexpr int kDevice = 0;
 // gone.
 constexpr int kFirst = 31;
 constexpr const char* kNext =
-    "; next: pip uninstall -y onnxruntime && pip install 'onnxruntime-gpu[cuda]>=1.31', or use "
+    "; next: pip uninstall -y onnxruntime && pip install 'onnxruntime-gpu[cuda,cudnn]>=1.31', or "
+    "use "
     "--device cpu";
 
 void check(const OnnxRuntime::Library& library, OrtStatus* status, const std::string& what) {
