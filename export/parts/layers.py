@@ -20,6 +20,12 @@ MASKED = -1e4
 """Added to the scores of absent keys: exp() of it is 0 in fp32 and in fp16, and it is finite in both."""
 
 
+def masked_mean(text: Tensor, text_mask: Tensor) -> Tensor:
+    """Mean (B, Y) of the features (B, T, Y) of the tokens that the mask (B, T) has."""
+    weights = text_mask.to(text.dtype)[..., None]
+    return (text * weights).sum(1) / weights.sum(1)
+
+
 class RMSNorm(nn.Module):
     """x / rms(x) * weight, normalised in fp32 (Zhang & Sennrich 2019)."""
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from flagdit.export.families.family import Config
+from flagdit.export.tensors import Shapes
 
 Rules = Sequence[tuple[str, str]]
 """A pattern of our name, and what it becomes; the first that is found in a name changes it, and all after it too."""
@@ -16,6 +17,15 @@ def renamed(name: str, rules: Rules) -> str:
     for pattern, other in rules:
         name = re.sub(pattern, other, name)
     return name
+
+
+def shape_of(shapes: Shapes, name: str, rank: int, rules: Rules = ()) -> tuple[int, ...]:
+    """The shape of a tensor by our name. Raises ValueError if there is none of so many axes, or one is empty."""
+    theirs = renamed(name, rules)
+    found = shapes.get(theirs, ())
+    if len(found) != rank or 0 in found:
+        raise ValueError(f"it has no {theirs} of {rank} {'axis' if rank == 1 else 'axes'}")
+    return found
 
 
 def said_class(said: Config, wanted: str) -> None:

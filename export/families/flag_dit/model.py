@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from flagdit.export.families.flag_dit.block import Block, FinalLayer
 from flagdit.export.families.flag_dit.config import FlagDiTConfig
-from flagdit.export.parts.layers import MASKED, Rope, TimestepEmbedder, rope_table, text_mask_bias
+from flagdit.export.parts.layers import MASKED, Rope, TimestepEmbedder, masked_mean, rope_table, text_mask_bias
 
 
 class FlagDiT(nn.Module):
@@ -61,8 +61,7 @@ class FlagDiT(nn.Module):
 
     def pool(self, text: Tensor, text_mask: Tensor) -> Tensor:
         """Masked mean of the text features, embedded."""
-        weights = text_mask.to(text.dtype)[..., None]
-        out: Tensor = self.cap_embedder((text * weights).sum(1) / weights.sum(1))
+        out: Tensor = self.cap_embedder(masked_mean(text, text_mask))
         return out
 
     def patchify(self, image: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import dataclasses
 import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ from flagdit.export.families.mmdit.encoders import Encoders
 from flagdit.export.families.mmdit.graphs import sources
 from flagdit.export.families.mmdit.model import MMDiT
 from flagdit.export.graph_source import GraphSource
-from flagdit.export.parts.names import Rules, first, renamed, said_class
+from flagdit.export.parts.names import Rules, first, renamed, said_class, shape_of
 from flagdit.export.tensors import Shapes
 from flagdit.export.weights import Take, frequencies
 
@@ -110,13 +111,7 @@ class MMDiTLayout:
         return Take(whole, (at, at + c.dim), (3 * c.dim, c.dim) if found[3] == "weight" else (3 * c.dim,))
 
     def _config(self, shapes: Shapes, said: Config | None) -> MMDiTConfig:
-        def shape(name: str, rank: int) -> tuple[int, ...]:
-            theirs = renamed(name, self.rules)
-            found = shapes.get(theirs, ())
-            if len(found) != rank or 0 in found:
-                raise ValueError(f"it has no {theirs} of {rank} axes")
-            return found
-
+        shape = partial(shape_of, shapes, rules=self.rules)
         if self.table is None:
             dim, values = shape("x_embedder.weight", 2)
             size = int(str(first(said, ("patch_size",), 2)))
@@ -144,13 +139,6 @@ class MMDiTLayout:
             dual=sum(name in shapes for name in second),
             qk_norm=norm is not None,
         )
-
-
-def shape_of(shapes: Shapes, name: str, rank: int) -> tuple[int, ...]:
-    found = shapes.get(name, ())
-    if len(found) != rank:
-        raise ValueError(f"it has no {name} of {rank} axes")
-    return found
 
 
 def _part(columns: bool, side: int) -> Callable[[Tensor], Tensor]:

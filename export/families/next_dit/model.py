@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from flagdit.export.families.next_dit.config import NextDiTConfig
-from flagdit.export.parts.layers import FeedForward, RMSNorm, Rope, TimestepEmbedder
+from flagdit.export.parts.layers import FeedForward, RMSNorm, Rope, TimestepEmbedder, masked_mean
 from flagdit.export.parts.text_attention import Attention
 
 
@@ -77,6 +77,5 @@ class NextDiT(nn.Module):
 
     def pool(self, text: Tensor, text_mask: Tensor) -> Tensor:
         """Masked mean of the text features, embedded."""
-        weights = text_mask.to(text.dtype)[..., None]
-        out: Tensor = self.cap_embedder((text * weights).sum(1) / weights.sum(1))
+        out: Tensor = self.cap_embedder(masked_mean(text, text_mask))
         return out

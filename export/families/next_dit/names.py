@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from functools import partial
 
 from torch import nn
 
@@ -14,7 +15,7 @@ from flagdit.export.families.next_dit.graphs import sources
 from flagdit.export.families.next_dit.model import NextDiT
 from flagdit.export.graph_source import GraphSource
 from flagdit.export.parts.layers import MASKED
-from flagdit.export.parts.names import Rules, first, number, patch, renamed, said_class
+from flagdit.export.parts.names import Rules, first, number, patch, renamed, said_class, shape_of
 from flagdit.export.parts.text.encoder import Encoder
 from flagdit.export.tensors import Shapes
 from flagdit.export.weights import Take
@@ -84,13 +85,7 @@ class NextLayout:
         return Take(theirs, twins=() if twin == theirs else (twin,))
 
     def _config(self, shapes: Shapes, said: Config | None, patch_size: int | None) -> NextDiTConfig:
-        def shape(name: str, rank: int) -> tuple[int, ...]:
-            theirs = renamed(name, self.rules)
-            found = shapes.get(theirs, ())
-            if len(found) != rank or 0 in found:
-                raise ValueError(f"it has no {theirs} of {rank} {'axis' if rank == 1 else 'axes'}")
-            return found
-
+        shape = partial(shape_of, shapes, rules=self.rules)
         dim, values = shape("x_embedder.weight", 2)
         (heads,), kv = shape(FIRST + "gate", 1), shape(FIRST + "wk.weight", 2)[0]
         out, size = shape("final_layer.linear.weight", 2)[0], patch(said, patch_size, values)

@@ -6,6 +6,7 @@ import dataclasses
 import re
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from torch import nn
 
@@ -14,7 +15,7 @@ from flagdit.export.graph_source import GraphSource
 from flagdit.export.parts.joint.config import JointConfig
 from flagdit.export.parts.joint.graphs import PADS, joint_sources
 from flagdit.export.parts.joint.model import Joint
-from flagdit.export.parts.names import Rules, first, number, patch, renamed, said_class
+from flagdit.export.parts.names import Rules, first, number, patch, renamed, said_class, shape_of
 from flagdit.export.parts.text.encoder import Encoder
 from flagdit.export.tensors import Shapes
 from flagdit.export.weights import Take, frequencies
@@ -118,32 +119,26 @@ class JointLayout:
         rows = {"q": (0, c.dim), "k": (c.dim, c.dim + kv), "v": (c.dim + kv, c.dim + 2 * kv)}[found[2]]
         return Take(renamed(f"{found[1]}qkv.weight", self.rules), rows, (c.dim + 2 * kv, c.dim))
 
-    def _shape(self, shapes: Shapes, name: str, rank: int) -> tuple[int, ...]:
-        theirs = renamed(name, self.rules)
-        shape = shapes.get(theirs, ())
-        if len(shape) != rank or 0 in shape:
-            raise ValueError(f"it has no {theirs} of {rank} {'axis' if rank == 1 else 'axes'}")
-        return shape
-
     def _config(self, shapes: Shapes, said: Config | None, patch_size: int | None) -> JointConfig:
         kind, block = self.kind, "layers.0."
-        dim, values = self._shape(shapes, "x_embedder.weight", 2)
+        shape = partial(shape_of, shapes, rules=self.rules)
+        dim, values = shape("x_embedder.weight", 2)
         size = patch(said, patch_size, values)
-        (head,) = self._shape(shapes, block + "attention.q_norm.weight", 1)
+        (head,) = shape(block + "attention.q_norm.weight", 1)
         if self.fused:
-            kv = (self._shape(shapes, block + "attention.qkv.weight", 2)[0] - dim) // 2
+            kv = (shape(block + "attention.qkv.weight", 2)[0] - dim) // 2
         else:
-            kv = self._shape(shapes, block + "attention.wk.weight", 2)[0]
-        time, _ = self._shape(shapes, "t_embedder.mlp.0.weight", 2)
-        adaln, _ = self._shape(shapes, "t_embedder.mlp.2.weight", 2)
+            kv = shape(block + "attention.wk.weight", 2)[0]
+        time, _ = shape("t_embedder.mlp.0.weight", 2)
+        adaln, _ = shape("t_embedder.mlp.2.weight", 2)
         return JointConfig(
             dim=dim,
             n_layers=blocks_of(shapes, "layers"),
             n_refiners=blocks_of(shapes, "noise_refiner"),
             n_heads=dim // head,
             n_kv_heads=kv // head,
-            ffn_dim=self._shape(shapes, block + "feed_forward.w1.weight", 2)[0],
-            cap_feat_dim=self._shape(shapes, "cap_embedder.1.weight", 2)[1],
+            ffn_dim=shape(block + "feed_forward.w1.weight", 2)[0],
+            cap_feat_dim=shape("cap_embedder.1.weight", 2)[1],
             adaln_dim=adaln,
             time_dim=time,
             patch_size=size,
