@@ -26,13 +26,16 @@ def flag_dit() -> FlagDiT:
     return random_flag_dit(TINY)
 
 
+def tiny_model(directory: Path, flag_dit: FlagDiT, text_encoder: Path, dtype: str) -> Path:
+    options = ExportOptions(name="tiny", size=(32, 32), dtype=dtype, text_encoder=text_encoder, max_text_tokens=12)
+    export_model(flag_dit, directory, options)
+    return directory
+
+
 @pytest.fixture(scope="session")
 def model_dir(tmp_path_factory: pytest.TempPathFactory, flag_dit: FlagDiT, text_encoder: Path) -> Path:
     """The tiny model, exported in fp32 so that it can be compared with torch."""
-    directory = tmp_path_factory.mktemp("export") / "model"
-    options = ExportOptions(name="tiny", size=(32, 32), dtype="float32", text_encoder=text_encoder, max_text_tokens=12)
-    export_model(flag_dit, directory, options)
-    return directory
+    return tiny_model(tmp_path_factory.mktemp("export") / "model", flag_dit, text_encoder, "float32")
 
 
 @pytest.fixture(scope="session")
@@ -50,10 +53,7 @@ def pipeline(bundle_dir: Path) -> Pipeline:
 @pytest.fixture(scope="session")
 def model_dir8(tmp_path_factory: pytest.TempPathFactory, flag_dit: FlagDiT, text_encoder: Path) -> Path:
     """The tiny model with its matrices in int8."""
-    directory = tmp_path_factory.mktemp("int8") / "model"
-    options = ExportOptions(name="tiny", size=(32, 32), dtype="int8", text_encoder=text_encoder, max_text_tokens=12)
-    export_model(flag_dit, directory, options)
-    return directory
+    return tiny_model(tmp_path_factory.mktemp("int8") / "model", flag_dit, text_encoder, "int8")
 
 
 @pytest.fixture(scope="session")

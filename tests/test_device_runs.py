@@ -63,6 +63,20 @@ def test_a_run_on_cuda_is_that_of_the_cpu(pipeline: Pipeline, name: str, samples
     assert result.report.gpu["captured_steps"] > 0, "no step was captured"
 
 
+def test_runs_on_cuda_go_without_graphs(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If it is asked for; the picture is the same."""
+    request = made(pipeline, RUNS["keys"], 1)
+    stages = replace(pipeline.stages, denoise=cast(Session, DeviceEngine(pipeline.stages.denoise)))
+    captured = Run(stages, request).finish()
+    monkeypatch.setenv("FLAGDIT_NO_GRAPHS", "1")
+    stages = replace(pipeline.stages, denoise=cast(Session, DeviceEngine(pipeline.stages.denoise)))
+    plain = Run(stages, request).finish()
+    np.testing.assert_array_equal(plain.latents, captured.latents)
+    assert plain.report.gpu is not None
+    assert plain.report.gpu["captured_steps"] == 0
+    assert plain.report.gpu["plain"] == "FLAGDIT_NO_GRAPHS is set"
+
+
 def test_previews_of_cuda_are_those_of_the_cpu(pipeline: Pipeline) -> None:
     """They stay what they were, whenever they are looked at."""
     request = made(pipeline, RUNS["falling"], 1)
