@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from typing import Literal, cast
 
 from flagdit.cpp_ext import Gpu, choose_device, choose_on_gpu
-from flagdit.engine import cpu
+from flagdit.engine import cpu, session
 from flagdit.engine.bundle import Engine, Manifest
 from flagdit.engine.cpu import Precision
-from flagdit.engine.session import onnxruntime
 
 Backend = Literal["onnxruntime", "tensorrt"]
 
@@ -43,4 +42,4 @@ def choose(
 
 def has_provider() -> bool:
     """Whether the installed ONNX Runtime has its CUDA provider."""
-    return onnxruntime().has_cuda
+    return session.onnxruntime().has_cuda

@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+from flagdit.engine import session
 from flagdit.engine.bench import FAMILIES, Entry, ExactPictures, Record, Setting, best_shifts, check, measure, settings
 from flagdit.engine.bench.exact import check_kept
 from flagdit.engine.bench.measure import request_of
@@ -42,7 +43,6 @@ from flagdit.engine.preflight import Preflight
 from flagdit.engine.presets import Preset, presets_of
 from flagdit.engine.ras import DENSE, Solver
 from flagdit.engine.result import check_paints
-from flagdit.engine.session import onnxruntime
 from flagdit.engine.version import version_of
 from flagdit.files import check_apart, write_all
 
@@ -225,7 +225,7 @@ def show(entries: list[Entry]) -> None:
 def _facts(pipeline: Pipeline, prompts: int, size: tuple[int, int], *, threads: int, batch: int) -> dict[str, object]:
     return {
         "version": version_of("flagdit"),
-        "onnxruntime": onnxruntime().version,
+        "onnxruntime": session.onnxruntime().version,
         "device": platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
         "threads": threads,

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
+from flagdit.engine import session
 from flagdit.engine.bundle import Engine, ModelSpec, Tensor
 from flagdit.engine.bundle.ports import keys_or_values
 from flagdit.engine.compiler.amx import to_amx
 from flagdit.engine.compiler.int8 import to_int8
 from flagdit.engine.compiler.precision import import_ir
 from flagdit.engine.errors import BuildError
-from flagdit.engine.session import onnxruntime
 
 CpuPrecision = Literal["int8", "int8-bf16"]
 CPU_PRECISIONS: tuple[CpuPrecision, ...] = get_args(CpuPrecision)
@@ -58,7 +58,7 @@ def _build(model_dir: Path, spec: ModelSpec, output: Path, *, precision: CpuPrec
         graph="denoise",
         file=file_of(precision),
         target="onnxruntime",
-        version=onnxruntime().version,
+        version=session.onnxruntime().version,
         architectures=(),
         platform="any",
         precision=precision,

@@ -6,12 +6,12 @@ import time
 from pathlib import Path
 from typing import get_args
 
+from flagdit.engine import session
 from flagdit.engine.bundle import Engine, ModelSpec
 from flagdit.engine.bundle.weights import check_weights
 from flagdit.engine.compiler.build import describe
 from flagdit.engine.compiler.cuda_graph import CudaPrecision, to_cuda
 from flagdit.engine.compiler.precision import import_ir
-from flagdit.engine.session import onnxruntime
 
 CUDA_PRECISIONS: tuple[CudaPrecision, ...] = get_args(CudaPrecision)
 """The default first. In float32 no attention is Flash: it is to compare with."""
@@ -32,7 +32,7 @@ def build_cuda(model_dir: Path, spec: ModelSpec, output: Path, *, precision: Cud
         graph="denoise",
         file=file,
         target="onnxruntime-cuda",
-        version=onnxruntime().version,
+        version=session.onnxruntime().version,
         architectures=(),
         platform="any",
         precision=precision,
