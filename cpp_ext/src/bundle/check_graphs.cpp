@@ -153,13 +153,49 @@ void check_place(const GraphSpec& place) {
   }
 }
 
-int64_t width_of_text(const GraphSpec& condition) {
+bool is_size(const Axis& axis) { return std::holds_alternative<int64_t>(axis); }
+
+// Inputs of `condition` that a text encoder makes: of every token of a text, or of all of them.
+std::map<std::string, Axes> features_of(const GraphSpec& condition) {
+  std::map<std::string, Axes> features;
   for (const Port& port : condition.inputs) {
-    if (port.name != "text" || port.axes.empty()) continue;
-    if (const auto* width = std::get_if<int64_t>(&port.axes.back())) return *width;
-    break;
+    const Axes& axes = port.axes;
+    if (port.name == "t" || port.name == "text_mask" || axes.size() < 2 || axes.size() > 3) continue;
+    const bool middle = axes.size() == 2 || is_size(axes[1]) || axes[1] == letter("T");
+    if (axes[0] == letter("R") && is_size(axes.back()) && middle) features[port.name] = axes;
   }
-  refuse("graphs.condition.inputs: no text with a width");
+  if (features.empty()) refuse("graphs.condition.inputs: no text with a width");
+  return features;
+}
+
+void check_template(const std::string& place, const std::string& text) {
+  int64_t count = 0;
+  for (size_t at = 0; (at = text.find("{}", at)) != std::string::npos; at += 2) ++count;
+  if (count != 1) refuse(place + " has {} " + std::to_string(count) + " times; allowed is once");
+}
+
+// That an encoder makes the features that no other one makes.
+void check_text(const ModelSpec& model, size_t number,
+                const std::map<std::string, Axes>& features) {
+  const TextSpec& text = model.texts[number];
+  const std::string place = "texts." + std::to_string(number);
+  check_template(place + ".template", text.text_template);
+  if (text.negative) check_template(place + ".negative", *text.negative);
+  const Allowed ids{{DType::i64}, {{letter("R"), letter("T")}}};
+  check_ports(place + ".graph.inputs", text.graph.inputs,
+              {{"input_ids", ids}, {"attention_mask", ids}});
+  std::set<std::string> others;
+  for (size_t i = 0; i < model.texts.size(); ++i)
+    for (const Port& port : model.texts[i].graph.outputs)
+      if (i != number) others.insert(port.name);
+  Ports own;
+  for (const auto& [name, axes] : features) {
+    if (others.count(name) != 0) continue;
+    own[name] = {{DType::f32}, {axes}};
+    if (text.padding && axes.size() == 3 && axes[1] == Axis(text.max_tokens))
+      own[name].shapes.push_back({axes[0], letter("T"), axes[2]});
+  }
+  check_ports(place + ".graph.outputs", text.graph.outputs, own);
 }
 
 void check_made_once(const ModelSpec& model) {
@@ -223,22 +259,16 @@ void check_denoise(const std::string& place, const ModelSpec& model,
 
 void bundle::check_graphs(const ModelSpec& model) {
   const Axis r = letter("R"), t = letter("T");
-  const Allowed features{{DType::f32}, {{r, t, width_of_text(model.condition)}}};
+  const std::map<std::string, Axes> features = features_of(model.condition);
   Ports condition = taken(model.condition, {{"t", {{DType::f32}, {{letter("S")}}}},
                                             {"text_mask", {{DType::boolean}, {{r, t}}}}});
-  condition["text"] = features;
+  for (const auto& [name, axes] : features) condition[name] = {{DType::f32}, {axes}};
   check_ports("graphs.condition.inputs", model.condition.inputs, condition);
   check_condition(model);
   check_place(model.place);
   check_made_once(model);
   check_denoise("graphs.denoise", model, model.denoise.inputs, model.denoise.outputs);
-  for (size_t i = 0; i < model.texts.size(); ++i) {
-    const GraphSpec& graph = model.texts[i].graph;
-    const std::string place = "texts." + std::to_string(i) + ".graph";
-    const Allowed ids{{DType::i64}, {{r, t}}};
-    check_ports(place + ".inputs", graph.inputs, {{"input_ids", ids}, {"attention_mask", ids}});
-    check_ports(place + ".outputs", graph.outputs, {{"text", features}});
-  }
+  for (size_t i = 0; i < model.texts.size(); ++i) check_text(model, i, features);
 }
 
 }  // namespace flagdit
