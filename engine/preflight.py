@@ -39,8 +39,7 @@ class Preflight:
         if self.spec.text is None:
             raise BackendError("the bundle has no text encoder; export the model with --text-encoder")
         tokenizers = [
-            Tokenizer.read(text.tokenizer, bundle.read(text.tokenizer, MAX_BYTES).tobytes())
-            for text in self.spec.texts
+            Tokenizer.read(text.tokenizer, bundle.read(text.tokenizer, MAX_BYTES).tobytes()) for text in self.spec.texts
         ]
         self.tokenizer, self.prompts = tokenizers[0], prompts_of(self.spec, tokenizers)
 

@@ -16,7 +16,7 @@ __all__ = ["Prompts", "TextEncoder", "prompts_of"]
 
 
 def prompts_of(spec: ModelSpec, tokenizers: Sequence[Tokenizer]) -> Prompts:
-    """Which prompts a model takes, by the tokenizers of its encoders. Raises BundleError if an empty one is too long."""
+    """Which prompts a model takes, by the tokenizers of its encoders. Raises BundleError if an empty one is none."""
     return Prompts.of(
         [
             Prompts(

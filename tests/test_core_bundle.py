@@ -171,7 +171,9 @@ CHANGES: dict[str, Callable[[dict[str, Any]], object]] = {
     "an engine of another model": lambda m: m["engines"][0].update(inputs=m["engines"][0]["inputs"][:-1]),
     "an input that nothing makes": lambda m: m["model"]["graphs"]["denoise"]["inputs"][1].update(name="speci\x1bl"),
     "frames": lambda m: m["model"]["latent"].update(frames=2),
-    "a template": lambda m: m["model"]["texts"][0].update(template="a {}"),
+    "a template": lambda m: m["model"]["texts"][0].update(template="a {} {}"),
+    "a template of the negative": lambda m: m["model"]["texts"][0].update(negative="a"),
+    "a second encoder of the same": lambda m: m["model"]["texts"].append(m["model"]["texts"][0]),
     "pads of nothing": lambda m: m["model"].update(pads={"nothing": 0.5}),
     "a size that is not of a preset": lambda m: m["model"].update(
         presets=[{"name": "a", "size": [65, 64], "times": [0, 1], "weights": [], "ratios": [1], "cost": 1}]

@@ -32,7 +32,7 @@ Layout make(int64_t height, int64_t width, int64_t channels, std::array<int64_t,
     if (sides[axis] % patch[axis] != 0)
       refuse(name, std::to_string(sides[axis]), "multiples of " + std::to_string(patch[axis]));
   }
-  Layout out{frames,   height,   width,        channels,     patch[0],
+  Layout out{frames,   height,   width,        channels,      patch[0],
              patch[1], patch[2], closes_lines, closes_frames, multiple};
   product("Layout: values", {channels, frames, height, width});
   product("Layout: tokens", {out.depth(), out.lines() + 1, out.columns() + 1});

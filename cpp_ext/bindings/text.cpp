@@ -36,13 +36,11 @@ namespace {
 void init_prompts(Prompts* self, const Tokenizer& tokenizer, int64_t max_tokens,
                   const std::string& positive, const std::optional<std::string>& negative,
                   std::optional<int64_t> padding, bool truncate) {
-  new (self) Prompts(tokenizer,
-                     {max_tokens, positive, negative.value_or(positive), padding, truncate});
+  new (self)
+      Prompts(tokenizer, {max_tokens, positive, negative.value_or(positive), padding, truncate});
 }
 
-Branch branch_of(bool negative) {
-  return negative ? Branch::unconditional : Branch::conditional;
-}
+Branch branch_of(bool negative) { return negative ? Branch::unconditional : Branch::conditional; }
 
 }  // namespace
 

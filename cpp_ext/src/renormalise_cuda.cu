@@ -19,8 +19,8 @@ __device__ Part part_of(const RenormaliseKernel& k, int64_t i) {
   const int64_t slot = part.at / k.samples, sample = part.at % k.samples;
   part.first = part.group * (k.values / k.groups.groups);
   part.row = (slot * k.branches * k.samples + sample) * k.values + part.first;
-  part.other = k.guided == nullptr ? part.row + k.samples * k.values
-                                   : part.at * k.values + part.first;
+  part.other =
+      k.guided == nullptr ? part.row + k.samples * k.values : part.at * k.values + part.first;
   return part;
 }
 
@@ -79,8 +79,7 @@ __global__ void __launch_bounds__(kThreads) scale_groups(RenormaliseKernel k, in
   if (i >= count) return;
   const Part part = part_of(k, i);
   const int64_t sample = part.at % k.samples, line = line_of(k, k.token[part.at]);
-  const float factor =
-      k.factors[(sample * k.groups.lines + line) * k.groups.groups + part.group];
+  const float factor = k.factors[(sample * k.groups.lines + line) * k.groups.groups + part.group];
   auto* output = static_cast<T*>(k.output);
   for (int64_t p = 0; p < k.values / k.groups.groups; ++p) {
     const float scaled = factor * guided_at<T>(k, part, p);

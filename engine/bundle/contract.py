@@ -165,7 +165,8 @@ def _check_text(spec: ModelSpec, number: int, features: Mapping[str, tuple[int |
     own: dict[str, Allowed] = {}
     for name, shape in features.items():
         padded = text.padding is not None and len(shape) == 3 and shape[1] == text.max_tokens
-        own |= {name: (("float32",), [shape, *([("R", "T", shape[2])] if padded else [])])} if name not in others else {}
+        if name not in others:
+            own[name] = ("float32",), [shape, *([("R", "T", shape[2])] if padded else [])]
     _check_ports(f"{place}.graph.outputs", text.graph.outputs, own)
 
 

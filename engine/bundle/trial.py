@@ -58,5 +58,6 @@ def _try(directory: Path, text: Text, token: int) -> None:
                 f"{graph.file} makes features {features.shape} of {text.max_tokens} tokens; allowed are "
                 f"{expected}: export the model again with its own text encoder"
             )
-    if (found := broken({f"the text, {name}": array for name, array in made.items()})) is not None:
+    named = {"the text" if name == "text" else f"the text's {name}": array for name, array in made.items()}
+    if (found := broken(named)) is not None:
         raise BuildError(f"{graph.file}: {found}; export the model again with an intact text encoder")

@@ -40,11 +40,11 @@ class Tokenizer {
 
 // How a text becomes the tokens that an encoder takes.
 struct TextRules {
-  int64_t max_tokens;                  // that it takes
-  std::string positive = "{}";         // what a prompt is put into, at {}
-  std::string negative = "{}";         // what the text of the unconditional branch is put into
-  std::optional<int64_t> padding{};    // the token that fills up to max_tokens; none does not
-  bool truncate = false;               // a longer text is cut, rather than refused
+  int64_t max_tokens;                // that it takes
+  std::string positive = "{}";       // what a prompt is put into, at {}
+  std::string negative = "{}";       // what the text of the unconditional branch is put into
+  std::optional<int64_t> padding{};  // the token that fills up to max_tokens; none does not
+  bool truncate = false;             // a longer text is cut, rather than refused
 };
 
 // The branch of guidance that a text is of.

@@ -23,24 +23,7 @@ using Ports = std::map<std::string, Allowed>;
 
 const std::vector<DType> kFloats = {DType::f32, DType::f16, DType::bf16};
 
-const char* name_of(DType type) {
-  switch (type) {
-    case DType::f64:
-      return "float64";
-    case DType::f32:
-      return "float32";
-    case DType::f16:
-      return "float16";
-    case DType::bf16:
-      return "bfloat16";
-    case DType::i64:
-      return "int64";
-    case DType::i32:
-      return "int32";
-    default:
-      return "bool";
-  }
-}
+std::string name_of(DType type) { return to_string(type); }
 
 Axis letter(const char* name) { return std::string(name); }
 bool is_letter(const Axis& axis) { return std::holds_alternative<std::string>(axis); }
@@ -160,7 +143,8 @@ std::map<std::string, Axes> features_of(const GraphSpec& condition) {
   std::map<std::string, Axes> features;
   for (const Port& port : condition.inputs) {
     const Axes& axes = port.axes;
-    if (port.name == "t" || port.name == "text_mask" || axes.size() < 2 || axes.size() > 3) continue;
+    if (port.name == "t" || port.name == "text_mask" || axes.size() < 2 || axes.size() > 3)
+      continue;
     const bool middle = axes.size() == 2 || is_size(axes[1]) || axes[1] == letter("T");
     if (axes[0] == letter("R") && is_size(axes.back()) && middle) features[port.name] = axes;
   }

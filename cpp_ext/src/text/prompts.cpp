@@ -8,7 +8,7 @@
 namespace flagdit {
 namespace {
 
-constexpr int64_t kCharacters = 16;   // of a token, at most
+constexpr int64_t kCharacters = 16;    // of a token, at most
 constexpr int64_t kMostTokens = 4096;  // that a manifest may say of an encoder
 
 const std::string& template_of(const TextRules& rules, Branch branch) {

@@ -19,8 +19,7 @@ Texts texts_of(const Request& request, int64_t branches, const Prompts& prompts)
   const Branch other = prompts.alike() ? Branch::conditional : Branch::unconditional;
   std::vector<std::pair<std::string, Branch>> rows, all;
   for (const std::string& prompt : request.prompts) rows.emplace_back(prompt, Branch::conditional);
-  if (branches == 2)
-    rows.insert(rows.end(), request.prompts.size(), {request.negative, other});
+  if (branches == 2) rows.insert(rows.end(), request.prompts.size(), {request.negative, other});
   Texts texts;
   for (const auto& row : rows) {
     const auto known = std::find(all.begin(), all.end(), row);
