@@ -36,6 +36,7 @@ def check_spec(path: Path, spec: ModelSpec) -> None:
     """Raise BundleError, by the place in the file `path`, if a specification contradicts itself."""
     try:
         _check_known(spec)
+        _check_templates(spec)
         _check_graphs(spec)  # before the numbers: a price is reckoned from axes, which then are known letters
         _check_numbers(spec)
         for preset in spec.presets:
@@ -106,6 +107,13 @@ def _check_known(spec: ModelSpec) -> None:
             raise BundleError(f"{name} is {value!a:.80}; this flagdit runs {known!a} alone, so it needs a newer one")
 
 
+def _check_templates(spec: ModelSpec) -> None:
+    for number, text in enumerate(spec.texts):
+        for name, into in (("template", text.template), ("negative", text.negative)):
+            if into is not None and (count := into.count("{}")) != 1:
+                raise BundleError(f"texts.{number}.{name} has {{}} {count} times; allowed is once")
+
+
 def _check_numbers(spec: ModelSpec) -> None:
     if spec.sizes.heads % spec.sizes.kv_heads:
         raise BundleError(
@@ -157,9 +165,6 @@ def _is_features(tensor: Tensor) -> bool:
 def _check_text(spec: ModelSpec, number: int, features: Mapping[str, tuple[int | str, ...]]) -> None:
     """That an encoder makes the features that no other one makes."""
     text, place = spec.texts[number], f"texts.{number}"
-    for name, into in (("template", text.template), ("negative", text.negative)):
-        if into is not None and (count := into.count("{}")) != 1:
-            raise BundleError(f"{place}.{name} has {{}} {count} times; allowed is once")
     _check_ports(f"{place}.graph.inputs", text.graph.inputs, TEXT_INPUTS)
     others = {port.name for i, other in enumerate(spec.texts) if i != number for port in other.graph.outputs}
     own: dict[str, Allowed] = {}

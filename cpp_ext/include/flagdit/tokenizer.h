@@ -60,7 +60,8 @@ class Prompts {
 
   // Of each encoder. Throws Error(bundle) if an empty text is too long for one, or makes no token.
   explicit Prompts(std::vector<Reader> readers);
-  Prompts(Tokenizer tokenizer, TextRules rules) : Prompts({{std::move(tokenizer), rules}}) {}
+  Prompts(Tokenizer tokenizer, TextRules rules)
+      : Prompts(std::vector<Reader>{{std::move(tokenizer), std::move(rules)}}) {}
 
   // The token ids of a text for each encoder, the filling among them; an empty text is what
   // guidance leads away from. name: what it is called in messages. Throws Error(request) if it is

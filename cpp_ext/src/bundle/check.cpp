@@ -15,6 +15,21 @@ void refuse_unless(bool known, const std::string& name, const std::string& value
                                  " alone, so it needs a newer one");
 }
 
+void check_template(const std::string& place, const std::string& text) {
+  int64_t count = 0;
+  for (size_t at = 0; (at = text.find("{}", at)) != std::string::npos; at += 2) ++count;
+  if (count == 1) return;
+  throw Error(Fault::bundle, place + " has {} " + std::to_string(count) + " times; allowed is once");
+}
+
+void check_templates(const std::vector<TextSpec>& texts) {
+  for (size_t i = 0; i < texts.size(); ++i) {
+    const std::string place = "texts." + std::to_string(i);
+    check_template(place + ".template", texts[i].text_template);
+    if (texts[i].negative) check_template(place + ".negative", *texts[i].negative);
+  }
+}
+
 }  // namespace
 
 namespace bundle {
@@ -46,6 +61,7 @@ void check_model(const std::string& path, const ModelSpec& model) {
     } catch (const Error& error) {
       throw Error(Fault::bundle, std::string("latent.size: ") + error.what());
     }
+    check_templates(model.texts);
     check_graphs(model);
     check_presets(model);
   } catch (const Error& error) {

@@ -136,8 +136,6 @@ void check_place(const GraphSpec& place) {
   }
 }
 
-bool is_size(const Axis& axis) { return std::holds_alternative<int64_t>(axis); }
-
 // Inputs of `condition` that a text encoder makes: of every token of a text, or of all of them.
 std::map<std::string, Axes> features_of(const GraphSpec& condition) {
   std::map<std::string, Axes> features;
@@ -145,17 +143,11 @@ std::map<std::string, Axes> features_of(const GraphSpec& condition) {
     const Axes& axes = port.axes;
     if (port.name == "t" || port.name == "text_mask" || axes.size() < 2 || axes.size() > 3)
       continue;
-    const bool middle = axes.size() == 2 || is_size(axes[1]) || axes[1] == letter("T");
-    if (axes[0] == letter("R") && is_size(axes.back()) && middle) features[port.name] = axes;
+    const bool middle = axes.size() == 2 || !is_letter(axes[1]) || axes[1] == letter("T");
+    if (axes[0] == letter("R") && !is_letter(axes.back()) && middle) features[port.name] = axes;
   }
   if (features.empty()) refuse("graphs.condition.inputs: no text with a width");
   return features;
-}
-
-void check_template(const std::string& place, const std::string& text) {
-  int64_t count = 0;
-  for (size_t at = 0; (at = text.find("{}", at)) != std::string::npos; at += 2) ++count;
-  if (count != 1) refuse(place + " has {} " + std::to_string(count) + " times; allowed is once");
 }
 
 // That an encoder makes the features that no other one makes.
@@ -163,8 +155,6 @@ void check_text(const ModelSpec& model, size_t number,
                 const std::map<std::string, Axes>& features) {
   const TextSpec& text = model.texts[number];
   const std::string place = "texts." + std::to_string(number);
-  check_template(place + ".template", text.text_template);
-  if (text.negative) check_template(place + ".negative", *text.negative);
   const Allowed ids{{DType::i64}, {{letter("R"), letter("T")}}};
   check_ports(place + ".graph.inputs", text.graph.inputs,
               {{"input_ids", ids}, {"attention_mask", ids}});
@@ -242,10 +232,10 @@ void check_denoise(const std::string& place, const ModelSpec& model,
 }
 
 void bundle::check_graphs(const ModelSpec& model) {
-  const Axis r = letter("R"), t = letter("T");
-  const std::map<std::string, Axes> features = features_of(model.condition);
+  const auto features = features_of(model.condition);
+  const Axes row{letter("R"), letter("T")};
   Ports condition = taken(model.condition, {{"t", {{DType::f32}, {{letter("S")}}}},
-                                            {"text_mask", {{DType::boolean}, {{r, t}}}}});
+                                            {"text_mask", {{DType::boolean}, {row}}}});
   for (const auto& [name, axes] : features) condition[name] = {{DType::f32}, {axes}};
   check_ports("graphs.condition.inputs", model.condition.inputs, condition);
   check_condition(model);
