@@ -41,7 +41,7 @@ struct RunOptions {
   double guidance = 1.0;        // scale
   std::vector<int64_t> guided;  // channels that guidance touches
   Renormalise renormalise = Renormalise::none;  // of guided velocities
-  std::map<std::string, float> pads{};  // see `conditions`
+  std::map<std::string, float> pads{};          // see `conditions`
   bool lets_go = false;  // of the sessions `texts` and `condition`, once it has what they make
 };
 

@@ -19,7 +19,8 @@ void check_template(const std::string& place, const std::string& text) {
   int64_t count = 0;
   for (size_t at = 0; (at = text.find("{}", at)) != std::string::npos; at += 2) ++count;
   if (count == 1) return;
-  throw Error(Fault::bundle, place + " has {} " + std::to_string(count) + " times; allowed is once");
+  throw Error(Fault::bundle,
+              place + " has {} " + std::to_string(count) + " times; allowed is once");
 }
 
 void check_templates(const std::vector<TextSpec>& texts) {
