@@ -560,6 +560,11 @@ def guide(conditional: Array, unconditional: Array | None, guidance: Array, diff
     guided = conditional + (guidance - 1) difference of the head, where the difference is taken anew if there is an unconditional output; in place.
     """
 
+def renormalise(output: Array, guided: Array | None, guidance: Array, token: Array, norms: Array, factors: Array, stride: int, at_most: bool, pinned: int = 0, stream: int = 0) -> None:
+    """
+    Bring the head's guided velocity, (A, B, P) or made of both branches' output (A, 2B, P), to the norm of the conditional one over all slots, by line of `stride` tokens and group of values; in place. norms (N, B, K, 2), factors (B, L, K).
+    """
+
 def decide_active(score: Array, velocity: Array, age: Array, future: Array | None, scratch: Array, active: Array, pinned: int, planned: int, bucket: int, max_age: int, error_budget: float, gate: float, entry: Array | None = None, head_multiple: int = 1, stream: int = 0) -> None:
     """
     Write how many slots the step computes, by error budget and gate; 0: it is left out.
@@ -618,9 +623,9 @@ class CacheForecast:
 class Layout:
     """The tokens of latents: where they are, which carry none (layout.h)."""
 
-    def __init__(self, height: int, width: int, channels: int, patch: Sequence[int], frames: int = 1, closes_lines: bool = False, closes_frames: bool = False) -> None:
+    def __init__(self, height: int, width: int, channels: int, patch: Sequence[int], frames: int = 1, closes_lines: bool = False, closes_frames: bool = False, multiple: int = 1) -> None:
         """
-        patch: its frames, height and width, which divide those of the latents.
+        patch: its frames, height and width, which divide those of the latents. multiple: of tokens, up to which those without a place follow the last patch.
         """
 
     @property
@@ -649,6 +654,9 @@ class Layout:
 
     @property
     def closes_frames(self) -> bool: ...
+
+    @property
+    def multiple(self) -> int: ...
 
     def __eq__(self, other: object, /) -> bool: ...
 
@@ -843,7 +851,7 @@ class Sampler:
 class Stages:
     """The graphs of a model: what a run goes through."""
 
-    def __init__(self, *, text: object, condition: object, place: object, denoise: object) -> None:
+    def __init__(self, *, texts: Sequence[object], condition: object, place: object, denoise: object) -> None:
         """
         Each a Session, or any object with `ports`, `bind(arrays)` and `run(arrays)`.
         """
@@ -977,7 +985,7 @@ class Model:
     What a manifest says of a model that jobs need: numbers, and no family.
     """
 
-    def __init__(self, *, channels: int, patch: tuple[int, int, int], size: tuple[int, int], sizes: Sizes, closes_lines: bool = False, closes_frames: bool = False, frames: int = 1, downscale: int = 1, guided: Sequence[int] = (), pads: Mapping[str, float] = {}, takes_ntk: bool = False, takes_proportional: bool = False, shift: float | tuple[int, int, float, float] = 1.0, presets: Sequence[object] = (), head_multiple: int = 1) -> None: ...
+    def __init__(self, *, channels: int, patch: tuple[int, int, int], size: tuple[int, int], sizes: Sizes, closes_lines: bool = False, closes_frames: bool = False, frames: int = 1, downscale: int = 1, guided: Sequence[int] = (), pads: Mapping[str, float] = {}, takes_ntk: bool = False, takes_proportional: bool = False, shift: float | tuple[int, int, float, float] = 1.0, presets: Sequence[object] = (), head_multiple: int = 1, multiple: int = 1, renormalise: str = 'none') -> None: ...
 
     @property
     def head_multiple(self) -> int: ...
@@ -1044,23 +1052,30 @@ class Tokenizer:
 
 class Prompts:
     """
-    Which prompts a model takes: its tokenizer says that, without the encoder.
+    Which prompts a model takes: the tokenizers of its encoders say that.
     """
 
-    def __init__(self, tokenizer: Tokenizer, max_tokens: int) -> None:
+    def __init__(self, tokenizer: Tokenizer, max_tokens: int, *, template: str = '{}', negative: str | None = None, padding: int | None = None, truncate: bool = False) -> None:
         """
-        max_tokens: that the encoder takes. Raises the error of a bundle if an empty text has more.
+        Of one encoder. max_tokens: that it takes. template, negative: what a prompt and the text of the unconditional branch are put into, at {}; none is the same. padding: the token that fills up to max_tokens. truncate: cut what is longer. Raises the error of a bundle if an empty text has more tokens, or none.
         """
 
-    def check(self, prompt: str, name: str = 'prompt') -> None:
+    @staticmethod
+    def of(each: Sequence[Prompts]) -> Prompts:
+        """Of several encoders, one after the other."""
+
+    def check(self, prompt: str, name: str = 'prompt', *, negative: bool = False) -> None:
         """
         Refuse a prompt that is blank, no Unicode, or too long; `name` says which it is.
         """
 
-    def tokens(self, prompt: str) -> list[int]:
+    def tokens(self, prompt: str, *, negative: bool = False) -> list[int]:
         """
-        Token ids of a prompt; of an empty text those that guidance leads away from.
+        Token ids of a prompt for the first encoder; of an empty text those that guidance leads away from. negative: of the unconditional branch.
         """
+
+    def all_tokens(self, prompt: str, *, negative: bool = False) -> list[list[int]]:
+        """The same for each encoder."""
 
 class Bundle:
     """A directory whose files are what its manifest says."""

@@ -21,7 +21,7 @@ def admit(spec: ModelSpec, prompts: Prompts, request: Request, *, precision: str
     for prompt in request.prompts:
         prompts.check(prompt)
     if request.negative:
-        prompts.check(request.negative, "negative prompt")
+        prompts.check(request.negative, "negative prompt", negative=True)
     model = model_of(spec)
     job = job_of(request, model)
     job.admit(model, precision, room(), loaded, os.cpu_count() or 1)

@@ -28,7 +28,7 @@ def sizes_of(spec: ModelSpec) -> Sizes:
         patch=spec.patch_values,
         place=sizes.head,
         cached=cached_values(spec.graphs.denoise.inputs),
-        text=spec.text.max_tokens if spec.text is not None else TEXT_TOKENS,
+        text=spec.text_tokens or TEXT_TOKENS,
         text_values=sum(port.values(one) for port in constants(spec.graphs.condition)),
         step_values=sum(port.values(one) for port in timed(spec.graphs.condition)),
     )

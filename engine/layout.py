@@ -22,11 +22,20 @@ class TokenLayout(Layout):
     """
 
     def __init__(
-        self, height: int, width: int, patch: int | tuple[int, int, int], *, channels: int, closes_lines: bool = True
+        self,
+        height: int,
+        width: int,
+        patch: int | tuple[int, int, int],
+        *,
+        channels: int,
+        closes_lines: bool = True,
+        multiple: int = 1,
     ) -> None:
-        """patch: its frames, height and width, or the side of a square. Raises ValueError if they do not tile."""
+        """patch: its frames, height and width, or the side of a square. multiple: of tokens, up to which those without
+        a place follow the last patch. Raises ValueError if patches do not tile.
+        """
         sides = (1, patch, patch) if isinstance(patch, int) else patch
-        super().__init__(height, width, channels, sides, closes_lines=closes_lines)
+        super().__init__(height, width, channels, sides, closes_lines=closes_lines, multiple=multiple)
 
     @classmethod
     def of(cls, spec: ModelSpec, size: tuple[int, int] | None) -> TokenLayout:
@@ -37,7 +46,14 @@ class TokenLayout(Layout):
     def like(cls, layout: Layout) -> TokenLayout:
         """The same layout."""
         patch = layout.patch_frames, layout.patch_height, layout.patch_width
-        return cls(layout.height, layout.width, patch, channels=layout.channels, closes_lines=layout.closes_lines)
+        return cls(
+            layout.height,
+            layout.width,
+            patch,
+            channels=layout.channels,
+            closes_lines=layout.closes_lines,
+            multiple=layout.multiple,
+        )
 
     @property
     def extent(self) -> tuple[int, int, int]:

@@ -59,8 +59,7 @@ class Pipeline:
         # once: the CUDA provider does not read weights in blocks of int8.
         device = chosen.device if chosen.backend == "onnxruntime" else "cpu"
         weights: dict[str, Bytes] = {}  # read once for all graphs; afterwards the sessions have what they need
-        encoder = _session(bundle, spec.text.graph, {}, threads=threads)
-        text = TextEncoder(encoder, ready.prompts)
+        text = TextEncoder([_session(bundle, one.graph, {}, threads=threads) for one in spec.texts], ready.prompts)
         # The sums of `condition` depend on the number of threads.
         condition = _session(bundle, spec.graphs.condition, weights, threads=1, device=device)
         place = _session(bundle, spec.graphs.place, {}, threads=1)

@@ -11,7 +11,7 @@ from flagdit.engine.layout import model_shift
 from flagdit.engine.presets import Preset, presets_of
 from flagdit.engine.request import Request
 from flagdit.engine.resolve import Options, resolve
-from flagdit.engine.text import Prompts
+from flagdit.engine.text import prompts_of
 from flagdit.engine.tokenizer import MAX_BYTES, Tokenizer
 
 
@@ -36,11 +36,12 @@ class Preflight:
         self.bundle, self.spec = bundle, bundle.model
         self.threads, self.precision = None if threads is None else checked_threads(threads), precision
         self.chosen = choose(bundle.manifest, device=device, backend=backend, precision=precision)
-        text = self.spec.text
-        if text is None:
+        if self.spec.text is None:
             raise BackendError("the bundle has no text encoder; export the model with --text-encoder")
-        self.tokenizer = Tokenizer.read(text.tokenizer, bundle.read(text.tokenizer, MAX_BYTES).tobytes())
-        self.prompts = Prompts(self.tokenizer, text.max_tokens)
+        tokenizers = [
+            Tokenizer.read(text.tokenizer, bundle.read(text.tokenizer, MAX_BYTES).tobytes()) for text in self.spec.texts
+        ]
+        self.tokenizer, self.prompts = tokenizers[0], prompts_of(self.spec, tokenizers)
 
     @property
     def computes(self) -> Precision:

@@ -44,7 +44,9 @@ class Stages:
     @cached_property
     def graphs(self) -> cpp_ext.Stages:
         """As the core takes them, with what runs on a GPU leave for the next one."""
-        return cpp_ext.Stages(text=self.text.session, condition=self.condition, place=self.place, denoise=self.denoise)
+        return cpp_ext.Stages(
+            texts=self.text.sessions, condition=self.condition, place=self.place, denoise=self.denoise
+        )
 
 
 class Run:

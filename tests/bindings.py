@@ -78,8 +78,7 @@ def select_fits(args: Arguments, s: Sizes) -> bool:
 def dilate_fits(args: Arguments, s: Sizes) -> bool:
     ids = (args["token"] >= 0) & (args["token"] < s["N"])
     return (
-        args["line"] >= 1
-        and s["N"] % args["line"] == 0
+        1 <= args["line"] <= max(s["N"], 1)
         and 0 <= args["pinned"] <= s["N"]
         and bool(ids.all())
         and (0 <= args["share"] <= 1)

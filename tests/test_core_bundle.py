@@ -92,12 +92,10 @@ def test_a_manifest_with_a_wrong_byte_anywhere(small: bytes) -> None:
 
 
 TO_COME: list[tuple[list[str | int], object, str]] = [
-    (["tokens", "multiple"], 32, "tokens.multiple is 32; this flagdit runs 1 alone"),
+    (["latent", "frames"], 2, "latent.frames is 2; this flagdit runs 1 alone"),
     (["tokens", "multiple"], 0, ""),
-    (["guidance", "renormalise"], "picture", "guidance.renormalise is 'picture'; this flagdit runs 'none' alone"),
     (["guidance", "renormalise"], "rows", ""),
-    (["texts", 0, "negative"], "{}", "texts.0.negative is '{}'; this flagdit runs None alone"),
-    (["texts", 0, "truncate"], True, "texts.0.truncate is True; this flagdit runs False alone"),
+    (["texts", 0, "negative"], "{} {}", "texts.0.negative has {} 2 times; allowed is once"),
     (["texts", 0, "truncate"], 1.5, ""),
     (["graphs", "place", "weights"], "../x", ""),
 ]
@@ -119,7 +117,7 @@ def test_what_no_run_can_do_yet_is_refused_by_both(
     with pytest.raises(BundleError) as error:
         cpp_ext.check_manifest(PATH, content)
     assert message in str(error.value)
-    place[last] = {"multiple": 1, "renormalise": "none", "truncate": False}.get(str(last))
+    place[last] = {"frames": 1, "multiple": 1, "renormalise": "none", "truncate": False}.get(str(last))
     assert core_reads(json.dumps(document).encode()) and python_reads(json.dumps(document).encode())
 
 
@@ -171,7 +169,9 @@ CHANGES: dict[str, Callable[[dict[str, Any]], object]] = {
     "an engine of another model": lambda m: m["engines"][0].update(inputs=m["engines"][0]["inputs"][:-1]),
     "an input that nothing makes": lambda m: m["model"]["graphs"]["denoise"]["inputs"][1].update(name="speci\x1bl"),
     "frames": lambda m: m["model"]["latent"].update(frames=2),
-    "a template": lambda m: m["model"]["texts"][0].update(template="a {}"),
+    "a template": lambda m: m["model"]["texts"][0].update(template="a {} {}"),
+    "a template of the negative": lambda m: m["model"]["texts"][0].update(negative="a"),
+    "a second encoder of the same": lambda m: m["model"]["texts"].append(m["model"]["texts"][0]),
     "pads of nothing": lambda m: m["model"].update(pads={"nothing": 0.5}),
     "a size that is not of a preset": lambda m: m["model"].update(
         presets=[{"name": "a", "size": [65, 64], "times": [0, 1], "weights": [], "ratios": [1], "cost": 1}]

@@ -70,6 +70,17 @@ def test_a_pinned_token_neither_lends_nor_receives(backend: Backend) -> None:
 
 
 @on_devices
+def test_tokens_that_fill_up(backend: Backend) -> None:
+    """They are behind the last line, which they make a shorter one, and lend nothing."""
+    score = np.array([[9], [9], [1], [2], [3], [4]], np.float32)
+    token = np.array([[4], [5], [0], [1], [2], [3]], np.int32)
+    grid = backend.put(np.zeros((1, 6), np.float32))
+    put = backend.put(score)
+    dilate(put, backend.put(token), grid, 4, 2, 1.0)
+    np.testing.assert_array_equal(backend.get(put), [[9], [9], [2], [3], [4], [4]])
+
+
+@on_devices
 @pytest.mark.parametrize("wrong", [-1, 3, 2**31 - 1, -(2**31)])
 def test_a_token_outside_the_picture(backend: Backend, wrong: int) -> None:
     """Refused before a score changes. A kernel skips it: it keeps its score, and lends none."""
@@ -91,8 +102,8 @@ def test_a_token_outside_the_picture(backend: Backend, wrong: int) -> None:
         ("score", np.zeros(8, np.float32), "score: got float32 (8,) on cpu, allowed 2 dimensions"),
         ("token", np.zeros((8, 2), np.int64), "token: got int64 (8, 2) on cpu, allowed int32 (8, 2) on cpu"),
         ("grid", np.zeros((8, 2), np.float32), "grid: got float32 (8, 2) on cpu, allowed float32 (2, 8) on cpu"),
-        ("line", 3, "line: got 3, allowed a divisor of the 8 slots"),
-        ("line", 0, "line: got 0, allowed a divisor of the 8 slots"),
+        ("line", 9, "line: got 9, allowed 1..8"),
+        ("line", 0, "line: got 0, allowed 1..8"),
         ("pinned", 9, "pinned: got 9, allowed 0..8"),
         ("share", 1.5, "share: got 1.500000, allowed 0 to 1"),
         ("share", float("nan"), "share: got nan, allowed 0 to 1"),

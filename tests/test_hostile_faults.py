@@ -115,14 +115,10 @@ FAULTS: dict[str, tuple[Change, str]] = {
     "patches in time": (set_in("model", "tokens", "patch", to=[2, 4, 4]), "tokens.patch, frames is 2; this flagdit"),
     "closed frames": (set_in("model", "tokens", "closes", to=["line", "frame"]), "tokens.closes is 'frame'; this"),
     "phases": (set_in("model", "phases", to=[0.0, 0.3]), "phases is 2; this flagdit runs 1 alone, so it needs a newer"),
-    "template": (
-        set_in("model", "texts", 0, "template", to="a {}\n"),
-        "texts.0.template is 'a {}\\n'; this flagdit runs",
-    ),
-    "padding": (set_in("model", "texts", 0, "padding", to=0), "texts.0.padding is 0; this flagdit runs None alone"),
+    "template": (set_in("model", "texts", 0, "template", to="a"), "texts.0.template has {} 0 times; allowed is once"),
     "size": (set_in("model", "latent", "size", to=[33, 32]), "latent.size: size 33x32 is not made of 4x4 patches"),
     "large size": (set_in("model", "latent", "size", to=[65536, 65536]), "latent.size: size 65536x65536 has"),
-    "two texts": (lambda b: edit_json(b / "manifest.json", twice), "texts is 2; this flagdit runs 1 alone"),
+    "two texts": (lambda b: edit_json(b / "manifest.json", twice), "texts.0.graph.outputs: 'text' is none of them"),
     "width of texts": (
         set_in("model", "texts", 0, "graph", "outputs", 0, "shape", to=["R", "T", 17]),
         "texts.0.graph.outputs: text is float32 (R, T, 17); allowed is float32 (R, T, 16)",

@@ -40,6 +40,25 @@ def test_slots_are_a_permutation_that_begins_with_the_line_ends(layout: TokenLay
     assert list(layout.patch_index(slots[layout.pinned :])) == list(range(layout.patches))
 
 
+@given(st.integers(1, 7), st.integers(1, 7), st.sampled_from([1, 2, 8, 32]), st.booleans())
+@settings(deadline=None)
+def test_tokens_without_a_place_fill_up(lines: int, columns: int, multiple: int, closes: bool) -> None:
+    """Behind the last patch; pinned as those that close lines are, and first in the slots with them."""
+    plain = TokenLayout(lines, columns, 1, channels=1, closes_lines=closes)
+    layout = TokenLayout(lines, columns, 1, channels=1, closes_lines=closes, multiple=multiple)
+    more = -plain.tokens % multiple
+    assert (layout.tokens, layout.pinned) == (plain.tokens + more, plain.pinned + more)
+    places = layout.places()
+    np.testing.assert_array_equal(places[: plain.tokens], plain.places())
+    rest = [(plain.tokens + i, -1, -1, -1) for i in range(more)]
+    np.testing.assert_array_equal(places[plain.tokens :], np.array(rest, np.int64).reshape(-1, 4))
+    slots = layout.slots()
+    assert sorted(slots) == list(range(layout.tokens))
+    assert (layout.patch_index(slots[: layout.pinned]) == -1).all()
+    assert list(layout.patch_index(slots[layout.pinned :])) == list(range(layout.patches))
+    assert layout == TokenLayout.like(layout) and (layout == plain) == (multiple == 1)
+
+
 def test_lumina_at_1024_pixels_has_4160_tokens() -> None:
     layout = TokenLayout(128, 128, patch=2, channels=4)
     assert (layout.tokens, layout.pinned) == (4160, 64)

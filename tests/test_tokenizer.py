@@ -113,7 +113,6 @@ HOSTILE: dict[str, tuple[dict[str, Any], str]] = {
     "words that grow": (
         {"normalizer": replace("a", "a" * 1000), "added_tokens": [{"content": "a" * 9000}]}, "its own words have 9000"
     ),
-    "no special tokens": ({"post_processor": None}, "makes no token of an empty text"),
     "unknown rule": ({"normalizer": {"type": "Exec\x1b[2J"}}, r"a rule of the kind 'Exec\x1b[2J' is not known"),
     "no type": ({"normalizer": {"nfc": True}}, "is no tokenizer (key 'type' not found)"),
     "a list": ({"normalizer": []}, "is no tokenizer"),

@@ -13,6 +13,7 @@
 #include "flagdit/finite.h"
 #include "flagdit/guide.h"
 #include "flagdit/pick.h"
+#include "flagdit/renormalise.h"
 
 namespace flagdit::python {
 namespace {
@@ -32,6 +33,25 @@ void guide_arrays(const ConstArray& conditional, const std::optional<ConstArray>
       to_tensor("guide: guided", guided)};
   nb::gil_scoped_release release;
   guide(args, to_stream(stream));
+}
+
+void renormalise_arrays(const Array& output, const std::optional<Array>& guided,
+                        const ConstArray& guidance, const ConstArray& token, const Array& norms,
+                        const Array& factors, int64_t stride, bool at_most, int64_t pinned,
+                        uintptr_t stream) {
+  RenormaliseArgs args{to_tensor("renormalise: output", output),
+                       {},
+                       to_tensor("renormalise: guidance", guidance),
+                       to_tensor("renormalise: token", token),
+                       to_tensor("renormalise: norms", norms),
+                       to_tensor("renormalise: factors", factors),
+                       {},
+                       pinned};
+  if (guided) args.guided = to_tensor("renormalise: guided", *guided);
+  const Shape& shape = args.factors.shape;
+  if (shape.rank == 3) args.groups = {shape[2], stride, shape[1], at_most};
+  nb::gil_scoped_release release;
+  renormalise(args, to_stream(stream));
 }
 
 void decide_arrays(const ConstArray& score, const ConstArray& velocity, const ConstArray& age,
@@ -114,6 +134,9 @@ void copy_entry(const OwnedPicks& self, const ConstArray& entry, uintptr_t strea
 constexpr const char* kGuide =
     "def guide(conditional: Array, unconditional: Array | None, guidance: Array, difference: "
     "Array, guided: Array, stream: int = 0) -> None";
+constexpr const char* kRenormalise =
+    "def renormalise(output: Array, guided: Array | None, guidance: Array, token: Array, norms: "
+    "Array, factors: Array, stride: int, at_most: bool, pinned: int = 0, stream: int = 0) -> None";
 constexpr const char* kDecide =
     "def decide_active(score: Array, velocity: Array, age: Array, future: Array | None, scratch: "
     "Array, active: Array, pinned: int, planned: int, bucket: int, max_age: int, error_budget: "
@@ -133,6 +156,12 @@ void register_between(nb::module_& m) {
         "guidance"_a, "difference"_a, "guided"_a, "stream"_a = 0,
         "guided = conditional + (guidance - 1) difference of the head, where the difference is "
         "taken anew if there is an unconditional output; in place.");
+  m.def("renormalise", &renormalise_arrays, nb::sig(kRenormalise), "output"_a, "guided"_a.none(),
+        "guidance"_a, "token"_a, "norms"_a, "factors"_a, "stride"_a, "at_most"_a, "pinned"_a = 0,
+        "stream"_a = 0,
+        "Bring the head's guided velocity, (A, B, P) or made of both branches' output (A, 2B, P), "
+        "to the norm of the conditional one over all slots, by line of `stride` tokens and group "
+        "of values; in place. norms (N, B, K, 2), factors (B, L, K).");
   m.def("decide_active", &decide_arrays, nb::sig(kDecide), "score"_a, "velocity"_a, "age"_a,
         "future"_a.none(), "scratch"_a, "active"_a, "pinned"_a, "planned"_a, "bucket"_a,
         "max_age"_a, "error_budget"_a, "gate"_a, "entry"_a = nb::none(), "head_multiple"_a = 1,

@@ -28,7 +28,9 @@ void register_bundle(nb::module_& m) {
       .def(
           "tokens",
           [](const Bundle& bundle, const nb::bytes& prompt) {
-            return bundle.prompts().read({prompt.c_str(), prompt.size()});
+            return bundle.prompts()
+                .tokens({prompt.c_str(), prompt.size()}, Branch::conditional)
+                .front();
           },
           "prompt"_a, "Token ids of a prompt. Raises the error of a request.");
   m.def(

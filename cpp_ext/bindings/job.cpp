@@ -57,9 +57,9 @@ Sampling to_sampling(nb::handle asked) {
 }
 
 Layout pattern_of(int64_t channels, std::tuple<int64_t, int64_t, int64_t> patch, bool closes_lines,
-                  bool closes_frames, int64_t frames) {
+                  bool closes_frames, int64_t frames, int64_t multiple) {
   const auto [deep, high, wide] = patch;
-  return {frames, 0, 0, channels, deep, high, wide, closes_lines, closes_frames};
+  return {frames, 0, 0, channels, deep, high, wide, closes_lines, closes_frames, multiple};
 }
 
 // One for all sizes, or two numbers of patches and mu at each.
@@ -78,8 +78,9 @@ void init_model(Model* self, int64_t channels, std::tuple<int64_t, int64_t, int6
                 Pair size, const Sizes& sizes, bool closes_lines, bool closes_frames,
                 int64_t frames, int64_t downscale, std::vector<int64_t> guided,
                 std::map<std::string, float> pads, bool takes_ntk, bool takes_proportional,
-                nb::handle shift, nb::handle presets, int64_t head_multiple) {
-  Model model{pattern_of(channels, patch, closes_lines, closes_frames, frames),
+                nb::handle shift, nb::handle presets, int64_t head_multiple, int64_t multiple,
+                const std::string& renormalise) {
+  Model model{pattern_of(channels, patch, closes_lines, closes_frames, frames, multiple),
               {size.first, size.second}};
   model.downscale = downscale;
   model.guided = std::move(guided);
@@ -89,6 +90,7 @@ void init_model(Model* self, int64_t channels, std::tuple<int64_t, int64_t, int6
   model.shift = to_shift(shift);
   for (nb::handle spec : nb::iter(presets)) model.presets.push_back(to_calibrated(spec));
   model.head_multiple = head_multiple;
+  model.renormalise = renormalise_of(renormalise);
   new (self) Model(std::move(model));
 }
 
@@ -106,7 +108,8 @@ constexpr const char* kModel =
     "downscale: int = 1, guided: Sequence[int] = (), pads: Mapping[str, float] = {}, takes_ntk: "
     "bool = False, takes_proportional: bool = False, shift: float | tuple[int, int, float, float] "
     "= "
-    "1.0, presets: Sequence[object] = (), head_multiple: int = 1) -> None";
+    "1.0, presets: Sequence[object] = (), head_multiple: int = 1, multiple: int = 1, renormalise: "
+    "str = 'none') -> None";
 constexpr const char* kAdmit =
     "def admit(self, model: Model, precision: str, room: int | None, loaded: int = 0, threads: "
     "int = 1) -> None";
@@ -135,7 +138,7 @@ void register_job(nb::module_& m) {
            "downscale"_a = 1, "guided"_a = std::vector<int64_t>(),
            "pads"_a = std::map<std::string, float>(), "takes_ntk"_a = false,
            "takes_proportional"_a = false, "shift"_a = 1.0, "presets"_a = nb::make_tuple(),
-           "head_multiple"_a = 1)
+           "head_multiple"_a = 1, "multiple"_a = 1, "renormalise"_a = "none")
       .def_ro("head_multiple", &Model::head_multiple)
       .def(
           "layout",

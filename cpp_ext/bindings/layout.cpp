@@ -20,8 +20,9 @@ constexpr int64_t kMostTokens = int64_t{1} << 31;  // ids are int32
 constexpr int64_t kMostSide = int64_t{1} << 24;
 
 Layout make(int64_t height, int64_t width, int64_t channels, std::array<int64_t, 3> patch,
-            int64_t frames, bool closes_lines, bool closes_frames) {
+            int64_t frames, bool closes_lines, bool closes_frames, int64_t multiple) {
   check_range("Layout: channels", channels, 1, kMostSide);
+  check_range("Layout: multiple", multiple, 1, kMostSide);
   const std::array<int64_t, 3> sides{frames, height, width};
   const std::array<const char*, 3> names{"frames", "height", "width"};
   for (size_t axis = 0; axis < 3; ++axis) {
@@ -31,8 +32,8 @@ Layout make(int64_t height, int64_t width, int64_t channels, std::array<int64_t,
     if (sides[axis] % patch[axis] != 0)
       refuse(name, std::to_string(sides[axis]), "multiples of " + std::to_string(patch[axis]));
   }
-  Layout out{frames,   height,   width,        channels,     patch[0],
-             patch[1], patch[2], closes_lines, closes_frames};
+  Layout out{frames,   height,   width,        channels,      patch[0],
+             patch[1], patch[2], closes_lines, closes_frames, multiple};
   product("Layout: values", {channels, frames, height, width});
   product("Layout: tokens", {out.depth(), out.lines() + 1, out.columns() + 1});
   check_range("Layout: tokens", out.tokens(), 1, kMostTokens - 1);
@@ -137,13 +138,15 @@ void register_layout(nb::module_& m) {
   type.def(
           "__init__",
           [](Layout* self, int64_t height, int64_t width, int64_t channels,
-             std::array<int64_t, 3> patch, int64_t frames, bool closes_lines, bool closes_frames) {
-            new (self)
-                Layout(make(height, width, channels, patch, frames, closes_lines, closes_frames));
+             std::array<int64_t, 3> patch, int64_t frames, bool closes_lines, bool closes_frames,
+             int64_t multiple) {
+            new (self) Layout(make(height, width, channels, patch, frames, closes_lines,
+                                   closes_frames, multiple));
           },
           "height"_a, "width"_a, "channels"_a, "patch"_a, "frames"_a = 1, "closes_lines"_a = false,
-          "closes_frames"_a = false,
-          "patch: its frames, height and width, which divide those of the latents.")
+          "closes_frames"_a = false, "multiple"_a = 1,
+          "patch: its frames, height and width, which divide those of the latents. multiple: of "
+          "tokens, up to which those without a place follow the last patch.")
       .def_ro("frames", &Layout::frames)
       .def_ro("height", &Layout::height)
       .def_ro("width", &Layout::width)
@@ -153,6 +156,7 @@ void register_layout(nb::module_& m) {
       .def_ro("patch_width", &Layout::patch_width)
       .def_ro("closes_lines", &Layout::closes_lines)
       .def_ro("closes_frames", &Layout::closes_frames)
+      .def_ro("multiple", &Layout::multiple)
       .def(nb::self == nb::self, nb::sig("def __eq__(self, other: object, /) -> bool"))
       .def("__hash__", [](const Layout& l) { return l.height * 65599 + l.width; });
   register_counts(type);

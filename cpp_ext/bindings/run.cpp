@@ -24,9 +24,11 @@ namespace {
 
 using namespace nb::literals;
 
-Stages stages_of(const nb::object& text, const nb::object& condition, const nb::object& place,
-                 const nb::object& denoise) {
-  return {to_session(text), to_session(condition), to_session(place), to_session(denoise)};
+Stages stages_of(const std::vector<nb::object>& texts, const nb::object& condition,
+                 const nb::object& place, const nb::object& denoise) {
+  Stages out{{}, to_session(condition), to_session(place), to_session(denoise)};
+  for (const nb::object& text : texts) out.texts.push_back(to_session(text));
+  return out;
 }
 
 void init_run(Run* self, const Stages& stages, const Job& job, const Prompts& prompts) {
@@ -72,13 +74,14 @@ void register_run(nb::module_& m) {
   nb::class_<Stages>(m, "Stages", "The graphs of a model: what a run goes through.")
       .def(
           "__init__",
-          [](Stages* self, const nb::object& text, const nb::object& condition,
+          [](Stages* self, const std::vector<nb::object>& texts, const nb::object& condition,
              const nb::object& place, const nb::object& denoise) {
-            new (self) Stages(stages_of(text, condition, place, denoise));
+            new (self) Stages(stages_of(texts, condition, place, denoise));
           },
-          nb::kw_only(), "text"_a, "condition"_a, "place"_a, "denoise"_a,
-          nb::sig("def __init__(self, *, text: object, condition: object, place: object, "
-                  "denoise: object) -> None"),
+          nb::kw_only(), "texts"_a, "condition"_a, "place"_a, "denoise"_a,
+          nb::sig(
+              "def __init__(self, *, texts: Sequence[object], condition: object, place: object, "
+              "denoise: object) -> None"),
           "Each a Session, or any object with `ports`, `bind(arrays)` and `run(arrays)`.");
   nb::class_<Snapshot>(m, "Snapshot", "A run after one of its steps, kept while it goes on.")
       .def(

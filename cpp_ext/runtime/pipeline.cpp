@@ -114,9 +114,11 @@ void Pipeline::load() {
   if (options_.backend == "onnxruntime") made.device = device_;
   std::map<std::string, Content> weights, none;  // read once for all graphs
   Stages stages;
-  stages.text = open(runtime(), spec.texts[0].graph, all, none);
+  for (const TextSpec& text : spec.texts) {
+    stages.texts.push_back(open(runtime(), text.graph, all, none));
+    none.clear();
+  }
   stages.condition = open(runtime(), spec.condition, made, weights);
-  none.clear();
   stages.place = open(runtime(), spec.place, one, none);
   stages.denoise = open_engine(weights);
   stages_ = std::move(stages);

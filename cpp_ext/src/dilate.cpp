@@ -1,5 +1,6 @@
 #include "flagdit/dilate.h"
 
+#include <algorithm>
 #include <string>
 
 #include "check.h"
@@ -16,10 +17,7 @@ void check(const DilateArgs& args) {
   check_tensor("dilate: token", args.token, DType::i32, {slots, samples}, device);
   check_tensor("dilate: grid", args.grid, DType::f32, {samples, slots}, device);
   check_range("dilate: pinned", args.pinned, 0, slots);
-  if (args.line < 1 || slots % args.line != 0) {
-    refuse("dilate: line", std::to_string(args.line),
-           "a divisor of the " + std::to_string(slots) + " slots");
-  }
+  check_range("dilate: line", args.line, 1, std::max<int64_t>(slots, 1));
   if (!(args.share >= 0.0f && args.share <= 1.0f)) {
     refuse("dilate: share", std::to_string(args.share), "0 to 1");
   }

@@ -33,11 +33,12 @@ FLAGDIT_HOST_DEVICE inline void lay_out(const DilateKernel& k, int64_t slot, int
 FLAGDIT_HOST_DEVICE inline void spread(const DilateKernel& k, int64_t slot, int64_t sample) {
   const int64_t token = k.token[slot * k.samples + sample];
   if (!in_picture(k, token)) return;
-  const int64_t y = token / k.line, x = token % k.line, lines = k.slots / k.line;
+  const int64_t y = token / k.line, x = token % k.line, lines = (k.slots + k.line - 1) / k.line;
   const float* grid = k.grid + sample * k.slots;
   float most = grid[token];
   for (int64_t i = y > 0 ? y - 1 : 0; i <= y + 1 && i < lines; ++i) {
     for (int64_t j = x > 0 ? x - 1 : 0; j <= x + 1 && j < k.line; ++j) {
+      if (i * k.line + j >= k.slots) break;  // the last line may be shorter: tokens that fill up
       const float lent = k.share * grid[i * k.line + j];
       most = lent > most ? lent : most;
     }

@@ -18,6 +18,7 @@ void each_token(const Layout& layout, const Visit& visit) {
     }
     if (layout.closes_frames) visit(index++, frame, -1, -1);
   }
+  for (int64_t more = layout.filling(); more > 0; --more) visit(index++, -1, -1, -1);
 }
 
 // Where runs of values that lie together in both are: visit(latent offset, patch offset, length).
@@ -44,7 +45,8 @@ bool Layout::operator==(const Layout& other) const {
   return frames == other.frames && height == other.height && width == other.width &&
          channels == other.channels && patch_frames == other.patch_frames &&
          patch_height == other.patch_height && patch_width == other.patch_width &&
-         closes_lines == other.closes_lines && closes_frames == other.closes_frames;
+         closes_lines == other.closes_lines && closes_frames == other.closes_frames &&
+         multiple == other.multiple;
 }
 
 std::vector<int32_t> Layout::slots() const {
@@ -69,7 +71,7 @@ int64_t Layout::patch_of(int32_t token) const {
   const int64_t frame_tokens = lines() * stride() + (closes_frames ? 1 : 0);
   const int64_t frame = token / frame_tokens, rest = token % frame_tokens;
   const int64_t line = rest / stride(), column = rest % stride();
-  if (line >= lines() || column >= columns()) return -1;
+  if (frame >= depth() || line >= lines() || column >= columns()) return -1;
   return (frame * lines() + line) * columns() + column;
 }
 

@@ -12,6 +12,7 @@
 #include "guide_kernel.h"
 #include "noise_kernel.h"
 #include "pick_kernel.h"
+#include "renormalise_kernel.h"
 #include "repartition_kernel.h"
 #include "select_rule.h"
 #include "tick_kernel.h"
@@ -38,6 +39,7 @@ void pick_cuda(const PickKernel&, int64_t, Stream) { absent("Picks"); }
 void dilate_cuda(const DilateKernel&, Stream) { absent("dilate"); }
 void noise_cuda(const NoiseKernel&, Stream) { absent("normal_noise"); }
 void select_cuda(const SelectKernel&, Stream) { absent("select"); }
+void renormalise_cuda(const RenormaliseKernel&, DType, Stream) { absent("renormalise"); }
 void repartition_cuda(const RepartitionKernel&, Stream) { absent("swap"); }
 void forecast_cuda(const ForecastKernel&, Stream) { absent("CacheForecast"); }
 void tick_cuda(int32_t*, Stream) { absent("tick"); }

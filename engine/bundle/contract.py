@@ -36,6 +36,7 @@ def check_spec(path: Path, spec: ModelSpec) -> None:
     """Raise BundleError, by the place in the file `path`, if a specification contradicts itself."""
     try:
         _check_known(spec)
+        _check_templates(spec)
         _check_graphs(spec)  # before the numbers: a price is reckoned from axes, which then are known letters
         _check_numbers(spec)
         for preset in spec.presets:
@@ -98,20 +99,19 @@ def _check_known(spec: ModelSpec) -> None:
         "latent.frames": (spec.latent.frames, 1),
         "tokens.patch, frames": (spec.tokens.patch[0], 1),
         "tokens.closes": ("frame" if "frame" in spec.tokens.closes else "line", "line"),
-        "tokens.multiple": (spec.tokens.multiple, 1),
-        "guidance.renormalise": (spec.guidance.renormalise, "none"),
         "phases": (len(spec.phases), 1),
         "phases.0": (spec.phases[0], 0.0),
-        "texts": (max(1, len(spec.texts)), 1),
     }
-    for number, text in enumerate(spec.texts):
-        said[f"texts.{number}.template"] = text.template, "{}"
-        said[f"texts.{number}.padding"] = text.padding, None
-        said[f"texts.{number}.negative"] = text.negative, None
-        said[f"texts.{number}.truncate"] = text.truncate, False
     for name, (value, known) in said.items():
         if value != known:
             raise BundleError(f"{name} is {value!a:.80}; this flagdit runs {known!a} alone, so it needs a newer one")
+
+
+def _check_templates(spec: ModelSpec) -> None:
+    for number, text in enumerate(spec.texts):
+        for name, into in (("template", text.template), ("negative", text.negative)):
+            if into is not None and (count := into.count("{}")) != 1:
+                raise BundleError(f"texts.{number}.{name} has {{}} {count} times; allowed is once")
 
 
 def _check_numbers(spec: ModelSpec) -> None:
@@ -139,11 +139,11 @@ def _check_preset(spec: ModelSpec, preset: Preset) -> None:
 
 def _check_graphs(spec: ModelSpec) -> None:
     condition, place = spec.graphs.condition, spec.graphs.place
-    width = next((t.shape[-1] for t in condition.inputs if t.name == "text" and t.shape), None)
-    if not isinstance(width, int):
+    features = {tensor.name: tensor.shape for tensor in condition.inputs if _is_features(tensor)}
+    if not features:
         raise BundleError("graphs.condition.inputs: no text with a width")
-    features: dict[str, Allowed] = {"text": (("float32",), [("R", "T", width)])}
-    _check_ports("graphs.condition.inputs", condition.inputs, {**_taken(condition, CONDITION_INPUTS), **features})
+    given: dict[str, Allowed] = {name: (("float32",), [shape]) for name, shape in features.items()}
+    _check_ports("graphs.condition.inputs", condition.inputs, {**_taken(condition, CONDITION_INPUTS), **given})
     _check_condition(spec, condition)
     _check_place(place)
     names = Counter(tensor.name for graph in (condition, place) for tensor in graph.outputs)
@@ -151,9 +151,28 @@ def _check_graphs(spec: ModelSpec) -> None:
         if count > 1 or name == "tokens":
             raise BundleError(f"graphs.denoise.inputs: {name!a} is made twice")
     check_denoise("graphs.denoise", spec, spec.graphs.denoise.inputs, outputs=spec.graphs.denoise.outputs)
-    for number, text in enumerate(spec.texts):
-        _check_ports(f"texts.{number}.graph.inputs", text.graph.inputs, TEXT_INPUTS)
-        _check_ports(f"texts.{number}.graph.outputs", text.graph.outputs, features)
+    for number in range(len(spec.texts)):
+        _check_text(spec, number, features)
+
+
+def _is_features(tensor: Tensor) -> bool:
+    """Whether an input of `condition` is made by a text encoder: of every token of a text, or of all of them."""
+    shape = tensor.shape
+    sizes = isinstance(shape[-1], int) and (len(shape) == 2 or isinstance(shape[1], int) or shape[1] == "T")
+    return tensor.name not in CONDITION_INPUTS and len(shape) in (2, 3) and shape[0] == "R" and sizes
+
+
+def _check_text(spec: ModelSpec, number: int, features: Mapping[str, tuple[int | str, ...]]) -> None:
+    """That an encoder makes the features that no other one makes."""
+    text, place = spec.texts[number], f"texts.{number}"
+    _check_ports(f"{place}.graph.inputs", text.graph.inputs, TEXT_INPUTS)
+    others = {port.name for i, other in enumerate(spec.texts) if i != number for port in other.graph.outputs}
+    own: dict[str, Allowed] = {}
+    for name, shape in features.items():
+        padded = text.padding is not None and len(shape) == 3 and shape[1] == text.max_tokens
+        if name not in others:
+            own[name] = ("float32",), [shape, *([("R", "T", shape[2])] if padded else [])]
+    _check_ports(f"{place}.graph.outputs", text.graph.outputs, own)
 
 
 def _check_condition(spec: ModelSpec, condition: Graph) -> None:

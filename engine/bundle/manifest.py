@@ -166,8 +166,13 @@ class ModelSpec(Spec):
 
     @property
     def text(self) -> Text | None:
-        """The text encoder, if there is one."""
+        """The first text encoder, if there is one."""
         return self.texts[0] if self.texts else None
+
+    @property
+    def text_tokens(self) -> int:
+        """Tokens of the longest text, of all encoders together; 0 without any."""
+        return sum(text.max_tokens for text in self.texts)
 
     @property
     def patch_values(self) -> int:

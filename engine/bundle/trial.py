@@ -8,11 +8,12 @@ import numpy as np
 
 from flagdit.engine.bundle import regular
 from flagdit.engine.bundle.graph_spec import Graph
-from flagdit.engine.bundle.manifest import ModelSpec
+from flagdit.engine.bundle.manifest import ModelSpec, Text
 from flagdit.engine.bundle.onnx_file import MAX_GRAPH_BYTES
 from flagdit.engine.errors import BuildError, BundleError
 from flagdit.engine.finite import broken
 from flagdit.engine.session import GraphFile, open_session
+from flagdit.engine.text import prompts_of
 from flagdit.engine.tokenizer import MAX_BYTES, Tokenizer
 
 MOST_TRIED = 2 << 30
@@ -28,26 +29,35 @@ def try_text(directory: Path, spec: ModelSpec) -> None:
 
     Nothing else says for how many tokens an encoder has positions. A model without a text encoder is let through.
     """
-    text = spec.text
-    if text is None or _is_large(directory, text.graph):
-        return
-    graph, (features_port,) = text.graph, text.graph.outputs
-    expected = (1, text.max_tokens, features_port.shape[-1])
-    tokenizer = Tokenizer.read(text.tokenizer, regular.read(directory / text.tokenizer, MAX_BYTES))
+    tokenizers = [
+        Tokenizer.read(text.tokenizer, regular.read(directory / text.tokenizer, MAX_BYTES)) for text in spec.texts
+    ]
+    prompts = prompts_of(spec, tokenizers)
+    for text, tokens in zip(spec.texts, prompts.all_tokens(""), strict=True) if spec.texts else ():
+        if not _is_large(directory, text.graph):
+            _try(directory, text, tokens[0])
+
+
+def _try(directory: Path, text: Text, token: int) -> None:
+    graph = text.graph
     weights = {} if graph.weights is None else {graph.weights: regular.read(directory / graph.weights, MOST_TRIED)}
     session = open_session(GraphFile(graph.file, regular.read(directory / graph.file, MAX_GRAPH_BYTES), weights))
-    ids = np.full((1, text.max_tokens), tokenizer.encode("")[0], np.int64)
+    ids = np.full((1, text.max_tokens), token, np.int64)
     try:
-        features = session.run({"input_ids": ids, "attention_mask": np.ones_like(ids)})[features_port.name]
+        made = session.run({"input_ids": ids, "attention_mask": np.ones_like(ids)})
     except BundleError as error:
         raise BuildError(
             f"the text encoder does not take {text.max_tokens} tokens, which the model says that it does ({error}); "
             "export it again with fewer --max-text-tokens"
         ) from None
-    if features.shape != expected:
-        raise BuildError(
-            f"{graph.file} makes features {features.shape} of {text.max_tokens} tokens; allowed are "
-            f"{expected}: export the model again with its own text encoder"
-        )
-    if (found := broken({"the text": features})) is not None:
+    axes = {"R": 1, "T": text.max_tokens}
+    for port in graph.outputs:
+        features, expected = made[port.name], tuple(axes.get(str(axis), axis) for axis in port.shape)
+        if features.shape != expected:
+            raise BuildError(
+                f"{graph.file} makes features {features.shape} of {text.max_tokens} tokens; allowed are "
+                f"{expected}: export the model again with its own text encoder"
+            )
+    named = {"the text" if name == "text" else f"the text's {name}": array for name, array in made.items()}
+    if (found := broken(named)) is not None:
         raise BuildError(f"{graph.file}: {found}; export the model again with an intact text encoder")

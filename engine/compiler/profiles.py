@@ -40,7 +40,7 @@ def ranges(spec: ModelSpec, limits: Limits) -> dict[str, Range]:
     region-adaptive step that recomputes half of the tokens, with guidance.
     """
     tokens = TokenLayout.of(spec, limits.size).tokens
-    text = spec.text.max_tokens if spec.text else TEXT_TOKENS
+    text = spec.text_tokens or TEXT_TOKENS
     active = max(1, tokens // 2)
     return {
         "A": (1, active, tokens),

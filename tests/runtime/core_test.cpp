@@ -138,7 +138,7 @@ flagdit::RunOptions toy_options() {
 }
 
 flagdit::Run toy_run(const std::shared_ptr<toy::Denoise>& denoise) {
-  return flagdit::Run(toy::stages(denoise), toy_options(), {{{{1, 2}, "the text"}}, {0}});
+  return flagdit::Run(toy::stages(denoise), toy_options(), {{{{{1, 2}}, "the text"}}, {0}});
 }
 
 // The velocity 2 - t is a line, which ab2 follows but for its first step: the latents move by 1.5.

@@ -106,9 +106,9 @@ inline Stages stages(std::shared_ptr<Denoise> denoise) {
     return std::vector<Bound>{speed};
   };
   const auto place = [](const std::vector<Bound>&) { return std::vector<Bound>{}; };
-  return {std::make_shared<Once>(std::vector<Port>{{"input_ids", DType::i64, {r, t}, false},
-                                                   {"text", DType::f32, {r, t, kText}, true}},
-                                 text),
+  return {{std::make_shared<Once>(std::vector<Port>{{"input_ids", DType::i64, {r, t}, false},
+                                                    {"text", DType::f32, {r, t, kText}, true}},
+                                  text)},
           std::make_shared<Once>(std::vector<Port>{{"t", DType::f32, {s}, false},
                                                    {"speed", DType::f32, {s, r, int64_t{1}}, true}},
                                  condition),

@@ -13,6 +13,7 @@
 #include "flagdit/forecast.h"
 #include "flagdit/layout.h"
 #include "flagdit/make_plan.h"
+#include "flagdit/renormalise.h"
 #include "flagdit/repartition.h"
 #include "flagdit/session.h"
 
@@ -22,6 +23,7 @@ namespace flagdit {
 struct Extent {
   Layout layout;
   int64_t samples = 1, branches = 1;  // B, and of guidance
+  Renormalise renormalise = Renormalise::none;
 
   int64_t rows() const { return samples * branches; }  // R; row r belongs to sample r % B
 };
@@ -75,6 +77,7 @@ class Buffers {
   Tensor score;                              // (N, B) f32
   std::optional<History> history{};          // of `advance`
   std::optional<Tensor> difference, guided;  // (N, B, P) f32, where branches are apart
+  std::optional<Tensor> norms, factors;      // of `renormalise`
   std::vector<Call> calls;
   std::vector<Bound> placed;                                 // by slot
   std::vector<std::vector<ForecastArrays>> forecast_arrays;  // of each call, a group a width

@@ -47,8 +47,8 @@ class Bundle {
   HeldGraph graph(const std::string& file, std::map<std::string, Content>& weights) const;
   // An engine that is no graph of ONNX: all that it needs is in it. Throws as `graph` does.
   HeldGraph engine(const std::string& file) const;
-  // Of the text encoder. Throws Error(backend) if there
-  // is none, Error(bundle) if its tokenizer is none.
+  // Of the text encoders. Throws Error(backend) if there
+  // is none, Error(bundle) if a tokenizer is none.
   Prompts prompts() const;
 
  private:

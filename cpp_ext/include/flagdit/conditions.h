@@ -14,9 +14,9 @@
 
 namespace flagdit {
 
-// A text as its tokens, and what messages call it.
+// A text as its tokens for each encoder, and what messages call it.
 struct Text {
-  std::vector<int64_t> ids;
+  std::vector<std::vector<int64_t>> ids;
   std::string label;
 };
 
@@ -27,8 +27,9 @@ struct Texts {
 };
 
 struct Features {
-  std::vector<Bound> texts;  // (1, T, Y) of each different text
-  int64_t longest = 0;       // T of the longest
+  // Of each different text what the encoders make, by name: (1, T, Y), or (1, Y) of all of it.
+  std::vector<std::vector<Bound>> texts;
+  int64_t longest = 0;  // T of the longest
 };
 
 // Options of `place`, which takes those that it has an input for.
@@ -37,9 +38,10 @@ struct Placing {
   bool proportional = false;  // softmax that sharpens with the number of tokens (Lumina-T2X)
 };
 
-// Features of each text. Each goes through the encoder alone, so they do not depend on its
+// Features of each text. Each goes through an encoder alone, so they do not depend on its
 // neighbours. Throws Error(number) if they are no numbers.
-Features encode(Session& encoder, const std::vector<Text>& texts);
+Features encode(const std::vector<std::shared_ptr<Session>>& encoders,
+                const std::vector<Text>& texts);
 
 // What `condition` makes at times (S,), a row for each of R texts, in the types that `denoise`
 // takes. Each text goes through it alone and at its own length: sums depend on padding, batch and

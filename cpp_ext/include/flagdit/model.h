@@ -12,6 +12,7 @@
 #include "flagdit/layout.h"
 #include "flagdit/presets.h"
 #include "flagdit/price.h"
+#include "flagdit/renormalise.h"
 
 namespace flagdit {
 
@@ -33,6 +34,7 @@ struct Model {
   std::variant<Number, ShiftLine> shift = Number(1.0);  // of times, that suits it
   Number guidance = 4.0;                                // scale that suits it
   std::vector<int64_t> guided{};                        // channels that guidance touches
+  Renormalise renormalise = Renormalise::none;          // of guided velocities
   std::map<std::string, float> pads{};                  // see `conditions`
   bool takes_ntk = false, takes_proportional = false;   // inputs that its graph `place` has
   Sizes sizes{};

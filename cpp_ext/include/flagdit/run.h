@@ -19,7 +19,8 @@ namespace flagdit {
 
 // What a run goes through, loaded from one bundle; none of it holds the state of a run.
 struct Stages {
-  std::shared_ptr<Session> text, condition, place, denoise;
+  std::vector<std::shared_ptr<Session>> texts;  // encoders
+  std::shared_ptr<Session> condition, place, denoise;
   std::shared_ptr<Spares> spares = std::make_shared<Spares>();
 };
 
@@ -39,8 +40,9 @@ struct RunOptions {
   int64_t branches = 1;         // of guidance
   double guidance = 1.0;        // scale
   std::vector<int64_t> guided;  // channels that guidance touches
-  std::map<std::string, float> pads{};  // see `conditions`
-  bool lets_go = false;  // of the sessions `text` and `condition`, once it has what they make
+  Renormalise renormalise = Renormalise::none;  // of guided velocities
+  std::map<std::string, float> pads{};          // see `conditions`
+  bool lets_go = false;  // of the sessions `texts` and `condition`, once it has what they make
 };
 
 // Seconds by stage; see `Run::seconds`.

@@ -96,6 +96,7 @@ class Sampler {
   StepDone do_step();
   void enqueue(const Work& work);
   void guide(int64_t active, size_t calls);
+  void renormalise(int64_t active);
   void advance(const Work& work, bool last);
   void select_head(const Step& step);
   std::unique_lock<std::mutex> turn() const;

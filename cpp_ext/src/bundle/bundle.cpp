@@ -135,10 +135,15 @@ Prompts Bundle::prompts() const {
     throw Error(Fault::backend,
                 "the bundle has no text encoder; export the model with --text-encoder");
   }
-  const TextSpec& text = model().texts[0];
-  const Content content =
-      bundle::verified(path(text.tokenizer), manifest_.files.at(text.tokenizer), kMaxTokenizer);
-  return {Tokenizer::read(text.tokenizer, view(content)), text.max_tokens};
+  std::vector<Prompts::Reader> readers;
+  for (const TextSpec& text : model().texts) {
+    const Content content =
+        bundle::verified(path(text.tokenizer), manifest_.files.at(text.tokenizer), kMaxTokenizer);
+    readers.push_back({Tokenizer::read(text.tokenizer, view(content)),
+                       {text.max_tokens, text.text_template,
+                        text.negative.value_or(text.text_template), text.padding, text.truncate}});
+  }
+  return Prompts(std::move(readers));
 }
 
 }  // namespace flagdit

@@ -23,24 +23,7 @@ using Ports = std::map<std::string, Allowed>;
 
 const std::vector<DType> kFloats = {DType::f32, DType::f16, DType::bf16};
 
-const char* name_of(DType type) {
-  switch (type) {
-    case DType::f64:
-      return "float64";
-    case DType::f32:
-      return "float32";
-    case DType::f16:
-      return "float16";
-    case DType::bf16:
-      return "bfloat16";
-    case DType::i64:
-      return "int64";
-    case DType::i32:
-      return "int32";
-    default:
-      return "bool";
-  }
-}
+std::string name_of(DType type) { return to_string(type); }
 
 Axis letter(const char* name) { return std::string(name); }
 bool is_letter(const Axis& axis) { return std::holds_alternative<std::string>(axis); }
@@ -153,13 +136,40 @@ void check_place(const GraphSpec& place) {
   }
 }
 
-int64_t width_of_text(const GraphSpec& condition) {
+// Inputs of `condition` that a text encoder makes: of every token of a text, or of all of them.
+std::map<std::string, Axes> features_of(const GraphSpec& condition) {
+  std::map<std::string, Axes> features;
   for (const Port& port : condition.inputs) {
-    if (port.name != "text" || port.axes.empty()) continue;
-    if (const auto* width = std::get_if<int64_t>(&port.axes.back())) return *width;
-    break;
+    const Axes& axes = port.axes;
+    if (port.name == "t" || port.name == "text_mask" || axes.size() < 2 || axes.size() > 3)
+      continue;
+    const bool middle = axes.size() == 2 || !is_letter(axes[1]) || axes[1] == letter("T");
+    if (axes[0] == letter("R") && !is_letter(axes.back()) && middle) features[port.name] = axes;
   }
-  refuse("graphs.condition.inputs: no text with a width");
+  if (features.empty()) refuse("graphs.condition.inputs: no text with a width");
+  return features;
+}
+
+// That an encoder makes the features that no other one makes.
+void check_text(const ModelSpec& model, size_t number,
+                const std::map<std::string, Axes>& features) {
+  const TextSpec& text = model.texts[number];
+  const std::string place = "texts." + std::to_string(number);
+  const Allowed ids{{DType::i64}, {{letter("R"), letter("T")}}};
+  check_ports(place + ".graph.inputs", text.graph.inputs,
+              {{"input_ids", ids}, {"attention_mask", ids}});
+  std::set<std::string> others;
+  for (size_t i = 0; i < model.texts.size(); ++i)
+    for (const Port& port : model.texts[i].graph.outputs)
+      if (i != number) others.insert(port.name);
+  Ports own;
+  for (const auto& [name, axes] : features) {
+    if (others.count(name) != 0) continue;
+    own[name] = {{DType::f32}, {axes}};
+    if (text.padding && axes.size() == 3 && axes[1] == Axis(text.max_tokens))
+      own[name].shapes.push_back({axes[0], letter("T"), axes[2]});
+  }
+  check_ports(place + ".graph.outputs", text.graph.outputs, own);
 }
 
 void check_made_once(const ModelSpec& model) {
@@ -222,23 +232,17 @@ void check_denoise(const std::string& place, const ModelSpec& model,
 }
 
 void bundle::check_graphs(const ModelSpec& model) {
-  const Axis r = letter("R"), t = letter("T");
-  const Allowed features{{DType::f32}, {{r, t, width_of_text(model.condition)}}};
+  const auto features = features_of(model.condition);
+  const Axes row{letter("R"), letter("T")};
   Ports condition = taken(model.condition, {{"t", {{DType::f32}, {{letter("S")}}}},
-                                            {"text_mask", {{DType::boolean}, {{r, t}}}}});
-  condition["text"] = features;
+                                            {"text_mask", {{DType::boolean}, {row}}}});
+  for (const auto& [name, axes] : features) condition[name] = {{DType::f32}, {axes}};
   check_ports("graphs.condition.inputs", model.condition.inputs, condition);
   check_condition(model);
   check_place(model.place);
   check_made_once(model);
   check_denoise("graphs.denoise", model, model.denoise.inputs, model.denoise.outputs);
-  for (size_t i = 0; i < model.texts.size(); ++i) {
-    const GraphSpec& graph = model.texts[i].graph;
-    const std::string place = "texts." + std::to_string(i) + ".graph";
-    const Allowed ids{{DType::i64}, {{r, t}}};
-    check_ports(place + ".inputs", graph.inputs, {{"input_ids", ids}, {"attention_mask", ids}});
-    check_ports(place + ".outputs", graph.outputs, {{"text", features}});
-  }
+  for (size_t i = 0; i < model.texts.size(); ++i) check_text(model, i, features);
 }
 
 }  // namespace flagdit

@@ -38,7 +38,8 @@ Sizes sizes_of(const ModelSpec& spec) {
   sizes.patch = spec.patch_values();
   sizes.place = spec.sizes.head;
   sizes.cached = values_of(spec.denoise.inputs, [](const Port& port) { return port.starts("M"); });
-  sizes.text = spec.texts.empty() ? kTextTokens : spec.texts[0].max_tokens;
+  for (const TextSpec& text : spec.texts) sizes.text += text.max_tokens;
+  if (spec.texts.empty()) sizes.text = kTextTokens;
   sizes.text_values =
       values_of(spec.condition.outputs, [](const Port& port) { return !port.starts("S"); });
   sizes.step_values =
@@ -91,6 +92,7 @@ Model model_of(const ModelSpec& spec) {
   model.pattern.patch_width = spec.tokens.patch_width;
   model.pattern.closes_lines = spec.tokens.closes_lines;
   model.pattern.closes_frames = spec.tokens.closes_frames;
+  model.pattern.multiple = spec.tokens.multiple;
   model.size = {spec.latent.width, spec.latent.height};
   model.downscale = spec.latent.downscale;
   const ShiftSpec& shift = spec.shift;
@@ -98,6 +100,7 @@ Model model_of(const ModelSpec& spec) {
   if (shift.by_tokens) model.shift = ShiftLine{shift.few, shift.many, shift.low, shift.high};
   model.guidance = Number(spec.guidance.scale);
   model.guided = spec.guidance.channels;
+  model.renormalise = renormalise_of(spec.guidance.renormalise);
   model.pads = spec.pads;
   model.takes_ntk = takes("ntk");
   model.takes_proportional = takes("proportional");

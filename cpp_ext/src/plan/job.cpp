@@ -80,6 +80,7 @@ Job job_of(const Request& request, const Sampling& sampling, const Model& model)
   job.run.branches = sampling.branches();
   job.run.guidance = sampling.guidance;
   job.run.guided = model.guided;
+  job.run.renormalise = model.renormalise;
   job.run.pads = model.pads;
   return job;
 }

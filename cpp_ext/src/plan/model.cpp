@@ -25,7 +25,8 @@ long double tokens_of(const Layout& layout) {
   const auto lines = static_cast<long double>(layout.lines());
   const long double in_line = static_cast<long double>(layout.stride());
   const long double closing = layout.closes_frames ? 1 : 0;
-  return static_cast<long double>(layout.depth()) * (lines * in_line + closing);
+  return static_cast<long double>(layout.depth()) * (lines * in_line + closing) +
+         static_cast<long double>(layout.multiple - 1);
 }
 
 }  // namespace

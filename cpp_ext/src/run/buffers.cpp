@@ -102,6 +102,11 @@ Buffers::Buffers(const std::vector<Port>& ports, const Extent& sizes, const Keep
     difference = arena.make(DType::f32, {n, b, p});
     guided = arena.make(DType::f32, {n, b, p});
   }
+  if (extent.branches > 1 && extent.renormalise != Renormalise::none) {
+    const NormGroups of = NormGroups::of(extent.layout, extent.renormalise);
+    norms = arena.make(DType::f32, {n, b, of.groups, 2});
+    factors = arena.make(DType::f32, {b, of.lines, of.groups});
+  }
   age = arena.make(DType::i32, {n, b});
   drops = arena.make(DType::i32, {n, b});
   score = arena.make(DType::f32, {n, b});
@@ -145,6 +150,7 @@ SlotBuffers Buffers::moved(size_t made) const {
   for (size_t i = 0; i < calls.size() && forecast_arrays.empty(); ++i)
     for (const Tensor& cache : calls[i].caches) all.push_back(moving(cache, i < made));
   if (difference) all.push_back(moving(*difference, made > 1));
+  if (norms) all.push_back(moving(*norms, true));
   return SlotBuffers(std::move(all), token.shape[0], extent.samples, token.device);
 }
 

@@ -85,15 +85,17 @@ class Joined {
 
 // A mask only where the graph has an input for it: a text is never filled up here.
 std::vector<Bound> run_condition(Session& condition, const std::vector<float>& times,
-                                 const Bound& text) {
-  const int64_t length = text.tensor.shape[1];
+                                 const std::vector<Bound>& features) {
   const Bound t = made("t", DType::f32, {static_cast<int64_t>(times.size())});
   std::copy(times.begin(), times.end(), t.tensor.as<float>());
-  const Bound mask = made("text_mask", DType::boolean, {1, length});
-  std::memset(mask.tensor.data, 1, static_cast<size_t>(length));
-  std::vector<Bound> inputs{t, text};
-  for (const Port& port : condition.ports())
-    if (!port.output && port.name == mask.name) inputs.push_back(mask);
+  std::vector<Bound> inputs{t};
+  inputs.insert(inputs.end(), features.begin(), features.end());
+  for (const Port& port : condition.ports()) {
+    if (port.output || port.name != "text_mask") continue;
+    const int64_t length = features.front().tensor.shape[1];
+    inputs.push_back(made(port.name, DType::boolean, {1, length}));
+    std::memset(inputs.back().tensor.data, 1, static_cast<size_t>(length));
+  }
   return condition.run(inputs);
 }
 
@@ -136,30 +138,44 @@ void check_part(const Session& condition, const Port& port, const Bound& output,
                       " and T " + std::to_string(length));
 }
 
+// What an encoder makes of the tokens of a text: of each of them, or of all.
+std::vector<Bound> encode_one(Session& encoder, const std::vector<int64_t>& tokens,
+                              const std::string& label) {
+  const auto length = static_cast<int64_t>(tokens.size());
+  const Bound ids = made("input_ids", DType::i64, {1, length});
+  std::copy(tokens.begin(), tokens.end(), ids.tensor.as<int64_t>());
+  const Bound mask = made("attention_mask", DType::i64, {1, length});
+  std::fill_n(mask.tensor.as<int64_t>(), length, 1);
+  std::vector<Bound> given = encoder.run({ids, mask});
+  for (const Bound& features : given) {
+    const Shape& shape = features.tensor.shape;
+    const bool one = shape.rank > 1 && shape[0] == 1;
+    if (features.tensor.dtype != DType::f32 || !one ||
+        !(shape.rank == 2 || (shape.rank == 3 && shape[1] == length)))
+      refuse_output(encoder.name, features,
+                    "float32 (1, " + std::to_string(length) + ", ...) or (1, ...)");
+    check_numbers(features.tensor, label, kBefore, "text_encoder on " + encoder.backend, "float32");
+  }
+  return given;
+}
+
 }  // namespace
 
-Features encode(Session& encoder, const std::vector<Text>& texts) {
+Features encode(const std::vector<std::shared_ptr<Session>>& encoders,
+                const std::vector<Text>& texts) {
   Features out;
-  for (const Text& text : texts) {
-    const auto length = static_cast<int64_t>(text.ids.size());
-    const Bound ids = made("input_ids", DType::i64, {1, length});
-    std::copy(text.ids.begin(), text.ids.end(), ids.tensor.as<int64_t>());
-    const Bound mask = made("attention_mask", DType::i64, {1, length});
-    std::fill_n(mask.tensor.as<int64_t>(), length, 1);
-    const std::vector<Bound> given = encoder.run({ids, mask});
-    if (given.size() != 1)
-      throw Error(Fault::bundle, encoder.name + ": gives " + std::to_string(given.size()) +
-                                     " outputs; allowed is one, the features of the text");
-    const Bound& features = given.front();
-    const Shape& shape = features.tensor.shape;
-    if (features.tensor.dtype != DType::f32 || shape.rank != 3 || shape[0] != 1 ||
-        shape[1] != length)
-      refuse_output(encoder.name, features, "float32 (1, " + std::to_string(length) + ", ...)");
-    check_numbers(features.tensor, text.label, kBefore, "text_encoder on " + encoder.backend,
-                  "float32");
-    out.texts.push_back({"text", features.tensor, features.memory});
-    out.longest = std::max(out.longest, length);
-  }
+  out.texts.resize(texts.size());
+  for (const Text& text : texts)
+    if (text.ids.size() != encoders.size())
+      refuse("Run: texts", "tokens for " + std::to_string(text.ids.size()) + " encoders",
+             std::to_string(encoders.size()));
+  for (size_t number = 0; number < encoders.size(); ++number)
+    for (size_t i = 0; i < texts.size(); ++i) {
+      const std::vector<int64_t>& ids = texts[i].ids[number];
+      for (Bound& features : encode_one(*encoders[number], ids, texts[i].label))
+        out.texts[i].push_back(std::move(features));
+      out.longest = std::max(out.longest, static_cast<int64_t>(ids.size()));
+    }
   return out;
 }
 
@@ -167,7 +183,8 @@ std::vector<Bound> conditions(Session& condition, const Session& denoise,
                               const std::vector<float>& times, const Texts& texts,
                               const Features& features, const std::map<std::string, float>& pads) {
   std::vector<std::vector<Bound>> given;
-  for (const Bound& text : features.texts) given.push_back(run_condition(condition, times, text));
+  for (const std::vector<Bound>& text : features.texts)
+    given.push_back(run_condition(condition, times, text));
   // A model that has nothing to leave tokens out by takes texts as they are.
   const int64_t multiple = pads.empty() ? 1 : denoise.lengths;
   std::vector<Bound> out;

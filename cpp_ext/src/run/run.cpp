@@ -1,5 +1,6 @@
 #include "flagdit/run.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <stdexcept>
 #include <string>
@@ -35,6 +36,12 @@ void check_options(const RunOptions& options, const Texts& texts) {
   if (!(larger == full))
     refuse("Run: legs", "layouts of other sizes",
            "one that is " + std::to_string(options.coarse_factor) + " times as large as the other");
+}
+
+// Tokens of the text in an output of `condition`, if it has an axis of them.
+int64_t text_length(const Port& port, const Tensor& made, int64_t otherwise) {
+  const auto at = std::find(port.axes.begin(), port.axes.end(), Axis(std::string("T")));
+  return at == port.axes.end() ? otherwise : made.shape[static_cast<int>(at - port.axes.begin())];
 }
 
 }  // namespace
@@ -111,9 +118,10 @@ std::vector<double> Run::step_seconds() const {
 
 void Run::prepare() {
   Clock::time_point start = Clock::now();
-  const Features features = encode(*stages_.text, texts_.all);
+  const Features features = encode(stages_.texts, texts_.all);
   seconds_.text = seconds_since(start);
   text_tokens_ = features.longest;
+  if (options_.lets_go) stages_.texts.clear();
   start = Clock::now();
   std::vector<float> times;
   for (const Leg& leg : options_.legs)
@@ -125,7 +133,10 @@ void Run::prepare() {
     (timed ? timed_ : constant_).push_back(std::move(made));
   }
   seconds_.condition = seconds_since(start);
-  if (options_.lets_go) stages_.text = stages_.condition = nullptr;
+  // `condition` may put several texts behind each other; with pads it is they that lengthen one.
+  for (const Bound& made : options_.pads.empty() ? constant_ : std::vector<Bound>())
+    text_tokens_ = text_length(stages_.condition->port(made.name), made.tensor, text_tokens_);
+  if (options_.lets_go) stages_.condition = nullptr;
 }
 
 void Run::begin(size_t leg) {
@@ -144,9 +155,9 @@ void Run::begin(size_t leg) {
   for (const Bound& made : placed_)
     (stages_.place->port(made.name).starts("N") ? given.placed : given.constant).push_back(made);
   const auto samples = static_cast<int64_t>(options_.seeds.size());
-  sampler_ = stages_.spares->make(stages_.denoise, Extent{own.layout, samples, options_.branches},
-                                  std::make_shared<const Plan>(own.plan), std::move(given),
-                                  guidance(), start(leg).data());
+  sampler_ = stages_.spares->make(
+      stages_.denoise, Extent{own.layout, samples, options_.branches, options_.renormalise},
+      std::make_shared<const Plan>(own.plan), std::move(given), guidance(), start(leg).data());
   seconds_.allocate += seconds_since(begun);
 }
 

@@ -80,7 +80,8 @@ bool Sampler::fits(const Session& denoise, const Extent& extent, const Plan& pla
   };
   const Extent& own = buffers_.extent;
   return denoise_.get() == &denoise && own.layout == extent.layout &&
-         own.samples == extent.samples && own.branches == extent.branches && *plan_ == plan &&
+         own.samples == extent.samples && own.branches == extent.branches &&
+         own.renormalise == extent.renormalise && *plan_ == plan &&
          alike(conditions_.constant, conditions.constant) &&
          alike(conditions_.timed, conditions.timed) && alike(conditions_.placed, conditions.placed);
 }

@@ -5,6 +5,7 @@
 #include "flagdit/dilate.h"
 #include "flagdit/finite.h"
 #include "flagdit/guide.h"
+#include "flagdit/renormalise.h"
 #include "flagdit/sampler.h"
 #include "flagdit/select.h"
 #include "parts.h"
@@ -26,6 +27,7 @@ void Sampler::enqueue(const Work& work) {
       if (e > work.first) parts_->forecasts.retarget(work, parts_->tables.entry, stream_);
       spent_ += parts_->calls.run(step.active, work.calls, parts_->tables.entry, stream_);
       guide(step.active, work.calls);
+      renormalise(step.active);
     }
     advance(work, evaluation.last);
     if (evaluation.last) parts_->log.keep(parts_->tables.entry, stream_);
@@ -46,6 +48,21 @@ void Sampler::guide(int64_t active, size_t calls) {
                  *buffers_.guided};
   if (calls > 1) args.unconditional = slots_of(buffers_.calls[1].output, 0, active);
   flagdit::guide(args, stream_);
+}
+
+void Sampler::renormalise(int64_t active) {
+  if (!buffers_.norms) return;
+  const Extent& extent = buffers_.extent;
+  RenormaliseArgs args{slots_of(buffers_.calls[0].output, 0, active),
+                       {},
+                       guidance_,
+                       buffers_.token,
+                       *buffers_.norms,
+                       *buffers_.factors,
+                       NormGroups::of(extent.layout, extent.renormalise),
+                       plan_->pinned};
+  if (buffers_.guided) args.guided = slots_of(*buffers_.guided, 0, active);
+  flagdit::renormalise(args, stream_);
 }
 
 void Sampler::advance(const Work& work, bool last) {

@@ -9,7 +9,6 @@
 #include "../printable.h"
 #include "added.h"
 #include "flagdit/error.h"
-#include "flagdit/request.h"
 #include "rules.h"
 #include "unicode.h"
 
@@ -18,7 +17,6 @@ namespace {
 
 constexpr size_t kMaxBytes = size_t{64}
                              << 20;  // of the file: vocabularies of 250000 words take 17 MB
-constexpr int64_t kCharacters = 16;  // of a token, at most
 
 Json part(const Json& document, const char* name) {
   const auto found = document.find(name);
@@ -57,14 +55,7 @@ Tokenizer Tokenizer::read(const std::string& name, std::string_view content) {
   }
   const Json document = parse_json(name, content);
   try {
-    Tokenizer tokenizer(std::make_shared<const Parts>(name, document));
-    if (tokenizer.encode("").empty()) {
-      throw Error(
-          Fault::bundle,
-          name +
-              ": makes no token of an empty text, and guidance needs one; export the model again");
-    }
-    return tokenizer;
+    return Tokenizer(std::make_shared<const Parts>(name, document));
   } catch (const Error&) {
     throw;
   } catch (const Json::exception& error) {
@@ -74,7 +65,7 @@ Tokenizer Tokenizer::read(const std::string& name, std::string_view content) {
   }
 }
 
-std::vector<int64_t> Tokenizer::encode(std::string_view utf8) const {
+std::vector<int64_t> Tokenizer::encode(std::string_view utf8, int64_t most) const {
   std::u32string text;
   try {
     text = text::decode(utf8);
@@ -92,29 +83,18 @@ std::vector<int64_t> Tokenizer::encode(std::string_view utf8) const {
         if (!word.text.empty()) parts_->model->append(text::encode(word.text), ids);
       }
     }
+    std::vector<int64_t> whole = parts_->finish(ids);
+    const auto count = static_cast<int64_t>(whole.size()), own = static_cast<int64_t>(ids.size());
+    if (count <= most) return whole;
+    ids.resize(static_cast<size_t>(std::max<int64_t>(own - (count - most), 0)));
     return parts_->finish(std::move(ids));
   } catch (const std::exception& error) {
     blame(parts_->name, "cannot read a prompt", error.what());
   }
 }
 
+const std::string& Tokenizer::name() const { return parts_->name; }
+
 int64_t Tokenizer::longest() const { return text::kMaxText / parts_->growth; }
-
-Prompts::Prompts(Tokenizer tokenizer, int64_t max_tokens)
-    : tokenizer_(std::move(tokenizer)), max_tokens_(max_tokens) {
-  const size_t count = tokenizer_.encode("").size();
-  if (static_cast<int64_t>(count) > max_tokens) {
-    throw Error(Fault::bundle, "the tokenizer makes " + std::to_string(count) +
-                                   " tokens of an empty text; the model takes " +
-                                   std::to_string(max_tokens));
-  }
-}
-
-std::vector<int64_t> Prompts::read(const std::string& prompt, const std::string& name) const {
-  check_prompt(prompt, name, std::min(kCharacters * max_tokens_ + 1000, tokenizer_.longest()));
-  std::vector<int64_t> ids = tokenizer_.encode(prompt);
-  check_tokens(name, static_cast<int64_t>(ids.size()), max_tokens_);
-  return ids;
-}
 
 }  // namespace flagdit
