@@ -1051,9 +1051,7 @@ class Tokenizer:
         """Characters of a text that may be given to it."""
 
 class Prompts:
-    """
-    Which prompts a model takes: the tokenizers of its encoders say that.
-    """
+    """Which prompts a model takes: the tokenizers of its encoders say that."""
 
     def __init__(self, tokenizer: Tokenizer, max_tokens: int, *, template: str = '{}', negative: str | None = None, padding: int | None = None, truncate: bool = False) -> None:
         """

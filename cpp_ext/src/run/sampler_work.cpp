@@ -55,7 +55,7 @@ void Sampler::renormalise(int64_t active) {
   const Extent& extent = buffers_.extent;
   RenormaliseArgs args{slots_of(buffers_.calls[0].output, 0, active),
                        {},
-                       guidance_,
+                       parts_->guidance,
                        buffers_.token,
                        *buffers_.norms,
                        *buffers_.factors,
