@@ -27,4 +27,6 @@ def model_of(spec: ModelSpec) -> Model:
         shift=(*shift.tokens, *shift.mu) if isinstance(shift, ShiftByTokens) else shift,
         presets=spec.presets,
         head_multiple=head_multiple_of(spec),
+        vae=latent.space == "vae",
+        encodes=spec.graphs.encode is not None,
     )

@@ -108,6 +108,7 @@ nb::dict parts_of(const Memory& memory) {
   out["conditions"] = memory.conditions;
   out["activations"] = memory.activations;
   out["scores"] = memory.scores;
+  out["decode"] = memory.decode;
   return out;
 }
 
@@ -125,6 +126,7 @@ void register_memory(nb::module_& m) {
               "Keys and values of the text, modulations of all evaluations.")
       .def_ro("activations", &Memory::activations, "Of one layer.")
       .def_ro("scores", &Memory::scores, "Of attention.")
+      .def_ro("decode", &Memory::decode, "Of a picture, when those two are gone.")
       .def_prop_ro("total", &Memory::total, "All of it.")
       .def("parts", &parts_of, nb::sig("def parts(self) -> dict[str, int]"),
            "All but the total, by name.")

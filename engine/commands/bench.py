@@ -42,7 +42,7 @@ from flagdit.engine.pipeline import Pipeline
 from flagdit.engine.preflight import Preflight
 from flagdit.engine.presets import Preset, presets_of
 from flagdit.engine.ras import DENSE, Solver
-from flagdit.engine.result import check_paints
+from flagdit.engine.decoder import check_paints
 from flagdit.engine.version import version_of
 from flagdit.files import check_apart, write_all
 

@@ -53,6 +53,8 @@ class Buffers {
   // Begins with latents (B, C, F, H, W). Throws Error(bundle) if `placed` differs among patches
   // where `denoise` has no row for each sample.
   void begin(const float* latents, const std::vector<Bound>& placed, Stream stream);
+  // What is known of patches (patches,) and the velocities (B, C, F, H, W) to it, before any step.
+  void begin_known(const uint8_t* patches, const float* velocity, Stream stream);
 
   // What a call with so many active slots binds besides its conditions.
   std::vector<Bound> head(int64_t active, size_t call) const;
@@ -74,6 +76,7 @@ class Buffers {
   Tensor age, drops;                         // (N, B) i32
   Tensor score;                              // (N, B) f32
   std::optional<History> history{};          // of `advance`
+  std::optional<Tensor> known, known_velocity;  // (N, B) boolean, (N, B, P) f32
   std::optional<Tensor> difference, guided;  // (N, B, P) f32, where branches are apart
   std::vector<Call> calls;
   std::vector<Bound> placed;                                 // by slot

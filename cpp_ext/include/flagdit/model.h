@@ -35,6 +35,7 @@ struct Model {
   std::vector<int64_t> guided{};                        // channels that guidance touches
   std::map<std::string, float> pads{};                  // see `conditions`
   bool takes_ntk = false, takes_proportional = false;   // inputs that its graph `place` has
+  bool vae = false, encodes = false;  // whether it ends in latents, and makes them of a picture
   Sizes sizes{};
   std::vector<Calibrated> presets{};
   int64_t head_multiple = 1;  // see below

@@ -46,13 +46,21 @@ struct StepDone {
                           // 0: it was launched piece by piece
 };
 
+// Patches that stay, of all samples, and the velocities to them.
+struct Known {
+  std::vector<uint8_t> patches;  // (patches,)
+  std::vector<float> velocity;   // (B, C, F, H, W)
+};
+
 class Sampler {
  public:
   // guidance: (P,), the scale of every value of a patch. start: latents (B, C, F, H, W). What the
-  // conditions view must stay; the plan and the session are kept. Throws std::invalid_argument or
+  // conditions view must stay; the plan and the session are kept. known: where the plan keeps it.
+  // Throws std::invalid_argument or
   // Error(bundle) if they do not fit together.
   Sampler(std::shared_ptr<Session> denoise, const Extent& extent, std::shared_ptr<const Plan> plan,
-          Conditions conditions, const std::vector<float>& guidance, const float* start);
+          Conditions conditions, const std::vector<float>& guidance, const float* start,
+          const Known* known = nullptr);
   ~Sampler();
   Sampler(const Sampler&) = delete;
   Sampler& operator=(const Sampler&) = delete;

@@ -62,7 +62,7 @@ int64_t Sampler::bytes(const Session& denoise, const Extent& extent, const Plan&
 
 Sampler::Sampler(std::shared_ptr<Session> denoise, const Extent& extent,
                  std::shared_ptr<const Plan> plan, Conditions conditions,
-                 const std::vector<float>& guidance, const float* start)
+                 const std::vector<float>& guidance, const float* start, const Known* known)
     : denoise_(checked(std::move(denoise), extent, *plan, conditions, guidance)),
       plan_(std::move(plan)),
       stream_(denoise_->stream()),
@@ -90,6 +90,10 @@ Sampler::Sampler(std::shared_ptr<Session> denoise, const Extent& extent,
   calls_->fill(stream_);
   forecasts_->fill(works, stream_);
   buffers_.begin(start, conditions_.placed, stream_);
+  if (buffers_.known) {
+    if (known == nullptr) throw std::invalid_argument("Sampler: known: got none, and the plan keeps it");
+    buffers_.begin_known(known->patches.data(), known->velocity.data(), stream_);
+  }
 }
 
 Sampler::~Sampler() = default;
