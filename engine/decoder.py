@@ -15,7 +15,8 @@ def check_paints(spec: ModelSpec) -> None:
     """Raise BackendError unless the model ends in pictures: in pixels, or in latents that its bundle can decode."""
     if spec.latent.space != "pixels" and spec.graphs.decode is None:
         raise BackendError(
-            "the model ends in latents and its bundle has no decode graph; export it with --vae, or use .latents in Python"
+            "the model ends in latents and its bundle has no decode graph; export it with --vae, or use .latents in "
+            "Python"
         )
 
 

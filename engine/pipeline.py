@@ -57,8 +57,8 @@ class Pipeline:
         bundle, spec, threads, chosen = ready.bundle, ready.spec, ready.threads, ready.chosen
         assert spec.text is not None  # Preflight has seen them
         self.bundle, self.spec, self._threads, self.chosen = bundle, spec, threads, chosen
-        # Of TensorRT's runtime a machine need not have more than the engine asks for. Texts are encoded on the CPU, once:
-        # the CUDA provider does not read weights in blocks of int8.
+        # Of TensorRT's runtime a machine need not have more than the engine asks for. Texts are encoded on the CPU,
+        # once: the CUDA provider does not read weights in blocks of int8.
         device = chosen.device if chosen.backend == "onnxruntime" else "cpu"
         weights: dict[str, Bytes] = {}  # read once for all graphs; afterwards the sessions have what they need
         encoder = _session(bundle, spec.text.graph, {}, threads=threads)
@@ -75,7 +75,16 @@ class Pipeline:
         graphs = spec.graphs
         decode, encode, preview = optional(graphs.decode), optional(graphs.encode), optional(graphs.preview)
         self.stages = Stages(
-            spec, text, condition, place, denoise, bundle.name, resident(), decode=decode, encode=encode, preview=preview
+            spec,
+            text,
+            condition,
+            place,
+            denoise,
+            bundle.name,
+            resident(),
+            decode=decode,
+            encode=encode,
+            preview=preview,
         )
 
     @classmethod
@@ -139,9 +148,9 @@ class Pipeline:
         ntk, proportional: for sizes the model was not trained at, as Lumina-T2X does: a factor on RoPE's theta ("auto"
         is the area over the training area, at least 1), and a softmax that sharpens with the number of tokens.
         coarse: begin with a smaller picture, see Coarse (docs/coarse.md); steps are then those at the full size.
-        image: a picture to begin with: of Pillow, bytes (Y, X, 3), or a path; the size is its own. strength: how much of
-        the way from noise is gone, and so what share of the steps; .6, with a mask 1. mask: a picture of the same size,
-        white where it is painted anew; the rest stays as it is, to the bit.
+        image: a picture to begin with: of Pillow, bytes (Y, X, 3), or a path; the size is its own. strength: how much
+        of the way from noise is gone, and so what share of the steps; .6, with a mask 1. mask: a picture of the same
+        size, white where it is painted anew; the rest stays as it is, to the bit.
         latents: noise (B, C, H, W) to begin with in place of the seeds'. tile: pixels of the side of tiles that an
         autoencoder decodes one by one, 0 for the whole at once; by default as memory allows.
         on_step: called after every step. Raises RequestError if something asked for is out of bounds.

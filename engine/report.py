@@ -82,11 +82,11 @@ class Report(About):
     """A run: what was asked for, what was planned, and what it took.
 
     tokens, pinned and max_age are of the full size.
-    seconds: by stage (text_encoder, condition, allocate, denoise, host, decode) and their "total"; with a picture to begin with also
-    encode; pictures of an autoencoder are decoded when they are asked for, after the report; what the caller
-    does between two steps does not count. evaluations: of the velocity, one or two a step as the solver needs, none
-    in a step that the gate passed over; each is one call of `denoise`, or one a branch if the run reuses the guidance
-    difference.
+    seconds: by stage (text_encoder, condition, allocate, denoise, host, decode) and their "total"; with a picture to
+    begin with also encode; pictures of an autoencoder are decoded when they are asked for, after the report; what the
+    caller does between two steps does not count. evaluations: of the velocity, one or two a step as the solver needs,
+    none in a step that the gate passed over; each is one call of `denoise`, or one a branch if the run reuses the
+    guidance difference.
     gpu: on a GPU its name, bytes of the run's state, steps that were captured as CUDA graphs, the nodes of each step's
     graph (0: launched piece by piece), why none could be ("plain"), and the seconds that the host took to enqueue all
     of it; there "denoise" is all that steps enqueue, and the host's work is done meanwhile.

@@ -134,7 +134,7 @@ def test_tiles_are_taken_where_the_whole_does_not_fit(painter: Any) -> None:
     room = 3 * 10**9
     job.admit(model, "float32", room)
     assert job.tile == 512
-    with pytest.raises(RequestError, match="about .* GB of memory are needed"):
+    with pytest.raises(RequestError, match=r"about .* GB of memory are needed"):
         job_of(request(pipeline, (1024, 1024), tile=0), model).admit(model, "float32", room)
     large = job_of(request(pipeline, (2048, 1024)), model)
     assert large.tile == 512  # takes more than 8 GiB

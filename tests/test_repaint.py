@@ -71,7 +71,10 @@ def test_what_is_kept_stays(pipeline: Pipeline, how: dict[str, Any]) -> None:
 def test_patches_that_are_kept_are_not_computed(pipeline: Pipeline) -> None:
     """They are known, so regions leave them out first; and a step computes so much less."""
     options: dict[str, Any] = {"steps": 20, "ras": RasConfig(0.5, warmup=2, resets=())}
-    whole, half = pipeline(PROMPT, image=IMAGE, strength=1, **options), pipeline(PROMPT, image=IMAGE, mask=HALF, **options)
+    whole, half = (
+        pipeline(PROMPT, image=IMAGE, strength=1, **options),
+        pipeline(PROMPT, image=IMAGE, mask=HALF, **options),
+    )
     assert half.report.flop_ratio < 0.75 * whole.report.flop_ratio
     columns = half.refreshes[0].shape[1]
     kept, painted = half.refreshes[0][:, : columns // 2], half.refreshes[0][:, columns // 2 :]
@@ -110,7 +113,10 @@ def test_given_noise(pipeline: Pipeline) -> None:
         ({"image": IMAGE, "size": (32, 16)}, "the image is 32x32 and the size 32x16; make the image of that size"),
         ({"image": IMAGE[:30]}, "size 32x30 is not made of"),
         ({"image": IMAGE, "coarse": Coarse(2)}, "a picture is given, and coarse begins with a smaller one of noise"),
-        ({"image": IMAGE / 255.0}, r"image is float64 \(32, 32, 3\); allowed are a picture of Pillow, a path, and uint8"),
+        (
+            {"image": IMAGE / 255.0},
+            r"image is float64 \(32, 32, 3\); allowed are a picture of Pillow, a path, and uint8",
+        ),
         ({"image": "no.png"}, "no.png: there is no such file; give a picture"),
         ({"tile": 64}, "tile is 64; this model ends in pixels, which nothing decodes: leave it out"),
     ],

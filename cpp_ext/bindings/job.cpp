@@ -214,7 +214,8 @@ void register_job(nb::module_& m) {
              std::optional<int64_t> present, int64_t loaded,
              int64_t threads) { admit(self, model, {precision, present, loaded, {threads}}); },
           "model"_a, "precision"_a, "room"_a.none(), "loaded"_a = 0, "threads"_a = 1,
-          nb::sig(kAdmit), "Decode in tiles where the whole does not fit; refuse a job that needs more memory than "
+          nb::sig(kAdmit),
+          "Decode in tiles where the whole does not fit; refuse a job that needs more memory than "
           "there is.")
       .def_prop_ro(
           "tile", [](const Job& self) { return self.run.tile; },
@@ -224,10 +225,9 @@ void register_job(nb::module_& m) {
           [](const Job& self, const Pictures& pictures) {
             std::vector<float> values(pictures.data(), pictures.data() + pictures.size());
             if (self.run.canvas) self.run.canvas->keep(values);
-            return to_array(std::move(values),
-                            {static_cast<int64_t>(pictures.shape(0)), 3,
-                             static_cast<int64_t>(pictures.shape(2)),
-                             static_cast<int64_t>(pictures.shape(3))});
+            return to_array(std::move(values), {static_cast<int64_t>(pictures.shape(0)), 3,
+                                                static_cast<int64_t>(pictures.shape(2)),
+                                                static_cast<int64_t>(pictures.shape(3))});
           },
           "pictures"_a, nb::sig("def kept(self, pictures: Array) -> NDArray[Any]"),
           "Pictures (B, 3, Y, X) with what stays of the one that was given.")

@@ -81,9 +81,7 @@ void register_keeps(nb::module_& m) {
       .def(
           "__init__",
           [](Keeps* self, bool rate, bool slope, bool curve, bool difference, bool cache_slope,
-             bool known) {
-            new (self) Keeps{rate, slope, curve, difference, cache_slope, known};
-          },
+             bool known) { new (self) Keeps{rate, slope, curve, difference, cache_slope, known}; },
           nb::kw_only(), "rate"_a = false, "slope"_a = false, "curve"_a = false,
           "difference"_a = false, "cache_slope"_a = false, "known"_a = false)
       .def_ro("rate", &Keeps::rate, "When that was computed, and how far it was off: two numbers.")

@@ -5,6 +5,7 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <map>
@@ -98,8 +99,7 @@ void register_run(nb::module_& m) {
           [](const Snapshot& self) {
             const Extent& e = self.extent();
             const Layout& l = e.layout;
-            return to_array(self.latents(),
-                            {e.samples, l.channels, l.frames, l.height, l.width});
+            return to_array(self.latents(), {e.samples, l.channels, l.frames, l.height, l.width});
           },
           nb::sig("def latents(self) -> NDArray[Any]"),
           "(B, C, F, H, W), moved ahead in time as it was asked for; waits for the step.");
@@ -138,8 +138,7 @@ void register_run(nb::module_& m) {
           nb::sig("def ages(self) -> NDArray[Any]"),
           "(B, F, H, W) in patches: steps since the velocity of each was computed.")
       .def(
-          "snapshot", [](Run& self, double ahead) { return self.snapshot(ahead); },
-          "ahead"_a = 0.0,
+          "snapshot", [](Run& self, double ahead) { return self.snapshot(ahead); }, "ahead"_a = 0.0,
           "What there is to see now, kept while the run goes on; waits for nothing.")
       .def(
           "all_ages", [](const Run& self) { return all_ages_of(*self.sampler()); },
@@ -170,7 +169,8 @@ void register_run(nb::module_& m) {
       "session"_a, "latents"_a, "downscale"_a, "tile"_a = 0,
       nb::sig("def decode(session: object, latents: Array, downscale: int, tile: int = 0) -> "
               "NDArray[Any]"),
-      "Pictures (B, 3, Y, X) in [-1, 1] of latents (B, C, H, W) (autoencoder.h). tile: pixels of the "
+      "Pictures (B, 3, Y, X) in [-1, 1] of latents (B, C, H, W) (autoencoder.h). tile: pixels of "
+      "the "
       "side of tiles that are decoded one by one and blended; 0 is the whole at once.");
   m.def(
       "encode",
@@ -180,8 +180,16 @@ void register_run(nb::module_& m) {
       "session"_a, "pictures"_a, "downscale"_a,
       nb::sig("def encode(session: object, pictures: Array, downscale: int) -> NDArray[Any]"),
       "Latents (B, C, H, W) of pictures (B, 3, Y, X) in [-1, 1].");
-  m.def("decode_bytes", &decode_bytes, "width"_a, "height"_a,
-        "Bytes that a decoder takes of a picture of so many pixels, as counted.");
+  m.def(
+      "decode_bytes",
+      [](int64_t width, int64_t height) {
+        const int64_t tile = tile_of(width, height, kMostWhole);
+        const int64_t most = tile == 0 ? std::max(width, height) : tile;
+        return decode_bytes(std::min(width, most), std::min(height, most));
+      },
+      "width"_a, "height"_a,
+      "Bytes that a decoder takes of a picture of so many pixels, in tiles if it is large: as "
+      "counted.");
   m.def(
       "upsample",
       [](const Images4& images, int64_t factor) {

@@ -30,7 +30,9 @@ const StepDone& Generation::step() {
 
 std::vector<uint8_t> Generation::picture(int64_t sample) const {
   if (origin_->space != "pixels" && decoders_.decode == nullptr) {
-    throw Error(Fault::backend, "the model ends in latents and its bundle has no decode graph; export it with --vae");
+    throw Error(
+        Fault::backend,
+        "the model ends in latents and its bundle has no decode graph; export it with --vae");
   }
   if (sample < 0 || sample >= samples()) {
     throw Error(Fault::request, "there is no picture " + std::to_string(sample) + "; there are " +
@@ -40,9 +42,12 @@ std::vector<uint8_t> Generation::picture(int64_t sample) const {
   const Layout& layout = run_.sampler()->state().extent.layout;
   std::vector<float> latents = run_.latents(done() ? 0.0 : 1.0 - steps_.back().step.t_next);
   const int64_t size = layout.values();
-  std::vector<float> own = decoded({1, layout.channels, layout.height, layout.width,
-                                    {latents.begin() + sample * size,
-                                     latents.begin() + (sample + 1) * size}});
+  std::vector<float> own =
+      decoded({1,
+               layout.channels,
+               layout.height,
+               layout.width,
+               {latents.begin() + sample * size, latents.begin() + (sample + 1) * size}});
   const int64_t factor = job_.run.legs.back().layout.width / layout.width;
   const int64_t scale = origin_->numbers.downscale;
   if (factor > 1) own = upsample(own, 3, layout.height * scale, layout.width * scale, factor);

@@ -89,9 +89,9 @@ Ordered gpu_of(const Told& told) {
   const Sampler& sampler = *told.run.sampler();
   double enqueued = 0;
   for (const StepDone& done : told.steps) enqueued += done.denoise + done.host;
-  return {{"name", told.origin.gpu},       {"state_bytes", sampler.state_bytes()},
-          {"captured_steps", captured},    {"graph_nodes", nodes},
-          {"plain", sampler.plain()},      {"enqueue_seconds", enqueued}};
+  return {{"name", told.origin.gpu},    {"state_bytes", sampler.state_bytes()},
+          {"captured_steps", captured}, {"graph_nodes", nodes},
+          {"plain", sampler.plain()},   {"enqueue_seconds", enqueued}};
 }
 
 Ordered step_of(const Told& told, size_t index, double seconds) {

@@ -140,7 +140,11 @@ def _check_autoencoder(spec: ModelSpec) -> None:
     """What turns latents into pictures, or back."""
     latents: dict[str, Allowed] = {"latents": (("float32",), [("B", spec.latent.channels, "H", "W")])}
     picture: dict[str, Allowed] = {"picture": (("float32",), [("B", 3, "Y", "X")])}
-    for name, made_of, made in (("decode", latents, picture), ("encode", picture, latents), ("preview", latents, picture)):
+    for name, made_of, made in (
+        ("decode", latents, picture),
+        ("encode", picture, latents),
+        ("preview", latents, picture),
+    ):
         graph: Graph | None = getattr(spec.graphs, name)
         if graph is None:
             continue

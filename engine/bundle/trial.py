@@ -15,7 +15,6 @@ from flagdit.engine.finite import broken
 from flagdit.engine.session import GraphFile, open_session
 from flagdit.engine.tokenizer import MAX_BYTES, Tokenizer
 
-
 MOST_TRIED = 2 << 30
 """Bytes of an encoder's weights that are still read for a trial: of larger ones the exporter has checked the widths."""
 

@@ -27,7 +27,8 @@ def pixels(picture: Picture, name: str) -> Bytes:
     array = np.asarray(picture)
     if array.dtype != np.uint8 or array.shape[2:] not in ((), (3,)) or array.ndim < 2 or 0 in array.shape:
         raise RequestError(
-            f"{name} is {array.dtype} {array.shape}; allowed are a picture of Pillow, a path, and uint8 (Y, X, 3) or (Y, X)"
+            f"{name} is {array.dtype} {array.shape}; allowed are a picture of Pillow, a path, and uint8 (Y, X, 3) or "
+            "(Y, X)"
         )
     return np.ascontiguousarray(array if array.ndim == 3 else np.repeat(array[:, :, None], 3, 2))
 

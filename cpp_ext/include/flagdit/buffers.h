@@ -70,14 +70,14 @@ class Buffers {
   void ages(int16_t* out, Stream stream) const;
 
   Extent extent;
-  Tensor token;                              // (N, B) i32
-  Tensor latent, velocity;                   // (N, B, P) f32
-  Tensor tokens;                             // (N, R or B, P), what `denoise` reads
-  Tensor age, drops;                         // (N, B) i32
-  Tensor score;                              // (N, B) f32
-  std::optional<History> history{};          // of `advance`
+  Tensor token;                                 // (N, B) i32
+  Tensor latent, velocity;                      // (N, B, P) f32
+  Tensor tokens;                                // (N, R or B, P), what `denoise` reads
+  Tensor age, drops;                            // (N, B) i32
+  Tensor score;                                 // (N, B) f32
+  std::optional<History> history{};             // of `advance`
   std::optional<Tensor> known, known_velocity;  // (N, B) boolean, (N, B, P) f32
-  std::optional<Tensor> difference, guided;  // (N, B, P) f32, where branches are apart
+  std::optional<Tensor> difference, guided;     // (N, B, P) f32, where branches are apart
   std::vector<Call> calls;
   std::vector<Bound> placed;                                 // by slot
   std::vector<std::vector<ForecastArrays>> forecast_arrays;  // of each call, a group a width

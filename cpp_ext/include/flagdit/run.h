@@ -39,11 +39,11 @@ struct RunOptions {
   int64_t branches = 1;         // of guidance
   double guidance = 1.0;        // scale
   std::vector<int64_t> guided;  // channels that guidance touches
-  std::map<std::string, float> pads{};  // see `conditions`
+  std::map<std::string, float> pads{};     // see `conditions`
   std::shared_ptr<const Canvas> canvas{};  // what it begins with, and what of it stays
   int64_t downscale = 1;                   // pixels of a latent's side
-  std::vector<float> noise{};  // (B, C, F, H, W) in place of the seeds'
-  int64_t tile = 0;            // pixels, see autoencoder.h
+  std::vector<float> noise{};              // (B, C, F, H, W) in place of the seeds'
+  int64_t tile = 0;                        // pixels, see autoencoder.h
   bool lets_go = false;  // of the sessions `text` and `condition`, once it has what they make
 };
 
@@ -101,7 +101,7 @@ class Run {
   RunSeconds seconds_;
   std::vector<double> before_;  // seconds of the steps of the leg before
   std::vector<float> data_;     // (C, H, W) of the picture that it begins with
-  std::vector<float> coarse_;  // what the first of two legs has left
+  std::vector<float> coarse_;   // what the first of two legs has left
   size_t leg_ = 0, entry_ = 0;
   std::atomic<bool> under_way_{false};
   int64_t total_ = 0, done_ = 0, text_tokens_ = 0;

@@ -38,12 +38,12 @@ struct Conditions {
 // (Budget).
 struct StepDone {
   Step step;
-  int64_t evaluations;    // of the velocity; a step that the gate passed over made none
-  int64_t branches;       // of guidance that it computed
-  double denoise, host;   // seconds of calls of `denoise`, and of the work between them; on a GPU
-                          // that of the host, see Sampler::seconds
-  int64_t launched = 0;   // nodes of the captured graph that it replays or is the first to launch;
-                          // 0: it was launched piece by piece
+  int64_t evaluations;   // of the velocity; a step that the gate passed over made none
+  int64_t branches;      // of guidance that it computed
+  double denoise, host;  // seconds of calls of `denoise`, and of the work between them; on a GPU
+                         // that of the host, see Sampler::seconds
+  int64_t launched = 0;  // nodes of the captured graph that it replays or is the first to launch;
+                         // 0: it was launched piece by piece
 };
 
 // Patches that stay, of all samples, and the velocities to them.

@@ -43,7 +43,8 @@ std::string describe(const Job& job, const Model& model, const Place& place) {
   const auto [width, height] = size_of(job, model);
   const size_t samples = job.request.prompts.size();
   const std::string pictures = samples == 1 ? "a picture" : std::to_string(samples) + " pictures";
-  return pictures + " of " + std::to_string(width) + "x" + std::to_string(height) + " with " + place.precision;
+  return pictures + " of " + std::to_string(width) + "x" + std::to_string(height) + " with " +
+         place.precision;
 }
 
 // What would take less.
@@ -167,8 +168,7 @@ void admit(Job& job, const Model& model, const Place& place) {
   const auto needs = [&](int64_t samples) {
     return memory_of(job, model, place, samples).after(place.loaded);
   };
-  check_memory(needs, place.room, samples,
-               describe(job, model, place), advice(job, place));
+  check_memory(needs, place.room, samples, describe(job, model, place), advice(job, place));
 }
 
 }  // namespace flagdit

@@ -14,8 +14,11 @@ namespace {
 // A part of one image: so many rows and columns from a place on.
 Images part_of(const Images& from, int64_t sample, int64_t top, int64_t left, int64_t height,
                int64_t width) {
-  Images out{1, from.channels, std::min(height, from.height - top),
-             std::min(width, from.width - left), {}};
+  Images out{1,
+             from.channels,
+             std::min(height, from.height - top),
+             std::min(width, from.width - left),
+             {}};
   out.values.reserve(static_cast<size_t>(out.channels * out.height * out.width));
   for (int64_t channel = 0; channel < from.channels; ++channel)
     for (int64_t y = 0; y < out.height; ++y) {
@@ -66,16 +69,16 @@ Images run(Session& session, const Images& image, const std::string& what, int64
   std::string name;
   for (const Port& port : session.ports())
     if (!port.output) name = port.name;
-  const Tensor in{const_cast<float*>(image.values.data()), DType::f32,
+  const Tensor in{const_cast<float*>(image.values.data()),
+                  DType::f32,
                   {1, image.channels, image.height, image.width}};
   const std::vector<Bound> made = session.run({{name, in}});
   const Shape wanted{1, channels, height, width};
-  if (made.size() != 1 || !(made[0].tensor.shape == wanted) ||
-      made[0].tensor.dtype != DType::f32) {
-    throw Error(Fault::bundle,
-                session.name + ": gives " +
-                    (made.empty() ? "nothing" : to_string(made[0].tensor.shape)) +
-                    "; allowed is float32 " + to_string(wanted) + "; export the model again");
+  if (made.size() != 1 || !(made[0].tensor.shape == wanted) || made[0].tensor.dtype != DType::f32) {
+    throw Error(Fault::bundle, session.name + ": gives " +
+                                   (made.empty() ? "nothing" : to_string(made[0].tensor.shape)) +
+                                   "; allowed is float32 " + to_string(wanted) +
+                                   "; export the model again");
   }
   check_numbers(made[0].tensor, what, "after the last step", session.name, session.precision);
   const auto* values = made[0].tensor.as<float>();
@@ -94,8 +97,8 @@ void decode_tiles(Session& session, const Images& latents, int64_t sample, int64
   for (int64_t top = 0; top < latents.height; top += pitch) {
     row.clear();
     for (int64_t left = 0; left < latents.width; left += pitch) {
-      row.push_back(decode_part(session, part_of(latents, sample, top, left, side, side),
-                                downscale));
+      row.push_back(
+          decode_part(session, part_of(latents, sample, top, left, side, side), downscale));
       if (top > 0) blend(above[row.size() - 1], row.back(), extent, false);
       if (left > 0) blend(row[row.size() - 2], row.back(), extent, true);
       put(row.back(), sample, top * downscale, left * downscale, pitch * downscale, out);
@@ -122,11 +125,12 @@ int64_t tile_of(int64_t width, int64_t height, int64_t most) {
 void check_tile(int64_t tile, int64_t downscale) {
   const int64_t step = 4 * downscale;
   if (tile == 0 || (downscale > 1 && tile > 0 && tile % step == 0)) return;
-  throw Error(Fault::request,
-              "tile is " + std::to_string(tile) +
-                  (downscale > 1 ? "; allowed are multiples of " + std::to_string(step) +
-                                       " pixels, and 0 for the whole at once"
-                                 : "; this model ends in pixels, which nothing decodes: leave it out"));
+  throw Error(
+      Fault::request,
+      "tile is " + std::to_string(tile) +
+          (downscale > 1 ? "; allowed are multiples of " + std::to_string(step) +
+                               " pixels, and 0 for the whole at once"
+                         : "; this model ends in pixels, which nothing decodes: leave it out"));
 }
 
 Images decode(Session& session, const Images& latents, int64_t downscale, int64_t tile) {
@@ -148,9 +152,8 @@ Images decode(Session& session, const Images& latents, int64_t downscale, int64_
 Images encode(Session& session, const Images& pictures, int64_t downscale) {
   Images out{pictures.samples, 0, pictures.height / downscale, pictures.width / downscale, {}};
   for (const Port& port : session.ports()) {
-    const auto* channels = port.output && port.axes.size() == 4
-                               ? std::get_if<int64_t>(&port.axes[1])
-                               : nullptr;
+    const auto* channels =
+        port.output && port.axes.size() == 4 ? std::get_if<int64_t>(&port.axes[1]) : nullptr;
     if (channels != nullptr) out.channels = *channels;
   }
   for (int64_t sample = 0; sample < pictures.samples; ++sample) {

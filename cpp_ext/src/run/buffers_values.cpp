@@ -65,8 +65,8 @@ void check_shared(const Tensor& by_token, const std::vector<int32_t>& slots, int
 // Rows of a token, one a sample and branch, from values (N, ...) by token.
 void place(const Tensor& by_token, const std::vector<int32_t>& slots, int64_t copies,
            const Tensor& out, Stream stream) {
-  const int64_t bytes = bytes_of(out.dtype, out.shape) /
-                        (static_cast<int64_t>(slots.size()) * copies);
+  const int64_t bytes =
+      bytes_of(out.dtype, out.shape) / (static_cast<int64_t>(slots.size()) * copies);
   const HostCopy host(out);
   auto* to = host.as<std::byte>();
   for (const int32_t id : slots)

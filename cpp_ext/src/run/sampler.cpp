@@ -91,7 +91,8 @@ Sampler::Sampler(std::shared_ptr<Session> denoise, const Extent& extent,
   forecasts_->fill(works, stream_);
   buffers_.begin(start, conditions_.placed, stream_);
   if (buffers_.known) {
-    if (known == nullptr) throw std::invalid_argument("Sampler: known: got none, and the plan keeps it");
+    if (known == nullptr)
+      throw std::invalid_argument("Sampler: known: got none, and the plan keeps it");
     buffers_.begin_known(known->patches.data(), known->velocity.data(), stream_);
   }
 }
@@ -135,8 +136,8 @@ StepDone Sampler::do_step() {
   };
   if (events_.empty()) mark();
   if (decision_ != nullptr) forecasts_->next(work, stream_);
-  const int64_t nodes = captures_->launch(work, calls_->settled(step.active, work.calls),
-                                          stream_, [&] { enqueue(work); });
+  const int64_t nodes = captures_->launch(work, calls_->settled(step.active, work.calls), stream_,
+                                          [&] { enqueue(work); });
   mark();
   StepDone out{step, 0, 0, spent_, 0.0, nodes};
   if (step.active > 0) {

@@ -40,8 +40,11 @@ void Sampler::enqueue(const Work& work) {
 
 void Sampler::guide(int64_t active, size_t calls) {
   if (!buffers_.difference) return;
-  GuideArgs args{slots_of(buffers_.calls[0].output, 0, active), {}, guidance_,
-                 *buffers_.difference, *buffers_.guided};
+  GuideArgs args{slots_of(buffers_.calls[0].output, 0, active),
+                 {},
+                 guidance_,
+                 *buffers_.difference,
+                 *buffers_.guided};
   if (calls > 1) args.unconditional = slots_of(buffers_.calls[1].output, 0, active);
   flagdit::guide(args, stream_);
 }
