@@ -14,12 +14,12 @@
 namespace flagdit {
 
 struct PipelineOptions {
-  std::optional<int64_t> threads{};  // of the engine; all cores, unless said
+  std::optional<int64_t> threads{};        // of the engine; all cores, unless said
   // float32, int8 or int8-bf16, on a GPU float16 or bfloat16; the fastest that there is
   std::optional<std::string> precision{};
   std::string device = "auto";          // cpu, cuda, or a GPU if one can be used
   std::string backend = "onnxruntime";  // or tensorrt, for engines that were built for this GPU
-  std::optional<int64_t> max_memory{};  // bytes that the process may hold
+  std::optional<int64_t> max_memory{};     // bytes that the process may hold
   // The library of ONNX Runtime, or the folder that it is in: by default $FLAGDIT_ONNXRUNTIME, then
   // what the system finds.
   std::string onnxruntime{};
@@ -43,7 +43,7 @@ class Pipeline {
   const Bundle& bundle() const { return bundle_; }
   const Model& model() const { return model_; }
   const std::string& precision() const { return precision_; }  // what `denoise` computes in
-  Device device() const { return device_; }                    // that it runs on
+  Device device() const { return device_; }  // that it runs on
   bool loaded() const { return stages_.denoise != nullptr; }
 
   // A request, checked, planned and admitted: it fits the model, its prompts are short enough, and
@@ -74,7 +74,7 @@ class Pipeline {
   Model model_;
   Prompts prompts_;
   std::shared_ptr<const OnnxRuntime> runtime_;  // once it was needed
-  Gpu gpu_;                                     // if one was looked for
+  Gpu gpu_;  // if one was looked for
   Device device_;
   const EngineSpec* engine_;  // of denoise; null is the model's own graph
   std::string precision_;

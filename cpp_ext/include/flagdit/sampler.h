@@ -38,12 +38,12 @@ struct Conditions {
 // (Budget).
 struct StepDone {
   Step step;
-  int64_t evaluations;   // of the velocity; a step that the gate passed over made none
-  int64_t branches;      // of guidance that it computed
-  double denoise, host;  // seconds of calls of `denoise`, and of the work between them; on a GPU
-                         // that of the host, see Sampler::seconds
-  int64_t launched = 0;  // nodes of the captured graph that it replays or is the first to launch;
-                         // 0: it was launched piece by piece
+  int64_t evaluations;    // of the velocity; a step that the gate passed over made none
+  int64_t branches;       // of guidance that it computed
+  double denoise, host;   // seconds of calls of `denoise`, and of the work between them; on a GPU
+                          // that of the host, see Sampler::seconds
+  int64_t launched = 0;   // nodes of the captured graph that it replays or is the first to launch;
+                          // 0: it was launched piece by piece
 };
 
 // Patches that stay, of all samples, and the velocities to them.
@@ -56,8 +56,7 @@ class Sampler {
  public:
   // guidance: (P,), the scale of every value of a patch. start: latents (B, C, F, H, W). What the
   // conditions view must stay; the plan and the session are kept. known: where the plan keeps it.
-  // Throws std::invalid_argument or
-  // Error(bundle) if they do not fit together.
+  // Throws std::invalid_argument or Error(bundle) if they do not fit together.
   Sampler(std::shared_ptr<Session> denoise, const Extent& extent, std::shared_ptr<const Plan> plan,
           Conditions conditions, const std::vector<float>& guidance, const float* start,
           const Known* known = nullptr);

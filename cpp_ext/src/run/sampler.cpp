@@ -136,8 +136,8 @@ StepDone Sampler::do_step() {
   };
   if (events_.empty()) mark();
   if (decision_ != nullptr) forecasts_->next(work, stream_);
-  const int64_t nodes = captures_->launch(work, calls_->settled(step.active, work.calls), stream_,
-                                          [&] { enqueue(work); });
+  const int64_t nodes = captures_->launch(work, calls_->settled(step.active, work.calls),
+                                          stream_, [&] { enqueue(work); });
   mark();
   StepDone out{step, 0, 0, spent_, 0.0, nodes};
   if (step.active > 0) {
