@@ -123,7 +123,7 @@ def plan_evaluations(steps: Sequence[Step], solver: str = 'euler', weights: Sequ
 class Keeps:
     """What a run remembers of every token besides its last velocity."""
 
-    def __init__(self, *, rate: bool = False, slope: bool = False, curve: bool = False, difference: bool = False, cache_slope: bool = False) -> None: ...
+    def __init__(self, *, rate: bool = False, slope: bool = False, curve: bool = False, difference: bool = False, cache_slope: bool = False, known: bool = False) -> None: ...
 
     @property
     def rate(self) -> bool:
@@ -146,6 +146,10 @@ class Keeps:
         """
         How keys and values changed, and the last computed ones: as many values each.
         """
+
+    @property
+    def known(self) -> bool:
+        """Whose velocity is given, and that: a flag, and as many values."""
 
     def __eq__(self, other: object, /) -> bool: ...
 
@@ -440,6 +444,10 @@ class Memory:
         """Of attention."""
 
     @property
+    def decode(self) -> int:
+        """Of a picture, when those two are gone."""
+
+    @property
     def total(self) -> int:
         """All of it."""
 
@@ -451,7 +459,7 @@ class Memory:
         All of it where a process that holds so much has loaded the engine already.
         """
 
-def memory(sizes: Sizes, plans: Sequence[Plan], precision: str, samples: int = 1, branches: int = 2, threads: int = 1) -> Memory:
+def memory(sizes: Sizes, plans: Sequence[Plan], precision: str, samples: int = 1, branches: int = 2, threads: int = 1, decode: int = 0) -> Memory:
     """
     What a run of these plans one after the other takes in an engine of that precision; of all it says the largest.
     """
@@ -851,7 +859,7 @@ class Sampler:
 class Stages:
     """The graphs of a model: what a run goes through."""
 
-    def __init__(self, *, texts: Sequence[object], condition: object, place: object, denoise: object) -> None:
+    def __init__(self, *, texts: Sequence[object], condition: object, place: object, denoise: object, encode: object | None = None) -> None:
         """
         Each a Session, or any object with `ports`, `bind(arrays)` and `run(arrays)`.
         """
@@ -940,6 +948,19 @@ def report_of(run: Run, job: Job, *, stages: Stages, model: Model, name: str, di
     report.json of a run that is done. steps: what each gave; legs: that each was of; decode: seconds from the last one to the picture; said: whether the job was made of options.
     """
 
+def decode(session: object, latents: Array, downscale: int, tile: int = 0) -> NDArray[Any]:
+    """
+    Pictures (B, 3, Y, X) in [-1, 1] of latents (B, C, H, W) (autoencoder.h). tile: pixels of the side of tiles that are decoded one by one and blended; 0 is the whole at once.
+    """
+
+def encode(session: object, pictures: Array, downscale: int) -> NDArray[Any]:
+    """Latents (B, C, H, W) of pictures (B, 3, Y, X) in [-1, 1]."""
+
+def decode_bytes(width: int, height: int) -> int:
+    """
+    Bytes that a decoder takes of a picture of so many pixels, in tiles if it is large: as counted.
+    """
+
 def upsample(images: Array, factor: int) -> NDArray[Any]:
     """
     Images (B, C, H, W) at `factor` times their height and width, by Catmull-Rom's cubics.
@@ -985,7 +1006,7 @@ class Model:
     What a manifest says of a model that jobs need: numbers, and no family.
     """
 
-    def __init__(self, *, channels: int, patch: tuple[int, int, int], size: tuple[int, int], sizes: Sizes, closes_lines: bool = False, closes_frames: bool = False, frames: int = 1, downscale: int = 1, guided: Sequence[int] = (), pads: Mapping[str, float] = {}, takes_ntk: bool = False, takes_proportional: bool = False, shift: float | tuple[int, int, float, float] = 1.0, presets: Sequence[object] = (), head_multiple: int = 1, multiple: int = 1, renormalise: str = 'none') -> None: ...
+    def __init__(self, *, channels: int, patch: tuple[int, int, int], size: tuple[int, int], sizes: Sizes, closes_lines: bool = False, closes_frames: bool = False, frames: int = 1, downscale: int = 1, guided: Sequence[int] = (), pads: Mapping[str, float] = {}, takes_ntk: bool = False, takes_proportional: bool = False, shift: float | tuple[int, int, float, float] = 1.0, presets: Sequence[object] = (), head_multiple: int = 1, multiple: int = 1, renormalise: str = 'none', vae: bool = False, encodes: bool = False) -> None: ...
 
     @property
     def head_multiple(self) -> int: ...
@@ -1017,7 +1038,18 @@ class Job:
         """Layout, plan and factor on theta of each size, the full one last."""
 
     def admit(self, model: Model, precision: str, room: int | None, loaded: int = 0, threads: int = 1) -> None:
-        """Refuse a job that needs more memory than there is."""
+        """
+        Decode in tiles where the whole does not fit; refuse a job that needs more memory than there is.
+        """
+
+    @property
+    def tile(self) -> int:
+        """
+        Pixels of the side of tiles that are decoded one by one; 0: the whole at once.
+        """
+
+    def kept(self, pictures: Array) -> NDArray[Any]:
+        """Pictures (B, 3, Y, X) with what stays of the one that was given."""
 
     def replanned(self, plan: Plan) -> Job:
         """The same with another plan at the full size, for experiments."""
@@ -1099,7 +1131,9 @@ class Bundle:
         """
 
     def tokens(self, prompt: bytes) -> list[int]:
-        """Token ids of a prompt. Raises the error of a request."""
+        """
+        Token ids of a prompt, for the first encoder. Raises the error of a request.
+        """
 
 def check_manifest(path: str, content: bytes) -> None:
     """Raises the error of a bundle unless a manifest.json can be read."""

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 
 from flagdit import cpp_ext
-from flagdit.cpp_ext import Memory, Plan, check_memory
+from flagdit.cpp_ext import Memory, Plan, check_memory, decode_bytes
 from flagdit.engine.bundle import ModelSpec
 from flagdit.engine.cost import sizes_of
 from flagdit.engine.cpu import Precision
@@ -22,10 +22,13 @@ def memory(
     samples: int = 1,
     branches: int = 2,
     threads: int | None = None,
+    size: tuple[int, int] | None = None,
 ) -> Memory:
     """What a run of these plans one after the other takes in an engine of that precision; of all it says the largest.
 
     plans: of the steps at the full size, last, and of coarse ones before them. threads: of the engine, by default one a
-    core. It is an estimate: docs/cpu.md says how near it comes.
+    core. size: (width, height), by default the model's own; one picture is decoded at a time. It is an estimate:
+    docs/cpu.md says how near it comes.
     """
-    return cpp_ext.memory(sizes_of(spec), plans, precision, samples, branches, threads or os.cpu_count() or 1)
+    decode = 0 if spec.graphs.decode is None else decode_bytes(*(size or spec.latent.size))
+    return cpp_ext.memory(sizes_of(spec), plans, precision, samples, branches, threads or os.cpu_count() or 1, decode)

@@ -29,4 +29,6 @@ def model_of(spec: ModelSpec) -> Model:
         head_multiple=head_multiple_of(spec),
         multiple=spec.tokens.multiple,
         renormalise=spec.guidance.renormalise,
+        vae=latent.space == "vae",
+        encodes=spec.graphs.encode is not None,
     )

@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal, cast
 
+import numpy.typing as npt
+
 from flagdit.cpp_ext import Session, resident
 from flagdit.engine.bundle import Engine, Graph
 from flagdit.engine.bundle.contract import check_borders
@@ -18,10 +20,11 @@ from flagdit.engine.cpu import Precision, available
 from flagdit.engine.device import Chosen, choose
 from flagdit.engine.errors import RequestError
 from flagdit.engine.layout import Ntk, model_shift
+from flagdit.engine.media.canvas import Picture
 from flagdit.engine.preflight import Preflight
 from flagdit.engine.presets import Preset, presets_of
 from flagdit.engine.ras import RasConfig, Solver
-from flagdit.engine.request import Request, checked_prompts, checked_seed, drawn_seed
+from flagdit.engine.request import Given, Request, checked_prompts, checked_seed, drawn_seed
 from flagdit.engine.resolve import Options, resolve
 from flagdit.engine.result import Preview, Result
 from flagdit.engine.run import Run, Stages
@@ -65,7 +68,24 @@ class Pipeline:
         place = _session(bundle, spec.graphs.place, {}, threads=1)
         denoise = _denoise(bundle, chosen, weights, threads=threads)
         del weights
-        self.stages = Stages(spec, text, condition, place, denoise, bundle.name, resident())
+
+        def optional(graph: Graph | None) -> Session | None:
+            return None if graph is None else _session(bundle, graph, {}, threads=threads, device=device)
+
+        graphs = spec.graphs
+        decode, encode, preview = optional(graphs.decode), optional(graphs.encode), optional(graphs.preview)
+        self.stages = Stages(
+            spec,
+            text,
+            condition,
+            place,
+            denoise,
+            bundle.name,
+            resident(),
+            decode=decode,
+            encode=encode,
+            preview=preview,
+        )
 
     @classmethod
     def load(
@@ -106,6 +126,11 @@ class Pipeline:
         ras: RasConfig | None = None,
         preset: str | None = None,
         coarse: Coarse | None = None,
+        image: Picture | None = None,
+        strength: float | None = None,
+        mask: Picture | None = None,
+        latents: npt.ArrayLike | None = None,
+        tile: int | None = None,
         on_step: Callable[[Preview], None] | None = None,
     ) -> Result:
         """Generate a picture of `prompt`, or one of each of `prompts`.
@@ -123,6 +148,11 @@ class Pipeline:
         ntk, proportional: for sizes the model was not trained at, as Lumina-T2X does: a factor on RoPE's theta ("auto"
         is the area over the training area, at least 1), and a softmax that sharpens with the number of tokens.
         coarse: begin with a smaller picture, see Coarse (docs/coarse.md); steps are then those at the full size.
+        image: a picture to begin with: of Pillow, bytes (Y, X, 3), or a path; the size is its own. strength: how much
+        of the way from noise is gone, and so what share of the steps; .6, with a mask 1. mask: a picture of the same
+        size, white where it is painted anew; the rest stays as it is, to the bit.
+        latents: noise (B, C, H, W) to begin with in place of the seeds'. tile: pixels of the side of tiles that an
+        autoencoder decodes one by one, 0 for the whole at once; by default as memory allows.
         on_step: called after every step. Raises RequestError if something asked for is out of bounds.
         """
         if (prompt is None) == (prompts is None):
@@ -131,7 +161,8 @@ class Pipeline:
         first = drawn_seed() if isinstance(seed, str) and seed == "random" else checked_seed(seed)
         numbers = list(seeds) if seeds is not None else [first + i for i in range(len(texts))]
         said = Options(preset=preset, steps=steps, shift=shift, solver=solver, ras=ras, coarse=coarse)
-        how, scale = self.resolve(said, size), self.spec.guidance.chosen(guidance)
+        given = Given.of(image, mask, strength, noise=latents, tile=tile)
+        how, scale = self.resolve(said, given.sized(size)), self.spec.guidance.chosen(guidance)
         run = self.start(
             Request.of(
                 how,
@@ -143,6 +174,7 @@ class Pipeline:
                 proportional=proportional,
                 negative=negative,
                 options=said,
+                given=given,
             )
         )
         if on_step is None:

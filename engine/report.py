@@ -38,6 +38,8 @@ class About(BaseModel):
     the request was made without. ras: the options of region-adaptive sampling, as in RasConfig. times: that the steps
     lie between. weights: of each step, in place of the solver's own; empty if there are none. coarse: what the run
     began with at a smaller size, as in Coarse; shift, times, ras, solver and weights are of the full size.
+    image: of a run that began with a picture: its strength, and whether it was masked. noise: of the seed, or given.
+    tile: pixels of the side of tiles that it was decoded in, 0 for the whole at once.
     ntk: what multiplied theta, 1 if nothing did; ntk_option: how it was asked for. pictures: that were made together.
     """
 
@@ -63,6 +65,9 @@ class About(BaseModel):
     solver: str
     weights: list[tuple[float, float, float]]
     coarse: dict[str, Any] | None
+    image: dict[str, Any] | None = None
+    noise: str = "seed"
+    tile: int = 0
     pictures: int
 
     def alone(self, index: int) -> About:
@@ -77,10 +82,11 @@ class Report(About):
     """A run: what was asked for, what was planned, and what it took.
 
     tokens, pinned and max_age are of the full size.
-    seconds: by stage (text_encoder, condition, allocate, denoise, host, decode) and their "total"; what the caller
-    does between two steps does not count. evaluations: of the velocity, one or two a step as the solver needs, none
-    in a step that the gate passed over; each is one call of `denoise`, or one a branch if the run reuses the guidance
-    difference.
+    seconds: by stage (text_encoder, condition, allocate, denoise, host, decode) and their "total"; with a picture to
+    begin with also encode; pictures of an autoencoder are decoded when they are asked for, after the report; what the
+    caller does between two steps does not count. evaluations: of the velocity, one or two a step as the solver needs,
+    none in a step that the gate passed over; each is one call of `denoise`, or one a branch if the run reuses the
+    guidance difference.
     gpu: on a GPU its name, bytes of the run's state, steps that were captured as CUDA graphs, the nodes of each step's
     graph (0: launched piece by piece), why none could be ("plain"), and the seconds that the host took to enqueue all
     of it; there "denoise" is all that steps enqueue, and the host's work is done meanwhile.

@@ -5,17 +5,58 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from flagdit.cpp_ext import check_request, checked_seed
 from flagdit.engine.coarse import Coarse
 from flagdit.engine.errors import RequestError
-from flagdit.engine.layout import Ntk
+from flagdit.engine.layout import FloatArray, Ntk
+from flagdit.engine.media.canvas import Picture, pixels
 from flagdit.engine.presets import Preset
 from flagdit.engine.ras import RasConfig, Solver
 from flagdit.engine.resolve import Options
 
 __all__ = ["Request", "checked_prompts", "checked_seed", "drawn_seed"]
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a run begins with, and how its end is decoded: those fields of a Request."""
+
+    image: npt.NDArray[np.uint8] | None = None
+    mask: npt.NDArray[np.uint8] | None = None
+    strength: float | None = None
+    noise: FloatArray | None = None
+    tile: int | None = None
+
+    @classmethod
+    def of(
+        cls,
+        image: Picture | None = None,
+        mask: Picture | None = None,
+        strength: float | None = None,
+        *,
+        noise: npt.ArrayLike | None = None,
+        tile: int | None = None,
+    ) -> Given:
+        """Of pictures, or paths of them. Raises RequestError if one is none, or there is a mask alone."""
+        if mask is not None and image is None:
+            raise RequestError("there is a mask and no picture that it is of; give an image")
+        read = [None if each is None else pixels(each, name) for each, name in ((image, "image"), (mask, "mask"))]
+        values = None if noise is None else np.ascontiguousarray(noise, np.float32)
+        return cls(read[0], read[1], strength, values, tile)
+
+    def sized(self, size: tuple[int, int] | None) -> tuple[int, int] | None:
+        """The size that was said, or the picture's."""
+        return size if size is not None or self.image is None else (self.image.shape[1], self.image.shape[0])
+
+    def parts(self) -> dict[str, Any]:
+        """By the names of a request's fields."""
+        return {each.name: getattr(self, each.name) for each in fields(self)}
 
 
 @dataclass(frozen=True)
@@ -27,6 +68,9 @@ class Request:
     coarse: what begins at a smaller size; the steps are then those at the full one, from the time `coarse.until`.
     ntk, proportional: for sizes the model was not trained at, see layout.ntk_factor and layout.base_tokens.
     negative: the prompt of the unconditional branch, of all pictures: what guidance leads away from.
+    image: (Y, X, 3) that the run begins with, of which a mask (Y, X, 3) says in white what is painted anew. strength:
+    how much of the way from noise is gone, by default .6, with a mask 1. noise: latents (B, C, H, W) at time 0 in place
+    of the seeds'. tile: pixels of the side of tiles to decode in, 0 for none, None for what memory asks for.
     options: what was said of how to sample; steps, shift, ras, solver, weights and coarse are what came of it.
     """
 
@@ -44,6 +88,11 @@ class Request:
     coarse: Coarse | None = None
     negative: str = ""
     options: Options | None = None
+    image: npt.NDArray[np.uint8] | None = field(default=None, compare=False, repr=False)
+    mask: npt.NDArray[np.uint8] | None = field(default=None, compare=False, repr=False)
+    strength: float | None = None
+    noise: FloatArray | None = field(default=None, compare=False, repr=False)
+    tile: int | None = None
 
     def __post_init__(self) -> None:
         checked_prompts(self.prompts)
@@ -65,8 +114,9 @@ class Request:
         proportional: bool = False,
         negative: str = "",
         options: Options | None = None,
+        given: Given | None = None,
     ) -> Request:
-        """A request that is sampled as `how` says, which came of `options` (resolve.py)."""
+        """A request that is sampled as `how` says, which came of `options` (resolve.py). given: what it begins with."""
         shift = 1.0 if how.shift is None else how.shift
         return cls(
             prompts=prompts,
@@ -83,6 +133,7 @@ class Request:
             coarse=how.coarse,
             negative=negative,
             options=options,
+            **({} if given is None else given.parts()),
         )
 
     @property

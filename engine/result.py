@@ -10,19 +10,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from flagdit.cpp_ext import Snapshot, StepDone, upsample
-from flagdit.engine.bundle import ModelSpec
-from flagdit.engine.errors import BackendError
+from flagdit.cpp_ext import Snapshot, StepDone
+from flagdit.engine.decoder import Decoder
 from flagdit.engine.layout import FloatArray
 from flagdit.engine.media import maps, metadata, picture
 from flagdit.engine.report import Report
 from flagdit.files import check_file
-
-
-def check_paints(spec: ModelSpec) -> None:
-    """Raise BackendError unless the model ends in pixels."""
-    if spec.latent.space != "pixels":
-        raise BackendError("the model ends in VAE latents and its bundle has no decode graph; use .latents in Python")
 
 
 @dataclass(frozen=True)
@@ -35,15 +28,19 @@ class Preview:
     timed: StepDone
     total: int
     index: int
-    _spec: ModelSpec
+    _decoder: Decoder
     _look: Snapshot  # (B, C, F, H, W), of the leg's size
     _factor: int  # by which the picture is larger
 
     @property
     def images(self) -> list[Image.Image]:
-        """What the pictures would be if every velocity stayed as it is now. Raises as Result.images does."""
-        check_paints(self._spec)
-        return [picture.to_image(x) for x in upsample(self._look.latents()[:, :, 0], self._factor)]
+        """What the pictures would be if every velocity stayed as it is now. Raises as Result.images does.
+
+        Of a model with an autoencoder, by its graph for previews; without one, by that of the pictures, which takes
+        long.
+        """
+        looks = self._decoder.pictures(self._look.latents()[:, :, 0], factor=self._factor, rough=True)
+        return [picture.to_image(x) for x in looks]
 
 
 @dataclass(frozen=True)
@@ -53,7 +50,7 @@ class Result:
     latents: FloatArray  # (B, C, H, W)
     ages: npt.NDArray[np.int16]  # (S, B, lines, columns): after each step, steps since each patch was computed
     report: Report
-    _spec: ModelSpec
+    _decoder: Decoder
 
     @cached_property
     def refreshes(self) -> npt.NDArray[np.int32]:
@@ -63,9 +60,11 @@ class Result:
 
     @cached_property
     def images(self) -> list[Image.Image]:
-        """All pictures. Raises BackendError if the latents are of a VAE, which this bundle does not hold."""
-        check_paints(self._spec)
-        return [picture.to_image(x) for x in self.latents]
+        """All pictures, decoded when they are first asked for.
+
+        Raises BackendError if the model ends in latents that its bundle has no graph for.
+        """
+        return [picture.to_image(x) for x in self._decoder.pictures(self.latents)]
 
     @property
     def image(self) -> Image.Image:

@@ -14,6 +14,7 @@ from flagdit import cpp_ext
 from flagdit.cpp_ext import Session, StepDone, report_of
 from flagdit.engine.admission import admit
 from flagdit.engine.bundle import ModelSpec
+from flagdit.engine.decoder import Decoder
 from flagdit.engine.errors import RequestError
 from flagdit.engine.layout import FloatArray, TokenLayout
 from flagdit.engine.leg import Leg
@@ -40,12 +41,19 @@ class Stages:
     denoise: Session
     bundle: str = ""
     loaded: int = 0  # bytes that the process held when they were
+    decode: Session | None = None
+    encode: Session | None = None
+    preview: Session | None = None
 
     @cached_property
     def graphs(self) -> cpp_ext.Stages:
         """As the core takes them, with what runs on a GPU leave for the next one."""
         return cpp_ext.Stages(
-            texts=self.text.sessions, condition=self.condition, place=self.place, denoise=self.denoise
+            texts=self.text.sessions,
+            condition=self.condition,
+            place=self.place,
+            denoise=self.denoise,
+            encode=self.encode,
         )
 
 
@@ -96,7 +104,7 @@ class Run:
         core, width = self._begin(), self.layout.width
         for done in self._steps(core):
             look, factor = core.snapshot(1 - done.step.t_next), width // self.legs[core.leg].layout.width
-            yield Preview(done, core.total, core.count - 1, self._spec, look, factor)
+            yield Preview(done, core.total, core.count - 1, self._decoder, look, factor)
 
     def finish(self) -> Result:
         """The result of all steps, without looking at it in between: a GPU is not waited for."""
@@ -112,7 +120,11 @@ class Run:
         start = time.perf_counter()
         latents: FloatArray = self._core.latents()[:, :, 0]
         self._decode = time.perf_counter() - start
-        return Result(latents, self._ages(self._core), self._report(), self._spec)
+        return Result(latents, self._ages(self._core), self._report(), self._decoder)
+
+    @property
+    def _decoder(self) -> Decoder:
+        return Decoder(self._spec, self.job, self._stages.decode, self._stages.preview)
 
     def _begin(self) -> cpp_ext.Run:
         self._core = cpp_ext.Run(self._stages.graphs, self.job, self._stages.text.prompts)

@@ -1,168 +1,232 @@
-"""Several pictures by one command: which, in what files, and what is left when it is stopped."""
+"""Sentence to pixels through an autoencoder, against diffusers; tiles, previews, and pictures to begin with."""
 
 from __future__ import annotations
 
 import json
+import re
+import shutil
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
-from PIL import Image
+import torch
+from diffused import FAMILIES
+from noise import noise_of
+from test_encoders import random_vae
+from test_family_runs import GUIDANCE, PROMPT, features, text  # noqa: F401
+from torch import Tensor
 
-from flagdit.engine import OutputError
-from flagdit.engine.commands import paint
-from flagdit.engine.commands.names import Names
-from flagdit.engine.run import Run
+from flagdit import cpp_ext
+from flagdit.cpp_ext import job_of, upsample
+from flagdit.engine import DENSE, Coarse, Pipeline, RequestError
+from flagdit.engine.bundle.builder import build_bundle
+from flagdit.engine.bundle.onnx_file import BundleError
+from flagdit.engine.media.picture import to_image
+from flagdit.engine.model import model_of
+from flagdit.export.parts.autoencoder import export_vae
 
-PROMPT = "a red apple on a blue background"
-FAST = ("--steps", 3, "--ratio", 0.5)
-
-
-def pixels(path: Path | str) -> bytes:
-    with Image.open(path) as image:
-        return image.tobytes()
-
-
-def files(path: Path) -> set[str]:
-    return {entry.name for entry in path.iterdir()}
-
-
-def test_every_prompt_and_seed_is_the_picture_it_is_alone(flagdit, bundle_dir: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    """With options that make pictures of a batch decide together, too."""
-    options = ("--bundle", bundle_dir, *FAST, "--error-budget", 0.05, "--seed", 7)
-    code, _, err = flagdit("generate", "a book", "green star", *options, "--count", 2, "--report", "r.json")
-    assert code == 0, err
-    names = [f"out-000{i}.png" for i in (1, 2, 3, 4)]
-    assert files(tmp_path) == {*names, *(f"r-000{i}.json" for i in (1, 2, 3, 4))}
-    for i, (prompt, seed) in enumerate((prompt, seed) for prompt in ("a book", "green star") for seed in (7, 8)):
-        report = json.loads((tmp_path / f"r-000{i + 1}.json").read_text())
-        assert (report["prompt"], report["seed"]) == (prompt, seed)
-        line = next(line for line in err.splitlines() if line.startswith(f"{names[i]}  32x32, 3 steps"))
-        assert f", seed {seed};" in line
-        assert flagdit("generate", prompt, *options[:-1], seed, "-o", "alone.png")[0] == 0
-        assert pixels("alone.png") == pixels(names[i])
-    assert len({pixels(name) for name in names}) == 4
+OTHER = "a blue sky"
 
 
-def test_prompts_of_a_file(flagdit, bundle_dir: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    (tmp_path / "prompts.txt").write_text("# of the test\n\n a book \n#a star\ngreen star\n")
-    (tmp_path / "made").mkdir()
-    for expected in (("0001.png", "0002.png"), ("0003.png", "0004.png")):
-        code, _, err = flagdit("generate", "--bundle", bundle_dir, *FAST, "--prompts", "prompts.txt", "-o", "made")
-        assert code == 0, err
-        assert [f"made/{name}  32x32" in err for name in expected] == [True, True]
-    assert files(tmp_path / "made") == {f"000{i}.png" for i in (1, 2, 3, 4)}
-    assert pixels("made/0001.png") == pixels("made/0003.png") != pixels("made/0002.png")
+@pytest.fixture(scope="module")
+def painter(of_family, tmp_path_factory: pytest.TempPathFactory, text: Any) -> tuple[Any, Any, Pipeline]:  # type: ignore[no-untyped-def]  # noqa: F811
+    """A transformer and an autoencoder of diffusers, and the same as a bundle; latents of four pixels."""
+    model, folder = of_family("next-dit")
+    whole = tmp_path_factory.mktemp("painter")
+    shutil.copytree(folder, whole / "model")
+    shutil.copytree(text[2], whole / "model", dirs_exist_ok=True)
+    vae = random_vae(4, whole / "vae")
+    entries, downscale = export_vae(whole / "vae", whole / "model", 4, "float32")
+    spec = json.loads((folder / "model.json").read_text())
+    spec["texts"] = [text[3]]
+    spec["graphs"] |= entries
+    spec["latent"] |= {"downscale": downscale, "size": [side * downscale for side in spec["latent"]["size"]]}
+    (whole / "model" / "model.json").write_text(json.dumps(spec))
+    build_bundle(whole / "model", whole / "bundle")
+    return model, vae, Pipeline.load(whole / "bundle", threads=1)
 
 
-def test_one_picture_has_its_name_and_says_what_it_replaces(flagdit, bundle_dir: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    for replaced in (False, True):
-        code, _, err = flagdit("generate", PROMPT, "--bundle", bundle_dir, *FAST, "-o", "a.png")
-        assert code == 0 and ("it took the place of a file of that name" in err) is replaced
-    assert files(tmp_path) == {"a.png"}
+def euler(model: Any, x: Tensor, texts: list[Tensor], times: list[float]) -> Tensor:
+    for t, after in pairwise(times):
+        with torch.no_grad():
+            cond, uncond = (FAMILIES["next-dit"].velocity(model, x, t, {"text": each}) for each in texts)
+        cond[:, :3] = (uncond + GUIDANCE * (cond - uncond))[:, :3]
+        x = x + (after - t) * cond
+    return x
 
 
-def test_a_random_seed_is_said_everywhere(flagdit, bundle_dir: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    options = ("--bundle", bundle_dir, *FAST, "-o", "a%d.png", "--report", "r.json")
-    code, _, err = flagdit("generate", PROMPT, *options, "--seed", "random", "--count", 2)
-    assert code == 0, err
-    seeds = [json.loads((tmp_path / f"r-000{i}.json").read_text())["seed"] for i in (1, 2)]
-    assert seeds[1] == seeds[0] + 1 and all(f"seed {seed};" in err for seed in seeds)
-    assert flagdit("generate", PROMPT, *options, "--seed", seeds[1])[0] == 0
-    assert pixels("a3.png") == pixels("a2.png") != pixels("a1.png")
-    assert files(tmp_path) == {f"a{i}.png" for i in (1, 2, 3)} | {f"r-000{i}.json" for i in (1, 2, 3)}
+def decoded(vae: Any, latents: Tensor) -> Tensor:
+    with torch.no_grad():
+        out: Tensor = vae.decode(latents / vae.config.scaling_factor + (vae.config.shift_factor or 0.0)).sample
+    return out
 
 
-@pytest.mark.parametrize("stop", [KeyboardInterrupt, OutputError])
-def test_what_is_done_is_kept_when_it_is_stopped(
-    flagdit, bundle_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: type[BaseException]
-) -> None:  # type: ignore[no-untyped-def]
-    """In the middle of the third picture, or of writing it."""
-    done = []
-
-    def write(path: Path, *rest: object, **more: object) -> None:
-        done.append(path)
-        if len(done) == 3:
-            raise stop("no more")
-        written(path, *rest, **more)  # type: ignore[arg-type]
-
-    written = paint.write
-    monkeypatch.setattr(paint, "write", write)
-    code, _, err = flagdit("generate", PROMPT, "--bundle", bundle_dir, *FAST, "--count", 4)
-    assert code != 0 and files(tmp_path) == {"out-0001.png", "out-0002.png"}
-    assert stop is OutputError or "stopped after 2 of 4 pictures, which are kept" in err
-    assert "Traceback" not in err
+def psnr(image: Any, wanted: Tensor) -> float:
+    """dB of bytes to a picture (3, Y, X) in [-1, 1], which is not rounded."""
+    found = np.asarray(image, np.float64).transpose(2, 0, 1)
+    error = found - np.clip((wanted.numpy().astype(np.float64) + 1) * 127.5, 0, 255)
+    # Rounding alone is 58.9 dB: what is beyond it counts.
+    beyond = np.maximum(np.abs(error) - 0.5, 0)
+    return float(10 * np.log10(255**2 / max((beyond**2).mean(), 1e-12)))
 
 
-BAD = {
-    "neither": ([], "give either prompts or a file of them; for instance: flagdit generate"),
-    "both": (["a", "--prompts", "p.txt"], "give either prompts or a file of them"),
-    "no file": (["--prompts", "none.txt"], "none.txt: there is no such file"),
-    "none": (["a", "--count", "0"], "1 prompts and a count of 0; allowed are 1 to 10000 pictures in all"),
-    "too many": (["a", "the", "--count", "5001"], "2 prompts and a count of 5001; allowed are 1 to 10000"),
-    "the last seed": (["a", "--count", "2", "--seed", str(2**64 - 1)], f"seed {2**64} is out of bounds"),
-    "the second prompt": (["a", "a " * 12], "the prompt has 14 tokens; allowed are 12"),
-    "seed": (["a", "--seed", "ramdom"], "seed 'ramdom' is neither a whole number of 0 to 18446744073709551615"),
-    "negative": (["a", "--negative", "b", "--guidance", "1"], "there is a negative prompt and guidance is 1"),
-    "same file": (["a", "--map", "out.png"], "out.png: is also what"),
-    "same numbers": (["a", "the", "--map", "out.png"], "out-0001.png: is also what"),
-    "kind of many": (["a", "the", "-o", "out.bmp"], "allowed are .png, .jpg, .jpeg, .webp"),
-    "kind of a template": (["a", "-o", "out-%d"], "allowed are .png, .jpg, .jpeg, .webp"),
-}
+@pytest.mark.parametrize(("size", "prompts"), [((64, 64), [PROMPT]), ((64, 48), [PROMPT, OTHER])], ids=str)
+def test_a_sentence_becomes_diffusers_picture(
+    painter: Any,
+    text: Any,  # noqa: F811
+    size: tuple[int, int],
+    prompts: list[str],
+) -> None:
+    model, vae, pipeline = painter
+    result = pipeline(prompts=prompts, size=size, steps=4, solver="euler", guidance=GUIDANCE, ras=DENSE)
+    assert result.report.size == size and result.latents.shape[2:] == (size[1] // 4, size[0] // 4)
+    for index, prompt in enumerate(prompts):
+        x = torch.from_numpy(noise_of(index, (1, 4, size[1] // 4, size[0] // 4)))
+        latents = euler(model, x, [features(text, prompt), features(text, "")], result.report.times)
+        assert result.images[index].size == size
+        assert psnr(result.images[index], decoded(vae, latents)[0]) > 60
 
 
-@pytest.mark.parametrize("case", BAD)
-def test_is_refused_before_the_first_picture(
-    flagdit, bundle_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str
-) -> None:  # type: ignore[no-untyped-def]
-    arguments, message = BAD[case]
-    monkeypatch.setattr(Run, "__iter__", lambda _: pytest.fail("a picture was begun"))
-    code, out, err = flagdit("generate", *arguments, "--bundle", bundle_dir)
-    assert code == 2 and message in err
-    assert err.count("\n") == 1 and out == "" and list(tmp_path.iterdir()) == []
+def test_sizes_are_pixels(painter: Any) -> None:
+    pipeline = painter[2]
+    with pytest.raises(RequestError, match="size 60x64 is not made of 8x8 patches; the nearest is 64x64"):
+        pipeline(PROMPT, size=(60, 64))
 
 
-def taken(names: Names) -> list[str]:
-    with names.taken() as paths:
-        for path in paths.values():
-            path.write_text("a picture")
-    return [path.name for path in paths.values()]
+@pytest.mark.parametrize(("height", "width"), [(16, 24), (20, 9)])
+def test_tiles_are_diffusers(painter: Any, height: int, width: int) -> None:
+    """The same squares, a quarter over each other, the same lines between them."""
+    _, vae, pipeline = painter
+    latents = torch.from_numpy(noise_of(3, (2, 4, height, width)))
+    vae.tile_latent_min_size, vae.tile_sample_min_size, vae.use_tiling = 8, 32, True
+    try:
+        wanted = decoded(vae, latents).numpy()
+    finally:
+        vae.use_tiling = False
+    found = cpp_ext.decode(pipeline.stages.decode, latents.numpy(), 4, 32)
+    whole = cpp_ext.decode(pipeline.stages.decode, latents.numpy(), 4)
+    limit = 1e-5 * np.abs(wanted).max()
+    np.testing.assert_allclose(found, wanted, atol=limit, rtol=0)
+    assert np.abs(whole - wanted).max() > 10 * limit
 
 
-@pytest.mark.parametrize(
-    ("output", "several", "there", "expected"),
-    [
-        ("a.png", False, ["a.png", "a-0001.png"], "a.png"),
-        ("a.png", True, [], "a-0001.png"),
-        ("a.png", True, ["a.png", "a-0001.png", "a-0007.png", "b-0009.png", "a-x.png", "a-0010.jpg"], "a-0008.png"),
-        ("a.png", True, ["a-9999.png"], "a-10000.png"),
-        ("a.png", True, ["a-12.png"], "a-0013.png"),
-        ("a%d.webp", False, ["a8.webp", "a9.webp"], "a10.webp"),
-        ("%03d-a.jpg", True, ["005-a.jpg"], "006-a.jpg"),
-        ("100%.png", True, ["100%-0003.png"], "100%-0004.png"),
-        ("a.b+c.png", True, ["aXb+c-0003.png", "a.b+c-0001.png"], "a.b+c-0002.png"),
-    ],
-)
-def test_numbers(tmp_path: Path, output: str, several: bool, there: list[str], expected: str) -> None:
-    """Above all that there are, so that no file is lost and pictures stay in their order."""
-    for name in there:
-        (tmp_path / name).write_text("kept")
-    names = Names({"-o": tmp_path / output}, several)
-    assert names.next["-o"].name == expected
-    assert taken(names) == [expected]
-    assert all((tmp_path / name).read_text() == "kept" for name in there if name != output or several)
+def test_tiles_may_be_asked_for(painter: Any) -> None:
+    pipeline = painter[2]
+    options: dict[str, Any] = {"size": (64, 48), "steps": 2, "ras": DENSE}
+    whole, tiled = (pipeline(PROMPT, tile=tile, **options) for tile in (None, 32))
+    assert (whole.report.tile, tiled.report.tile) == (0, 32)
+    np.testing.assert_array_equal(whole.latents, tiled.latents)
+    by_hand = cpp_ext.decode(pipeline.stages.decode, whole.latents, 4, 32)
+    assert to_image(by_hand[0]) == tiled.image != whole.image
+    for tile in (20, -16):
+        with pytest.raises(RequestError, match=f"tile is {tile}; allowed are multiples of 16 pixels, and 0 for"):
+            pipeline(PROMPT, tile=tile)
 
 
-def test_all_files_of_a_picture_have_its_number(tmp_path: Path) -> None:
-    (tmp_path / "r-0004.json").write_text("kept")
-    names = Names({"-o": tmp_path / "a.png", "--report": tmp_path / "r.json", "--map": tmp_path / "m%d.png"}, True)
-    assert taken(names) == ["a-0005.png", "r-0005.json", "m5.png"]
-    assert taken(names) == ["a-0006.png", "r-0006.json", "m6.png"]
+def test_tiles_are_taken_where_the_whole_does_not_fit(painter: Any) -> None:
+    pipeline = painter[2]
+    run, model = pipeline.start(request(pipeline, (1024, 1024))), model_of(pipeline.spec)
+    job = job_of(run.request, model)
+    job.admit(model, "float32", None)
+    assert job.tile == 0
+    room = 3 * 10**9
+    job.admit(model, "float32", room)
+    assert job.tile == 512
+    with pytest.raises(RequestError, match=r"about .* GB of memory are needed"):
+        job_of(request(pipeline, (1024, 1024), tile=0), model).admit(model, "float32", room)
+    large = job_of(request(pipeline, (2048, 1024)), model)
+    assert large.tile == 512  # takes more than 8 GiB
 
 
-def test_two_commands_do_not_take_the_same_name(tmp_path: Path) -> None:
-    """Both began when there was nothing, and one has come first."""
-    one, other = (Names({"-o": tmp_path / "a.png"}, True) for _ in range(2))
-    with one.taken() as mine:
-        assert taken(other) == ["a-0002.png"]
-        mine["-o"].write_text("a picture")
-    assert (mine["-o"].name, taken(one), taken(other)) == ("a-0001.png", ["a-0003.png"], ["a-0004.png"])
+def request(pipeline: Pipeline, size: tuple[int, int], tile: int | None = None) -> Any:
+    from flagdit.engine.request import Given, Request
+    from flagdit.engine.resolve import Options
+
+    how = pipeline.resolve(Options(steps=2), size)
+    return Request.of(how, [PROMPT], [0], size=size, given=Given(tile=tile))
+
+
+def test_previews_are_pictures_of_what_is_there(painter: Any) -> None:
+    """Of the end that is in sight: without a graph for previews, by that of pictures."""
+    pipeline = painter[2]
+    run = pipeline.start(request(pipeline, (64, 48)))
+    for preview in run:
+        looked, ahead = preview.images[0], 1 - preview.timed.step.t_next
+        latents = run._core.latents(ahead)[:, :, 0]
+        assert looked == to_image(cpp_ext.decode(pipeline.stages.decode, latents, 4)[0])
+    assert looked == run.result().image
+
+
+def test_coarse_runs_and_maps(painter: Any) -> None:
+    pipeline = painter[2]
+    looks = []
+    result = pipeline(
+        PROMPT, size=(64, 64), steps=3, coarse=Coarse(2, 2), on_step=lambda look: looks.append(look.images[0])
+    )
+    assert {look.size for look in looks} == {(64, 64)} and result.image.size == (64, 64)
+    assert result.report.steps[0].size == (32, 32) and result.map().width > 400
+    first = pipeline(PROMPT, size=(64, 64), steps=3, coarse=Coarse(2, 2))
+    assert first.image == result.image
+
+
+def test_a_picture_to_begin_with(painter: Any, text: Any) -> None:  # noqa: F811
+    """Encoded, noised to a time of the plan, and gone on from there, as diffusers would."""
+    model, vae, pipeline = painter
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (48, 64, 3), np.uint8)
+    options: dict[str, Any] = {"steps": 6, "solver": "euler", "guidance": GUIDANCE, "ras": DENSE}
+    result = pipeline(PROMPT, image=image, strength=0.5, **options)
+    times = pipeline(PROMPT, size=(64, 48), **options).report.times[3:]
+    assert result.report.times == times and result.report.size == (64, 48)
+    with torch.no_grad():
+        picture = torch.from_numpy(image.transpose(2, 0, 1)[None] / 127.5 - 1).float()
+        mean = vae.encode(picture).latent_dist.mean
+        data = (mean - (vae.config.shift_factor or 0.0)) * vae.config.scaling_factor
+    noise = torch.from_numpy(noise_of(0, (1, 4, 12, 16)))
+    x = times[0] * data + (1 - times[0]) * noise
+    latents = euler(model, x, [features(text, PROMPT), features(text, "")], times)
+    assert psnr(result.image, decoded(vae, latents)[0]) > 60
+
+
+def test_what_a_mask_keeps_stays(painter: Any) -> None:
+    pipeline = painter[2]
+    image = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+    mask = np.zeros((48, 64), np.uint8)
+    mask[5:30, 20:] = 255
+    result = pipeline(prompts=[PROMPT, OTHER], image=image, mask=mask, steps=6)
+    for each in result.images:
+        np.testing.assert_array_equal(np.asarray(each)[mask == 0], image[mask == 0])
+        assert (np.asarray(each) != image)[mask == 255].any()
+    for again in pipeline(OTHER, seed=1, image=image, mask=mask, steps=6).images:
+        assert again == result.images[1]
+
+
+def test_graphs_that_do_not_fit_are_refused(painter: Any, tmp_path: Path) -> None:
+    source = painter[2].bundle.directory.parent / "model"
+    shutil.copytree(source, tmp_path / "model")
+    path = tmp_path / "model" / "model.json"
+    spec = json.loads(path.read_text())
+
+    def refused(change: dict[str, Any], message: str) -> None:
+        path.write_text(json.dumps(spec | change))
+        with pytest.raises(BundleError, match=re.escape(message)):
+            build_bundle(tmp_path / "model", tmp_path / "bundle")
+
+    graphs = spec["graphs"]
+    wrong = graphs | {"decode": graphs["encode"]}
+    refused({"graphs": wrong}, "graphs.decode.inputs: 'latents' is missing")
+    pixels = spec["latent"] | {"space": "pixels"}
+    refused({"latent": pixels}, "graphs.decode is there, and latent.space is 'pixels'; allowed is 'vae'")
+    bare = {name: graph for name, graph in graphs.items() if name not in ("decode", "encode", "preview")}
+    refused({"latent": pixels, "graphs": bare}, "latent.downscale is 4 and latent.space 'pixels'; allowed is 1")
+
+
+def test_enlarged_previews(painter: Any) -> None:
+    """Of a coarse leg: its picture, made larger as a picture."""
+    pipeline = painter[2]
+    run = pipeline.start(request(pipeline, (64, 64)))
+    small = np.random.default_rng(0).standard_normal((1, 4, 8, 8)).astype(np.float32)
+    made = run._decoder.pictures(small, factor=2)
+    np.testing.assert_array_equal(made, upsample(cpp_ext.decode(pipeline.stages.decode, small, 4), 2))

@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from test_family_runs import text  # noqa: F401
+from test_pictures import painter  # noqa: F401
 
 from flagdit.engine import Pipeline
 from flagdit.engine.bundle.reader import DEMO
@@ -71,12 +73,41 @@ CASES = [
 @pytest.mark.parametrize("case", CASES)
 def test_the_same_picture_and_report(environment: dict[str, str], tmp_path: Path, case: str) -> None:
     """To the byte, and in every field but times."""
-    options = shlex.split(case)
-    made = run(environment, PROMPT, "-o", tmp_path / "core.png", "--report", tmp_path / "core.json", *options)
+    check_alike(environment, tmp_path, shlex.split(case), DEMO)
+
+
+def test_a_picture_to_begin_with(environment: dict[str, str], tmp_path: Path) -> None:
+    """Of PNGs in any colours: a palette, and one that is transparent."""
+    image = np.random.default_rng(0).integers(0, 256, (64, 64, 4), np.uint8)
+    Image.fromarray(image).save(tmp_path / "image.png")
+    mask = np.zeros((64, 64), np.uint8)
+    mask[10:50, 30:] = 255
+    Image.fromarray(mask).convert("P").save(tmp_path / "mask.png")
+    options = ["--image", str(tmp_path / "image.png"), "--steps", "6"]
+    check_alike(environment, tmp_path, [*options, "--strength", "0.5"], DEMO)
+    check_alike(environment, tmp_path, [*options, "--mask", str(tmp_path / "mask.png")], DEMO)
+    with Image.open(tmp_path / "core.png") as made:
+        np.testing.assert_array_equal(np.asarray(made)[mask == 0], image[mask == 0][:, :3])
+    refused = run(environment, PROMPT, "--mask", tmp_path / "mask.png")
+    assert refused.returncode == 1 and "there is a mask and no picture that it is of" in refused.stderr
+    refused = run(environment, PROMPT, "--image", DEMO / "manifest.json")
+    assert refused.returncode == 1 and "manifest.json: cannot be read as a PNG picture" in refused.stderr
+
+
+def test_an_autoencoder(environment: dict[str, str], tmp_path: Path, painter: Any) -> None:  # noqa: F811
+    """Whole and in tiles."""
+    for options in ([], ["--tile", "32", "--size", "64x96"]):
+        check_alike(environment, tmp_path, ["--steps", "3", *options], painter[2].bundle.directory)
+
+
+def check_alike(environment: dict[str, str], tmp_path: Path, options: list[str], bundle: Path) -> None:
+    made = run(
+        environment, PROMPT, "-o", tmp_path / "core.png", "--report", tmp_path / "core.json", *options, bundle=bundle
+    )
     assert made.returncode == 0, made.stderr
     code = "from flagdit.engine.cli import main; main()"
     files = ["-o", str(tmp_path / "python.png"), "--report", str(tmp_path / "python.json")]
-    command = [sys.executable, "-c", code, "generate", PROMPT, "--bundle", str(DEMO), *files, *options]
+    command = [sys.executable, "-c", code, "generate", PROMPT, "--bundle", str(bundle), *files, *options]
     subprocess.run(command, check=True, capture_output=True, timeout=300)
     core, python = (np.asarray(Image.open(tmp_path / name)) for name in ("core.png", "python.png"))
     assert np.array_equal(core, python)

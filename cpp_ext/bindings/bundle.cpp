@@ -28,11 +28,12 @@ void register_bundle(nb::module_& m) {
       .def(
           "tokens",
           [](const Bundle& bundle, const nb::bytes& prompt) {
-            return bundle.prompts()
-                .tokens({prompt.c_str(), prompt.size()}, Branch::conditional)
-                .front();
+            const std::string text(prompt.c_str(), prompt.size());
+            const Prompts prompts = bundle.prompts();
+            prompts.check(text, Branch::conditional);
+            return prompts.tokens(text, Branch::conditional).front();
           },
-          "prompt"_a, "Token ids of a prompt. Raises the error of a request.");
+          "prompt"_a, "Token ids of a prompt, for the first encoder. Raises the error of a request.");
   m.def(
       "check_manifest",
       [](const std::string& path, const nb::bytes& content) {

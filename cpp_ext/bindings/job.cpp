@@ -9,6 +9,7 @@
 #include <nanobind/stl/vector.h>
 
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <tuple>
@@ -17,6 +18,7 @@
 
 #include "arrays.h"
 #include "options.h"
+#include "samplers.h"
 
 namespace flagdit::python {
 namespace {
@@ -30,6 +32,34 @@ uint64_t to_seed(nb::handle seed) {
     refuse_seed(nb::cast<std::string>(nb::repr(seed)));
   }
   return seed_of(nb::cast<std::string>(nb::str(nb::steal(PyNumber_Index(seed.ptr())))));
+}
+
+using Pictures = nb::ndarray<nb::numpy, const float, nb::shape<-1, 3, -1, -1>, nb::c_contig>;
+using Bytes = nb::ndarray<nb::numpy, const uint8_t, nb::shape<-1, -1, 3>, nb::c_contig>;
+using Floats = nb::ndarray<nb::numpy, const float, nb::c_contig>;
+
+// image, mask (Y, X, 3), strength, noise, tile; none of them need be there.
+void to_canvas(nb::handle asked, Request& out) {
+  const auto of = [&](const char* name) { return nb::getattr(asked, name, nb::none()); };
+  if (const nb::object image = of("image"); !image.is_none()) {
+    const auto bytes = nb::cast<Bytes>(image);
+    const auto height = static_cast<int64_t>(bytes.shape(0));
+    const auto width = static_cast<int64_t>(bytes.shape(1));
+    const nb::object masked = of("mask");
+    const auto mask = masked.is_none() ? Bytes() : nb::cast<Bytes>(masked);
+    if (!masked.is_none())
+      check_mask(width, height, static_cast<int64_t>(mask.shape(1)),
+                 static_cast<int64_t>(mask.shape(0)));
+    out.canvas = std::make_shared<Canvas>(
+        canvas_of(bytes.data(), masked.is_none() ? nullptr : mask.data(), width, height));
+  }
+  if (const nb::object strength = of("strength"); !strength.is_none())
+    out.strength = to_number("strength", strength);
+  if (const nb::object tile = of("tile"); !tile.is_none()) out.tile = nb::cast<int64_t>(tile);
+  if (const nb::object noise = of("noise"); !noise.is_none()) {
+    const auto values = nb::cast<Floats>(noise);
+    out.noise.assign(values.data(), values.data() + values.size());
+  }
 }
 
 Request to_request(nb::handle asked) {
@@ -49,6 +79,7 @@ Request to_request(nb::handle asked) {
   }
   out.ntk = to_value(nb::getattr(asked, "ntk"));
   out.proportional = nb::cast<bool>(nb::getattr(asked, "proportional"));
+  to_canvas(asked, out);
   return out;
 }
 
@@ -79,7 +110,7 @@ void init_model(Model* self, int64_t channels, std::tuple<int64_t, int64_t, int6
                 int64_t frames, int64_t downscale, std::vector<int64_t> guided,
                 std::map<std::string, float> pads, bool takes_ntk, bool takes_proportional,
                 nb::handle shift, nb::handle presets, int64_t head_multiple, int64_t multiple,
-                const std::string& renormalise) {
+                const std::string& renormalise, bool vae, bool encodes) {
   Model model{pattern_of(channels, patch, closes_lines, closes_frames, frames, multiple),
               {size.first, size.second}};
   model.downscale = downscale;
@@ -87,6 +118,7 @@ void init_model(Model* self, int64_t channels, std::tuple<int64_t, int64_t, int6
   model.pads = std::move(pads);
   model.takes_ntk = takes_ntk, model.takes_proportional = takes_proportional;
   model.sizes = sizes;
+  model.vae = vae, model.encodes = encodes;
   model.shift = to_shift(shift);
   for (nb::handle spec : nb::iter(presets)) model.presets.push_back(to_calibrated(spec));
   model.head_multiple = head_multiple;
@@ -109,7 +141,7 @@ constexpr const char* kModel =
     "bool = False, takes_proportional: bool = False, shift: float | tuple[int, int, float, float] "
     "= "
     "1.0, presets: Sequence[object] = (), head_multiple: int = 1, multiple: int = 1, renormalise: "
-    "str = 'none') -> None";
+    "str = 'none', vae: bool = False, encodes: bool = False) -> None";
 constexpr const char* kAdmit =
     "def admit(self, model: Model, precision: str, room: int | None, loaded: int = 0, threads: "
     "int = 1) -> None";
@@ -138,7 +170,8 @@ void register_job(nb::module_& m) {
            "downscale"_a = 1, "guided"_a = std::vector<int64_t>(),
            "pads"_a = std::map<std::string, float>(), "takes_ntk"_a = false,
            "takes_proportional"_a = false, "shift"_a = 1.0, "presets"_a = nb::make_tuple(),
-           "head_multiple"_a = 1, "multiple"_a = 1, "renormalise"_a = "none")
+           "head_multiple"_a = 1, "multiple"_a = 1, "renormalise"_a = "none", "vae"_a = false,
+           "encodes"_a = false)
       .def_ro("head_multiple", &Model::head_multiple)
       .def(
           "layout",
@@ -179,11 +212,27 @@ void register_job(nb::module_& m) {
                    "Layout, plan and factor on theta of each size, the full one last.")
       .def(
           "admit",
-          [](const Job& self, const Model& model, const std::string& precision,
+          [](Job& self, const Model& model, const std::string& precision,
              std::optional<int64_t> present, int64_t loaded,
              int64_t threads) { admit(self, model, {precision, present, loaded, {threads}}); },
           "model"_a, "precision"_a, "room"_a.none(), "loaded"_a = 0, "threads"_a = 1,
-          nb::sig(kAdmit), "Refuse a job that needs more memory than there is.")
+          nb::sig(kAdmit),
+          "Decode in tiles where the whole does not fit; refuse a job that needs more memory than "
+          "there is.")
+      .def_prop_ro(
+          "tile", [](const Job& self) { return self.run.tile; },
+          "Pixels of the side of tiles that are decoded one by one; 0: the whole at once.")
+      .def(
+          "kept",
+          [](const Job& self, const Pictures& pictures) {
+            std::vector<float> values(pictures.data(), pictures.data() + pictures.size());
+            if (self.run.canvas) self.run.canvas->keep(values);
+            return to_array(std::move(values), {static_cast<int64_t>(pictures.shape(0)), 3,
+                                                static_cast<int64_t>(pictures.shape(2)),
+                                                static_cast<int64_t>(pictures.shape(3))});
+          },
+          "pictures"_a, nb::sig("def kept(self, pictures: Array) -> NDArray[Any]"),
+          "Pictures (B, 3, Y, X) with what stays of the one that was given.")
       .def(
           "replanned",
           [](const Job& self, const Plan& plan) {

@@ -80,11 +80,10 @@ void register_keeps(nb::module_& m) {
   nb::class_<Keeps>(m, "Keeps", "What a run remembers of every token besides its last velocity.")
       .def(
           "__init__",
-          [](Keeps* self, bool rate, bool slope, bool curve, bool difference, bool cache_slope) {
-            new (self) Keeps{rate, slope, curve, difference, cache_slope};
-          },
+          [](Keeps* self, bool rate, bool slope, bool curve, bool difference, bool cache_slope,
+             bool known) { new (self) Keeps{rate, slope, curve, difference, cache_slope, known}; },
           nb::kw_only(), "rate"_a = false, "slope"_a = false, "curve"_a = false,
-          "difference"_a = false, "cache_slope"_a = false)
+          "difference"_a = false, "cache_slope"_a = false, "known"_a = false)
       .def_ro("rate", &Keeps::rate, "When that was computed, and how far it was off: two numbers.")
       .def_ro("slope", &Keeps::slope, "How it changed: as many values as the velocity.")
       .def_ro("curve", &Keeps::curve, "How the slope changed: as many again, and a number.")
@@ -92,6 +91,8 @@ void register_keeps(nb::module_& m) {
               "Of guidance, for steps that reuse it: as many values as the velocity.")
       .def_ro("cache_slope", &Keeps::cache_slope,
               "How keys and values changed, and the last computed ones: as many values each.")
+      .def_ro("known", &Keeps::known,
+              "Whose velocity is given, and that: a flag, and as many values.")
       .def(nb::self == nb::self, nb::sig("def __eq__(self, other: object, /) -> bool"));
 }
 

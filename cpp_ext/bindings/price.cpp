@@ -108,6 +108,7 @@ nb::dict parts_of(const Memory& memory) {
   out["conditions"] = memory.conditions;
   out["activations"] = memory.activations;
   out["scores"] = memory.scores;
+  out["decode"] = memory.decode;
   return out;
 }
 
@@ -125,6 +126,7 @@ void register_memory(nb::module_& m) {
               "Keys and values of the text, modulations of all evaluations.")
       .def_ro("activations", &Memory::activations, "Of one layer.")
       .def_ro("scores", &Memory::scores, "Of attention.")
+      .def_ro("decode", &Memory::decode, "Of a picture, when those two are gone.")
       .def_prop_ro("total", &Memory::total, "All of it.")
       .def("parts", &parts_of, nb::sig("def parts(self) -> dict[str, int]"),
            "All but the total, by name.")
@@ -133,10 +135,13 @@ void register_memory(nb::module_& m) {
   m.def(
       "memory",
       [](const Sizes& sizes, const std::vector<const Plan*>& plans, const std::string& precision,
-         int64_t samples, int64_t branches, int64_t threads) {
-        return memory(sizes, plans, precision, {samples, branches}, {threads});
+         int64_t samples, int64_t branches, int64_t threads, int64_t decode) {
+        Memory out = memory(sizes, plans, precision, {samples, branches}, {threads});
+        out.decode = decode;
+        return out;
       },
       "sizes"_a, "plans"_a, "precision"_a, "samples"_a = 1, "branches"_a = 2, "threads"_a = 1,
+      "decode"_a = 0,
       "What a run of these plans one after the other takes in an engine of that precision; of all "
       "it says the largest.");
   m.def("check_memory", &check_memory, "needs"_a, "present"_a.none(), "samples"_a, "what"_a,

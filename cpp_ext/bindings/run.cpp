@@ -5,6 +5,7 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <map>
@@ -12,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "flagdit/autoencoder.h"
 #include "flagdit/checked.h"
 #include "flagdit/job.h"
 #include "flagdit/texts.h"
@@ -25,9 +27,10 @@ namespace {
 using namespace nb::literals;
 
 Stages stages_of(const std::vector<nb::object>& texts, const nb::object& condition,
-                 const nb::object& place, const nb::object& denoise) {
+                 const nb::object& place, const nb::object& denoise, const nb::object& encode) {
   Stages out{{}, to_session(condition), to_session(place), to_session(denoise)};
   for (const nb::object& text : texts) out.texts.push_back(to_session(text));
+  if (!encode.is_none()) out.encode = to_session(encode);
   return out;
 }
 
@@ -40,17 +43,27 @@ StepDone step(Run& self) {
   return self.step();
 }
 
-using Images = nb::ndarray<nb::numpy, const float, nb::ndim<4>, nb::c_contig, nb::device::cpu>;
+using Images4 = nb::ndarray<nb::numpy, const float, nb::ndim<4>, nb::c_contig, nb::device::cpu>;
 
-std::array<int64_t, 4> sizes_of(const Images& images, int64_t factor) {
+std::array<int64_t, 4> sizes_of(const Images4& images, int64_t factor) {
   check_range("factor", factor, 1, 64);
   std::array<int64_t, 4> out{};
   for (size_t axis = 0; axis < 4; ++axis) out[axis] = static_cast<int64_t>(images.shape(axis));
   return out;
 }
 
-std::vector<float> values_of(const Images& images) {
+std::vector<float> values_of(const Images4& images) {
   return {images.data(), images.data() + images.size()};
+}
+
+Images images_of(const Images4& images) {
+  const auto [samples, channels, height, width] = sizes_of(images, 1);
+  return {samples, channels, height, width, values_of(images)};
+}
+
+nb::ndarray<nb::numpy, float> to_images(Images images) {
+  return to_array(std::move(images.values),
+                  {images.samples, images.channels, images.height, images.width});
 }
 
 constexpr const char* kReport =
@@ -75,13 +88,12 @@ void register_run(nb::module_& m) {
       .def(
           "__init__",
           [](Stages* self, const std::vector<nb::object>& texts, const nb::object& condition,
-             const nb::object& place, const nb::object& denoise) {
-            new (self) Stages(stages_of(texts, condition, place, denoise));
+             const nb::object& place, const nb::object& denoise, const nb::object& encode) {
+            new (self) Stages(stages_of(texts, condition, place, denoise, encode));
           },
-          nb::kw_only(), "texts"_a, "condition"_a, "place"_a, "denoise"_a,
-          nb::sig(
-              "def __init__(self, *, texts: Sequence[object], condition: object, place: object, "
-              "denoise: object) -> None"),
+          nb::kw_only(), "texts"_a, "condition"_a, "place"_a, "denoise"_a, "encode"_a = nb::none(),
+          nb::sig("def __init__(self, *, texts: Sequence[object], condition: object, place: object, "
+                  "denoise: object, encode: object | None = None) -> None"),
           "Each a Session, or any object with `ports`, `bind(arrays)` and `run(arrays)`.");
   nb::class_<Snapshot>(m, "Snapshot", "A run after one of its steps, kept while it goes on.")
       .def(
@@ -152,8 +164,37 @@ void register_run(nb::module_& m) {
         "report.json of a run that is done. steps: what each gave; legs: that each was of; decode: "
         "seconds from the last one to the picture; said: whether the job was made of options.");
   m.def(
+      "decode",
+      [](const nb::object& session, const Images4& latents, int64_t downscale, int64_t tile) {
+        return to_images(decode(*to_session(session), images_of(latents), downscale, tile));
+      },
+      "session"_a, "latents"_a, "downscale"_a, "tile"_a = 0,
+      nb::sig("def decode(session: object, latents: Array, downscale: int, tile: int = 0) -> "
+              "NDArray[Any]"),
+      "Pictures (B, 3, Y, X) in [-1, 1] of latents (B, C, H, W) (autoencoder.h). tile: pixels of "
+      "the "
+      "side of tiles that are decoded one by one and blended; 0 is the whole at once.");
+  m.def(
+      "encode",
+      [](const nb::object& session, const Images4& pictures, int64_t downscale) {
+        return to_images(encode(*to_session(session), images_of(pictures), downscale));
+      },
+      "session"_a, "pictures"_a, "downscale"_a,
+      nb::sig("def encode(session: object, pictures: Array, downscale: int) -> NDArray[Any]"),
+      "Latents (B, C, H, W) of pictures (B, 3, Y, X) in [-1, 1].");
+  m.def(
+      "decode_bytes",
+      [](int64_t width, int64_t height) {
+        const int64_t tile = tile_of(width, height, kMostWhole);
+        const int64_t most = tile == 0 ? std::max(width, height) : tile;
+        return decode_bytes(std::min(width, most), std::min(height, most));
+      },
+      "width"_a, "height"_a,
+      "Bytes that a decoder takes of a picture of so many pixels, in tiles if it is large: as "
+      "counted.");
+  m.def(
       "upsample",
-      [](const Images& images, int64_t factor) {
+      [](const Images4& images, int64_t factor) {
         const auto [samples, channels, height, width] = sizes_of(images, factor);
         return to_array(upsample(values_of(images), samples * channels, height, width, factor),
                         {samples, channels, height * factor, width * factor});
@@ -162,7 +203,7 @@ void register_run(nb::module_& m) {
       "Images (B, C, H, W) at `factor` times their height and width, by Catmull-Rom's cubics.");
   m.def(
       "coarse_noise",
-      [](const Images& noise, int64_t factor) {
+      [](const Images4& noise, int64_t factor) {
         const auto [samples, channels, height, width] = sizes_of(noise, factor);
         return to_array(coarse_noise(values_of(noise), samples * channels, height, width, factor),
                         {samples, channels, height / factor, width / factor});

@@ -67,6 +67,10 @@ void add_sampling(CLI::App& app, Command& command) {
   text("mode", "NAME", "corrected, or paper, which does what the published code does");
   text("schedule", "PATCHES/STEPS", "Recompute so many patches fewer every so many steps");
   text("ntk", "auto|FACTOR|off", "For sizes beyond training: multiply RoPE's theta");
+  text("image", "PNG", "A picture to begin with");
+  text("strength", "X", "How much of the way from noise is gone; by default .6, with a mask 1");
+  text("mask", "PNG", "White where the image is painted anew; the rest of it stays");
+  text("tile", "PIXELS|auto|off", "Decode in tiles of that side, which take less memory");
   add_flag(app, command, "dense", "Recompute everything in every step");
   add_flag(app, command, "proportional",
            "For sizes beyond training: a softmax that sharpens with the number of tokens");

@@ -8,9 +8,11 @@
 
 namespace flagdit {
 
-Generation::Generation(std::shared_ptr<const Origin> origin, Job job, Stages stages, Texts texts)
+Generation::Generation(std::shared_ptr<const Origin> origin, Job job, Stages stages, Texts texts,
+                       Decoders decoders)
     : origin_(std::move(origin)),
       job_(std::move(job)),
+      decoders_(std::move(decoders)),
       run_(std::move(stages), job_.run, std::move(texts)) {}
 
 int64_t Generation::width() const {
@@ -27,8 +29,10 @@ const StepDone& Generation::step() {
 }
 
 std::vector<uint8_t> Generation::picture(int64_t sample) const {
-  if (origin_->space != "pixels") {
-    throw Error(Fault::backend, "the model ends in VAE latents and its bundle has no decode graph");
+  if (origin_->space != "pixels" && decoders_.decode == nullptr) {
+    throw Error(
+        Fault::backend,
+        "the model ends in latents and its bundle has no decode graph; export it with --vae");
   }
   if (sample < 0 || sample >= samples()) {
     throw Error(Fault::request, "there is no picture " + std::to_string(sample) + "; there are " +
@@ -38,10 +42,24 @@ std::vector<uint8_t> Generation::picture(int64_t sample) const {
   const Layout& layout = run_.sampler()->state().extent.layout;
   std::vector<float> latents = run_.latents(done() ? 0.0 : 1.0 - steps_.back().step.t_next);
   const int64_t size = layout.values();
-  std::vector<float> own(latents.begin() + sample * size, latents.begin() + (sample + 1) * size);
+  std::vector<float> own =
+      decoded({1,
+               layout.channels,
+               layout.height,
+               layout.width,
+               {latents.begin() + sample * size, latents.begin() + (sample + 1) * size}});
   const int64_t factor = job_.run.legs.back().layout.width / layout.width;
-  if (factor > 1) own = upsample(own, layout.channels, layout.height, layout.width, factor);
-  return to_bytes(own.data(), layout.width * factor, layout.height * factor);
+  const int64_t scale = origin_->numbers.downscale;
+  if (factor > 1) own = upsample(own, 3, layout.height * scale, layout.width * scale, factor);
+  if (job_.run.canvas) job_.run.canvas->keep(own);
+  return to_bytes(own.data(), width(), height());
+}
+
+std::vector<float> Generation::decoded(Images latents) const {
+  if (origin_->space == "pixels") return std::move(latents.values);
+  const bool rough = !done() && decoders_.preview != nullptr;
+  Session& session = rough ? *decoders_.preview : *decoders_.decode;
+  return decode(session, latents, origin_->numbers.downscale, rough ? 0 : job_.run.tile).values;
 }
 
 std::string Generation::png(int64_t sample) const {

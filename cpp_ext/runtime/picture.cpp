@@ -9,6 +9,8 @@
 #include <cmath>
 #include <cstdio>
 #include <cstring>
+#include <fstream>
+#include <iterator>
 #include <new>
 #include <random>
 
@@ -17,6 +19,8 @@
 
 namespace flagdit {
 namespace {
+
+constexpr unsigned kMostSide = 16384;  // pixels of a picture that is read
 
 [[noreturn]] void unwritten(const std::string& path) {
   throw Error(Fault::output,
@@ -72,6 +76,28 @@ std::string to_png(const std::vector<uint8_t>& bytes, int64_t width, int64_t hei
     throw Error(Fault::output,
                 std::string("a PNG cannot be made (") + lodepng_error_text(failed) + ")");
   return std::string(out.begin(), out.end());
+}
+
+Pixels read_png(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file)
+    throw Error(Fault::request, printable(path) + ": there is no such file; give a PNG picture");
+  const std::vector<unsigned char> content{std::istreambuf_iterator<char>(file), {}};
+  unsigned width = 0, height = 0;
+  lodepng::State state;
+  state.info_raw.colortype = LCT_RGB;
+  unsigned failed = lodepng_inspect(&width, &height, &state, content.data(), content.size());
+  if (failed == 0 && (width > kMostSide || height > kMostSide))
+    throw Error(Fault::request, printable(path) + ": is " + std::to_string(width) + "x" +
+                                    std::to_string(height) + "; allowed are sides of " +
+                                    std::to_string(kMostSide));
+  Pixels out;
+  if (failed == 0) failed = lodepng::decode(out.bytes, width, height, state, content);
+  if (failed != 0)
+    throw Error(Fault::request, printable(path) + ": cannot be read as a PNG picture (" +
+                                    lodepng_error_text(failed) + ")");
+  out.width = width, out.height = height;
+  return out;
 }
 
 void write_file(const std::string& path, const std::string& content) {

@@ -121,6 +121,13 @@ void Pipeline::load() {
   stages.condition = open(runtime(), spec.condition, made, weights);
   stages.place = open(runtime(), spec.place, one, none);
   stages.denoise = open_engine(weights);
+  all.device = made.device;
+  const auto opened = [&](const std::optional<GraphSpec>& graph) {
+    none.clear();
+    return graph ? open(runtime(), *graph, all, none) : nullptr;
+  };
+  decoders_ = {opened(spec.decode), opened(spec.preview)};
+  stages.encode = opened(spec.encode);
   stages_ = std::move(stages);
   weights.clear();
   loaded_ = resident();
@@ -139,7 +146,7 @@ Generation Pipeline::start(const Job& job, bool last) {
   Job own = job;
   own.run.lets_go = last;
   return Generation(std::move(origin), std::move(own), last ? std::move(stages_) : stages_,
-                    texts_of(job.request, job.run.branches, prompts_));
+                    texts_of(job.request, job.run.branches, prompts_), decoders_);
 }
 
 }  // namespace flagdit

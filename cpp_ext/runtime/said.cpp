@@ -1,5 +1,6 @@
 #include "said.h"
 
+#include "picture.h"
 #include "said_table.h"
 
 namespace flagdit {
@@ -59,6 +60,33 @@ std::optional<Size> read_size(Said& said) {
   return Size{std::stoll(sides[0]), std::stoll(sides[1])};
 }
 
+// Files of PNG: a picture to begin with, and what of it is painted anew.
+void read_canvas(Said& said, Request& request) {
+  const std::string path = said.text("image"), mask_path = said.text("mask");
+  request.strength = said.number("strength");
+  if (path.empty()) {
+    if (!mask_path.empty()) refuse("there is a mask and no picture that it is of; give an image");
+    return;
+  }
+  const Pixels image = read_png(path);
+  Pixels mask;
+  if (!mask_path.empty()) {
+    mask = read_png(mask_path);
+    check_mask(image.width, image.height, mask.width, mask.height);
+  }
+  request.canvas = std::make_shared<Canvas>(
+      canvas_of(image.bytes.data(), mask_path.empty() ? nullptr : mask.bytes.data(), image.width,
+                image.height));
+}
+
+std::optional<int64_t> read_tile(Said& said) {
+  const Json* value = said.take("tile");
+  if (value == nullptr) return std::nullopt;
+  const std::string text = value->is_string() ? value->get<std::string>() : "";
+  if (text == "auto") return std::nullopt;
+  return text == "off" ? 0 : whole("tile", *said.number("tile"));
+}
+
 Value read_ntk(Said& said) {
   const Json* value = said.take("ntk");
   if (value == nullptr) return {};
@@ -83,6 +111,8 @@ Request read_request(const nlohmann::ordered_json& table) {
   request.size = read_size(fields);
   if (const auto guidance = fields.number("guidance")) request.guidance = Number(guidance->value);
   request.ntk = read_ntk(fields);
+  read_canvas(fields, request);
+  request.tile = read_tile(fields);
   request.proportional = fields.flag("proportional");
   request.options = read_options(fields);
   fields.done();

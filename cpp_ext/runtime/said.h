@@ -14,7 +14,7 @@ namespace flagdit {
 // preset, steps, times, shift, solver, ratio (a number, "FROM:TO" or [FROM, TO]), dense, mode,
 // schedule ("PATCHES/STEPS"), error_budget, forecast_kv, guidance_every, guidance_warmup, coarse
 // ("FACTOR:STEPS:UNTIL:SHIFT:END"), ras (a table, or a list of "KEY=VALUE"), ntk ("auto", "off" or
-// a factor), proportional. What is null is not said. Throws Error(request) for a name that is none
+// a factor), proportional, image and mask (paths of PNG), strength, tile (pixels, "off" or "auto"). What is null is not said. Throws Error(request) for a name that is none
 // of them, and for what cannot be read; of bounds the plan knows.
 Request read_request(const nlohmann::ordered_json& said);
 

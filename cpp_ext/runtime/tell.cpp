@@ -43,7 +43,8 @@ std::string memory_line(const Memory& memory) {
          megabytes(memory.weights) + ", caches " + megabytes(memory.caches) + ", state " +
          megabytes(memory.state) + ", conditions " + megabytes(memory.conditions) +
          ", activations " + megabytes(memory.activations) + ", scores " + megabytes(memory.scores) +
-         ", program " + megabytes(memory.program) + "\n";
+         (memory.decode > 0 ? ", decode " + megabytes(memory.decode) : "") + ", program " +
+         megabytes(memory.program) + "\n";
 }
 
 }  // namespace

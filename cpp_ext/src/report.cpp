@@ -123,6 +123,7 @@ Ordered seconds_of(const Told& told, const std::vector<double>& taken) {
                      {"allocate", own.allocate},
                      {"denoise", denoise},
                      {"host", host}};
+  if (own.encode > 0) seconds["encode"] = own.encode;
   seconds["decode"] = told.decode;
   double total = 0;
   for (const auto& part : seconds) total += part.get<double>();
@@ -214,6 +215,14 @@ Ordered about_of(const Told& told, int64_t sample) {
   about["weights"] = Ordered::array();
   for (const Weights& w : how.weights) about["weights"].push_back({w.velocity, w.slope, w.curve});
   about["coarse"] = coarse_of(how.coarse);
+  about["image"] = nullptr;
+  if (job.request.canvas) {
+    const bool masked = !job.request.canvas->mask.empty();
+    about["image"] = {{"strength", job.request.strength.value_or(masked ? 1.0 : 0.6).value},
+                      {"masked", masked}};
+  }
+  about["noise"] = job.request.noise.empty() ? "seed" : "given";
+  about["tile"] = job.run.tile;
   about["pictures"] = job.request.prompts.size();
   return about;
 }

@@ -95,7 +95,6 @@ def _same_axis(found: int | str | None, said: int | str) -> bool:
 def _check_known(spec: ModelSpec) -> None:
     """Refuse what the format can say and no run can do yet."""
     said: dict[str, tuple[object, object]] = {
-        "latent.downscale": (spec.latent.downscale, 1),
         "latent.frames": (spec.latent.frames, 1),
         "tokens.patch, frames": (spec.tokens.patch[0], 1),
         "tokens.closes": ("frame" if "frame" in spec.tokens.closes else "line", "line"),
@@ -137,7 +136,28 @@ def _check_preset(spec: ModelSpec, preset: Preset) -> None:
         raise BundleError(f"presets, {preset.name}: {error}") from None
 
 
+def _check_autoencoder(spec: ModelSpec) -> None:
+    """What turns latents into pictures, or back."""
+    latents: dict[str, Allowed] = {"latents": (("float32",), [("B", spec.latent.channels, "H", "W")])}
+    picture: dict[str, Allowed] = {"picture": (("float32",), [("B", 3, "Y", "X")])}
+    for name, made_of, made in (
+        ("decode", latents, picture),
+        ("encode", picture, latents),
+        ("preview", latents, picture),
+    ):
+        graph: Graph | None = getattr(spec.graphs, name)
+        if graph is None:
+            continue
+        if spec.latent.space != "vae":
+            raise BundleError(f"graphs.{name} is there, and latent.space is 'pixels'; allowed is 'vae'")
+        _check_ports(f"graphs.{name}.inputs", graph.inputs, made_of)
+        _check_ports(f"graphs.{name}.outputs", graph.outputs, made)
+    if spec.latent.space == "pixels" and spec.latent.downscale != 1:
+        raise BundleError(f"latent.downscale is {spec.latent.downscale} and latent.space 'pixels'; allowed is 1")
+
+
 def _check_graphs(spec: ModelSpec) -> None:
+    _check_autoencoder(spec)
     condition, place = spec.graphs.condition, spec.graphs.place
     features = {tensor.name: tensor.shape for tensor in condition.inputs if _is_features(tensor)}
     if not features:

@@ -38,6 +38,8 @@ def command(about: About, output: str) -> list[str]:
 
 def said(about: About) -> Options:
     """What was said of how to sample. Raises RequestError."""
+    if about.image is not None or about.noise != "seed":
+        raise RequestError("the picture was made of another one or of given noise, which it does not hold")
     if about.options is None:
         raise RequestError("the picture was made by a program with a request of its own, for which there is no command")
     try:

@@ -37,12 +37,12 @@ from flagdit.engine.commands.common import (
     say,
 )
 from flagdit.engine.commands.progress import working
+from flagdit.engine.decoder import check_paints
 from flagdit.engine.errors import BackendError
 from flagdit.engine.pipeline import Pipeline
 from flagdit.engine.preflight import Preflight
 from flagdit.engine.presets import Preset, presets_of
 from flagdit.engine.ras import DENSE, Solver
-from flagdit.engine.result import check_paints
 from flagdit.engine.version import version_of
 from flagdit.files import check_apart, write_all
 

@@ -24,9 +24,9 @@ from flagdit.engine.commands.common import (
 )
 from flagdit.engine.commands.progress import redraws, working
 from flagdit.engine.commands.tables import preset_table, show
+from flagdit.engine.decoder import check_paints
 from flagdit.engine.errors import OutputError, RequestError
 from flagdit.engine.pipeline import Pipeline
-from flagdit.engine.result import check_paints
 from flagdit.files import check_apart, locked
 
 BUDGETS = ",".join(f"{cost:g}" for cost in NAMES)

@@ -42,10 +42,10 @@ from flagdit.engine.commands.names import Names
 from flagdit.engine.commands.paint import paint
 from flagdit.engine.commands.ras import RasOption
 from flagdit.engine.commands.sampling import sampling
+from flagdit.engine.decoder import check_paints
 from flagdit.engine.errors import RequestError
 from flagdit.engine.media import animation, picture
-from flagdit.engine.request import Request, drawn_seed
-from flagdit.engine.result import check_paints
+from flagdit.engine.request import Given, Request, drawn_seed
 from flagdit.files import check_apart
 
 MAPS = (".png", ".jpg", ".jpeg", *animation.FORMATS)
@@ -73,6 +73,18 @@ SeedOption = Annotated[
 ]
 ProportionalOption = Annotated[
     bool, typer.Option(help="For sizes beyond training: a softmax that sharpens with the number of tokens.")
+]
+StrengthOption = Annotated[
+    float | None,
+    typer.Option(
+        metavar="X",
+        help="How much of the way from noise is gone, and so what share of the steps: above 0 to 1.",
+        show_default="0.6, with a mask 1",
+    ),
+]
+TileOption = Annotated[
+    str,
+    typer.Option(metavar="PIXELS|auto|off", help="Decode in tiles of that side, which take less memory."),
 ]
 ReportOption = Annotated[Path | None, typer.Option(help="Write what was planned and measured, as JSON.")]
 MapOption = Annotated[
@@ -108,6 +120,10 @@ def generate(
     schedule: Annotated[str | None, typer.Option(help=SCHEDULE_HELP)] = None,
     ntk: Annotated[str, typer.Option(metavar="auto|FACTOR|off", help=NTK_HELP)] = "off",
     proportional: ProportionalOption = False,
+    image: Annotated[Path | None, typer.Option(help="A picture to begin with; the size is its own.")] = None,
+    strength: StrengthOption = None,
+    mask: Annotated[Path | None, typer.Option(help="White where the image is painted anew; the rest stays.")] = None,
+    tile: TileOption = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; all cores by default.")] = None,
     precision: PrecisionOption = None,
     device: DeviceOption = "auto",
@@ -131,7 +147,7 @@ def generate(
     """
     texts, first = _texts(prompts, file), parse_seed(seed)
     names = _names(output, map, report, several=_several(len(texts), count))
-    check_apart(names.next, {"--prompts": file})
+    check_apart(names.next, {"--prompts": file, "--image": image, "--mask": mask})
     said = sampling(
         preset=preset,
         steps=steps,
@@ -149,7 +165,8 @@ def generate(
         coarse=coarse,
         ras=ras,
     )
-    dimensions, factor = parse_size(size), parse_ntk(ntk)
+    given = Given.of(image, mask, strength, tile=parse_tile(tile))
+    dimensions, factor = given.sized(parse_size(size)), parse_ntk(ntk)
     ready = opened(bundle, threads, precision, device=device, backend=backend)
     check_bundle_stays(ready.bundle, names.next)
     check_paints(ready.spec)
@@ -163,6 +180,7 @@ def generate(
         proportional=proportional,
         negative=negative,
         options=said,
+        given=given,
     )
     requests = [request_of([text], [first + i]) for text in texts for i in range(count)]
     for request in {request.prompts[0]: request for request in requests}.values():
@@ -180,6 +198,16 @@ def parse_seed(text: str) -> int:
         raise RequestError(
             f"seed {text!r} is neither a whole number of 0 to {MAX_SEED} (2^64 - 1) nor random"
         ) from None
+
+
+def parse_tile(text: str) -> int | None:
+    """Pixels of a tile's side, 0 for none, None for what memory asks for; of its bounds the request knows."""
+    if text in ("auto", "off"):
+        return None if text == "auto" else 0
+    try:
+        return int(text)
+    except ValueError:
+        raise RequestError(f"tile {text!r} is none of auto, off, and pixels; for instance --tile 512") from None
 
 
 def _texts(prompts: Sequence[str] | None, file: Path | None) -> list[str]:

@@ -41,7 +41,9 @@ def _begin(pipeline: Pipeline, requests: Sequence[Request], names: Names) -> Non
         return
     run = pipeline.start(requests[0])
     what = names.next["-o"] if len(requests) == 1 else f"{len(requests)} pictures from {names.next['-o']} on"
-    say(f"{what}: {len(run.planned)} steps of {run.layout.width}x{run.layout.height}, seed {requests[0].seeds[0]}")
+    scale = pipeline.spec.latent.downscale
+    width, height = run.layout.width * scale, run.layout.height * scale
+    say(f"{what}: {len(run.planned)} steps of {width}x{height}, seed {requests[0].seeds[0]}")
 
 
 def _run(pipeline: Pipeline, request: Request, names: Names) -> tuple[Result, list[Image.Image]]:

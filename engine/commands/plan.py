@@ -124,7 +124,9 @@ def _priced(how: Preset, spec: ModelSpec, layout: TokenLayout, *, precisions: tu
         coarse = how.coarse.plan(smaller.tokens, smaller.pinned, how.shift or 1.0)
         cost = cost.after(price(spec, coarse))
     plans = [planned] if coarse is None else [coarse, planned]
-    needed: dict[str, Memory] = {precision: memory(spec, plans, precision) for precision in precisions}
+    scale = spec.latent.downscale
+    size = layout.width * scale, layout.height * scale
+    needed: dict[str, Memory] = {precision: memory(spec, plans, precision, size=size) for precision in precisions}
     return Outlook(planned, how.ras, how.solver, cost, bool(how.weights), coarse, needed)
 
 

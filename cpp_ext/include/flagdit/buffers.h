@@ -55,6 +55,8 @@ class Buffers {
   // Begins with latents (B, C, F, H, W). Throws Error(bundle) if `placed` differs among patches
   // where `denoise` has no row for each sample.
   void begin(const float* latents, const std::vector<Bound>& placed, Stream stream);
+  // What is known of patches (patches,) and the velocities (B, C, F, H, W) to it, before any step.
+  void begin_known(const uint8_t* patches, const float* velocity, Stream stream);
 
   // What a call with so many active slots binds besides its conditions.
   std::vector<Bound> head(int64_t active, size_t call) const;
@@ -70,14 +72,15 @@ class Buffers {
   void ages(int16_t* out, Stream stream) const;
 
   Extent extent;
-  Tensor token;                              // (N, B) i32
-  Tensor latent, velocity;                   // (N, B, P) f32
-  Tensor tokens;                             // (N, R or B, P), what `denoise` reads
-  Tensor age, drops;                         // (N, B) i32
-  Tensor score;                              // (N, B) f32
-  std::optional<History> history{};          // of `advance`
-  std::optional<Tensor> difference, guided;  // (N, B, P) f32, where branches are apart
-  std::optional<Tensor> norms, factors;      // of `renormalise`
+  Tensor token;                                 // (N, B) i32
+  Tensor latent, velocity;                      // (N, B, P) f32
+  Tensor tokens;                                // (N, R or B, P), what `denoise` reads
+  Tensor age, drops;                            // (N, B) i32
+  Tensor score;                                 // (N, B) f32
+  std::optional<History> history{};             // of `advance`
+  std::optional<Tensor> known, known_velocity;  // (N, B) boolean, (N, B, P) f32
+  std::optional<Tensor> difference, guided;     // (N, B, P) f32, where branches are apart
+  std::optional<Tensor> norms, factors;         // of `renormalise`
   std::vector<Call> calls;
   std::vector<Bound> placed;                                 // by slot
   std::vector<std::vector<ForecastArrays>> forecast_arrays;  // of each call, a group a width

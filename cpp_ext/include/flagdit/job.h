@@ -38,7 +38,8 @@ struct Place {
 
 // What it takes of memory there.
 Memory memory(const Job& job, const Model& model, const Place& place);
-// Throws Error if a job needs more memory than there is.
-void admit(const Job& job, const Model& model, const Place& place);
+// Takes tiles to decode in where the whole does not fit, unless tiles were said. Throws Error if a job
+// needs more memory than there is.
+void admit(Job& job, const Model& model, const Place& place);
 
 }  // namespace flagdit

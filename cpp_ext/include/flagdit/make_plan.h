@@ -19,6 +19,7 @@ struct Keeps {
   bool curve = false;        // how the slope changed: as many again, and a number
   bool difference = false;   // of guidance, for steps that reuse it: as many as the velocity
   bool cache_slope = false;  // how keys and values changed, and the last computed ones
+  bool known = false;        // whose velocity is given, and that: a flag, and as many values
 
   bool operator==(const Keeps& other) const;
 };

@@ -42,6 +42,7 @@ struct Memory {
   int64_t conditions = 0;   // keys and values of the text, modulations of all evaluations
   int64_t activations = 0;  // of one layer
   int64_t scores = 0;       // of attention
+  int64_t decode = 0;       // of a picture, when those two are gone
 
   int64_t total() const;
   // All of it where a process that holds so much has loaded the engine already.

@@ -37,6 +37,7 @@ struct Model {
   Renormalise renormalise = Renormalise::none;          // of guided velocities
   std::map<std::string, float> pads{};                  // see `conditions`
   bool takes_ntk = false, takes_proportional = false;   // inputs that its graph `place` has
+  bool vae = false, encodes = false;  // whether it ends in latents, and makes them of a picture
   Sizes sizes{};
   std::vector<Calibrated> presets{};
   int64_t head_multiple = 1;  // see below

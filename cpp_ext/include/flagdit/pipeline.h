@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "flagdit/autoencoder.h"
 #include "flagdit/bundle.h"
 #include "flagdit/job.h"
 
@@ -27,6 +28,11 @@ struct PipelineOptions {
 
 class Generation;
 struct Origin;
+
+// Graphs that make pictures of latents; null where a bundle has none.
+struct Decoders {
+  std::shared_ptr<Session> decode, preview;
+};
 
 // Threads may share it once it is loaded: it holds no state of a run.
 class Pipeline {
@@ -73,6 +79,7 @@ class Pipeline {
   const EngineSpec* engine_;  // of denoise; null is the model's own graph
   std::string precision_;
   Stages stages_;
+  Decoders decoders_;
   int64_t loaded_ = 0;  // bytes that the process held when it had loaded the engine
 };
 
@@ -90,8 +97,9 @@ class Generation {
   // The next step. Throws Error if the engine fails or values are no numbers any more.
   const StepDone& step();
 
-  // Bytes (H, W, 3) of a picture: what it would be if every velocity stayed as it is now. Throws
-  // Error(backend) if the model ends in latents of a VAE.
+  // Bytes (H, W, 3) of a picture: what it would be if every velocity stayed as it is now. Of a model
+  // with an autoencoder, before the end by its graph for previews, if it has one. Throws
+  // Error(backend) if the model ends in latents and its bundle has no graph that decodes them.
   std::vector<uint8_t> picture(int64_t sample = 0) const;
   // A PNG of it, with how it was made.
   std::string png(int64_t sample = 0) const;
@@ -100,10 +108,13 @@ class Generation {
 
  private:
   friend class Pipeline;
-  Generation(std::shared_ptr<const Origin> origin, Job job, Stages stages, Texts texts);
+  Generation(std::shared_ptr<const Origin> origin, Job job, Stages stages, Texts texts,
+             Decoders decoders);
+  std::vector<float> decoded(Images latents) const;
 
   std::shared_ptr<const Origin> origin_;
   Job job_;
+  Decoders decoders_;
   Run run_;
   std::vector<StepDone> steps_;
   std::vector<size_t> legs_;  // that each step was of

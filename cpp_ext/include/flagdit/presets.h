@@ -23,6 +23,7 @@ struct Preset {
   std::optional<Number> shift{};   // of a number of steps; none is the model's own
   std::vector<Weights> weights{};  // of each step, in place of the solver's own (solver.h)
   std::optional<Coarse> coarse{};  // what begins at a smaller size
+  double start = 0.0;              // time that it begins at, with a picture that is given
 
   int64_t count() const { return count_of(steps); }
 };
@@ -30,6 +31,12 @@ struct Preset {
 // Its steps over tokens of the full size; with no shift of its own, even ones.
 // head_multiple: of the model (model.h).
 Plan plan_of(const Preset& preset, int64_t tokens, int64_t pinned, int64_t head_multiple = 1);
+
+// The last steps of a preset, for a run that begins with a picture: of its steps the share
+// `strength`, at least one. Those that leave patches out compute `share` of what they would: of a
+// mask, what is painted anew. Weights are left out, which hold for all steps only. Throws Error if it
+// begins coarse, or a number is out of bounds.
+Preset begun(const Preset& preset, const Number& strength, double share);
 
 // In order: what is shown first is first.
 using Presets = std::vector<std::pair<std::string, Preset>>;

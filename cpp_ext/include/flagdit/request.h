@@ -2,10 +2,12 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "flagdit/canvas.h"
 #include "flagdit/fields.h"
 #include "flagdit/model.h"
 #include "flagdit/resolve.h"
@@ -27,6 +29,12 @@ struct Request {
   Value ntk{};
   bool proportional = false;
   Options options{};  // how to sample
+  // A picture to begin with, by default of its size, and how much of the way from noise is gone: 1 is
+  // all, by default .6, and 1 with a mask.
+  std::shared_ptr<const Canvas> canvas{};
+  std::optional<Number> strength{};
+  std::vector<float> noise{};  // (B, C, F, H, W) in place of the seeds'; empty: theirs
+  std::optional<int64_t> tile{};  // pixels, as in autoencoder.h; 0: none, by default as memory allows
 };
 
 // How a request is sampled by a model.

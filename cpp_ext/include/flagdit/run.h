@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "flagdit/canvas.h"
 #include "flagdit/conditions.h"
 #include "flagdit/layout.h"
 #include "flagdit/make_plan.h"
@@ -21,6 +22,7 @@ namespace flagdit {
 struct Stages {
   std::vector<std::shared_ptr<Session>> texts;  // encoders
   std::shared_ptr<Session> condition, place, denoise;
+  std::shared_ptr<Session> encode{};  // for a run that begins with a picture; null: it is pixels
   std::shared_ptr<Spares> spares = std::make_shared<Spares>();
 };
 
@@ -42,12 +44,16 @@ struct RunOptions {
   std::vector<int64_t> guided;  // channels that guidance touches
   Renormalise renormalise = Renormalise::none;  // of guided velocities
   std::map<std::string, float> pads{};          // see `conditions`
+  std::shared_ptr<const Canvas> canvas{};       // what it begins with, and what of it stays
+  int64_t downscale = 1;                        // pixels of a latent's side
+  std::vector<float> noise{};                   // (B, C, F, H, W) in place of the seeds'
+  int64_t tile = 0;                             // pixels, see autoencoder.h
   bool lets_go = false;  // of the sessions `texts` and `condition`, once it has what they make
 };
 
 // Seconds by stage; see `Run::seconds`.
 struct RunSeconds {
-  double text = 0.0, condition = 0.0, allocate = 0.0;
+  double text = 0.0, condition = 0.0, allocate = 0.0, encode = 0.0;
 };
 
 class Run {
@@ -90,6 +96,8 @@ class Run {
   void prepare();
   void begin(size_t leg);
   std::vector<float> start(size_t leg) const;
+  std::vector<float> noise() const;
+  void encode_canvas();
   std::vector<float> guidance() const;
 
   Stages stages_;
@@ -99,6 +107,7 @@ class Run {
   std::shared_ptr<Sampler> sampler_;
   RunSeconds seconds_;
   std::vector<double> before_;  // seconds of the steps of the leg before
+  std::vector<float> data_;     // (C, H, W) of the picture that it begins with
   std::vector<float> coarse_;   // what the first of two legs has left
   size_t leg_ = 0, entry_ = 0;
   std::atomic<bool> under_way_{false};

@@ -42,13 +42,20 @@ struct StepDone {
                          // 0: it was launched piece by piece
 };
 
+// Patches that stay, of all samples, and the velocities to them.
+struct Known {
+  std::vector<uint8_t> patches;  // (patches,)
+  std::vector<float> velocity;   // (B, C, F, H, W)
+};
+
 class Sampler {
  public:
   // guidance: (P,), the scale of every value of a patch. start: latents (B, C, F, H, W). What the
-  // conditions view must stay; the plan and the session are kept. Throws std::invalid_argument or
-  // Error(bundle) if they do not fit together.
+  // conditions view must stay; the plan and the session are kept. known: where the plan keeps it.
+  // Throws std::invalid_argument or Error(bundle) if they do not fit together.
   Sampler(std::shared_ptr<Session> denoise, const Extent& extent, std::shared_ptr<const Plan> plan,
-          Conditions conditions, const std::vector<float>& guidance, const float* start);
+          Conditions conditions, const std::vector<float>& guidance, const float* start,
+          const Known* known = nullptr);
   ~Sampler();
   Sampler(const Sampler&) = delete;
   Sampler& operator=(const Sampler&) = delete;
@@ -57,7 +64,8 @@ class Sampler {
   bool fits(const Session& denoise, const Extent& extent, const Plan& plan,
             const Conditions& conditions) const;
   // Begins anew, in the same memory, with what was captured before.
-  void again(Conditions conditions, const std::vector<float>& guidance, const float* start);
+  void again(Conditions conditions, const std::vector<float>& guidance, const float* start,
+             const Known* known = nullptr);
 
   // Bytes of a run's state, where `denoise` runs, before there is one.
   static int64_t bytes(Session& denoise, const Extent& extent, const Plan& plan,
@@ -92,7 +100,7 @@ class Sampler {
 
  private:
   std::vector<Work> known_works() const;
-  void begin(const std::vector<float>& guidance, const float* start);
+  void begin(const std::vector<float>& guidance, const float* start, const Known* known);
   StepDone do_step();
   void enqueue(const Work& work);
   void guide(int64_t active, size_t calls);

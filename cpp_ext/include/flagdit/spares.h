@@ -17,7 +17,8 @@ class Spares {
   // One that begins anew, as Sampler's constructor would make it; a new one if none fits.
   std::shared_ptr<Sampler> make(const std::shared_ptr<Session>& denoise, const Extent& extent,
                                 const std::shared_ptr<const Plan>& plan, Conditions conditions,
-                                const std::vector<float>& guidance, const float* start);
+                                const std::vector<float>& guidance, const float* start,
+                                const Known* known = nullptr);
   // Takes one back. Nothing, if somebody else has it, or it was not run to its end.
   void give(std::shared_ptr<Sampler> sampler);
 

@@ -39,7 +39,6 @@ void check_known(const ModelSpec& model) {
   const auto one = [](const char* name, int64_t value) {
     refuse_unless(value == 1, name, std::to_string(value), "1");
   };
-  one("latent.downscale", model.latent.downscale);
   one("latent.frames", model.latent.frames);
   one("tokens.patch, frames", model.tokens.patch_frames);
   refuse_unless(!model.tokens.closes_frames, "tokens.closes", "'frame'", "'line'");

@@ -231,7 +231,30 @@ void check_denoise(const std::string& place, const ModelSpec& model,
   check_ports(place + ".outputs", outputs, out);
 }
 
+// What turns latents into pictures, or back.
+static void check_autoencoder(const ModelSpec& model) {
+  const Axis b = letter("B");
+  const Allowed latents{{DType::f32}, {{b, model.latent.channels, letter("H"), letter("W")}}};
+  const Allowed picture{{DType::f32}, {{b, int64_t{3}, letter("Y"), letter("X")}}};
+  const auto check = [&](const char* name, const std::optional<GraphSpec>& graph, bool decodes) {
+    if (!graph) return;
+    const std::string place = std::string("graphs.") + name;
+    if (model.latent.space != "vae")
+      refuse(place + " is there, and latent.space is 'pixels'; allowed is 'vae'");
+    const Ports one{{"latents", latents}}, other{{"picture", picture}};
+    check_ports(place + ".inputs", graph->inputs, decodes ? one : other);
+    check_ports(place + ".outputs", graph->outputs, decodes ? other : one);
+  };
+  check("decode", model.decode, true);
+  check("encode", model.encode, false);
+  check("preview", model.preview, true);
+  if (model.latent.space == "pixels" && model.latent.downscale != 1)
+    refuse("latent.downscale is " + std::to_string(model.latent.downscale) +
+           " and latent.space 'pixels'; allowed is 1");
+}
+
 void bundle::check_graphs(const ModelSpec& model) {
+  check_autoencoder(model);
   const auto features = features_of(model.condition);
   const Axes row{letter("R"), letter("T")};
   Ports condition = taken(model.condition, {{"t", {{DType::f32}, {{letter("S")}}}},

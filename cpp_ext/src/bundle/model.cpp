@@ -102,6 +102,8 @@ Model model_of(const ModelSpec& spec) {
   model.guided = spec.guidance.channels;
   model.renormalise = renormalise_of(spec.guidance.renormalise);
   model.pads = spec.pads;
+  model.vae = spec.latent.space == "vae";
+  model.encodes = spec.encode.has_value();
   model.takes_ntk = takes("ntk");
   model.takes_proportional = takes("proportional");
   model.sizes = sizes_of(spec);

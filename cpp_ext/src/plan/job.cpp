@@ -1,7 +1,9 @@
 #include "flagdit/job.h"
 
 #include <algorithm>
+#include <utility>
 
+#include "flagdit/autoencoder.h"
 #include "flagdit/error.h"
 
 namespace flagdit {
@@ -22,17 +24,27 @@ std::vector<const Plan*> plans_of(const std::vector<Leg>& legs) {
   return out;
 }
 
+std::pair<int64_t, int64_t> size_of(const Job& job, const Model& model) {
+  const Layout& layout = job.run.legs.back().layout;
+  return {layout.width * model.downscale, layout.height * model.downscale};
+}
+
 Memory memory_of(const Job& job, const Model& model, const Place& place, int64_t samples) {
-  return memory(model.sizes, plans_of(job.run.legs), place.precision, {samples, job.run.branches},
-                place.machine);
+  Memory out = memory(model.sizes, plans_of(job.run.legs), place.precision,
+                      {samples, job.run.branches}, place.machine);
+  if (!model.vae) return out;
+  const auto [width, height] = size_of(job, model);
+  const int64_t tile = job.run.tile == 0 ? std::max(width, height) : job.run.tile;
+  out.decode = decode_bytes(std::min(width, tile), std::min(height, tile));
+  return out;
 }
 
 std::string describe(const Job& job, const Model& model, const Place& place) {
-  const Layout& layout = job.run.legs.back().layout;
+  const auto [width, height] = size_of(job, model);
   const size_t samples = job.request.prompts.size();
   const std::string pictures = samples == 1 ? "a picture" : std::to_string(samples) + " pictures";
-  return pictures + " of " + std::to_string(layout.width * model.downscale) + "x" +
-         std::to_string(layout.height * model.downscale) + " with " + place.precision;
+  return pictures + " of " + std::to_string(width) + "x" + std::to_string(height) + " with " +
+         place.precision;
 }
 
 // What would take less.
@@ -47,11 +59,51 @@ std::string advice(const Job& job, const Place& place) {
   return slopes ? out + ", or do without forecast_kv" : out;
 }
 
+// That a picture to begin with fits the model; the size is the picture's, unless it is said.
+void check_canvas(const Request& request, const Model& model) {
+  if (!request.canvas) {
+    if (!request.strength) return;
+    throw Error(Fault::request, "there is a strength and no picture that it is of; give an image");
+  }
+  if (model.vae && !model.encodes) {
+    throw Error(Fault::backend,
+                "the model begins with no picture: its bundle has no encode graph; export it with "
+                "--vae");
+  }
+  const Canvas& canvas = *request.canvas;
+  const auto text = [](int64_t width, int64_t height) {
+    return std::to_string(width) + "x" + std::to_string(height);
+  };
+  const Size size = request.size.value_or(Size{canvas.width, canvas.height});
+  if (size.width == canvas.width && size.height == canvas.height) return;
+  throw Error(Fault::request, "the image is " + text(canvas.width, canvas.height) +
+                                  " and the size " + text(size.width, size.height) +
+                                  "; make the image of that size, or leave the size out");
+}
+
+std::optional<Size> size_said(const Request& request) {
+  if (request.size || !request.canvas) return request.size;
+  return Size{request.canvas->width, request.canvas->height};
+}
+
+// The preset that is left of one, with a picture.
+Preset how_of(const Request& request, const Sampling& sampling, const Model& model) {
+  if (!request.canvas) return sampling.how;
+  const Canvas& canvas = *request.canvas;
+  const Layout layout = layout_of(model, size_said(request));
+  const double share = canvas.share(layout, model.downscale);
+  if (share == 0) {
+    throw Error(Fault::request,
+                "the mask keeps all of the image; make white what is to be painted anew");
+  }
+  return begun(sampling.how, request.strength.value_or(canvas.mask.empty() ? 0.6 : 1.0), share);
+}
+
 // The last one is at the full size.
 std::vector<Leg> legs_of(const Request& request, const Sampling& sampling, const Model& model) {
   check_placing(request, model);
   const Preset& how = sampling.how;
-  const Layout layout = layout_of(model, request.size);
+  const Layout layout = layout_of(model, size_said(request));
   const auto placing = [&](const Layout& of) {
     return Placing{ntk_factor(model, of, request.ntk), request.proportional};
   };
@@ -71,9 +123,10 @@ Job resolve(const Request& request, const Model& model) {
 
 Job job_of(const Request& request, const Sampling& sampling, const Model& model) {
   check(request, sampling);
-  Job job{request, sampling, {}};
-  job.run.legs = legs_of(request, sampling, model);
-  const std::optional<Coarse>& coarse = sampling.how.coarse;
+  check_canvas(request, model);
+  Job job{request, {how_of(request, sampling, model), sampling.guidance}, {}};
+  job.run.legs = legs_of(request, job.sampling, model);
+  const std::optional<Coarse>& coarse = job.sampling.how.coarse;
   job.run.coarse_factor = coarse ? coarse->factor : 1;
   job.run.coarse_until = coarse ? coarse->until.value : 0.0;
   job.run.seeds = request.seeds;
@@ -82,6 +135,23 @@ Job job_of(const Request& request, const Sampling& sampling, const Model& model)
   job.run.guided = model.guided;
   job.run.renormalise = model.renormalise;
   job.run.pads = model.pads;
+  const int64_t values = job.run.legs.back().layout.values();
+  const auto samples = static_cast<int64_t>(request.prompts.size());
+  if (!request.noise.empty() && static_cast<int64_t>(request.noise.size()) != samples * values) {
+    throw Error(Fault::request, "latents have " + std::to_string(request.noise.size()) +
+                                    " values; allowed are " + std::to_string(values) +
+                                    " for each of " + std::to_string(samples) + " pictures");
+  }
+  job.run.noise = request.noise;
+  job.run.downscale = model.downscale;
+  if (request.canvas) {
+    Leg& full = job.run.legs.back();
+    job.run.canvas = request.canvas;
+    full.plan.keeps.known = request.canvas->share(full.layout, model.downscale) < 1;
+  }
+  if (request.tile) check_tile(*request.tile, model.vae ? model.downscale : 1);
+  const auto [width, height] = size_of(job, model);
+  if (model.vae) job.run.tile = request.tile.value_or(tile_of(width, height, kMostWhole));
   return job;
 }
 
@@ -89,12 +159,17 @@ Memory memory(const Job& job, const Model& model, const Place& place) {
   return memory_of(job, model, place, static_cast<int64_t>(job.request.prompts.size()));
 }
 
-void admit(const Job& job, const Model& model, const Place& place) {
+void admit(Job& job, const Model& model, const Place& place) {
+  const auto samples = static_cast<int64_t>(job.request.prompts.size());
+  const int64_t whole = memory_of(job, model, place, samples).after(place.loaded);
+  if (place.room && whole > *place.room && !job.request.tile && model.vae) {
+    const auto [width, height] = size_of(job, model);
+    job.run.tile = tile_of(width, height, 0);
+  }
   const auto needs = [&](int64_t samples) {
     return memory_of(job, model, place, samples).after(place.loaded);
   };
-  check_memory(needs, place.room, static_cast<int64_t>(job.request.prompts.size()),
-               describe(job, model, place), advice(job, place));
+  check_memory(needs, place.room, samples, describe(job, model, place), advice(job, place));
 }
 
 }  // namespace flagdit

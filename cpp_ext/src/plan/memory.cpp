@@ -92,7 +92,7 @@ const Footprint& footprint_of(const std::string& precision) {
 }
 
 int64_t Memory::total() const {
-  return program + weights + caches + state + conditions + activations + scores;
+  return program + weights + caches + state + conditions + std::max(activations + scores, decode);
 }
 
 int64_t Memory::after(int64_t loaded) const {

@@ -9,7 +9,7 @@ namespace flagdit {
 
 bool Keeps::operator==(const Keeps& other) const {
   return rate == other.rate && slope == other.slope && curve == other.curve &&
-         difference == other.difference && cache_slope == other.cache_slope;
+         difference == other.difference && cache_slope == other.cache_slope && known == other.known;
 }
 
 double Plan::scored_at(const Step& step) const {

@@ -28,7 +28,7 @@ Plan plan_of(const Preset& preset, int64_t tokens, int64_t pinned, int64_t head_
   PlanRequest request{preset.regions, preset.steps, tokens, pinned, preset.shift.value_or(1.0),
                       preset.solver};
   request.weights = preset.weights;
-  request.span = full_span(preset.coarse);
+  request.span = preset.start > 0 ? Span{preset.start, 1.0} : full_span(preset.coarse);
   request.head_multiple = head_multiple;
   return make_plan(request);
 }

@@ -61,8 +61,10 @@ void check_ntk(const Value& ntk) {
 }  // namespace
 
 Sampling sampling_of(const Request& request, const Model& model) {
-  const int64_t patches = layout_of(model, request.size).patches();
-  return {resolve(request.options, presets_of(model, request.size), shift_at(model, patches)),
+  std::optional<Size> size = request.size;
+  if (!size && request.canvas) size = Size{request.canvas->width, request.canvas->height};
+  const int64_t patches = layout_of(model, size).patches();
+  return {resolve(request.options, presets_of(model, size), shift_at(model, patches)),
           request.guidance.value_or(model.guidance)};
 }
 

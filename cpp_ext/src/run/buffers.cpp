@@ -107,6 +107,10 @@ Buffers::Buffers(const std::vector<Port>& ports, const Extent& sizes, const Keep
     norms = arena.make(DType::f32, {n, b, of.groups, 2});
     factors = arena.make(DType::f32, {b, of.lines, of.groups});
   }
+  if (keeps.known) {
+    known = arena.make(DType::boolean, {n, b});
+    known_velocity = arena.make(DType::f32, {n, b, p});
+  }
   age = arena.make(DType::i32, {n, b});
   drops = arena.make(DType::i32, {n, b});
   score = arena.make(DType::f32, {n, b});
@@ -149,6 +153,8 @@ SlotBuffers Buffers::moved(size_t made) const {
   // What the calls of this step write of the head need not come back into it.
   for (size_t i = 0; i < calls.size() && forecast_arrays.empty(); ++i)
     for (const Tensor& cache : calls[i].caches) all.push_back(moving(cache, i < made));
+  for (const auto& tensor : {known, known_velocity})
+    if (tensor) all.push_back(moving(*tensor));
   if (difference) all.push_back(moving(*difference, made > 1));
   if (norms) all.push_back(moving(*norms, true));
   return SlotBuffers(std::move(all), token.shape[0], extent.samples, token.device);

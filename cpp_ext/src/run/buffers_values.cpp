@@ -107,6 +107,18 @@ void Buffers::begin(const float* start, const std::vector<Bound>& by_token, Stre
   }
 }
 
+void Buffers::begin_known(const uint8_t* patches, const float* towards, Stream stream) {
+  const Layout& layout = extent.layout;
+  const int64_t b = extent.samples, p = layout.patch_values(), pinned = layout.pinned();
+  const HostCopy flags(*known), velocities(*known_velocity);
+  std::memset(flags.as<uint8_t>(), 0, static_cast<size_t>(pinned * b));
+  std::fill_n(velocities.as<float>(), pinned * b * p, 0.0f);
+  layout.patchify(towards, b, velocities.as<float>() + pinned * b * p);
+  for (int64_t patch = 0; patch < layout.patches(); ++patch)
+    std::memset(flags.as<uint8_t>() + (pinned + patch) * b, patches[patch], static_cast<size_t>(b));
+  for (const HostCopy* host : {&flags, &velocities}) host->store(stream);
+}
+
 void latents_of(const Extent& extent, const int32_t* token, const float* latent,
                 const float* velocity, double ahead, float* out) {
   const Layout& layout = extent.layout;

@@ -8,6 +8,7 @@
 
 #include "cast.h"
 #include "clock.h"
+#include "flagdit/autoencoder.h"
 #include "flagdit/checked.h"
 #include "flagdit/error.h"
 #include "flagdit/noise.h"
@@ -25,7 +26,16 @@ void check_options(const RunOptions& options, const Texts& texts) {
   const Layout& full = options.legs.back().layout;
   for (const int64_t channel : options.guided)
     check_range("Run: guided", channel, 0, full.channels - 1);
-  check_range("Run: legs", static_cast<int64_t>(options.legs.size()), 1, 2);
+  check_range("Run: legs", static_cast<int64_t>(options.legs.size()), 1, options.canvas ? 1 : 2);
+  const int64_t values = static_cast<int64_t>(options.seeds.size()) * full.values();
+  if (!options.noise.empty())
+    check_range("Run: values of noise", static_cast<int64_t>(options.noise.size()), values, values);
+  if (options.canvas) {
+    const Canvas& canvas = *options.canvas;
+    const int64_t width = full.width * options.downscale, height = full.height * options.downscale;
+    check_range("Run: width of the canvas", canvas.width, width, width);
+    check_range("Run: height of the canvas", canvas.height, height, height);
+  }
   for (const Leg& leg : options.legs)
     check_range("Run: steps of a leg", static_cast<int64_t>(leg.plan.steps.size()), 1, INT32_MAX);
   if (options.legs.size() == 1) return;
@@ -117,6 +127,7 @@ std::vector<double> Run::step_seconds() const {
 }
 
 void Run::prepare() {
+  if (options_.canvas) encode_canvas();
   Clock::time_point start = Clock::now();
   const Features features = encode(stages_.texts, texts_.all);
   seconds_.text = seconds_since(start);
@@ -155,17 +166,54 @@ void Run::begin(size_t leg) {
   for (const Bound& made : placed_)
     (stages_.place->port(made.name).starts("N") ? given.placed : given.constant).push_back(made);
   const auto samples = static_cast<int64_t>(options_.seeds.size());
+  const std::vector<float> first = start(leg);
+  Known known;
+  if (own.plan.keeps.known) {
+    known = {options_.canvas->known(own.layout, options_.downscale), noise()};
+    for (size_t i = 0; i < known.velocity.size(); ++i)
+      known.velocity[i] = data_[i % data_.size()] - known.velocity[i];
+  }
   sampler_ = stages_.spares->make(
       stages_.denoise, Extent{own.layout, samples, options_.branches, options_.renormalise},
-      std::make_shared<const Plan>(own.plan), std::move(given), guidance(), start(leg).data());
+      std::make_shared<const Plan>(own.plan), std::move(given), guidance(), first.data(), &known);
   seconds_.allocate += seconds_since(begun);
+}
+
+std::vector<float> Run::noise() const {
+  if (!options_.noise.empty()) return options_.noise;
+  const Layout& full = options_.legs.back().layout;
+  const auto samples = static_cast<int64_t>(options_.seeds.size());
+  std::vector<float> noise(static_cast<size_t>(samples * full.values()));
+  normal_noise({noise.data(), DType::f32, {samples, full.values()}}, options_.seeds, nullptr);
+  return noise;
+}
+
+void Run::encode_canvas() {
+  const Clock::time_point start = Clock::now();
+  const Canvas& canvas = *options_.canvas;
+  if (stages_.encode == nullptr) {
+    data_ = canvas.image;
+  } else {
+    data_ = flagdit::encode(*stages_.encode, {1, 3, canvas.height, canvas.width, canvas.image},
+                            options_.downscale)
+                .values;
+  }
+  if (options_.lets_go) stages_.encode = nullptr;
+  seconds_.encode = seconds_since(start);
 }
 
 std::vector<float> Run::start(size_t leg) const {
   const Layout& full = options_.legs.back().layout;
   const auto samples = static_cast<int64_t>(options_.seeds.size());
-  std::vector<float> noise(static_cast<size_t>(samples * full.values()));
-  normal_noise({noise.data(), DType::f32, {samples, full.values()}}, options_.seeds, nullptr);
+  std::vector<float> noise = this->noise();
+  if (options_.canvas) {
+    const double begin = options_.legs.back().plan.steps.front().t;
+    const auto gone = static_cast<float>(begin), rest = static_cast<float>(1.0 - begin);
+    for (size_t i = 0; i < noise.size(); ++i) {
+      const float own = rest * noise[i];
+      noise[i] = gone * data_[i % data_.size()] + own;
+    }
+  }
   if (options_.legs.size() == 1) return noise;
   const int64_t factor = options_.coarse_factor;
   const int64_t planes = samples * full.channels * full.frames;

@@ -41,7 +41,7 @@ int64_t Sampler::bytes(Session& denoise, const Extent& extent, const Plan& plan,
 
 Sampler::Sampler(std::shared_ptr<Session> denoise, const Extent& extent,
                  std::shared_ptr<const Plan> plan, Conditions conditions,
-                 const std::vector<float>& guidance, const float* start)
+                 const std::vector<float>& guidance, const float* start, const Known* known)
     : denoise_(checked(std::move(denoise), extent, *plan, conditions, guidance)),
       plan_(std::move(plan)),
       stream_(denoise_->stream()),
@@ -53,7 +53,7 @@ Sampler::Sampler(std::shared_ptr<Session> denoise, const Extent& extent,
   for (size_t call = 0; call < buffers_.calls.size(); ++call)
     moved_.push_back(buffers_.moved(call + 1));
   parts_->prepare();
-  begin(guidance, start);
+  begin(guidance, start, known);
 }
 
 // A plan that decides as it runs has no steps that are known.
@@ -61,13 +61,19 @@ std::vector<Work> Sampler::known_works() const {
   return parts_->decision ? std::vector<Work>() : works_of(*plan_, buffers_.calls.size());
 }
 
-void Sampler::begin(const std::vector<float>& guidance, const float* start) {
+void Sampler::begin(const std::vector<float>& guidance, const float* start,
+                    const Known* known) {
   const auto held = turn();
   write(parts_->guidance, guidance.data(), stream_);
   parts_->tables.fill(*plan_, stream_);
   parts_->calls.fill(stream_);
   parts_->forecasts.fill(known_works(), stream_);
   buffers_.begin(start, conditions_.placed, stream_);
+  if (buffers_.known) {
+    if (known == nullptr)
+      throw std::invalid_argument("Sampler: known: got none, and the plan keeps it");
+    buffers_.begin_known(known->patches.data(), known->velocity.data(), stream_);
+  }
 }
 
 bool Sampler::fits(const Session& denoise, const Extent& extent, const Plan& plan,
@@ -86,7 +92,8 @@ bool Sampler::fits(const Session& denoise, const Extent& extent, const Plan& pla
          alike(conditions_.timed, conditions.timed) && alike(conditions_.placed, conditions.placed);
 }
 
-void Sampler::again(Conditions conditions, const std::vector<float>& guidance, const float* start) {
+void Sampler::again(Conditions conditions, const std::vector<float>& guidance, const float* start,
+                    const Known* known) {
   if (!done()) throw std::invalid_argument("Sampler: again: got one that is not done");
   conditions_ = std::move(conditions);
   next_ = evaluation_ = 0;
@@ -97,7 +104,7 @@ void Sampler::again(Conditions conditions, const std::vector<float>& guidance, c
     const auto held = turn();
     arena_.clear(stream_);
   }
-  begin(guidance, start);
+  begin(guidance, start, known);
 }
 
 Sampler::~Sampler() = default;

@@ -90,6 +90,8 @@ void Sampler::advance(const Work& work, bool last) {
         plan_->forecast.order > 0 ? static_cast<float>(plan_->forecast.clamp) : 0.0f;
     args.history->keep_norm = plan_->forecast.keep_norm;
   }
+  args.known = buffers_.known;
+  args.known_velocity = buffers_.known_velocity;
   flagdit::advance(args, stream_);
   const auto share = static_cast<float>(plan_->ranking.dilation);
   if (share > 0.0f && last)

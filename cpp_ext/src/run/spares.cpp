@@ -7,7 +7,7 @@ namespace flagdit {
 std::shared_ptr<Sampler> Spares::make(const std::shared_ptr<Session>& denoise, const Extent& extent,
                                       const std::shared_ptr<const Plan>& plan,
                                       Conditions conditions, const std::vector<float>& guidance,
-                                      const float* start) {
+                                      const float* start, const Known* known) {
   std::shared_ptr<Sampler> kept;
   {
     const std::lock_guard<std::mutex> guard(lock_);
@@ -16,8 +16,9 @@ std::shared_ptr<Sampler> Spares::make(const std::shared_ptr<Session>& denoise, c
   // One that does not fit goes, before the new one takes its memory.
   if (kept != nullptr && !kept->fits(*denoise, extent, *plan, conditions)) kept = nullptr;
   if (kept == nullptr)
-    return std::make_shared<Sampler>(denoise, extent, plan, std::move(conditions), guidance, start);
-  kept->again(std::move(conditions), guidance, start);
+    return std::make_shared<Sampler>(denoise, extent, plan, std::move(conditions), guidance, start,
+                                     known);
+  kept->again(std::move(conditions), guidance, start, known);
   return kept;
 }
 
