@@ -75,7 +75,9 @@ def test_latents_are_not_painted(flagdit, model_dir: Path, tmp_path: Path) -> No
     (model / "model.json").write_text(json.dumps(spec))
     assert flagdit("build", "model", "-o", "bundle")[0] == 0
     code, _, err = flagdit("generate", PROMPT, "--bundle", "bundle")
-    assert code == 2 and err.startswith("error: the model ends in VAE latents")
+    assert code == 2 and err.startswith(
+        "error: the model ends in latents and its bundle has no decode graph; export it with --vae"
+    )
     assert not (tmp_path / "out.png").exists()
 
 

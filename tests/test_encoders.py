@@ -120,17 +120,20 @@ def test_tensors_that_an_encoder_lacks_are_named(tmp_path: Path) -> None:
         export_large(tmp_path, read_config(tmp_path), tmp_path, WANTED["qwen3"], "float32", stem="text")
 
 
-BLOCKS = {"block_out_channels": (8, 16, 16), "norm_num_groups": 4, "layers_per_block": 1}
-KINDS = {"down_block_types": ("DownEncoderBlock2D",) * 3, "up_block_types": ("UpDecoderBlock2D",) * 3}
+BLOCKS = {"norm_num_groups": 4, "layers_per_block": 1}
 VAES: dict[int, dict[str, Any]] = {
     4: {"scaling_factor": 0.13025},
     16: {"scaling_factor": 0.3611, "shift_factor": 0.1159, "use_quant_conv": False, "use_post_quant_conv": False},
 }
 
 
-def random_vae(channels: int, folder: Path) -> Any:
+def random_vae(channels: int, folder: Path, *, downscale: int = 4, **options: Any) -> Any:
+    """An autoencoder of diffusers, saved in that folder."""
     torch.manual_seed(0)
-    model = AutoencoderKL(latent_channels=channels, **BLOCKS, **KINDS, **VAES[channels]).eval()
+    levels = downscale.bit_length()
+    kinds = {"down_block_types": ("DownEncoderBlock2D",) * levels, "up_block_types": ("UpDecoderBlock2D",) * levels}
+    kinds["block_out_channels"] = (8, *(16,) * (levels - 1))  # type: ignore[assignment]
+    model = AutoencoderKL(latent_channels=channels, **BLOCKS, **kinds, **{**VAES[channels], **options}).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.05)

@@ -66,7 +66,8 @@ def test_the_parts_grow_as_they_should(pipeline: Pipeline) -> None:
         plan = make_plan(ras, 10, own.tokens, pinned=own.pinned)
         return tuple(memory(pipeline.spec, [plan], precision, samples=samples, threads=2).parts().values())  # type: ignore[arg-type]
 
-    program, weights, caches, state, conditions, activations, scores = parts()
+    program, weights, caches, state, conditions, activations, scores, decoder = parts()
+    assert decoder == 0  # it ends in pixels
     quarter = parts(2)
     assert quarter[:2] == (program, weights) and quarter[4] == conditions
     for part, whole in ((2, caches), (5, activations)):

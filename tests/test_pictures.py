@@ -14,8 +14,9 @@ import pytest
 import torch
 from diffused import FAMILIES
 from noise import noise_of
+from pictures import psnr
 from test_encoders import random_vae
-from test_family_runs import GUIDANCE, PROMPT, features, text  # noqa: F401
+from test_family_runs import OneEncoder
 from torch import Tensor
 
 from flagdit import cpp_ext
@@ -26,21 +27,32 @@ from flagdit.engine.bundle.onnx_file import BundleError
 from flagdit.engine.media.picture import to_image
 from flagdit.engine.model import model_of
 from flagdit.export.parts.autoencoder import export_vae
+from flagdit.export.parts.text.given import export_given
 
-OTHER = "a blue sky"
+PROMPT, OTHER, GUIDANCE = "a red apple on the left", "a blue sky", 2.5
 
 
 @pytest.fixture(scope="module")
-def painter(of_family, tmp_path_factory: pytest.TempPathFactory, text: Any) -> tuple[Any, Any, Pipeline]:  # type: ignore[no-untyped-def]  # noqa: F811
+def text(tmp_path_factory: pytest.TempPathFactory) -> OneEncoder:
+    return OneEncoder(tmp_path_factory.mktemp("text"))
+
+
+def features(text: OneEncoder, prompt: str) -> Tensor:
+    return text.features(prompt)["text"]
+
+
+@pytest.fixture(scope="module")
+def painter(of_family, tmp_path_factory: pytest.TempPathFactory, text: OneEncoder) -> tuple[Any, Any, Pipeline]:  # type: ignore[no-untyped-def]
     """A transformer and an autoencoder of diffusers, and the same as a bundle; latents of four pixels."""
     model, folder = of_family("next-dit")
     whole = tmp_path_factory.mktemp("painter")
     shutil.copytree(folder, whole / "model")
-    shutil.copytree(text[2], whole / "model", dirs_exist_ok=True)
+    options: dict[str, Any] = {"max_tokens": 16, "dtype": "float32", "int8": False, "progress": lambda _: None}
+    texts = export_given(text.given, text.wanted, whole / "model", **options)
     vae = random_vae(4, whole / "vae")
     entries, downscale = export_vae(whole / "vae", whole / "model", 4, "float32")
     spec = json.loads((folder / "model.json").read_text())
-    spec["texts"] = [text[3]]
+    spec["texts"] = texts
     spec["graphs"] |= entries
     spec["latent"] |= {"downscale": downscale, "size": [side * downscale for side in spec["latent"]["size"]]}
     (whole / "model" / "model.json").write_text(json.dumps(spec))
@@ -63,19 +75,10 @@ def decoded(vae: Any, latents: Tensor) -> Tensor:
     return out
 
 
-def psnr(image: Any, wanted: Tensor) -> float:
-    """dB of bytes to a picture (3, Y, X) in [-1, 1], which is not rounded."""
-    found = np.asarray(image, np.float64).transpose(2, 0, 1)
-    error = found - np.clip((wanted.numpy().astype(np.float64) + 1) * 127.5, 0, 255)
-    # Rounding alone is 58.9 dB: what is beyond it counts.
-    beyond = np.maximum(np.abs(error) - 0.5, 0)
-    return float(10 * np.log10(255**2 / max((beyond**2).mean(), 1e-12)))
-
-
 @pytest.mark.parametrize(("size", "prompts"), [((64, 64), [PROMPT]), ((64, 48), [PROMPT, OTHER])], ids=str)
 def test_a_sentence_becomes_diffusers_picture(
     painter: Any,
-    text: Any,  # noqa: F811
+    text: OneEncoder,
     size: tuple[int, int],
     prompts: list[str],
 ) -> None:
@@ -171,7 +174,7 @@ def test_coarse_runs_and_maps(painter: Any) -> None:
     assert first.image == result.image
 
 
-def test_a_picture_to_begin_with(painter: Any, text: Any) -> None:  # noqa: F811
+def test_a_picture_to_begin_with(painter: Any, text: OneEncoder) -> None:
     """Encoded, noised to a time of the plan, and gone on from there, as diffusers would."""
     model, vae, pipeline = painter
     rng = np.random.default_rng(0)

@@ -33,7 +33,8 @@ void register_bundle(nb::module_& m) {
             prompts.check(text, Branch::conditional);
             return prompts.tokens(text, Branch::conditional).front();
           },
-          "prompt"_a, "Token ids of a prompt, for the first encoder. Raises the error of a request.");
+          "prompt"_a,
+          "Token ids of a prompt, for the first encoder. Raises the error of a request.");
   m.def(
       "check_manifest",
       [](const std::string& path, const nb::bytes& content) {

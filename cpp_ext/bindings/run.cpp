@@ -92,8 +92,9 @@ void register_run(nb::module_& m) {
             new (self) Stages(stages_of(texts, condition, place, denoise, encode));
           },
           nb::kw_only(), "texts"_a, "condition"_a, "place"_a, "denoise"_a, "encode"_a = nb::none(),
-          nb::sig("def __init__(self, *, texts: Sequence[object], condition: object, place: object, "
-                  "denoise: object, encode: object | None = None) -> None"),
+          nb::sig(
+              "def __init__(self, *, texts: Sequence[object], condition: object, place: object, "
+              "denoise: object, encode: object | None = None) -> None"),
           "Each a Session, or any object with `ports`, `bind(arrays)` and `run(arrays)`.");
   nb::class_<Snapshot>(m, "Snapshot", "A run after one of its steps, kept while it goes on.")
       .def(

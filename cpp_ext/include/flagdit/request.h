@@ -34,7 +34,8 @@ struct Request {
   std::shared_ptr<const Canvas> canvas{};
   std::optional<Number> strength{};
   std::vector<float> noise{};  // (B, C, F, H, W) in place of the seeds'; empty: theirs
-  std::optional<int64_t> tile{};  // pixels, as in autoencoder.h; 0: none, by default as memory allows
+  std::optional<int64_t>
+      tile{};  // pixels, as in autoencoder.h; 0: none, by default as memory allows
 };
 
 // How a request is sampled by a model.

@@ -61,8 +61,7 @@ std::vector<Work> Sampler::known_works() const {
   return parts_->decision ? std::vector<Work>() : works_of(*plan_, buffers_.calls.size());
 }
 
-void Sampler::begin(const std::vector<float>& guidance, const float* start,
-                    const Known* known) {
+void Sampler::begin(const std::vector<float>& guidance, const float* start, const Known* known) {
   const auto held = turn();
   write(parts_->guidance, guidance.data(), stream_);
   parts_->tables.fill(*plan_, stream_);
