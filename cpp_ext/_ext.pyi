@@ -996,6 +996,11 @@ def check_request(request: object) -> None:
 def checked_seed(seed: object) -> int:
     """The seed, if it is one of 64 bits without a sign."""
 
+def check_texts(request: object, prompts: Prompts) -> None:
+    """
+    Refuse a prompt that is none or too long, and any where there is no text encoder.
+    """
+
 def head_multiple(row_values: Sequence[int]) -> int:
     """
     What active slots are a multiple of, so that the tails of caches of rows of so many values begin at multiples of 256 bytes.

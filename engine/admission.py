@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from flagdit.cpp_ext import Job, Prompts, job_of, room
+from flagdit.cpp_ext import Job, Prompts, check_texts, job_of, room
 from flagdit.engine.bundle import ModelSpec
 from flagdit.engine.model import model_of
 from flagdit.engine.request import Request
@@ -16,12 +16,9 @@ def admit(spec: ModelSpec, prompts: Prompts, request: Request, *, precision: str
     loaded: bytes that the process held when it had loaded the engine, 0 before.
 
     Raises RequestError if a prompt is none or too long, an option is out of bounds, or the run needs more memory than
-    this process may hold.
+    this process may hold; BackendError for prompts where there is no text encoder.
     """
-    for prompt in request.prompts:
-        prompts.check(prompt)
-    if request.negative:
-        prompts.check(request.negative, "negative prompt", negative=True)
+    check_texts(request, prompts)
     model = model_of(spec)
     job = job_of(request, model)
     job.admit(model, precision, room(), loaded, os.cpu_count() or 1)

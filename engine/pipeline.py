@@ -10,16 +10,14 @@ from typing import Literal, cast
 
 import numpy.typing as npt
 
-from flagdit.cpp_ext import Session, resident
-from flagdit.engine.bundle import Engine, Graph
-from flagdit.engine.bundle.contract import check_borders
 from flagdit.engine.bundle.reader import Bundle
-from flagdit.engine.bundle.selftest import check_session, needs_selftest
 from flagdit.engine.coarse import Coarse
 from flagdit.engine.cpu import Precision, available
-from flagdit.engine.device import Chosen, choose
+from flagdit.engine.device import choose
+from flagdit.engine.embeds import Embeds, checked_embeds
 from flagdit.engine.errors import RequestError
 from flagdit.engine.layout import Ntk, model_shift
+from flagdit.engine.loading import load_denoise, load_stages
 from flagdit.engine.media.canvas import Picture
 from flagdit.engine.preflight import Preflight
 from flagdit.engine.presets import Preset, presets_of
@@ -27,9 +25,7 @@ from flagdit.engine.ras import RasConfig, Solver
 from flagdit.engine.request import Given, Request, checked_prompts, checked_seed, drawn_seed
 from flagdit.engine.resolve import Options, resolve
 from flagdit.engine.result import Preview, Result
-from flagdit.engine.run import Run, Stages
-from flagdit.engine.session import Bytes, borders, open_plan, open_session
-from flagdit.engine.text import TextEncoder
+from flagdit.engine.run import Run
 
 
 class Pipeline:
@@ -55,37 +51,8 @@ class Pipeline:
         return pipeline
 
     def _load(self, ready: Preflight) -> None:
-        bundle, spec, threads, chosen = ready.bundle, ready.spec, ready.threads, ready.chosen
-        assert spec.text is not None  # Preflight has seen them
-        self.bundle, self.spec, self._threads, self.chosen = bundle, spec, threads, chosen
-        # Of TensorRT's runtime a machine need not have more than the engine asks for. Texts are encoded on the CPU,
-        # once: the CUDA provider does not read weights in blocks of int8.
-        device = chosen.device if chosen.backend == "onnxruntime" else "cpu"
-        weights: dict[str, Bytes] = {}  # read once for all graphs; afterwards the sessions have what they need
-        text = TextEncoder([_session(bundle, one.graph, {}, threads=threads) for one in spec.texts], ready.prompts)
-        # The sums of `condition` depend on the number of threads.
-        condition = _session(bundle, spec.graphs.condition, weights, threads=1, device=device)
-        place = _session(bundle, spec.graphs.place, {}, threads=1)
-        denoise = _denoise(bundle, chosen, weights, threads=threads)
-        del weights
-
-        def optional(graph: Graph | None) -> Session | None:
-            return None if graph is None else _session(bundle, graph, {}, threads=threads, device=device)
-
-        graphs = spec.graphs
-        decode, encode, preview = optional(graphs.decode), optional(graphs.encode), optional(graphs.preview)
-        self.stages = Stages(
-            spec,
-            text,
-            condition,
-            place,
-            denoise,
-            bundle.name,
-            resident(),
-            decode=decode,
-            encode=encode,
-            preview=preview,
-        )
+        self.bundle, self.spec, self._threads, self.chosen = ready.bundle, ready.spec, ready.threads, ready.chosen
+        self.stages = load_stages(ready)
 
     @classmethod
     def load(
@@ -130,6 +97,8 @@ class Pipeline:
         strength: float | None = None,
         mask: Picture | None = None,
         latents: npt.ArrayLike | None = None,
+        embeds: Embeds | Sequence[Embeds] | None = None,
+        negative_embeds: Embeds | None = None,
         tile: int | None = None,
         on_step: Callable[[Preview], None] | None = None,
     ) -> Result:
@@ -151,17 +120,25 @@ class Pipeline:
         image: a picture to begin with: of Pillow, bytes (Y, X, 3), or a path; the size is its own. strength: how much
         of the way from noise is gone, and so what share of the steps; .6, with a mask 1. mask: a picture of the same
         size, white where it is painted anew; the rest stays as it is, to the bit.
-        latents: noise (B, C, H, W) to begin with in place of the seeds'. tile: pixels of the side of tiles that an
-        autoencoder decodes one by one, 0 for the whole at once; by default as memory allows.
+        latents: noise (B, C, H, W) to begin with in place of the seeds'. embeds, negative_embeds: features of the prompts,
+        and of what guidance leads away from, in place of what text encoders make (see Embeds); prompts are then names.
+        tile: pixels of the side of tiles that an autoencoder decodes one by one, 0 for the whole at once; by default as
+        memory allows.
         on_step: called after every step. Raises RequestError if something asked for is out of bounds.
         """
-        if (prompt is None) == (prompts is None):
+        features = None if embeds is None else checked_embeds(self.spec, embeds, "embeds")
+        if (prompt is None) == (prompts is None) and (prompt is not None or features is None):
             raise RequestError("give either one prompt or a list of prompts")
-        texts = checked_prompts([] if prompts is None else prompts) if prompt is None else [prompt]
+        labels = [""] * len(features or ())
+        texts = checked_prompts(labels if prompts is None else prompts) if prompt is None else [prompt]
         first = drawn_seed() if isinstance(seed, str) and seed == "random" else checked_seed(seed)
         numbers = list(seeds) if seeds is not None else [first + i for i in range(len(texts))]
         said = Options(preset=preset, steps=steps, shift=shift, solver=solver, ras=ras, coarse=coarse)
         given = Given.of(image, mask, strength, noise=latents, tile=tile)
+        if features is not None:
+            given = replace(given, embeds=features)
+        if negative_embeds is not None:
+            given = replace(given, negative_embeds=checked_embeds(self.spec, negative_embeds, "negative_embeds")[0])
         how, scale = self.resolve(said, given.sized(size)), self.spec.guidance.chosen(guidance)
         run = self.start(
             Request.of(
@@ -210,7 +187,7 @@ class Pipeline:
             return self
         other, own = copy(self), self.chosen
         other.chosen = choose(self.bundle.manifest, device=own.device, backend=own.backend, precision=precision)
-        other.stages = replace(self.stages, denoise=_denoise(self.bundle, other.chosen, {}, threads=self._threads))
+        other.stages = replace(self.stages, denoise=load_denoise(self.bundle, other.chosen, {}, threads=self._threads))
         return other
 
     def check(self, request: Request) -> None:
@@ -220,35 +197,3 @@ class Pipeline:
     def start(self, request: Request) -> Run:
         """A run to iterate over, one Preview a step."""
         return Run(self.stages, request)
-
-
-def _session(
-    bundle: Bundle,
-    graph: Graph | Engine,
-    weights: dict[str, Bytes],
-    *,
-    threads: int | None,
-    precision: Precision = "float32",
-    lean: bool = False,
-    device: str = "cpu",
-) -> Session:
-    """A graph of the bundle that has the inputs and outputs which the manifest says; see Bundle.graph for `weights`."""
-    session = open_session(bundle.graph(graph.file, weights), threads, precision, lean=lean, device=device)
-    check_borders(graph.file, graph.inputs, borders(session, output=False))
-    check_borders(graph.file, graph.outputs, borders(session, output=True))
-    return session
-
-
-def _denoise(bundle: Bundle, chosen: Chosen, weights: dict[str, Bytes], *, threads: int | None) -> Session:
-    """Raises BackendError if an engine for a GPU computes wrong numbers."""
-    engine = chosen.engine
-    if chosen.backend == "tensorrt" and engine is not None:
-        session = open_plan(engine, bundle.read(engine.file))
-    else:
-        graph = bundle.model.graphs.denoise if engine is None else engine
-        session = _session(
-            bundle, graph, weights, threads=threads, precision=chosen.precision, lean=True, device=chosen.device
-        )
-    if engine is not None and needs_selftest(engine) and (vectors := bundle.selftest()) is not None:
-        check_session(session, vectors)
-    return session

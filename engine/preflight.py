@@ -6,7 +6,6 @@ from flagdit.engine.admission import admit
 from flagdit.engine.bundle.reader import Bundle
 from flagdit.engine.cpu import Precision, checked_threads
 from flagdit.engine.device import choose
-from flagdit.engine.errors import BackendError
 from flagdit.engine.layout import model_shift
 from flagdit.engine.presets import Preset, presets_of
 from flagdit.engine.request import Request
@@ -31,17 +30,15 @@ class Preflight:
         backend: str = "onnxruntime",
     ) -> None:
         """Raises BackendError for a number of threads or a precision that is not to be had, BundleError for a
-        tokenizer that is none, BackendError if the bundle has no text encoder.
+        tokenizer that is none.
         """
         self.bundle, self.spec = bundle, bundle.model
         self.threads, self.precision = None if threads is None else checked_threads(threads), precision
         self.chosen = choose(bundle.manifest, device=device, backend=backend, precision=precision)
-        if self.spec.text is None:
-            raise BackendError("the bundle has no text encoder; export the model with --text-encoder")
         tokenizers = [
             Tokenizer.read(text.tokenizer, bundle.read(text.tokenizer, MAX_BYTES).tobytes()) for text in self.spec.texts
         ]
-        self.tokenizer, self.prompts = tokenizers[0], prompts_of(self.spec, tokenizers)
+        self.prompts = prompts_of(self.spec, tokenizers)
 
     @property
     def computes(self) -> Precision:

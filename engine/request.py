@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from flagdit.cpp_ext import check_request, checked_seed
 from flagdit.engine.coarse import Coarse
+from flagdit.engine.embeds import Features
 from flagdit.engine.errors import RequestError
 from flagdit.engine.layout import FloatArray, Ntk
 from flagdit.engine.media.canvas import Picture, pixels
@@ -32,6 +33,8 @@ class Given:
     strength: float | None = None
     noise: FloatArray | None = None
     tile: int | None = None
+    embeds: Sequence[Features] | None = None
+    negative_embeds: Features | None = None
 
     @classmethod
     def of(
@@ -71,6 +74,7 @@ class Request:
     image: (Y, X, 3) that the run begins with, of which a mask (Y, X, 3) says in white what is painted anew. strength:
     how much of the way from noise is gone, by default .6, with a mask 1. noise: latents (B, C, H, W) at time 0 in place
     of the seeds'. tile: pixels of the side of tiles to decode in, 0 for none, None for what memory asks for.
+    embeds, negative_embeds: features by name (embeds.py) of each prompt, and of the unconditional branch.
     options: what was said of how to sample; steps, shift, ras, solver, weights and coarse are what came of it.
     """
 
@@ -93,6 +97,8 @@ class Request:
     strength: float | None = None
     noise: FloatArray | None = field(default=None, compare=False, repr=False)
     tile: int | None = None
+    embeds: Sequence[Features] | None = field(default=None, compare=False, repr=False)
+    negative_embeds: Features | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         checked_prompts(self.prompts)

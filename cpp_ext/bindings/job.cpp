@@ -1,4 +1,4 @@
-// Requests of Python, models by their numbers, and jobs.
+// Models by their numbers, and jobs.
 #include "flagdit/job.h"
 
 #include <nanobind/stl/map.h>
@@ -18,6 +18,7 @@
 
 #include "arrays.h"
 #include "options.h"
+#include "requests.h"
 #include "samplers.h"
 
 namespace flagdit::python {
@@ -26,66 +27,7 @@ namespace {
 using namespace nb::literals;
 
 using Pair = std::pair<int64_t, int64_t>;
-
-uint64_t to_seed(nb::handle seed) {
-  if (PyBool_Check(seed.ptr()) || !PyIndex_Check(seed.ptr())) {
-    refuse_seed(nb::cast<std::string>(nb::repr(seed)));
-  }
-  return seed_of(nb::cast<std::string>(nb::str(nb::steal(PyNumber_Index(seed.ptr())))));
-}
-
 using Pictures = nb::ndarray<nb::numpy, const float, nb::shape<-1, 3, -1, -1>, nb::c_contig>;
-using Bytes = nb::ndarray<nb::numpy, const uint8_t, nb::shape<-1, -1, 3>, nb::c_contig>;
-using Floats = nb::ndarray<nb::numpy, const float, nb::c_contig>;
-
-// image, mask (Y, X, 3), strength, noise, tile; none of them need be there.
-void to_canvas(nb::handle asked, Request& out) {
-  const auto of = [&](const char* name) { return nb::getattr(asked, name, nb::none()); };
-  if (const nb::object image = of("image"); !image.is_none()) {
-    const auto bytes = nb::cast<Bytes>(image);
-    const auto height = static_cast<int64_t>(bytes.shape(0));
-    const auto width = static_cast<int64_t>(bytes.shape(1));
-    const nb::object masked = of("mask");
-    const auto mask = masked.is_none() ? Bytes() : nb::cast<Bytes>(masked);
-    if (!masked.is_none())
-      check_mask(width, height, static_cast<int64_t>(mask.shape(1)),
-                 static_cast<int64_t>(mask.shape(0)));
-    out.canvas = std::make_shared<Canvas>(
-        canvas_of(bytes.data(), masked.is_none() ? nullptr : mask.data(), width, height));
-  }
-  if (const nb::object strength = of("strength"); !strength.is_none())
-    out.strength = to_number("strength", strength);
-  if (const nb::object tile = of("tile"); !tile.is_none()) out.tile = nb::cast<int64_t>(tile);
-  if (const nb::object noise = of("noise"); !noise.is_none()) {
-    const auto values = nb::cast<Floats>(noise);
-    out.noise.assign(values.data(), values.data() + values.size());
-  }
-}
-
-Request to_request(nb::handle asked) {
-  Request out;
-  for (nb::handle prompt : nb::iter(nb::getattr(asked, "prompts"))) {
-    out.prompts.push_back(to_text(prompt));
-  }
-  const nb::object seeds = nb::getattr(asked, "seeds");
-  out.seeds.resize(nb::len(seeds));
-  const bool as_many = out.seeds.size() == out.prompts.size();  // else the core refuses them
-  for (size_t i = 0; as_many && i < out.seeds.size(); ++i) out.seeds[i] = to_seed(seeds[i]);
-  out.negative = to_text(nb::getattr(asked, "negative"));
-  const nb::object size = nb::getattr(asked, "size");
-  if (!size.is_none()) {
-    const auto [width, height] = nb::cast<Pair>(size);
-    out.size = Size{width, height};
-  }
-  out.ntk = to_value(nb::getattr(asked, "ntk"));
-  out.proportional = nb::cast<bool>(nb::getattr(asked, "proportional"));
-  to_canvas(asked, out);
-  return out;
-}
-
-Sampling to_sampling(nb::handle asked) {
-  return {to_preset(asked), to_number("guidance", nb::getattr(asked, "guidance"))};
-}
 
 Layout pattern_of(int64_t channels, std::tuple<int64_t, int64_t, int64_t> patch, bool closes_lines,
                   bool closes_frames, int64_t frames, int64_t multiple) {
@@ -145,15 +87,6 @@ constexpr const char* kModel =
 constexpr const char* kAdmit =
     "def admit(self, model: Model, precision: str, room: int | None, loaded: int = 0, threads: "
     "int = 1) -> None";
-
-void register_request(nb::module_& m) {
-  m.attr("MAX_SEED") = nb::int_(UINT64_MAX);
-  m.def(
-      "check_request", [](nb::handle asked) { check(to_request(asked), to_sampling(asked)); },
-      "request"_a, "Refuse what no model could serve. request: with the attributes of Request.");
-  m.def("checked_seed", &to_seed, "seed"_a.none(), nb::sig("def checked_seed(seed: object) -> int"),
-        "The seed, if it is one of 64 bits without a sign.");
-}
 
 }  // namespace
 

@@ -14,10 +14,12 @@
 
 namespace flagdit {
 
-// A text as its tokens for each encoder, and what messages call it.
+// A text as its tokens for each encoder, and what messages call it; or the features that encoders
+// would make of it, as in Features.
 struct Text {
   std::vector<std::vector<int64_t>> ids;
   std::string label;
+  std::vector<Bound> features{};
 };
 
 // The texts of a run: each different one once, and which of them each of R rows has.

@@ -11,6 +11,7 @@
 #include "flagdit/fields.h"
 #include "flagdit/model.h"
 #include "flagdit/resolve.h"
+#include "flagdit/session.h"
 
 namespace flagdit {
 
@@ -36,6 +37,10 @@ struct Request {
   std::vector<float> noise{};  // (B, C, F, H, W) in place of the seeds'; empty: theirs
   std::optional<int64_t>
       tile{};  // pixels, as in autoencoder.h; 0: none, by default as memory allows
+  // Features of each prompt, and of the negative one, in place of what encoders make of them:
+  // (1, T, Y) or (1, Y) by name. Empty: theirs.
+  std::vector<std::vector<Bound>> embeds{};
+  std::vector<Bound> negative_embeds{};
 };
 
 // How a request is sampled by a model.

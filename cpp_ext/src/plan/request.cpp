@@ -47,6 +47,24 @@ void check_negative(const std::string& negative, const Number& guidance) {
   }
 }
 
+void check_embeds(const Request& request, const Sampling& sampling) {
+  if (request.embeds.empty()) {
+    if (!request.negative_embeds.empty())
+      refuse("there are negative_embeds and no embeds; give both, or a negative prompt");
+    return;
+  }
+  const size_t prompts = request.prompts.size();
+  if (request.embeds.size() != prompts)
+    refuse("there are embeds of " + std::to_string(request.embeds.size()) + " pictures and " +
+           std::to_string(prompts) + " prompts; give embeds of each, or leave the prompts out");
+  if (!request.negative.empty())
+    refuse("there are embeds and a negative prompt; give negative_embeds");
+  if (sampling.branches() == 2 && request.negative_embeds.empty())
+    refuse("there are embeds, and guidance is " + text_of(sampling.guidance) +
+           ", which leads away from something: give negative_embeds, those of an empty text as a "
+           "rule, or a guidance of 1");
+}
+
 void check_ntk(const Value& ntk) {
   const Number* factor = std::get_if<Number>(&ntk);
   const bool flag = std::holds_alternative<bool>(ntk) && std::get<bool>(ntk);  // 1, to Python
@@ -75,6 +93,7 @@ void check(const Request& request, const Sampling& sampling) {
     refuse("guidance is " + text_of(guidance) + "; allowed are 0 to 100, 1 turns it off");
   }
   check_negative(request.negative, guidance);
+  check_embeds(request, sampling);
   check_ntk(request.ntk);
   const std::optional<Coarse>& coarse = sampling.how.coarse;
   if (coarse && sampling.how.regions.paper()) {

@@ -7,25 +7,10 @@
 #include "cast.h"
 #include "flagdit/checked.h"
 #include "flagdit/error.h"
+#include "outputs.h"
 
 namespace flagdit {
 namespace {
-
-[[noreturn]] void refuse_output(const std::string& graph, const Bound& output,
-                                const std::string& allowed) {
-  throw Error(Fault::bundle, graph + ": gives " + output.name + " as " +
-                                 to_string(output.tensor.dtype) + " " +
-                                 to_string(output.tensor.shape) + "; allowed is " + allowed +
-                                 "; export the model again");
-}
-
-constexpr const char* kBefore = "before the first step";
-
-// Zeros, in memory of their own.
-Bound made(const std::string& name, DType dtype, const Shape& shape) {
-  const auto arena = std::make_shared<Arena>(Device::cpu, bytes_of(dtype, shape) + 256);
-  return {name, arena->make(dtype, shape), arena};
-}
 
 // What a port of `condition` makes of every different text, as one array with a row for each of R.
 class Joined {
@@ -138,46 +123,7 @@ void check_part(const Session& condition, const Port& port, const Bound& output,
                       " and T " + std::to_string(length));
 }
 
-// What an encoder makes of the tokens of a text: of each of them, or of all.
-std::vector<Bound> encode_one(Session& encoder, const std::vector<int64_t>& tokens,
-                              const std::string& label) {
-  const auto length = static_cast<int64_t>(tokens.size());
-  const Bound ids = made("input_ids", DType::i64, {1, length});
-  std::copy(tokens.begin(), tokens.end(), ids.tensor.as<int64_t>());
-  const Bound mask = made("attention_mask", DType::i64, {1, length});
-  std::fill_n(mask.tensor.as<int64_t>(), length, 1);
-  std::vector<Bound> given = encoder.run({ids, mask});
-  for (const Bound& features : given) {
-    const Shape& shape = features.tensor.shape;
-    const bool one = shape.rank > 1 && shape[0] == 1;
-    if (features.tensor.dtype != DType::f32 || !one ||
-        !(shape.rank == 2 || (shape.rank == 3 && shape[1] == length)))
-      refuse_output(encoder.name, features,
-                    "float32 (1, " + std::to_string(length) + ", ...) or (1, ...)");
-    check_numbers(features.tensor, label, kBefore, "text_encoder on " + encoder.backend, "float32");
-  }
-  return given;
-}
-
 }  // namespace
-
-Features encode(const std::vector<std::shared_ptr<Session>>& encoders,
-                const std::vector<Text>& texts) {
-  Features out;
-  out.texts.resize(texts.size());
-  for (const Text& text : texts)
-    if (text.ids.size() != encoders.size())
-      refuse("Run: texts", "tokens for " + std::to_string(text.ids.size()) + " encoders",
-             std::to_string(encoders.size()));
-  for (size_t number = 0; number < encoders.size(); ++number)
-    for (size_t i = 0; i < texts.size(); ++i) {
-      const std::vector<int64_t>& ids = texts[i].ids[number];
-      for (Bound& features : encode_one(*encoders[number], ids, texts[i].label))
-        out.texts[i].push_back(std::move(features));
-      out.longest = std::max(out.longest, static_cast<int64_t>(ids.size()));
-    }
-  return out;
-}
 
 std::vector<Bound> conditions(Session& condition, const Session& denoise,
                               const std::vector<float>& times, const Texts& texts,
