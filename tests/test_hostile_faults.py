@@ -111,7 +111,10 @@ FAULTS: dict[str, tuple[Change, str]] = {
     "width without end": (set_in("model", "sizes", "hidden", to=10**400), "model.sizes.hidden: Input should be less"),
     "patches": (set_in("model", "tokens", "patch", to=[1, 8, 8]), "tokens is float32 (A, R, 48); allowed is float32 "),
     "frames": (set_in("model", "latent", "frames", to=9), "latent.frames is 9; this flagdit runs 1 alone"),
-    "latents": (set_in("model", "latent", "downscale", to=8), "latent.downscale is 8; this flagdit runs 1 alone"),
+    "latents": (
+        set_in("model", "latent", "downscale", to=8),
+        "latent.downscale is 8 and latent.space 'pixels'",
+    ),
     "patches in time": (set_in("model", "tokens", "patch", to=[2, 4, 4]), "tokens.patch, frames is 2; this flagdit"),
     "closed frames": (set_in("model", "tokens", "closes", to=["line", "frame"]), "tokens.closes is 'frame'; this"),
     "phases": (set_in("model", "phases", to=[0.0, 0.3]), "phases is 2; this flagdit runs 1 alone, so it needs a newer"),

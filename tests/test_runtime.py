@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from test_family_runs import text  # noqa: F401
-from test_pictures import painter  # noqa: F401
+from pipelines import CASES as FAMILIES
+from pipelines import write_bundle
+from test_pictures import painter, text  # noqa: F401
 
 from flagdit.engine import Pipeline
 from flagdit.engine.bundle.reader import DEMO
@@ -98,6 +99,13 @@ def test_an_autoencoder(environment: dict[str, str], tmp_path: Path, painter: An
     """Whole and in tiles."""
     for options in ([], ["--tile", "32", "--size", "64x96"]):
         check_alike(environment, tmp_path, ["--steps", "3", *options], painter[2].bundle.directory)
+
+
+@pytest.mark.parametrize("name", ["lumina2", "z-image", "sd3"])
+def test_other_families(environment: dict[str, str], tmp_path: Path, name: str) -> None:
+    """Templates, three encoders, texts beside the slots, norms that are kept: the program knows no family."""
+    write_bundle(FAMILIES[name], tmp_path)
+    check_alike(environment, tmp_path, ["--steps", "4", "--size", "64x32", "--guidance", "2.5"], tmp_path / "bundle")
 
 
 def check_alike(environment: dict[str, str], tmp_path: Path, options: list[str], bundle: Path) -> None:

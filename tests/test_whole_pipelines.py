@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from diffused import random_model
-from diffusers import (
-    FlowMatchEulerDiscreteScheduler,
-    Lumina2Pipeline,
-    LuminaPipeline,
-    StableDiffusion3Pipeline,
-    ZImagePipeline,
-)
-from encoders import random_encoder, write_tokenizer
 from noise import noise_of
 from pictures import psnr
-from test_encoders import random_vae
+from pipelines import CASES, Case, write_bundle
 
 from flagdit.engine import DENSE, Pipeline, RequestError
 
@@ -33,56 +23,6 @@ SETTINGS = [
     (32, 8, PROMPTS, 2.5, ""),
 ]
 """Width and height of the latents, prompts, guidance, negative prompt."""
-
-
-@dataclass(frozen=True)
-class Case:
-    """How diffusers assembles a family's pipeline, and what its call is told besides."""
-
-    pipeline: Any
-    transformer: str
-    encoders: tuple[str, ...]
-    options: dict[str, Any] = field(default_factory=dict)
-    export: tuple[str, ...] = ()
-    shift_factor: float | None = 0.1159
-    less: float = 0.0  # what diffusers' scale of guidance is less than ours
-    downscale: int = 4
-
-    def parts(self, folder: Path) -> dict[str, Any]:
-        """Everything that the pipeline is made of, tiny and random."""
-        made: dict[str, Any] = {
-            "transformer": random_model(self.transformer),
-            "scheduler": FlowMatchEulerDiscreteScheduler(shift=1.0),
-            "vae": random_vae(4, folder / "vae", downscale=self.downscale, shift_factor=self.shift_factor),
-        }
-        for suffix, kind in zip(("", "_2", "_3"), self.encoders, strict=False):
-            made[f"text_encoder{suffix}"] = random_encoder(kind) if kind else None
-            made[f"tokenizer{suffix}"] = self.tokenizer(kind, folder / f"tokenizer{suffix}") if kind else None
-        return made
-
-    def tokenizer(self, kind: str, folder: Path) -> Any:
-        made = write_tokenizer(folder, end=kind.startswith(("clip", "t5")))
-        if kind.startswith("clip"):
-            made.model_max_length = 77
-        if kind == "qwen3":
-            made.chat_template = CHAT
-        return made
-
-
-CHAT = (
-    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-LINE = ("--renormalise", "line")  # what diffusers does; the official code's is compared in test_family_runs.py
-CASES = {
-    # Its pipeline takes it that latents are of 8 pixels.
-    "next-dit": Case(LuminaPipeline, "next-dit", ("gemma",), {"clean_caption": False}, shift_factor=None, downscale=8),
-    "lumina2": Case(Lumina2Pipeline, "lumina2", ("gemma2",), export=LINE),
-    "z-image": Case(ZImagePipeline, "z-image", ("qwen3",), less=1.0),
-    "sd3": Case(StableDiffusion3Pipeline, "sd3", ("clip", "clip 20", "t5")),
-    "sd3 without T5": Case(StableDiffusion3Pipeline, "sd3", ("clip", "clip 20", "")),
-    "sd3.5": Case(StableDiffusion3Pipeline, "sd3.5", ("clip", "clip 20", "t5")),
-}
 
 
 def expected(case: Case, theirs: Any, prompts: list[str], noise: Any, guidance: float, negative: str = "") -> Any:
@@ -111,18 +51,10 @@ def expected(case: Case, theirs: Any, prompts: list[str], noise: Any, guidance: 
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_sentence_becomes_diffusers_picture(name: str, flagdit, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_sentence_becomes_diffusers_picture(name: str, tmp_path: Path) -> None:
     """Tokens, features, guidance, steps and pixels: nothing of ours is in the other picture."""
     case = CASES[name]
-    theirs = case.pipeline(**case.parts(tmp_path / "parts"))
-    theirs.set_progress_bar_config(disable=True)
-    theirs.save_pretrained(tmp_path / "saved")
-    for command in (
-        ("export", "saved", "-o", "model", "--size", "16x16", "--dtype", "float32", *case.export),
-        ("build", "model", "-o", "bundle"),
-    ):
-        code, _, said = flagdit(*command)
-        assert code == 0, said
+    theirs = write_bundle(case, tmp_path)
     ours = Pipeline.load(tmp_path / "bundle", threads=1)
     made = []
     for width, height, prompts, guidance, negative in SETTINGS:
