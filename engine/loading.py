@@ -18,8 +18,8 @@ from flagdit.engine.text import TextEncoder
 def load_stages(ready: Preflight) -> Stages:
     """The sessions that runs go through. Raises BundleError if files are not those of the bundle."""
     bundle, spec, threads, chosen = ready.bundle, ready.spec, ready.threads, ready.chosen
-    # Of TensorRT's runtime a machine need not have more than the engine asks for. Texts are encoded on the CPU, once: the
-    # CUDA provider does not read weights in blocks of int8.
+    # Of TensorRT's runtime a machine need not have more than the engine asks for. Texts are encoded on the CPU, once:
+    # the CUDA provider does not read weights in blocks of int8.
     device = chosen.device if chosen.backend == "onnxruntime" else "cpu"
     weights: dict[str, Bytes] = {}  # read once for all graphs; afterwards the sessions have what they need
     text = TextEncoder([_session(bundle, one.graph, {}, threads=threads) for one in spec.texts], ready.prompts)

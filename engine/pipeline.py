@@ -120,8 +120,9 @@ class Pipeline:
         image: a picture to begin with: of Pillow, bytes (Y, X, 3), or a path; the size is its own. strength: how much
         of the way from noise is gone, and so what share of the steps; .6, with a mask 1. mask: a picture of the same
         size, white where it is painted anew; the rest stays as it is, to the bit.
-        latents: noise (B, C, H, W) to begin with in place of the seeds'. embeds, negative_embeds: features of the prompts,
-        and of what guidance leads away from, in place of what text encoders make (see Embeds); prompts are then names.
+        latents: noise (B, C, H, W) to begin with in place of the seeds'. embeds, negative_embeds: features of the
+        prompts, and of what guidance leads away from, in place of what text encoders make (see Embeds); prompts are
+        then names.
         tile: pixels of the side of tiles that an autoencoder decodes one by one, 0 for the whole at once; by default as
         memory allows.
         on_step: called after every step. Raises RequestError if something asked for is out of bounds.
