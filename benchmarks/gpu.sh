@@ -6,8 +6,8 @@
 #
 # Parts: configure build device tests pictures memcheck racecheck kernels denoise steps randn; all by default. Without configure
 # and build, what they left in build/gpu is used. Needs nvcc, and a torch with CUDA to hold the arrays. ORT_SITE: a
-# folder to import onnxruntime-gpu from, if it is not installed; BUNDLE: that paints, the demo with engines for
-# onnxruntime-cuda, if there is one; GRAPHS: what gpu_graphs.py wrote, for denoise.
+# folder to import onnxruntime-gpu from, if it is not installed; BUNDLES: that paint, the demo if there are none; GRAPHS: what
+# gpu_graphs.py wrote, for denoise. CARRY: a folder that gpu_carry.py made, which has all three.
 # A part that fails or is not possible is written down and the rest goes on; the exit status is 1 if any failed.
 # docs/gpu-status.md has what it found.
 set -uo pipefail
@@ -23,6 +23,11 @@ rm -f "$out"/gpu-*
 printf 'Metadata-Version: 2.1\nName: flagdit\nVersion: 0\n' >build/gpu/flagdit-0.dist-info/METADATA # nothing is installed
 cp cpp_ext/*.py "$home/cpp_ext/"
 ln -sfn "$PWD/engine" "$PWD/export" "$PWD/files" "$home/"
+if [[ -n ${CARRY:-} ]]; then
+  carried=$PWD/build/gpu/carried
+  mkdir -p "$carried" && tar xJf "$CARRY/carried.tar.xz" -C "$carried" || exit 1
+  ORT_SITE=$carried/site GRAPHS=$carried/graphs BUNDLES="$carried/float16 $carried/bfloat16" FEATURES=$carried/features.npz
+fi
 export PYTHONPATH=$PWD/build/gpu${ORT_SITE:+:$ORT_SITE} PYTHONUNBUFFERED=1
 
 asked() { [[ $wanted == *" $1 "* ]]; }
@@ -67,8 +72,9 @@ check() {
 pictures() {
   local runtime
   runtime=$(find "${ORT_SITE:-/nonexistent}/onnxruntime/capi" -name 'libonnxruntime.so*' 2>/dev/null | head -n 1)
-  part pictures 120 env ${runtime:+RUNTIME="$runtime"} "$python" benchmarks/gpu_pictures.py --bundle "${BUNDLE:-demo}" \
-    --seconds 90 --json "$out/gpu-pictures.json"
+  local bundle options=(--seconds 90 --json "$out/gpu-pictures.json" ${FEATURES:+--features "$FEATURES"})
+  for bundle in ${BUNDLES:-demo}; do options+=(--bundle "$bundle"); done
+  part pictures 120 env ${runtime:+RUNTIME="$runtime"} "$python" benchmarks/gpu_pictures.py "${options[@]}"
 }
 
 measure() {

@@ -1,4 +1,4 @@
-"""Graphs for gpu_denoise.py, in fp32, fp16 and bf16 as the compiler makes them: the demo's, some with random weights.
+"""Graphs for gpu_denoise.py: the demo's, and some with random weights; in fp32 as exported, in fp16 and bf16 as built.
 
     python benchmarks/gpu_graphs.py DIR     # needs flagdit[export]; no GPU
 
@@ -20,20 +20,20 @@ import typer
 
 from flagdit.engine import Pipeline
 from flagdit.engine.bundle.reader import DEMO
-from flagdit.engine.compiler.precision import Half, import_ir, to_half
+from flagdit.engine.compiler.cuda_graph import to_cuda
+from flagdit.engine.compiler.precision import import_ir
 from gpu_models import MODELS, PRECISIONS
 
 PROMPT = "a red apple on a blue background"
 
 
 def write_precisions(source: Path, target: Path) -> None:
-    """denoise in every precision, beside the weights that the fp32 graph `source` refers to."""
+    """denoise as exported, and as `flagdit build --target onnxruntime-cuda` has it, beside the weights of `source`."""
     ir = import_ir()
     for precision in PRECISIONS:
         graph = ir.load(source)
         if precision != "float32":
-            half: Half = "float16" if precision == "float16" else "bfloat16"
-            to_half(graph, half)
+            to_cuda(graph, precision)
         ir.save(graph, target / f"denoise.{precision}.onnx")
 
 

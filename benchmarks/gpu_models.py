@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from flagdit.cpp_ext import Price, step_flops
+from flagdit.engine.compiler import CudaPrecision
 from flagdit.export.families.flag_dit.config import FlagDiTConfig
 
-PRECISIONS = ("float32", "float16", "bfloat16")
+PRECISIONS: tuple[CudaPrecision, ...] = ("float32", "float16", "bfloat16")
 TEXT = 32
 """Text tokens: a multiple of 4, as ONNX Runtime's faster attention with a bias wants."""
 

@@ -2,6 +2,7 @@
 
     python benchmarks/gpu_pictures.py --json pictures.json     # needs a build with CUDA, and onnxruntime-gpu
     RUNTIME=.../libonnxruntime.so.1.31.1 python benchmarks/gpu_pictures.py    # where the package is not installed
+    python benchmarks/gpu_pictures.py --bundle float16 --features features.npz    # as gpu_carry.py has them
 
 Of each engine and preset: PSNR to the CPU's picture in fp32, of four prompts; whether a captured run is that of one
 without graphs, bit for bit (FLAGDIT_NO_GRAPHS); milliseconds a step and a picture, the second time, by CUDA's events.
@@ -13,6 +14,7 @@ import json
 import os
 import time
 from contextlib import suppress
+from itertools import product
 from pathlib import Path
 from statistics import median
 from typing import Annotated, Any
@@ -47,8 +49,20 @@ def plain(pipeline: Pipeline, **asked: Any) -> Result:
         del os.environ["FLAGDIT_NO_GRAPHS"]
 
 
-def measured(gpu: Pipeline, cpu: Pipeline, preset: str, size: tuple[int, int], repeats: int) -> dict[str, Any]:
-    pairs = [{"prompt": prompt, "seed": seed, "preset": preset, "size": size} for seed, prompt in enumerate(PROMPTS)]
+def texts_of(features: Path | None) -> list[dict[str, Any]]:
+    """What a pipeline is asked of each prompt: features in a file are taken in its place."""
+    if features is None:
+        return [{"prompt": prompt} for prompt in PROMPTS]
+    with np.load(features) as file:
+        *all_of, nothing = (file[f"prompt {i}"] for i in range(len(PROMPTS) + 1))
+    return [{"prompt": p, "embeds": each, "negative_embeds": nothing} for p, each in zip(PROMPTS, all_of, strict=True)]
+
+
+def measured(
+    gpu: Pipeline, cpu: Pipeline, texts: list[dict[str, Any]], how: dict[str, Any], repeats: int
+) -> dict[str, Any]:
+    """Of one preset and size, which `how` says."""
+    pairs = [{**text, "seed": seed, **how} for seed, text in enumerate(texts)]
     decibels = [psnr(gpu(**asked).latents, cpu(**asked).latents) for asked in pairs]
     asked = pairs[0]
     captured, without = gpu(**asked), plain(gpu, **asked)
@@ -60,8 +74,7 @@ def measured(gpu: Pipeline, cpu: Pipeline, preset: str, size: tuple[int, int], r
     steps = [1e3 * median(run.steps[i].seconds for run in runs) for i in range(len(runs[0].steps))]
     about = runs[-1].gpu or {}
     return {
-        "preset": preset,
-        "size": size,
+        **how,
         "precision": gpu.precision,
         "psnr": [round(x, 2) for x in decibels],
         "captured_equals_plain": bool((captured.latents == without.latents).all()),
@@ -78,7 +91,10 @@ def measured(gpu: Pipeline, cpu: Pipeline, preset: str, size: tuple[int, int], r
 
 
 def main(
-    bundle: Annotated[str, typer.Option(help="With engines for onnxruntime-cuda, if there are any.")] = "demo",
+    bundle: Annotated[
+        list[str] | None, typer.Option(help="With engines for onnxruntime-cuda, if there are any.")
+    ] = None,
+    features: Annotated[Path | None, typer.Option(help="Of the prompts, for bundles without text encoders.")] = None,
     json_path: Annotated[Path, typer.Option("--json", help="Write the results here.")] = Path("pictures.json"),
     seconds: Annotated[float, typer.Option(help="Begin nothing after these.")] = 90,
     repeats: Annotated[int, typer.Option()] = 5,
@@ -89,18 +105,18 @@ def main(
         runtime = OnnxRuntime(path)
         session.onnxruntime = lambda: runtime
     here = Gpu.here()
-    cpu = Pipeline.load(bundle, device="cpu", precision="float32")
-    engines = Bundle.open(bundle).manifest.engines
-    precisions = [engine.precision for engine in engines if engine.target == "onnxruntime-cuda"]
-    for precision in [*dict.fromkeys(precisions), "float32"]:
-        gpu = Pipeline.load(bundle, device="cuda", precision=precision)
-        for size in SIZES:
-            for preset in PRESETS:
-                if time.monotonic() - start > seconds:
-                    break
-                results.append(measured(gpu, cpu, preset, size, repeats))
-                print(results[-1], flush=True)
-                json_path.write_text(json.dumps({"gpu": here.name, "results": results}, indent=1) + "\n")
+    texts, bundles = texts_of(features), bundle or ["demo"]
+    cpu = Pipeline.load(bundles[0], device="cpu", precision="float32")
+    engines = [(each, engine) for each in bundles for engine in Bundle.open(each).manifest.engines]
+    cases = [(each, engine.precision) for each, engine in engines if engine.target == "onnxruntime-cuda"]
+    for each, precision in [*cases, (bundles[0], "float32")]:
+        gpu = Pipeline.load(each, device="cuda", precision=precision)
+        for size, preset in product(SIZES, PRESETS):
+            if time.monotonic() - start > seconds:
+                break
+            results.append(measured(gpu, cpu, texts, {"preset": preset, "size": size}, repeats))
+            print(results[-1], flush=True)
+            json_path.write_text(json.dumps({"gpu": here.name, "results": results}, indent=1) + "\n")
     raise typer.Exit(0 if results and all(r["captured_equals_plain"] for r in results) else 1)
 
 

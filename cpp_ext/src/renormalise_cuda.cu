@@ -51,7 +51,8 @@ __global__ void __launch_bounds__(kThreads) square_groups(RenormaliseKernel k, i
 
 // A block for each factor, whose threads add up in the same order every time.
 __global__ void __launch_bounds__(kThreads) make_factors(RenormaliseKernel k) {
-  __shared__ double conditional[kThreads], guided[kThreads];
+  __shared__ double conditional[kThreads];
+  __shared__ double guided[kThreads];
   const int64_t groups = k.groups.groups, group = blockIdx.x % groups;
   const int64_t line = blockIdx.x / groups % k.groups.lines;
   const int64_t sample = blockIdx.x / groups / k.groups.lines;
