@@ -1140,6 +1140,11 @@ class Bundle:
         Token ids of a prompt, for the first encoder. Raises the error of a request.
         """
 
+def check_selftest(session: object, content: bytes | memoryview) -> None:
+    """
+    Raise the error of a backend unless a session of `denoise`, which is run once for each case, makes what it should of the vectors in the content of a selftest.safetensors; of a bundle if that has none.
+    """
+
 def check_manifest(path: str, content: bytes) -> None:
     """Raises the error of a bundle unless a manifest.json can be read."""
 

@@ -6,7 +6,6 @@ from flagdit.cpp_ext import Session, resident
 from flagdit.engine.bundle import Engine, Graph
 from flagdit.engine.bundle.contract import check_borders
 from flagdit.engine.bundle.reader import Bundle
-from flagdit.engine.bundle.selftest import check_session, needs_selftest
 from flagdit.engine.cpu import Precision
 from flagdit.engine.device import Chosen
 from flagdit.engine.preflight import Preflight
@@ -66,6 +65,6 @@ def load_denoise(bundle: Bundle, chosen: Chosen, weights: dict[str, Bytes], *, t
         session = _session(
             bundle, graph, weights, threads=threads, precision=chosen.precision, lean=True, device=chosen.device
         )
-    if engine is not None and needs_selftest(engine) and (vectors := bundle.selftest()) is not None:
-        check_session(session, vectors)
+    if engine is not None:
+        bundle.check_engine(engine, session)
     return session

@@ -9,17 +9,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
-from flagdit.cpp_ext import Port, Session
+from flagdit.cpp_ext import Port, Session, check_selftest
 from flagdit.engine.bundle.builder import build_bundle
 from flagdit.engine.bundle.reader import Bundle
-from flagdit.engine.bundle.selftest import SELFTEST, TOLERANCE, check_session, narrowed, read_selftest, widened
+from flagdit.engine.bundle.selftest import SELFTEST
 from flagdit.engine.compiler import build_cuda
 from flagdit.engine.errors import BackendError, BundleError
 from flagdit.engine.session import open_session
 
 Arrays = dict[str, np.ndarray]
+PRECISIONS = ("float32", "float16", "bfloat16", "int8", "int8-bf16", "fp8")
 
 
 class Faulty:
@@ -66,19 +66,17 @@ def test_the_vectors_are_of_the_bundle(bundle: Bundle) -> None:
     from safetensors.numpy import load_file
 
     assert SELFTEST in bundle.manifest.files
-    kept, test = load_file(bundle.path(SELFTEST)), bundle.selftest()
-    assert test is not None
-    assert len(kept) == len(test.inputs) + sum(map(len, test.expected.values()))
-    assert {f"input.{name}" for name in test.inputs} < kept.keys()
+    kept, graph = load_file(bundle.path(SELFTEST)), bundle.model.graphs.denoise
+    assert {name for name in kept if name.startswith("input.")} == {f"input.{port.name}" for port in graph.inputs}
+    assert len(kept) == len(graph.inputs) + 3 * len(graph.outputs)
     assert all(np.isfinite(value.astype(np.float32)).all() for value in kept.values())
-    assert Bundle.load("demo").selftest() is None
+    assert SELFTEST not in Bundle.load("demo").manifest.files
 
 
 def test_the_exported_graph_and_the_half_engine_pass(bundle: Bundle, denoise: Session) -> None:
-    test, engine = bundle.selftest(), bundle.manifest.engines[0]
-    assert test is not None
-    check_session(denoise, test)
-    check_session(open_session(bundle.graph(engine.file, {}), 1, "float16"), test)
+    test, engine = bundle.read(SELFTEST), bundle.manifest.engines[0]
+    check_selftest(denoise, test)
+    check_selftest(open_session(bundle.graph(engine.file, {}), 1, "float16"), test)
 
 
 def heads_turned(values: np.ndarray) -> np.ndarray:
@@ -103,11 +101,10 @@ MADE: dict[str, Callable[[Arrays], Arrays]] = {
 }
 
 
-@pytest.mark.parametrize("precision", TOLERANCE)
+@pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("fault", GIVEN)
 def test_faults_of_what_is_read_are_refused(bundle: Bundle, denoise: Session, fault: str, precision: str) -> None:
-    test = bundle.selftest()
-    assert test is not None
+    test = bundle.read(SELFTEST)
     small = {"text that is not masked": ("bfloat16", "int8", "int8-bf16", "fp8")}
     small["angles left out"] = small["text that is not masked"][1:]
     if precision in small.get(fault, ()):
@@ -115,26 +112,47 @@ def test_faults_of_what_is_read_are_refused(bundle: Bundle, denoise: Session, fa
     with pytest.raises(
         BackendError, match=r"denoise\.faulty\.onnx .* computes wrong numbers: .* off with .* allowed is"
     ):
-        check_session(Faulty(denoise, precision, given=GIVEN[fault]), test)
+        check_selftest(Faulty(denoise, precision, given=GIVEN[fault]), test)
 
 
 @pytest.mark.parametrize("fault", MADE)
 def test_faults_of_what_is_written_are_refused(bundle: Bundle, denoise: Session, fault: str) -> None:
-    test = bundle.selftest()
-    assert test is not None
+    test = bundle.read(SELFTEST)
     with pytest.raises(BackendError, match=r"wrong numbers|of another shape"):
-        check_session(Faulty(denoise, made=MADE[fault]), test)
+        check_selftest(Faulty(denoise, made=MADE[fault]), test)
 
 
-def test_bits_of_bfloat16_are_torchs() -> None:
-    values = np.random.default_rng(0).standard_normal(1000).astype(np.float32)
-    bits = narrowed(values, "bfloat16")
-    made = torch.from_numpy(values).bfloat16()
-    assert np.array_equal(bits.view(np.int16), made.view(torch.int16).numpy())
-    assert np.array_equal(widened(bits, "bfloat16"), made.float().numpy())
+def changed_file(content: bytes, old: bytes, new: bytes) -> bytes:
+    assert old in content and len(old) == len(new)
+    return content.replace(old, new, 1)
 
 
-@pytest.mark.parametrize("content", [b"", b"12345678", b"\x02" + bytes(7) + b"{}", b"\x02" + bytes(7) + b"[]"])
-def test_a_damaged_file_is_refused(content: bytes) -> None:
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda _: b"",
+        lambda _: b"12345678",
+        lambda _: b"\x02" + bytes(7) + b"{}",
+        lambda _: b"\x02" + bytes(7) + b"[]",
+        lambda content: b"\xff" * 8 + content[8:],
+        lambda content: content[:-1],
+        lambda content: changed_file(content, b'"F32"', b'"F99"'),
+        lambda content: changed_file(content, b'"shape": [', b'"shape": -'),
+        lambda content: changed_file(content, b"A12.M0", b"A-2.M0"),
+        lambda content: changed_file(content, b"A12.M0", b"A13.M0"),
+        lambda content: changed_file(content, b'"input.tokens"', b'"input.tokenz"'),
+    ],
+)
+def test_a_damaged_file_is_refused(bundle: Bundle, denoise: Session, change: Callable[[bytes], bytes]) -> None:
     with pytest.raises(BundleError, match=SELFTEST):
-        read_selftest(content)
+        check_selftest(denoise, change(bytes(bundle.read(SELFTEST))))
+
+
+def test_an_engine_is_tried_when_a_bundle_is_loaded(bundle: Bundle, denoise: Session) -> None:
+    """... by Python and by the runtime alike: both ask the core."""
+    engine = bundle.manifest.engines[0]
+    bundle.check_engine(engine, denoise)
+    faulty: Any = Faulty(denoise, made=MADE["nothing but zeros"])
+    with pytest.raises(BackendError, match="computes wrong numbers"):
+        bundle.check_engine(engine, faulty)
+    bundle.check_engine(engine.model_copy(update={"target": "onnxruntime"}), faulty)

@@ -10,6 +10,8 @@
 #include "arrays.h"
 #include "flagdit/digest.h"
 #include "flagdit/engines.h"
+#include "flagdit/selftest.h"
+#include "sessions.h"
 
 namespace flagdit::python {
 
@@ -35,6 +37,22 @@ void register_bundle(nb::module_& m) {
           },
           "prompt"_a,
           "Token ids of a prompt, for the first encoder. Raises the error of a request.");
+  m.def(
+      "check_selftest",
+      [](const nb::object& session, const nb::object& content) {
+        const flagdit::Bytes held = to_bytes(content);
+        const SelfTest test({static_cast<const char*>(held.data), static_cast<size_t>(held.size)});
+        const std::shared_ptr<Session> tried = to_session(session);
+        const nb::gil_scoped_release release;
+        test.check(*tried);
+      },
+      "session"_a, "content"_a,
+      nb::sig("def check_selftest(session: object, content: bytes | memoryview) -> None"),
+      "Raise the error of a backend unless a session of `denoise`, which is run once for each "
+      "case, "
+      "makes what it should of the vectors in the content of a selftest.safetensors; of a bundle "
+      "if "
+      "that has none.");
   m.def(
       "check_manifest",
       [](const std::string& path, const nb::bytes& content) {

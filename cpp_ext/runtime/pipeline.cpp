@@ -121,6 +121,7 @@ void Pipeline::load() {
   stages.condition = open(runtime(), spec.condition, made, weights);
   stages.place = open(runtime(), spec.place, one, none);
   stages.denoise = open_engine(weights);
+  if (engine_ != nullptr) bundle_.check_engine(*engine_, *stages.denoise);
   all.device = made.device;
   const auto opened = [&](const std::optional<GraphSpec>& graph) {
     none.clear();

@@ -8,13 +8,14 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
+from flagdit.cpp_ext import Session, check_selftest
 from flagdit.engine.bundle import regular
 from flagdit.engine.bundle.contract import check_denoise, check_spec
 from flagdit.engine.bundle.graph_spec import Graph
 from flagdit.engine.bundle.json_file import parse_json
-from flagdit.engine.bundle.manifest import SCHEMA_VERSION, Manifest, ModelSpec
+from flagdit.engine.bundle.manifest import SCHEMA_VERSION, Engine, Manifest, ModelSpec
 from flagdit.engine.bundle.onnx_file import MAX_GRAPH_BYTES, check_external, external_tensors
-from flagdit.engine.bundle.selftest import SELFTEST, SelfTest, read_selftest
+from flagdit.engine.bundle.selftest import SELFTEST, needs_selftest
 from flagdit.engine.bundle.spec import Spec
 from flagdit.engine.errors import BundleError
 from flagdit.engine.session import Bytes, GraphFile
@@ -97,9 +98,13 @@ class Bundle:
         """A file's bytes, as the manifest says they are. See regular.verified for what it raises, and `limit`."""
         return regular.verified(self.path(name), self.manifest.files[name], limit)
 
-    def selftest(self) -> SelfTest | None:
-        """What an engine is tried with before it is used; None of a bundle without it. Raises BundleError."""
-        return read_selftest(self.read(SELFTEST)) if SELFTEST in self.manifest.files else None
+    def check_engine(self, engine: Engine, session: Session) -> None:
+        """Try an engine of `denoise` before it is used, if the bundle has vectors and it needs that.
+
+        Raises BackendError if it computes wrong numbers, BundleError if the vectors are none.
+        """
+        if needs_selftest(engine) and SELFTEST in self.manifest.files:
+            check_selftest(session, self.read(SELFTEST))
 
     def check_graph(self, name: str, content: Bytes) -> set[str]:
         """The names of the files that a graph has its weights in. Raises BundleError if one is not of the bundle."""

@@ -47,6 +47,9 @@ class Bundle {
   HeldGraph graph(const std::string& file, std::map<std::string, Content>& weights) const;
   // An engine that is no graph of ONNX: all that it needs is in it. Throws as `graph` does.
   HeldGraph engine(const std::string& file) const;
+  // Tries an engine of `denoise` before it is used, if the bundle has vectors and it is for a GPU.
+  // Throws Error(backend) if it computes wrong numbers.
+  void check_engine(const EngineSpec& engine, Session& denoise) const;
   // Of the text encoders. Throws Error(backend) if there
   // is none, Error(bundle) if a tokenizer is none.
   Prompts prompts() const;

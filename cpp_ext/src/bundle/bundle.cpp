@@ -7,6 +7,7 @@
 #include "../printable.h"
 #include "file.h"
 #include "flagdit/error.h"
+#include "flagdit/selftest.h"
 #include "onnx_file.h"
 
 namespace flagdit {
@@ -128,6 +129,13 @@ HeldGraph Bundle::graph(const std::string& file, std::map<std::string, Content>&
 HeldGraph Bundle::engine(const std::string& file) const {
   const Content content = bundle::verified(path(file), manifest_.files.at(file));
   return {{file, {content->data(), content->size()}, {}}, {content}};
+}
+
+void Bundle::check_engine(const EngineSpec& engine, Session& denoise) const {
+  const auto vectors = manifest_.files.find(kSelfTest);
+  if (engine.target == "onnxruntime" || vectors == manifest_.files.end()) return;
+  const Content content = bundle::verified(path(kSelfTest), vectors->second, kMaxSelfTest);
+  SelfTest(view(content)).check(denoise);
 }
 
 Prompts Bundle::prompts() const {

@@ -1,0 +1,48 @@
+// Vectors that an engine of `denoise` is tried with before it is used. Compilers of engines have bugs
+// that give wrong numbers and no error; so a bundle with engines for GPUs has inputs of a small
+// picture, and what the exported graph made of them in fp32 on a CPU (docs/bundle.md).
+#pragma once
+
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "flagdit/session.h"
+
+namespace flagdit {
+
+inline constexpr const char* kSelfTest = "selftest.safetensors";
+inline constexpr int64_t kMaxSelfTest = int64_t{1} << 30;
+
+class SelfTest {
+ public:
+  // Of the content of that file, which must stay. Throws Error(bundle) if it has no such vectors.
+  explicit SelfTest(std::string_view content);
+
+  // Runs a session of `denoise` once for each case. Throws Error(backend) unless it makes of the
+  // vectors what it should, within its precision; Error(bundle) if the file has no values for an
+  // input.
+  void check(Session& session) const;
+
+ private:
+  struct Values {
+    std::string dtype;
+    std::vector<int64_t> shape;
+    std::string_view bytes;
+  };
+  // A call with so many active and cached tokens and rows, and what comes of it.
+  struct Case {
+    int64_t active, cached, rows;
+    std::map<std::string, Values> outputs;
+  };
+
+  void add(const std::string& name, Values values);
+  Bound given(const Port& port, const Case& of) const;
+  void compare(const Session& session, const Case& of, const std::vector<Bound>& made) const;
+
+  std::map<std::string, Values> inputs_;
+  std::map<std::string, Case> cases_;
+};
+
+}  // namespace flagdit
