@@ -13,7 +13,7 @@ from device_engine import DeviceEngine
 from flagdit.cpp_ext import Session
 from flagdit.engine import DENSE, Pipeline, RasConfig
 from flagdit.engine.request import Request
-from flagdit.engine.run import Run
+from flagdit.engine.run import Run, Stages
 
 pytestmark = pytest.mark.skipif(not EMULATED, reason="needs the emulator: make emulator")
 
@@ -32,6 +32,13 @@ RUNS: dict[str, dict[str, Any]] = {
     "budget": {"ras": RasConfig(ratio=0.2, warmup=3, error_budget=0.02)},
     "gate": {"ras": RasConfig(ratio=0.2, warmup=3, gate=0.05)},
     "gate and keys": {"ras": RasConfig(ratio=0.2, warmup=3, gate=0.05, error_budget=0.03, forecast_kv=0.5)},
+    "masked": {"ras": RasConfig(ratio=0.4, warmup=2), "solver": "ab2", "masked": True},
+    "norm of a picture": {"ras": RasConfig(ratio=0.4, warmup=2), "renormalise": "picture"},
+    "norms of lines": {"ras": RasConfig(ratio=0.4, warmup=2), "renormalise": "line"},
+    "norm, branches apart": {
+        "ras": RasConfig(ratio=0.4, warmup=2, guidance_every=2, guidance_warmup=2),
+        "renormalise": "picture",
+    },
 }
 
 
@@ -42,16 +49,27 @@ def pipeline() -> Pipeline:
 
 def made(pipeline: Pipeline, run: dict[str, Any], samples: int) -> Request:
     asked = {"solver": "euler", **run}
-    return Request(PROMPTS[:samples], list(range(samples)), 10, (32, 32), 4.0, 2.0, asked["ras"], asked["solver"])
+    request = Request(PROMPTS[:samples], list(range(samples)), 10, (32, 32), 4.0, 2.0, asked["ras"], asked["solver"])
+    if not run.get("masked"):
+        return request
+    image, mask = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8), np.zeros((32, 32, 3), np.uint8)
+    mask[:, 10:] = 255
+    return replace(request, image=image, mask=mask)
+
+
+def stages_of(pipeline: Pipeline, run: dict[str, Any]) -> Stages:
+    """Those of a model that brings norms back, if the run says so."""
+    spec = pipeline.spec
+    guidance = spec.guidance.model_copy(update={"renormalise": run.get("renormalise", "none")})
+    return replace(pipeline.stages, spec=spec.model_copy(update={"guidance": guidance}))
 
 
 @pytest.mark.parametrize("samples", [1, 2])
 @pytest.mark.parametrize("name", RUNS)
 def test_a_run_on_cuda_is_that_of_the_cpu(pipeline: Pipeline, name: str, samples: int) -> None:
-    request = made(pipeline, RUNS[name], samples)
-    engine = DeviceEngine(pipeline.stages.denoise)
-    device = Run(replace(pipeline.stages, denoise=cast(Session, engine)), request)
-    result, expected = device.finish(), Run(pipeline.stages, request).finish()
+    request, stages = made(pipeline, RUNS[name], samples), stages_of(pipeline, RUNS[name])
+    device = Run(replace(stages, denoise=cast(Session, DeviceEngine(stages.denoise))), request)
+    result, expected = device.finish(), Run(stages, request).finish()
     steps, wanted = result.report.steps, expected.report.steps
     assert [(s.active, s.evaluations, s.branches) for s in steps] == [
         (s.active, s.evaluations, s.branches) for s in wanted
@@ -88,7 +106,7 @@ def test_previews_of_cuda_are_those_of_the_cpu(pipeline: Pipeline) -> None:
     assert len({preview.tobytes() for preview in seen}) == len(seen)
 
 
-@pytest.mark.parametrize("name", ["falling", "keys", "branches and keys", "gate and keys"])
+@pytest.mark.parametrize("name", ["falling", "keys", "branches and keys", "gate and keys", "masked"])
 def test_a_second_run_on_cuda_has_the_memory_of_the_first(pipeline: Pipeline, name: str) -> None:
     """And is captured whole, but for what a run of another picture is: the same as if it were the first."""
     engine = DeviceEngine(pipeline.stages.denoise)
