@@ -11,11 +11,13 @@ from typing import Any
 
 import onnx_ir as ir
 import pytest
+from diffused import FAMILIES, saved
+from test_encoders import random_vae
 from tiny import random_flag_dit
 
 from flagdit.engine.compiler.cuda_graph import to_cuda
 from flagdit.engine.compiler.precision import to_half
-from flagdit.export import ExportOptions, FlagDiTConfig, export_model
+from flagdit.export import ExportOptions, FlagDiTConfig, export_model, open_checkpoint
 
 FOLDER = os.environ.get("FLAGDIT_STAND_IN")
 SCRIPT = Path(__file__).parent / "stand_in" / "launches.py"
@@ -93,3 +95,21 @@ def test_the_graph_of_before_is_over_the_budget(models: list[Path]) -> None:
     few, many = (asked(written(model, to_half, "float16"), 288, 768, 2, 32) for model in models)
     assert a_layer(few, many) > BUDGET
     assert flash(many) < 2 * LAYERS[1]
+
+
+def test_the_provider_takes_the_graphs_of_every_family(tmp_path: Path) -> None:
+    """As they are exported, with an autoencoder: no part of one would compute on the CPU. None was computed."""
+    assert FOLDER is not None
+    runtime = next(Path(FOLDER, "onnxruntime", "capi").glob("libonnxruntime.so*"))
+    made = []
+    random_vae(4, tmp_path / "vae")
+    for name in FAMILIES:
+        _, source = saved(name, tmp_path / name / "source")
+        options = ExportOptions(name=name, dtype="float32", size=(16, 16), vae=tmp_path / "vae")
+        export_model(open_checkpoint(source), tmp_path / name / name, options)
+        made.append(str(tmp_path / name / name))
+    more = {"LD_LIBRARY_PATH": f"{FOLDER}/lib", "PYTHONPATH": FOLDER, "STAND_IN_LOG": str(tmp_path / "log")}
+    command = [sys.executable, str(SCRIPT.with_name("opened.py")), str(runtime), *made]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **more})
+    assert done.returncode == 0, done.stderr
+    assert not done.stdout
