@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flagdit.engine.bundle import Graph, Manifest
+from flagdit.engine.bundle.manifest import Latent
 from flagdit.engine.bundle.reader import Bundle
 from flagdit.engine.bundle.schema import manifest_schema
 from flagdit.engine.commands.again import command, shell, visible
@@ -66,6 +67,11 @@ def inspect(
         console.print(line, highlight=False, soft_wrap=True)
 
 
+def _latents(latent: Latent) -> str:
+    """What patches are of, where those are not pixels."""
+    return "" if latent.space == "pixels" else f"latents of {latent.downscale}x{latent.downscale}, "
+
+
 def _model(manifest: Manifest) -> None:
     model = manifest.model
     sizes, latent, patch = model.sizes, model.latent, model.tokens.patch
@@ -73,8 +79,8 @@ def _model(manifest: Manifest) -> None:
         "model": f"{model.name} ({model.family})",
         "parameters": f"{model.weights.parameters:,} stored as {model.weights.dtype}",
         "sizes": f"width {sizes.width}, {sizes.heads} heads, {sizes.kv_heads} kv heads",
-        "size": f"{latent.size[0]}x{latent.size[1]} {latent.space}, patches of {patch[1]}x{patch[2]}",
-        "prompt": f"up to {model.text.max_tokens} tokens" if model.text else "no text encoder",
+        "size": f"{latent.size[0]}x{latent.size[1]} pixels, {_latents(latent)}patches of {patch[1]}x{patch[2]}",
+        "prompt": f"up to {max(text.max_tokens for text in model.texts)} tokens" if model.texts else "no text encoder",
         "licences": ", ".join(f"{part}: {licence}" for part, licence in model.licences.items()) or "none named",
         "written by": f"flagdit {manifest.flagdit}, schema {manifest.schema_version}",
     }
