@@ -18,6 +18,7 @@ from flagdit.engine.bundle import Profile, Spec, Tensor
 from flagdit.engine.compiler.hooks import make_log, make_monitor
 from flagdit.engine.compiler.int8_weights import fold_int8
 from flagdit.engine.compiler.layers import LayerReport, read_layers
+from flagdit.engine.compiler.plain import to_plain
 from flagdit.engine.compiler.precision import import_ir, to_half
 from flagdit.engine.errors import BackendError, BuildError
 from flagdit.engine.machine import peak_bytes
@@ -68,7 +69,7 @@ def build(job: Job, progress: Callable[[float], None]) -> Built:
     """
     trt = import_trt(job.target)
     start = time.monotonic()
-    model = read_graph(job.graph, job.precision)
+    model = read_graph(job.graph, job.precision, plain=needs_plain(job.target, trt.__version__))
     log = make_log(trt)
     builder = trt.Builder(log)
     network = parse(trt, log, builder, model=model, job=job)
@@ -110,12 +111,19 @@ def import_trt(target: Target) -> Any:
         raise BackendError(f"{NAMES[target]} is installed but cannot be loaded ({error})") from None
 
 
-def read_graph(path: Path, precision: Precision) -> ir.Model:
-    """The graph in its precision; weights stay in the file they are in."""
+def needs_plain(target: Target, version: str) -> bool:
+    """Whether a parser of that version knows no operators of opset 23; by NVIDIA's notes TensorRT does from 10.15."""
+    return target == "tensorrt" and tuple(map(int, version.split(".")[:2])) < (10, 15)
+
+
+def read_graph(path: Path, precision: Precision, *, plain: bool = False) -> ir.Model:
+    """The graph in its precision; weights stay in the file they are in. plain: see to_plain."""
     model: ir.Model = import_ir().load(path)
     fold_int8(model)
     if precision != "float32":
         to_half(model, precision)
+    if plain:
+        to_plain(model)
     return model
 
 

@@ -17,9 +17,9 @@ def build_tensorrt(
 ) -> list[BuiltEngine]:
     """Build `condition` and `denoise` of a model directory into the directory `output`: both files, or neither.
 
-    `options.architectures` is not used: the engines are those of CUDA device 0. By NVIDIA's notes it takes
-    TensorRT 10.15 to read the opset 23 operators Attention and RotaryEmbedding. Raises BackendError if there is no
-    CUDA device or no TensorRT, RequestError if the size cannot tile, BuildError if TensorRT makes no engine.
+    `options.architectures` is not used: the engines are those of CUDA device 0. TensorRT before 10.15 gets graphs
+    without operators of opset 23 (plain.py). Raises BackendError if there is no CUDA device or no TensorRT,
+    RequestError if the size cannot tile, BuildError if TensorRT makes no engine.
     """
     architecture = device_architecture("building a TensorRT engine")
     target = EngineTarget("tensorrt", (architecture,), ahead=False)

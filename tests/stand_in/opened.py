@@ -2,8 +2,8 @@
 
     python tests/stand_in/opened.py LIBONNXRUNTIME DIRECTORY...
 
-Prints what is wrong with each graph that it does not take, and nothing otherwise. Those that have no convolution, for which
-the provider needs cuDNN, are run, too.
+Prints what is wrong with each graph that it does not take, and nothing otherwise. Those that have no convolution, for
+which the provider needs cuDNN, are run, too.
 """
 
 from __future__ import annotations
