@@ -32,7 +32,7 @@ def to_plain(model: ir.Model) -> int:
             continue
         write = Writer(model.graph, node, ir.DataType.FLOAT)
         old, made = node.outputs[0], WAYS[node.op_type](write, node)
-        made.dtype, made.shape, name = old.dtype, old.shape, old.name
+        made.type, made.shape, name = old.type, old.shape, old.name
         output = old in model.graph.outputs
         old.replace_all_uses_with(made, replace_graph_outputs=output)
         model.graph.remove(node, safe=True)
@@ -45,7 +45,7 @@ def to_plain(model: ir.Model) -> int:
 
 def _attention(write: Writer, node: ir.Node) -> ir.Value:
     """softmax(q k^T scale + mask) v of q (R, H, A, d), k and v (R, G, M, d): H / G heads of q share one of k and v."""
-    attributes, (q, k, v, *rest) = node.attributes, node.inputs
+    attributes, (q, k, v, *rest) = node.attributes, _inputs(node)
     off = ("is_causal", "softcap", "qk_matmul_output_mode", "softmax_precision")
     if len(node.outputs) > 1 or len(rest) > 1 or any(_number(node, name) for name in off) or "scale" not in attributes:
         raise _refused(node)
@@ -68,7 +68,7 @@ def _attention(write: Writer, node: ir.Node) -> ir.Value:
 
 def _rms_norm(write: Writer, node: ir.Node) -> ir.Value:
     """x / sqrt(mean(x^2) + epsilon) in fp32, then the weight."""
-    x, weight = node.inputs
+    x, weight = _inputs(node)
     if _number(node, "axis", -1) != -1:
         raise _refused(node)
     ir, own = write.ir, x.dtype or write.ir.DataType.FLOAT
@@ -82,9 +82,9 @@ def _rms_norm(write: Writer, node: ir.Node) -> ir.Value:
 
 def _rotary(write: Writer, node: ir.Node) -> ir.Value:
     """Pairs of the numbers of a head, turned: x (A, R, H d), cos and sin (A, R, d / 2)."""
-    x, cos, sin, *rest = node.inputs
+    x, cos, sin, *rest = _inputs(node)
     heads = int(_number(node, "num_heads"))
-    if any(rest) or _number(node, "interleaved") != 1 or not heads or _number(node, "rotary_embedding_dim"):
+    if rest or _number(node, "interleaved") != 1 or not heads or _number(node, "rotary_embedding_dim"):
         raise _refused(node)
     width = _axis(x, 2, node)
     pairs = write.shaped(x, 0, 0, heads, width // heads // 2, 2)
@@ -97,7 +97,7 @@ def _rotary(write: Writer, node: ir.Node) -> ir.Value:
 
 def _gelu(write: Writer, node: ir.Node) -> ir.Value:
     """x / 2 (1 + erf(x / sqrt(2))), or the tanh of that which models ask for."""
-    (x,) = node.inputs
+    (x,) = _inputs(node)
     how = node.attributes.get("approximate")
     own = x.dtype or write.ir.DataType.FLOAT
 
@@ -126,6 +126,10 @@ def _typed(write: Writer, value: float, dtype: ir.DataType) -> ir.Value:
     """A constant in the type of what it is calculated with."""
     made = constant(write.graph, f"plain.{value!r}", np.array(value, np.float32))
     return made if dtype == write.ir.DataType.FLOAT else write.add("Cast", made, to=dtype.value)
+
+
+def _inputs(node: ir.Node) -> list[ir.Value]:
+    return [value for value in node.inputs if value is not None]
 
 
 def _number(node: ir.Node, name: str, default: float = 0) -> float:
