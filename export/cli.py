@@ -61,6 +61,12 @@ def _inferred(opened: Checkpoint) -> str:
     )
 
 
+def _origin(opened: Checkpoint) -> str:
+    """Which weights of an official release are taken."""
+    what = "the average of the training's weights (EMA)" if opened.ema else "the last weights of the training, no EMA"
+    return what + (f", merged of {opened.ranks} shards" if opened.ranks > 1 else "")
+
+
 def export(
     checkpoint: Annotated[Path, typer.Argument(help="A .safetensors file, or a directory that holds one.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="The model directory to write.")],
@@ -91,6 +97,15 @@ def export(
     preview: Annotated[Path | None, typer.Option(help="Directory of a small decoder (TAESD), for previews.")] = None,
     renormalise: Annotated[
         str | None, typer.Option(help="Norm of guided velocities: none, picture or line; by default the family's.")
+    ] = None,
+    ema: Annotated[
+        bool | None,
+        typer.Option(
+            "--ema/--no-ema",
+            help="Of an official release, the average of the training's weights, or the last ones. By default the "
+            "average if it is there.",
+            show_default=False,
+        ),
     ] = None,
     alone: Annotated[
         bool, typer.Option("--alone", help="Of a pipeline's folder, leave out text encoders and autoencoder.")
@@ -132,9 +147,11 @@ def export(
             licences=dict(entry.partition("=")[::2] for entry in licence or []),
         )
         check_alone(output, options)
-        opened = open_checkpoint(checkpoint, patch_size)
+        opened = open_checkpoint(checkpoint, patch_size, ema)
         if not alone:
             options = with_parts(options, checkpoint, opened.model.facts().encoders)
+        if opened.ema is not None:
+            _say(console, f"{opened.weights}: {_origin(opened)}")
         if opened.inferred:
             _say(console, f"{opened.weights}: no configuration beside it; {_inferred(opened)}")
         with console.status("reading the checkpoint") as status:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import nn
@@ -62,6 +62,13 @@ class Model(Protocol):
     def graphs(self, size: tuple[int, int]) -> dict[str, GraphSource]:
         """`condition`, `place` and `denoise`; size (width, height) in latents is that of the training."""
         ...
+
+
+@runtime_checkable
+class NormedApart(Protocol):
+    """A model whose queries and keys are normalised rank by rank, where it was trained with tensor parallelism."""
+
+    def normed_apart(self, ranks: int) -> Model: ...
 
 
 class Layout(Protocol):

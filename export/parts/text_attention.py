@@ -29,6 +29,23 @@ class Shape(Protocol):
     def cap_feat_dim(self) -> int: ...
     @property
     def qk_norm(self) -> bool: ...
+    @property
+    def qk_norm_groups(self) -> int: ...
+
+
+class HeadsNorm(nn.LayerNorm):
+    """LayerNorm over all heads together, or over each of several groups of them."""
+
+    def __init__(self, width: int, groups: int) -> None:
+        super().__init__(width)
+        self.groups = groups
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.groups == 1:
+            return super().forward(x)
+        parts = torch.unflatten(x, -1, (self.groups, -1))
+        normed = nn.functional.layer_norm(parts, parts.shape[-1:], eps=self.eps)
+        return normed.flatten(-2) * self.weight + self.bias
 
 
 class Attention(nn.Module):
@@ -45,9 +62,9 @@ class Attention(nn.Module):
         self.wv_y = nn.Linear(c.cap_feat_dim, kv, bias=False)
         self.wo = nn.Linear(c.dim, c.dim, bias=False)
         self.gate = nn.Parameter(torch.zeros(c.n_heads))
-        # QK norm is one LayerNorm over all heads together, not one per head.
-        norm = nn.LayerNorm if c.qk_norm else nn.Identity
-        self.q_norm, self.k_norm, self.ky_norm = norm(c.dim), norm(kv), norm(kv)
+        # QK norm is one LayerNorm over all heads of a rank together, not one per head.
+        norm = HeadsNorm if c.qk_norm else nn.Identity
+        self.q_norm, self.k_norm, self.ky_norm = (norm(width, c.qk_norm_groups) for width in (c.dim, kv, kv))
 
     def text_kv(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values of the text y (R, T, Y): (R, G, T, d) each. They do not depend on time."""
