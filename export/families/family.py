@@ -24,7 +24,7 @@ class Facts:
 
     encoders: the text encoders whose features `condition` takes. shift, guidance: those that suit the model, where
     nobody says others. renormalise: what guidance does with the norm of a velocity. multiple: of tokens, up to which
-    specials fill a picture.
+    specials fill a picture. classes: that a prompt is one of; 0 where prompts are texts.
     """
 
     patch: int
@@ -40,6 +40,7 @@ class Facts:
     renormalise: str = "none"
     multiple: int = 1
     phases: tuple[float, ...] = (0.0,)
+    classes: int = 0
 
 
 class Model(Protocol):
