@@ -190,4 +190,7 @@ def export(
         _fail(console, f"{missing.name} is not installed; flagdit export needs: pip install 'flagdit[export]'")
     except FlagditError as error:
         _fail(console, str(error))
+    except KeyboardInterrupt:
+        _say(console, f"stopped; the same command goes on where it was, and what is done until then stays in {output}")
+        raise typer.Exit(130) from None
     _say(console, f"wrote {output}; next: flagdit build {output} -o BUNDLE")

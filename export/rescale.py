@@ -71,8 +71,8 @@ def choose(module: nn.Module, takes: Mapping[str, Take], tensors: Tensors) -> Re
         for pair in _pairs(name, block, _Rows(takes, tensors)):
             first, last = pair.powers()
             own |= {**dict.fromkeys(pair.first, first), pair.last: last}
-            most = max(most, pair.inside, pair.outside)
-            left = max(left, pair.inside / 2**first, pair.outside / 2 ** (first + last))
+            most = max(most, pair.inside, pair.outside, pair.fixed)
+            left = max(left, pair.inside / 2**first, pair.outside / 2 ** (first + last), pair.fixed)
         powers |= {matrix: power for matrix, power in own.items() if power}
         changed += any(own.values())
     return Rescaling(powers, blocks, changed, most, left)
@@ -133,13 +133,17 @@ def _blocks(module: nn.Module) -> Iterator[tuple[str, nn.Module, tuple[str, str]
 
 @dataclass(frozen=True)
 class _Pair:
-    """Matrices that make what is inside, the one behind them; bounds inside and behind; root mean squares of both."""
+    """Matrices that make what is inside, the one behind them; bounds inside and behind; root mean squares of both.
+
+    fixed: bound of what nothing can make smaller.
+    """
 
     first: Sequence[str]
     last: str
     inside: float
     outside: float
     sizes: tuple[float, float]
+    fixed: float = 0.0
 
     def powers(self) -> tuple[int, int]:
         """Of the first ones and of the last: as much as it takes, and as they may become smaller."""
@@ -170,7 +174,8 @@ def _pairs(name: str, block: nn.Module, rows: _Rows) -> Iterator[_Pair]:
     (one, _), (three, size) = rows.of(w1, feed), rows.of(w3, feed)
     middle = one * three * MARGIN**2
     out, out_size = rows.of(w2, None)
-    yield _Pair([w3], w2, middle.max().item(), (out.max() * middle.square().mean().sqrt()).item(), (size, out_size))
+    outside = (out.max() * middle.square().mean().sqrt()).item()
+    yield _Pair([w3], w2, middle.max().item(), outside, (size, out_size), one.max().item() * MARGIN)
 
 
 @dataclass(frozen=True)

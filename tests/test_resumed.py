@@ -168,6 +168,22 @@ def test_errors_leave_nothing(checkpoint: Path, tmp_path: Path, monkeypatch: pyt
     assert not (tmp_path / "model").exists()
 
 
+def test_a_command_that_is_stopped_says_so(
+    flagdit,  # type: ignore[no-untyped-def]
+    checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    expected: dict[str, bytes],
+) -> None:
+    arguments = ("export", checkpoint, "-o", "model", "--size", "32x32")
+    with monkeypatch.context() as patch:
+        Reads(patch, 20)
+        code, _, err = flagdit(*arguments)
+    assert code == 130 and "stopped; the same command goes on where it was" in err
+    assert flagdit(*arguments)[0] == 0
+    assert contents(tmp_path / "model") == expected
+
+
 KILLED = """
 import os, signal, sys
 from pathlib import Path
