@@ -11,10 +11,11 @@ from typing import Any
 import torch
 
 from flagdit.export.errors import CheckpointError
-from flagdit.export.families.family import Config, Model, shapes_of
+from flagdit.export.families.family import Config, Model, NormedApart, shapes_of
 from flagdit.export.families.flag_dit.model import FlagDiT
 from flagdit.export.families.flag_dit.opened import Opened
 from flagdit.export.families.registry import recognise
+from flagdit.export.rescale import Powers, of_text, widen_norms
 from flagdit.export.sources import CONFIG_FILES, find_tensors
 from flagdit.export.tensors import Held, Shapes, Tensors
 from flagdit.export.weights import Take, expected
@@ -27,7 +28,8 @@ class Checkpoint:
     """Tensors whose names and shapes are known to be those of a model; no number is read yet.
 
     layout: what its names are those of. inferred: whether there was no configuration, so that the shapes had to say
-    what the model is.
+    what the model is. ranks, ema: as sources.Found has them. powers: by which an earlier export made its
+    matrices smaller.
     """
 
     weights: Path
@@ -36,6 +38,9 @@ class Checkpoint:
     tensors: Tensors = field(compare=False)
     layout: str = "official"
     inferred: bool = False
+    ranks: int = 1
+    ema: bool | None = None
+    powers: Powers = field(default_factory=dict)
 
     @classmethod
     def held(cls, model: FlagDiT) -> Checkpoint:
@@ -54,18 +59,22 @@ class Checkpoint:
         return model.eval()
 
 
-def open_checkpoint(path: Path, patch_size: int | None = None) -> Checkpoint:
+def open_checkpoint(path: Path, patch_size: int | None = None, ema: bool | None = None) -> Checkpoint:
     """Find a file, or those of a directory, and check all that can be known without reading their numbers.
 
-    patch_size: what only a configuration would say. Raises CheckpointError if it is of no known family, if a tensor is
+    patch_size: what only a configuration would say. ema: which weights of an official release, as find_release has it.
+    Raises CheckpointError if it is of no known family, if a tensor is
     missing or of another shape, if it is a pickle, or if the configuration is not one or says another patch size.
     """
-    weights, tensors = find_tensors(path)
+    found_tensors = find_tensors(path, ema)
+    weights, tensors = found_tensors.file, found_tensors.tensors
     shapes = tensors.shapes
     family, layout = recognise(shapes.keys(), weights)
     found = next((weights.parent / n for n in CONFIG_FILES if (weights.parent / n).is_file()), None)
     try:
-        model, takes = layout.open(shapes, None if found is None else read_config(found), patch_size)
+        said = None if found is None else read_config(found)
+        model, takes = layout.open(shapes, said, patch_size)
+        powers = of_text((said or {}).get("rescaled"))
     except (ValueError, TypeError) as error:
         if found is None:
             raise CheckpointError(f"not a {family.title} checkpoint: {error}") from None
@@ -73,13 +82,17 @@ def open_checkpoint(path: Path, patch_size: int | None = None) -> Checkpoint:
             f"{found}: not a {family.title} configuration ({error}); mend it, or move the weights to a directory "
             "without it and give --patch-size"
         ) from None
+    if found_tensors.ranks > 1 and isinstance(model, NormedApart):
+        model = model.normed_apart(found_tensors.ranks)
+    widen_norms(model.module, powers)
     facts = model.facts()
     if patch_size not in (None, facts.patch):
         raise CheckpointError(f"--patch-size {patch_size}: {found} says {facts.patch}; leave the option out")
     known = {name: shape for name, shape in shapes.items() if not layout.ignores(name)}
     source = "its other tensors say" if found is None else f"{found.name} says"
     _check(known, expected(takes, shapes_of(model.module)), weights, source=source)
-    return Checkpoint(weights, model, takes, tensors, layout.title, found is None)
+    origin = layout.title, found is None, found_tensors.ranks, found_tensors.ema, powers
+    return Checkpoint(weights, model, takes, tensors, *origin)
 
 
 def load_checkpoint(path: Path, patch_size: int | None = None) -> FlagDiT:

@@ -36,6 +36,16 @@ def read_examples(path: Path | None) -> tuple[str, ...]:
         raise ExportError(f"{path}: cannot be read as UTF-8 text ({error})") from None
 
 
+def read_classes(path: Path | None) -> tuple[str, ...]:
+    """The lines of a text file, an empty one at its end left out. Raises ExportError if it cannot be read."""
+    if path is None:
+        return ()
+    try:
+        return tuple(path.read_text(encoding="utf-8-sig").splitlines())
+    except (OSError, UnicodeDecodeError) as error:
+        raise ExportError(f"{path}: cannot be read as UTF-8 text ({error})") from None
+
+
 def _literal(text: str) -> Text:
     """Names as they are: no markup, and an escape for what would move the cursor."""
     return Text(printable(text, keep="\n"))
@@ -54,11 +64,18 @@ def _inferred(opened: Checkpoint) -> str:
     """What a checkpoint without a configuration was taken for."""
     config, facts = opened.model.config(), opened.model.facts()
     theta, eps = config.get("rope_theta"), config.get("norm_eps")
-    said = f"; RoPE's theta {theta:g} and epsilon {eps:g} are its release's" if theta and eps else ""
+    heads = "its heads, " if "classes" in config else ""
+    said = f"; {heads}RoPE's theta {theta:g} and epsilon {eps:g} are its release's" if theta and eps else ""
     return (
         f"its tensors say {opened.model.family} ({opened.layout} names), {config['n_layers']} layers of "
         f"{facts.sizes['width']}, {facts.sizes['heads']} heads, {facts.channels} channels{said}"
     )
+
+
+def _origin(opened: Checkpoint) -> str:
+    """Which weights of an official release are taken."""
+    what = "the average of the training's weights (EMA)" if opened.ema else "the last weights of the training, no EMA"
+    return what + (f", merged of {opened.ranks} shards" if opened.ranks > 1 else "")
 
 
 def export(
@@ -92,6 +109,15 @@ def export(
     renormalise: Annotated[
         str | None, typer.Option(help="Norm of guided velocities: none, picture or line; by default the family's.")
     ] = None,
+    ema: Annotated[
+        bool | None,
+        typer.Option(
+            "--ema/--no-ema",
+            help="Of an official release, the average of the training's weights, or the last ones. By default the "
+            "average if it is there.",
+            show_default=False,
+        ),
+    ] = None,
     alone: Annotated[
         bool, typer.Option("--alone", help="Of a pipeline's folder, leave out text encoders and autoencoder.")
     ] = False,
@@ -99,7 +125,18 @@ def export(
         Path | None,
         typer.Option(help="A text file of prompts that the model was made for, one a line; calibration takes 24."),
     ] = None,
+    classes: Annotated[
+        Path | None,
+        typer.Option(help="Of a model of classes (ImageNet), a text file of their names, one class a line."),
+    ] = None,
     text_int8: Annotated[bool, typer.Option(help="Store the text encoder's matrices as int8.")] = False,
+    rescale: Annotated[
+        bool,
+        typer.Option(
+            "--rescale/--no-rescale",
+            help="Make parts of a model smaller, exactly, where a norm follows and float16 would overflow.",
+        ),
+    ] = True,
     licence: Annotated[
         list[str] | None, typer.Option(help="PART=SPDX-ID, for instance weights=MIT; may be repeated.")
     ] = None,
@@ -128,19 +165,32 @@ def export(
             preview=preview,
             renormalise=renormalise,
             text_int8=text_int8,
+            rescale=rescale,
             examples=read_examples(examples),
+            classes=read_classes(classes),
             licences=dict(entry.partition("=")[::2] for entry in licence or []),
         )
         check_alone(output, options)
-        opened = open_checkpoint(checkpoint, patch_size)
+        opened = open_checkpoint(checkpoint, patch_size, ema)
         if not alone:
             options = with_parts(options, checkpoint, opened.model.facts().encoders)
+        if opened.ema is not None:
+            _say(console, f"{opened.weights}: {_origin(opened)}")
         if opened.inferred:
             _say(console, f"{opened.weights}: no configuration beside it; {_inferred(opened)}")
         with console.status("reading the checkpoint") as status:
-            export_model(opened, output, options, progress=lambda part: status.update(f"exporting {part}"))
+            export_model(
+                opened,
+                output,
+                options,
+                progress=lambda part: status.update(f"exporting {part}"),
+                say=lambda text: _say(console, text),
+            )
     except ModuleNotFoundError as missing:
         _fail(console, f"{missing.name} is not installed; flagdit export needs: pip install 'flagdit[export]'")
     except FlagditError as error:
         _fail(console, str(error))
+    except KeyboardInterrupt:
+        _say(console, f"stopped; the same command goes on where it was, and what is done until then stays in {output}")
+        raise typer.Exit(130) from None
     _say(console, f"wrote {output}; next: flagdit build {output} -o BUNDLE")

@@ -8,7 +8,9 @@ from pathlib import Path
 
 from flagdit.export.errors import ExportError
 from flagdit.export.families.family import Facts
+from flagdit.export.journal import SUFFIX
 from flagdit.export.parts.autoencoder import read_vae
+from flagdit.export.parts.text.classes import check_classes
 from flagdit.export.parts.text.given import Folder, check_given
 from flagdit.export.storage import STORAGE
 from flagdit.files import check_folder
@@ -37,7 +39,9 @@ class ExportOptions:
     shift: float | None = None  # time shift of sampling (4 for Lumina-T2I at 1024 pixels); none: the family's
     guidance: float | None = None  # guidance scale that suits the model; none: the family's
     text_int8: bool = False
+    rescale: bool = True  # where that lets float16 hold activations, and changes nothing else
     examples: tuple[str, ...] = ()  # prompts that the model was made for
+    classes: tuple[str, ...] = ()  # names of a model's classes, in their order, if it paints those
     licences: dict[str, str] = field(default_factory=dict)
 
     def given(self) -> dict[str, Folder]:
@@ -60,6 +64,9 @@ def check(directory: Path, options: ExportOptions, facts: Facts) -> None:
     tokens = (width // patch + ("line" in facts.closes)) * (height // patch)
     if tokens > MAX_TOKENS:
         raise ExportError(f"size {width}x{height} has {tokens} tokens; allowed are {MAX_TOKENS}")
+    check_classes(options.classes, facts.classes)
+    if facts.classes and options.given():
+        raise ExportError("the model paints classes, which need no text encoder; leave --text-encoder out")
     check_given(
         options.given(), facts.encoders, options.max_text_tokens, int8=options.text_int8, examples=options.examples
     )
@@ -70,7 +77,7 @@ def check(directory: Path, options: ExportOptions, facts: Facts) -> None:
 
 def check_alone(directory: Path, options: ExportOptions) -> None:
     """Raise ExportError for an option that no checkpoint could make right, OutputError for such a directory."""
-    check_folder(directory, MODEL)
+    check_folder(directory, MODEL, SUFFIX)
     if options.dtype not in STORAGE:
         raise ExportError(f"dtype {options.dtype!r} is not one of {', '.join(STORAGE)}")
     if not options.name.strip():

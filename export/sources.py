@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 from flagdit.export.errors import CheckpointError
-from flagdit.export.tensors import Filed
+from flagdit.export.shards import Sharded, find_release
+from flagdit.export.tensors import Filed, Tensors
 
 WEIGHT_FILES = (
     "model.safetensors",
     "weights.safetensors",
     "diffusion_pytorch_model.safetensors",
-    "consolidated_ema.00-of-01.safetensors",
-    "consolidated.00-of-01.safetensors",
 )
 INDICES = ("diffusion_pytorch_model.safetensors.index.json", "model.safetensors.index.json")
 CONFIG_FILES = ("config.json", "model.json", "manifest.json")
@@ -22,14 +22,32 @@ PREFIXES = ("model.diffusion_model.", "diffusion_model.", "transformer.")
 """Before the names of a model that lies in one file with others."""
 
 
-def find_tensors(path: Path) -> tuple[Path, Filed]:
-    """The file (the first of several) that `path` is or holds, and its tensors. Raises CheckpointError."""
-    files = find_files(path)
+@dataclass(frozen=True)
+class Found:
+    """Tensors of a model. file: the first of those that they are in. ranks: of tensor parallelism, over which they were
+    split. ema: whether they are the average of the training's weights; none where nothing says it.
+    """
+
+    file: Path
+    tensors: Tensors
+    ranks: int = 1
+    ema: bool | None = None
+
+
+def find_tensors(path: Path, ema: bool | None = None) -> Found:
+    """What `path` is or holds. ema: as find_release has it. Raises CheckpointError."""
+    release = find_release(path, ema)
+    if release is not None and len(release.files) > 1:
+        return Found(release.files[0], Sharded.open(release.files), len(release.files), release.ema)
+    if release is None and ema is not None:
+        raise CheckpointError(
+            f"{path}: holds no consolidated[_ema].RR-of-NN.safetensors, which say whether they are the average (EMA); "
+            f"leave out --{'' if ema else 'no-'}ema"
+        )
+    files = find_files(path) if release is None else list(release.files)
     tensors = Filed.open(*files)
-    for prefix in PREFIXES:
-        if any(name.startswith(prefix) for name in tensors.slots):
-            return files[0], tensors.without(prefix)
-    return files[0], tensors
+    prefix = next((p for p in PREFIXES if any(name.startswith(p) for name in tensors.slots)), "")
+    return Found(files[0], tensors.without(prefix), ema=None if release is None else release.ema)
 
 
 def find_files(path: Path) -> list[Path]:
@@ -42,7 +60,8 @@ def find_files(path: Path) -> list[Path]:
         for name in INDICES:
             if (folder / name).is_file():
                 return _parts(folder / name)
-        raise CheckpointError(f"{path}: holds none of {', '.join(WEIGHT_FILES)}")
+        names = ", ".join((*WEIGHT_FILES, "consolidated[_ema].RR-of-NN.safetensors"))
+        raise CheckpointError(f"{path}: holds none of {names}")
     if not path.exists():
         raise CheckpointError(f"{path}: no such file or directory; give a .safetensors file or its directory")
     if path.suffix in PICKLES:

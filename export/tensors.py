@@ -43,6 +43,11 @@ class Tensors(Protocol):
     @property
     def shapes(self) -> Shapes: ...
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Those that they lie in; none if they are in memory."""
+        ...
+
     def read(self, name: str, rows: tuple[int, int] | None = None) -> Tensor:
         """A tensor in its own type, or rows [first, last) of it; int8 with scales in fp32."""
         ...
@@ -53,6 +58,7 @@ class Held:
     """Tensors in memory."""
 
     state: Mapping[str, Tensor]
+    files: tuple[Path, ...] = ()
 
     @property
     def shapes(self) -> Shapes:
@@ -98,6 +104,10 @@ class Filed:
     @property
     def shapes(self) -> Shapes:
         return {name: slot.shape for name, slot in self.slots.items() if not name.endswith(SCALE)}
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return tuple(dict.fromkeys(slot.path for slot in self.slots.values()))
 
     def without(self, prefix: str) -> Filed:
         """Those whose name begins so, without it."""

@@ -8,17 +8,24 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
 
 import torch
 from torch import Tensor
 
 from flagdit.export.errors import CheckpointError
+from flagdit.export.journal import EVERY, Journal, key_of
 from flagdit.export.parts.layers import TimestepEmbedder
 from flagdit.export.storage import STORAGE, check_stored, is_per_token, quantise
 from flagdit.export.tensors import SCALE, Shape, Shapes, Tensors
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
 
 PIECE = 1 << 22
 """Numbers that are in memory at a time: 16 MiB in fp32."""
@@ -39,7 +46,7 @@ class Take:
 
     rows: those of the first axis that are it. shape: in the checkpoint, where it is another. change: what makes it of
     that. twins: tensors of which the checkpoint holds the same again. made: the tensor itself, of which a checkpoint
-    knows nothing.
+    knows nothing. power: its numbers become 2^-power of what they are.
     """
 
     name: str
@@ -48,6 +55,7 @@ class Take:
     change: Callable[[Tensor], Tensor] | None = None
     twins: tuple[str, ...] = ()
     made: Tensor | None = None
+    power: int = 0
 
 
 def frequencies() -> Take:
@@ -76,31 +84,79 @@ def write_weights(
     dtype: str,
     *,
     progress: Callable[[int, int], None] = lambda done, all: None,
+    resumable: bool = False,
 ) -> str:
     """Write the tensors of these shapes, and return the digest of the file.
 
-    progress: bytes written, and bytes in all. Raises ExportError if a number is none in the type to store, and
-    CheckpointError if tensors that have to be the same are not.
+    progress: bytes written, and bytes in all. resumable: whether a journal is kept beside the file, and an earlier
+    export that was cut off is gone on with: no tensor that is whole is read again. Raises ExportError if a number is
+    none in the type to store, and CheckpointError if tensors that have to be the same are not.
     """
     entries = sorted(_entries(shapes, takes, dtype), key=lambda entry: (ORDER[entry[1]], entry[0]))
-    header, end = {}, 0
+    head, ends = _header(entries)
+    journal = None
+    if resumable and tensors.files:
+        ways = {name: [t.name, t.rows, t.twins, t.change is not None, t.power] for name, t in takes.items()}
+        how = {"head": hashlib.sha256(head).hexdigest(), "dtype": dtype, "takes": ways, "flagdit": version("flagdit")}
+        journal = Journal(path, key_of(tensors.files, how))
+    done, digest = journal.whole() if journal else (0, hashlib.sha256())
+    with path.open("r+b" if done else "wb") as file:
+        file.truncate(done)
+        file.seek(done)
+        if not done:
+            file.write(head)
+            digest.update(head)
+        writing = _Writing(file, digest, journal, partial(_tell, progress, len(head), ends[-1]))
+        for (name, kind, _), end in zip(entries, ends, strict=True):
+            if end > done:
+                writing.tensor(_pieces(name, kind, takes, tensors, dtype))
+        writing.note()
+    return digest.hexdigest()
+
+
+def _tell(progress: Callable[[int, int], None], head: int, whole: int, done: int) -> None:
+    progress(done - head, whole - head)
+
+
+def _header(entries: Sequence[tuple[str, torch.dtype, Shape]]) -> tuple[bytes, list[int]]:
+    """The file's beginning, and where in it each tensor ends."""
+    header, end, ends = {}, 0, []
     for name, kind, shape in entries:
         begin, end = end, end + kind.itemsize * torch.Size(shape).numel()
         header[name] = {"dtype": NAMES[kind], "shape": list(shape), "data_offsets": [begin, end]}
+        ends.append(end)
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
-    digest, done = hashlib.sha256(), 0
-    with path.open("wb") as file:
-        head = struct.pack("<Q", len(text)) + text
-        file.write(head)
-        digest.update(head)
-        for piece in (piece for name, kind, _ in entries for piece in _pieces(name, kind, takes, tensors, dtype)):
-            data = piece.contiguous().flatten().view(torch.uint8).numpy().data
-            file.write(data)
-            digest.update(data)
-            done += data.nbytes
-            progress(done, end)
-    return digest.hexdigest()
+    head = struct.pack("<Q", len(text)) + text
+    return head, [len(head) + end for end in ends]
+
+
+class _Writing:
+    """A file that is written and digested, tensor by tensor."""
+
+    def __init__(self, file: BinaryIO, digest: _Hash, journal: Journal | None, progress: Callable[[int], None]) -> None:
+        self.file, self.digest, self.journal, self.progress = file, digest, journal, progress
+        self.whole, self.so_far = file.tell(), digest.copy()
+
+    def tensor(self, pieces: Iterator[Tensor]) -> None:
+        """Write one; what is whole is noted now and then, and when somebody stops the export."""
+        try:
+            for piece in pieces:
+                data = piece.contiguous().flatten().view(torch.uint8).numpy().data
+                self.file.write(data)
+                self.digest.update(data)
+                self.progress(self.file.tell())
+        except BaseException as error:
+            if not isinstance(error, Exception):
+                self.note()
+            raise
+        self.whole, self.so_far = self.file.tell(), self.digest.copy()
+        if self.journal is not None and self.whole - self.journal.noted >= EVERY:
+            self.note()
+
+    def note(self) -> None:
+        if self.journal is not None:
+            self.journal.note(self.file, self.whole, self.so_far)
 
 
 def _entries(shapes: Shapes, takes: Mapping[str, Take], dtype: str) -> Iterator[tuple[str, torch.dtype, Shape]]:
@@ -118,13 +174,16 @@ def _entries(shapes: Shapes, takes: Mapping[str, Take], dtype: str) -> Iterator[
 def _pieces(name: str, kind: torch.dtype, takes: Mapping[str, Take], tensors: Tensors, dtype: str) -> Iterator[Tensor]:
     """What is stored of a tensor, in rows that are few enough."""
     own = name.removesuffix(SCALE) if name not in takes else name
-    for wide in _read(takes[own], tensors):
+    power = takes[own].power
+    for read in pieces_of(takes[own], tensors):
+        wide = read.float() * 2.0**-power if power else read
         stored = quantise(wide)[own != name] if kind == torch.int8 or own != name else wide.to(kind)
         check_stored({name: wide}, {name: stored}, dtype)
         yield stored
 
 
-def _read(take: Take, tensors: Tensors) -> Iterator[Tensor]:
+def pieces_of(take: Take, tensors: Tensors) -> Iterator[Tensor]:
+    """A tensor of a model, in rows that are few enough; but for its power."""
     if take.made is not None:
         yield take.made
         return

@@ -23,13 +23,13 @@ EMPTY = {LOCK, "lost+found"}
 """What may be in an empty folder: the second is in every new volume."""
 
 
-def check_folder(path: Path, last: str) -> None:
+def check_folder(path: Path, last: str, goes_on: str | None = None) -> None:
     """Raise OutputError now if `whole_folder` could not fill a folder later; see there."""
     with refusals(path):
         home = _home(path)
         if home.is_dir():
             with locked(home) as free:
-                _clear(home, path, last, free=free)
+                _clear(home, path, last, free=free, goes_on=goes_on)
                 probe(home)
         else:
             above = next(folder for folder in home.parents if folder.exists())
@@ -39,8 +39,11 @@ def check_folder(path: Path, last: str) -> None:
 
 
 @contextmanager
-def whole_folder(path: Path, last: str) -> Iterator[Path]:
+def whole_folder(path: Path, last: str, goes_on: str | None = None) -> Iterator[Path]:
     """A private folder to write to; its files move into `path` when the block ends well, and go if it does not.
+
+    goes_on: a suffix. A folder with a file that has it stays where the process is killed or stopped by somebody, rather
+    than by an error, and the next block with the same suffix gets it, with all that is in it.
 
     The file `last` moves last: with it `path` is whole, without it nothing. `path` may be missing, or an empty
     folder of any kind: the current one, a volume, a link to one. Raises OutputError if it holds anything, if another
@@ -51,16 +54,22 @@ def whole_folder(path: Path, last: str) -> Iterator[Path]:
         made = [folder for folder in (home, *home.parents) if not folder.exists()]
         try:
             with locked(home) as free:
-                _clear(home, path, last, free=free)
-                part = home / name()
-                part.mkdir(mode=0o700)
+                part = _clear(home, path, last, free=free, goes_on=goes_on) or home / name()
+                part.mkdir(mode=0o700, exist_ok=True)
+                stopped = False
                 try:
                     yield part
                     _fill(part, home, path, last=last)
                 except OutputError as error:  # of a file of this folder
                     raise OutputError(str(error).replace(str(part), str(path))) from None
+                except Exception:
+                    raise
+                except BaseException:
+                    stopped = True
+                    raise
                 finally:
-                    shutil.rmtree(part, ignore_errors=True)
+                    if not (stopped and _goes_on(part, goes_on)):
+                        shutil.rmtree(part, ignore_errors=True)
         except BaseException:
             for folder in made:
                 with suppress(OSError):  # not empty: something is kept there
@@ -82,16 +91,28 @@ def _home(path: Path) -> Path:
     return home
 
 
-def _clear(home: Path, path: Path, last: str, *, free: bool | None) -> None:
-    """Remove what killed builds left; raise OutputError if there is anything else. free: as `locked` says it."""
+def _clear(home: Path, path: Path, last: str, *, free: bool | None, goes_on: str | None) -> Path | None:
+    """Remove what killed builds left; raise OutputError if there is anything else. free: as `locked` says it.
+
+    Returns the folder that can be gone on with, if there is one.
+    """
+    kept: Path | None = None
     for part in _unfinished(home):
         if is_left(free, part.lstat()):
             moved, others = _moved(part), _others(home) - {part.name}
+            if kept is None and not moved and _goes_on(part, goes_on):
+                kept = part
+                continue
             if last not in moved and others <= moved:  # killed while they moved
                 for file in others:
                     (home / file).unlink()
             shutil.rmtree(part, ignore_errors=True)
-    _refuse(path, _others(home))
+    _refuse(path, _others(home) - ({kept.name} if kept else set()))
+    return kept
+
+
+def _goes_on(part: Path, suffix: str | None) -> bool:
+    return suffix is not None and part.is_dir() and any(path.suffix == suffix for path in part.iterdir())
 
 
 def _refuse(path: Path, others: set[str]) -> None:

@@ -50,7 +50,9 @@ def block(s: State, x: Tensor, c: Tensor, text: Tensor, mask: Tensor) -> Tensor:
     shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = (m[:, None] for m in modulation.chunk(6, dim=-1))
 
     def norm(name: str, y: Tensor) -> Tensor:
-        return F.layer_norm(y, y.shape[-1:], s[f"attention.{name}.weight"], s[f"attention.{name}.bias"], 1e-5)
+        weight, bias = s[f"attention.{name}.weight"], s[f"attention.{name}.bias"]  # (width,), or (groups, width)
+        parts = y.unflatten(-1, weight.shape)
+        return (F.layer_norm(parts, parts.shape[-1:], eps=1e-5) * weight + bias).reshape(y.shape)
 
     u = rms(x, s["attention_norm.weight"]) * (1 + scale_a) + shift_a
     y = rms(text, s["attention_y_norm.weight"])

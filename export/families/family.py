@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import nn
@@ -24,7 +24,7 @@ class Facts:
 
     encoders: the text encoders whose features `condition` takes. shift, guidance: those that suit the model, where
     nobody says others. renormalise: what guidance does with the norm of a velocity. multiple: of tokens, up to which
-    specials fill a picture.
+    specials fill a picture. classes: that a prompt is one of; 0 where prompts are texts.
     """
 
     patch: int
@@ -40,6 +40,7 @@ class Facts:
     renormalise: str = "none"
     multiple: int = 1
     phases: tuple[float, ...] = (0.0,)
+    classes: int = 0
 
 
 class Model(Protocol):
@@ -62,6 +63,13 @@ class Model(Protocol):
     def graphs(self, size: tuple[int, int]) -> dict[str, GraphSource]:
         """`condition`, `place` and `denoise`; size (width, height) in latents is that of the training."""
         ...
+
+
+@runtime_checkable
+class NormedApart(Protocol):
+    """A model whose queries and keys are normalised rank by rank, where it was trained with tensor parallelism."""
+
+    def normed_apart(self, ranks: int) -> Model: ...
 
 
 class Layout(Protocol):

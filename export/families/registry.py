@@ -6,6 +6,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from flagdit.export.errors import CheckpointError
+from flagdit.export.families.class_dit import CLASS_DIT
 from flagdit.export.families.family import Family, Layout
 from flagdit.export.families.flag_dit import FLAG_DIT
 from flagdit.export.families.lumina2 import LUMINA2
@@ -13,7 +14,7 @@ from flagdit.export.families.mmdit import MMDIT
 from flagdit.export.families.next_dit import NEXT_DIT
 from flagdit.export.families.z_image import Z_IMAGE
 
-FAMILIES: tuple[Family, ...] = (FLAG_DIT, NEXT_DIT, LUMINA2, Z_IMAGE, MMDIT)
+FAMILIES: tuple[Family, ...] = (FLAG_DIT, NEXT_DIT, LUMINA2, Z_IMAGE, MMDIT, CLASS_DIT)
 
 STRANGERS = {
     "double_blocks.0.img_attn.qkv.weight": "FLUX or a relative of it",

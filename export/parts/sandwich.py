@@ -43,6 +43,8 @@ class HeadAttention(nn.Module):
 class SandwichBlock(nn.Module):
     """Attention and SwiGLU, each between two norms; modulated by a scale and a gate each, or not at all."""
 
+    before, behind = ("attention_norm1", "ffn_norm1"), ("attention_norm2", "ffn_norm2")
+
     def __init__(self, dim: int, heads: int, kv_heads: int, hidden: int, eps: float, adaln: nn.Module | None) -> None:
         super().__init__()
         self.attention = HeadAttention(dim, heads, kv_heads)

@@ -13,13 +13,17 @@ MOST = {
     "in_channels": 64,
     "cap_feat_dim": 1 << 20,
     "multiple_of": 1 << 20,
+    "qk_norm_groups": 1 << 12,
 }
 """Whole numbers of a configuration, and the largest that each may be."""
 
 
 @dataclass(frozen=True)
 class FlagDiTConfig:
-    """Shape of a Flag-DiT. The defaults are Lumina-T2I 5B."""
+    """Shape of a Flag-DiT. The defaults are Lumina-T2I 5B.
+
+    qk_norm_groups: of heads, each with a norm of its own: the ranks of tensor parallelism in training.
+    """
 
     dim: int = 3072
     n_layers: int = 32
@@ -30,6 +34,7 @@ class FlagDiTConfig:
     learn_sigma: bool = True
     cap_feat_dim: int = 4096
     qk_norm: bool = True
+    qk_norm_groups: int = 1
     norm_eps: float = 1e-5
     multiple_of: int = 256
     ffn_dim_multiplier: float | None = None
@@ -56,6 +61,8 @@ class FlagDiTConfig:
             raise ValueError(f"dim {self.dim} is not {self.n_heads} heads of an even size")
         if self.n_heads % self.kv_heads:
             raise ValueError(f"{self.n_heads} heads do not share {self.kv_heads} kv heads evenly")
+        if self.kv_heads % self.qk_norm_groups:
+            raise ValueError(f"{self.kv_heads} kv heads are not {self.qk_norm_groups} groups")
 
     @property
     def kv_heads(self) -> int:

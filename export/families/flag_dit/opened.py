@@ -60,6 +60,9 @@ class Opened:
     def without(self, encoders: Collection[str]) -> Opened:
         return self
 
+    def normed_apart(self, ranks: int) -> Opened:
+        return Opened.of(dataclasses.replace(self.shape, qk_norm_groups=ranks))
+
     def graphs(self, size: tuple[int, int]) -> dict[str, GraphSource]:
         assert isinstance(self.module, FlagDiT)
         return graphs.sources(self.module, size)

@@ -13,6 +13,8 @@ from flagdit.export.parts.text_attention import Attention
 class NextBlock(nn.Module):
     """Attention and SwiGLU, each between two norms, with a scale and a gate through tanh; text as in Flag-DiT."""
 
+    before, behind = ("attention_norm1", "ffn_norm1"), ("attention_norm2", "ffn_norm2")
+
     def __init__(self, c: NextDiTConfig) -> None:
         super().__init__()
         self.attention = Attention(c)

@@ -50,6 +50,10 @@ class OpenedNext:
     def without(self, encoders: Collection[str]) -> OpenedNext:
         return self
 
+    def normed_apart(self, ranks: int) -> OpenedNext:
+        shape = dataclasses.replace(self.shape, qk_norm_groups=ranks)
+        return OpenedNext(shape, without_numbers(NextDiT, shape))
+
     def graphs(self, size: tuple[int, int]) -> dict[str, GraphSource]:
         assert isinstance(self.module, NextDiT)
         return sources(self.module, size)
@@ -102,6 +106,7 @@ class NextLayout:
             in_channels=values // size**2,
             learn_sigma=out == 2 * values,
             qk_norm=renamed(FIRST + "q_norm.weight", self.rules) in shapes,
+            qk_norm_groups=int(number(first(said, ("qk_norm_groups",), 1), "qk_norm_groups")),
             norm_eps=number(first(said, ("norm_eps",), 1e-5), "norm_eps"),
             rope_theta=number(first(said, ("rope_theta",), 1e4), "rope_theta"),
         )

@@ -16,6 +16,7 @@ from flagdit.export.parts.text.large import export_large
 from flagdit.export.parts.text.small import TEXT_GRAPH, export_text_encoder
 from flagdit.export.parts.text.source import check_folder_of_weights, check_text_encoder, read_config
 from flagdit.export.parts.text.tokenizer import padding_of, save_tokenizer
+from flagdit.export.progress import Told
 
 SMALL = 1 << 30
 """Bytes of weights up to which an encoder is one ONNX file, which cannot have 2 GiB."""
@@ -90,6 +91,7 @@ def export_given(
     dtype: str,
     int8: bool,
     progress: Callable[[str], None],
+    resumable: bool = False,
 ) -> list[dict[str, Any]]:
     """Write the encoders that are given; their entries in `model.json`."""
     entries = []
@@ -110,9 +112,6 @@ def export_given(
         tokenizer = save_tokenizer(folder.tokenizer, directory / name, end=encoder.end)
         padding = padding_of(tokenizer, folder.tokenizer) if encoder.fixed else None
 
-        def tell(done: int, whole: int, label: str = label) -> None:
-            progress(f"{label}, {done / 1e9:.2f} of {whole / 1e9:.2f} GB")
-
         kind = "float16" if dtype == "int8" else dtype
         graph = export_large(
             folder.weights,
@@ -121,7 +120,8 @@ def export_given(
             encoder,
             kind,
             stem=f"text_encoder{suffix}",
-            progress=tell,
+            progress=Told(label, progress),
+            resumable=resumable,
         )
         graph |= describe(ir.load(directory / graph["file"]))
         text = {"tokenizer": name, "template": "{}", "max_tokens": longest, "padding": padding}

@@ -36,6 +36,7 @@ def export_large(
     *,
     stem: str,
     progress: Callable[[int, int], None] = lambda done, whole: None,
+    resumable: bool = False,
 ) -> dict[str, Any]:
     """Write `stem`.onnx and `stem`.safetensors; returns the graph's entry but for its ports.
 
@@ -54,9 +55,8 @@ def export_large(
     }
     inner = {name.removeprefix("model."): take for name, take in takes.items()}
     path = directory / f"{stem}.safetensors"
-    write_weights(
-        path, {n.removeprefix("model."): s for n, s in shapes.items()}, inner, tensors, dtype, progress=progress
-    )
+    stored = {name.removeprefix("model."): shape for name, shape in shapes.items()}
+    write_weights(path, stored, inner, tensors, dtype, progress=progress, resumable=resumable)
     weights = onnx_graph.WeightsFile.open(path).calling(_aliases(module))
     ports = tuple(Port(name, ("R", "T"), torch.int64) for name in ("input_ids", "attention_mask"))
     graph = GraphSource(module, ports, wanted.outputs, OPSET).trace(weights)
