@@ -196,9 +196,9 @@ def test_velocities_of_two_phases_make_no_slope() -> None:
 def test_the_places_of_every_phase_are_asked_for() -> None:
     plan = plan_of(RAS)
     refused: list[tuple[Any, str]] = [
-        ({}, "nothing places tokens for step 2"),
+        ({}, "nothing places tokens for step 6"),
         ({1: {"id": 0, "whole": 0}}, "mark is not given to a later phase as to the first"),
-        ({1: {"id": 0, "mark": 1}}, "nothing places tokens for step"),
+        ({1: {"id": 0, "mark": 1}}, "nothing places tokens for step 10"),
     ]
     ids = np.arange(LAYOUT.tokens, dtype=np.int32)
     arrays = {"id": ids[:, None], "mark": marks(0, ids), "whole": np.zeros(1, np.float32)}

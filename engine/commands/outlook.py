@@ -106,6 +106,8 @@ def priced(
     how: Preset, spec: ModelSpec, size: tuple[int, int] | None, *, ntk: Ntk, precisions: tuple[Precision, ...]
 ) -> Outlook:
     """With a bundle of that model, at a size (width, height) in pixels, by default its own."""
+    if ntk is not None and all(port.name != "ntk" for port in spec.graphs.place.inputs):
+        raise RequestError("ntk is nothing that this model knows; leave it out")
     model, layout = model_of(spec), TokenLayout.of(spec, size)
     scale = spec.latent.downscale
     size = layout.width * scale, layout.height * scale
