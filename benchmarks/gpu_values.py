@@ -50,7 +50,7 @@ class Demo:
     def places(self, layout: TokenLayout) -> dict[str, Array]:
         """What `place` makes of a run without extrapolation: by token (N, ...), or for all of them."""
         session = open_session(GraphFile.beside(DEMO / self.spec.graphs.place.file), threads=1)
-        options = {"ntk": np.ones(1, np.float32), "proportional": np.zeros(1, np.bool_)}
+        options = {"ntk": np.ones(1, np.float32), "proportional": np.zeros(1, np.bool_), "phase": np.zeros(1, np.int64)}
         inputs = {"place": layout.places(), "extent": np.array(layout.extent, np.int64), **options}
         made = session.run({port.name: inputs[port.name] for port in session.ports if not port.output})
         return {name: np.asarray(x) for name, x in made.items()}

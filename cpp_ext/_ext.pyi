@@ -206,7 +206,7 @@ class Plan:
     All decisions about which step recomputes how much, made before anything runs.
     """
 
-    def __init__(self, *, steps: Sequence[Step], evaluations: Sequence[Evaluation], tokens: int, damping: Sequence[float] | None = None, unconditional: Sequence[bool] | None = None, pinned: int = 0, max_age: int = -1, capacity: NDArray[numpy.int32] | None = None, keeps: Keeps = ..., ranking: Ranking = ..., forecast: Forecast = ..., budget: Budget = ...) -> None: ...
+    def __init__(self, *, steps: Sequence[Step], evaluations: Sequence[Evaluation], tokens: int, damping: Sequence[float] | None = None, unconditional: Sequence[bool] | None = None, pinned: int = 0, max_age: int = -1, capacity: NDArray[numpy.int32] | None = None, keeps: Keeps = ..., ranking: Ranking = ..., forecast: Forecast = ..., budget: Budget = ..., phase: Sequence[int] | None = None) -> None: ...
 
     @property
     def steps(self) -> list[Step]: ...
@@ -225,6 +225,17 @@ class Plan:
     def unconditional(self) -> list[bool]:
         """
         (S,): whether a step runs that branch of guidance, or reuses the difference.
+        """
+
+    @property
+    def phase(self) -> list[int]:
+        """
+        (S,): of the model's phases, the one that a step's tokens are placed for.
+        """
+
+    def places_anew(self, step: int) -> bool:
+        """
+        Whether tokens are placed anew before a step: it is of another phase than the one before.
         """
 
     @property
@@ -279,7 +290,7 @@ def times_of(steps: int | Sequence[float], shift: float, span: tuple[float, floa
     S + 1 times of the span: of a number of steps, shifted, or as they are given.
     """
 
-def make_plan(ras: object, steps: int | Sequence[float], tokens: int, pinned: int = 0, shift: float = 1.0, solver: str = 'euler', weights: Sequence[tuple[float, float, float]] = (), span: tuple[float, float] = (0.0, 1.0), head_multiple: int = 1) -> Plan:
+def make_plan(ras: object, steps: int | Sequence[float], tokens: int, pinned: int = 0, shift: float = 1.0, solver: str = 'euler', weights: Sequence[tuple[float, float, float]] = (), span: tuple[float, float] = (0.0, 1.0), head_multiple: int = 1, phases: Sequence[float] = ()) -> Plan:
     """
     Plan steps over tokens, of which the pinned ones are always recomputed. ras: an object with the attributes of RasConfig.
     """
@@ -500,7 +511,7 @@ def presets_of(specs: Sequence[object], width: int, height: int) -> dict[str, di
 def preset_of(spec: object) -> dict[str, Any]:
     """A preset of a manifest, in parts."""
 
-def plan_of(preset: object, tokens: int, pinned: int = 0, head_multiple: int = 1) -> Plan:
+def plan_of(preset: object, tokens: int, pinned: int = 0, head_multiple: int = 1, phases: Sequence[float] = []) -> Plan:
     """
     A preset's steps over tokens of the full size; with no shift of its own, even ones.
     """
@@ -508,7 +519,7 @@ def plan_of(preset: object, tokens: int, pinned: int = 0, head_multiple: int = 1
 def check_coarse(coarse: object) -> None:
     """Refuse a factor or a time that is out of bounds."""
 
-def coarse_plan(coarse: object, tokens: int, pinned: int = 0, shift: float = 1.0) -> Plan:
+def coarse_plan(coarse: object, tokens: int, pinned: int = 0, shift: float = 1.0, phases: Sequence[float] = ()) -> Plan:
     """
     The coarse steps over tokens of the smaller size; `shift` is the run's.
     """
@@ -821,10 +832,10 @@ class Sampler:
     """
     The loop, one step at a time: from noise to latents.
 
-    denoise: a Session, or any object with `ports`, `bind(arrays)` and `run(arrays)`. constant, timed, placed: what its calls take besides the tokens: over the run (R, ...), an entry an evaluation (E, R, ...), by token (N, ...). guidance (P,) f32: scale of every value of a patch. start (B, C, F, H, W) f32.
+    denoise: a Session, or any object with `ports`, `bind(arrays)` and `run(arrays)`. constant, timed, placed: what its calls take besides the tokens: over the run (R, ...), an entry an evaluation (E, R, ...), by token (N, ...). guidance (P,) f32: scale of every value of a patch. start (B, C, F, H, W) f32. later: by phase of the plan after the first, what takes the place of `placed` and of constants.
     """
 
-    def __init__(self, denoise: object, layout: Layout, plan: Plan, *, constant: Mapping[str, Array], timed: Mapping[str, Array], placed: Mapping[str, Array], guidance: Array, start: Array) -> None: ...
+    def __init__(self, denoise: object, layout: Layout, plan: Plan, *, constant: Mapping[str, Array], timed: Mapping[str, Array], placed: Mapping[str, Array], guidance: Array, start: Array, later: Mapping[int, Mapping[str, Array]] = {}) -> None: ...
 
     @property
     def done(self) -> bool: ...
@@ -1011,7 +1022,7 @@ class Model:
     What a manifest says of a model that jobs need: numbers, and no family.
     """
 
-    def __init__(self, *, channels: int, patch: tuple[int, int, int], size: tuple[int, int], sizes: Sizes, closes_lines: bool = False, closes_frames: bool = False, frames: int = 1, downscale: int = 1, guided: Sequence[int] = (), pads: Mapping[str, float] = {}, takes_ntk: bool = False, takes_proportional: bool = False, shift: float | tuple[int, int, float, float] = 1.0, presets: Sequence[object] = (), head_multiple: int = 1, multiple: int = 1, renormalise: str = 'none', vae: bool = False, encodes: bool = False) -> None: ...
+    def __init__(self, *, channels: int, patch: tuple[int, int, int], size: tuple[int, int], sizes: Sizes, closes_lines: bool = False, closes_frames: bool = False, frames: int = 1, downscale: int = 1, guided: Sequence[int] = (), pads: Mapping[str, float] = {}, takes_ntk: bool = False, takes_proportional: bool = False, shift: float | tuple[int, int, float, float] = 1.0, presets: Sequence[object] = (), head_multiple: int = 1, multiple: int = 1, renormalise: str = 'none', vae: bool = False, encodes: bool = False, ntk_power: float = 1.0, phases: Sequence[float] = (0.0,)) -> None: ...
 
     @property
     def head_multiple(self) -> int: ...
@@ -1026,7 +1037,12 @@ class Model:
 
     def ntk(self, said: float | str | None, size: tuple[int, int] | None = None) -> float:
         """
-        The factor on theta of RoPE: 1 for None, else what is said; 'auto' is the area over the training area, at least 1.
+        The factor of sizes beyond training: 1 for None, else what is said; 'auto' is the area over the training area, at least 1, to the model's power.
+        """
+
+    def phases(self, ntk: float | str | None, size: tuple[int, int] | None = None) -> list[float]:
+        """
+        The times from which on a run with such a factor places its tokens anew.
         """
 
     def presets(self, size: tuple[int, int] | None = None) -> dict[str, dict[str, Any]]:

@@ -31,4 +31,6 @@ def model_of(spec: ModelSpec) -> Model:
         renormalise=spec.guidance.renormalise,
         vae=latent.space == "vae",
         encodes=spec.graphs.encode is not None,
+        ntk_power=spec.ntk_power,
+        phases=spec.phases,
     )

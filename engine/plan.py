@@ -23,6 +23,7 @@ def make_plan(
     weights: Sequence[tuple[float, float, float]] = (),
     span: Span = RUN,
     head_multiple: int = 1,
+    phases: Sequence[float] = (),
 ) -> Plan:
     """Plan `steps` steps, or those between given times, over `tokens` tokens, of which `pinned` are always recomputed.
 
@@ -31,7 +32,8 @@ def make_plan(
     weights: of each step, of its velocity, slope and curve (solver.h), in place of the solver's own.
     span: the times that it begins and ends at, see times_of.
     head_multiple: of the model (head_multiple_of): active tokens of a step are a multiple of it, or all of them.
+    phases: times of the model from which on tokens are placed anew, which the first step of each makes dense.
 
     Raises RequestError if an option is out of bounds, or contradicts another.
     """
-    return cpp_ext.make_plan(ras, steps, tokens, pinned, shift, solver, weights, span, head_multiple)
+    return cpp_ext.make_plan(ras, steps, tokens, pinned, shift, solver, weights, span, head_multiple, phases)

@@ -5,7 +5,7 @@ How they were chosen is in docs/performance.md.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -60,9 +60,9 @@ class Preset:
         coarse = 0 if self.coarse is None else self.coarse.count
         return coarse + self.count * (2 if self.solver in ("midpoint", "heun") else 1)
 
-    def plan(self, tokens: int, pinned: int = 0, head_multiple: int = 1) -> Plan:
+    def plan(self, tokens: int, pinned: int = 0, head_multiple: int = 1, phases: Sequence[float] = ()) -> Plan:
         """Its steps over so many tokens of the full size (make_plan); with no shift of its own, even ones."""
-        return cpp_ext.plan_of(self, tokens, pinned, head_multiple)
+        return cpp_ext.plan_of(self, tokens, pinned, head_multiple, phases)
 
 
 def falling(

@@ -25,6 +25,16 @@ def parse_size(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
+def parse_phases(text: str | None) -> tuple[float, ...] | None:
+    """Times written T,T."""
+    if text is None:
+        return None
+    try:
+        return tuple(float(time) for time in text.split(","))
+    except ValueError:
+        raise ExportError(f"phases {text!r} are no times; for instance 0,.3") from None
+
+
 def read_examples(path: Path | None) -> tuple[str, ...]:
     """The prompts of a text file, one a line; # begins a comment. Raises ExportError if it cannot be read."""
     if path is None:
@@ -118,6 +128,10 @@ def export(
             show_default=False,
         ),
     ] = None,
+    phases: Annotated[
+        str | None,
+        typer.Option(help="Times from which on a larger picture is placed anew, as 0,.3; by default the family's."),
+    ] = None,
     alone: Annotated[
         bool, typer.Option("--alone", help="Of a pipeline's folder, leave out text encoders and autoencoder.")
     ] = False,
@@ -164,6 +178,7 @@ def export(
             vae=vae,
             preview=preview,
             renormalise=renormalise,
+            phases=parse_phases(phases),
             text_int8=text_int8,
             rescale=rescale,
             examples=read_examples(examples),

@@ -36,6 +36,7 @@ class ExportOptions:
     vae: Path | None = None  # an autoencoder's folder, to paint pictures
     preview: Path | None = None  # one of a small decoder
     renormalise: str | None = None  # of guidance; none: the family's
+    phases: tuple[float, ...] | None = None  # times from which on tokens are placed anew; none: the family's
     shift: float | None = None  # time shift of sampling (4 for Lumina-T2I at 1024 pixels); none: the family's
     guidance: float | None = None  # guidance scale that suits the model; none: the family's
     text_int8: bool = False
@@ -67,6 +68,10 @@ def check(directory: Path, options: ExportOptions, facts: Facts) -> None:
     check_classes(options.classes, facts.classes)
     if facts.classes and options.given():
         raise ExportError("the model paints classes, which need no text encoder; leave --text-encoder out")
+    if options.phases is not None and len(options.phases) > len(facts.phases):
+        raise ExportError(
+            f"phases are {len(options.phases)} times; this family's place has {len(facts.phases)}, from 0 on"
+        )
     check_given(
         options.given(), facts.encoders, options.max_text_tokens, int8=options.text_int8, examples=options.examples
     )
@@ -94,11 +99,19 @@ def check_alone(directory: Path, options: ExportOptions) -> None:
         raise ExportError(f"max_text_tokens is {options.max_text_tokens}; allowed are 2 to {MAX_TEXT_TOKENS}")
     if options.renormalise not in (None, *RENORMALISE):
         raise ExportError(f"renormalise {options.renormalise!r} is not one of {', '.join(RENORMALISE)}")
+    if options.phases is not None and not _rise(options.phases):
+        said = ", ".join(f"{time:g}" for time in options.phases)
+        raise ExportError(f"phases are {said or 'none'}; allowed are times that do not fall, from 0 to at most 1")
     if options.text_int8 and not options.given():
         raise ExportError(
             "text_int8 is of a text encoder, and there is none; give --text-encoder DIRECTORY, or leave it out"
         )
     _check_words(options)
+
+
+def _rise(phases: tuple[float, ...]) -> bool:
+    inside = all(0 <= time <= 1 for time in phases)  # no NaN either
+    return inside and phases[:1] == (0.0,) and list(phases) == sorted(phases)
 
 
 def _check_words(options: ExportOptions) -> None:

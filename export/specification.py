@@ -36,6 +36,7 @@ def specification(
         "rows": ["cond", "uncond"],
         "scale": options.guidance if options.guidance is not None else facts.guidance,
     }
+    phases = options.phases or facts.phases
     renormalise = options.renormalise or facts.renormalise
     if renormalise != "none":
         guidance["renormalise"] = renormalise
@@ -54,7 +55,8 @@ def specification(
         "tokens": tokens,
         "guidance": guidance,
         "flow": {"shift": options.shift if options.shift is not None else facts.shift},
-        **({"phases": list(facts.phases)} if facts.phases != (0.0,) else {}),
+        **({"phases": list(phases)} if phases != (0.0,) else {}),
+        **({"ntk_power": facts.ntk_power} if facts.ntk_power != 1 else {}),
         "sizes": facts.sizes,
         "price": facts.price,
         "texts": texts,

@@ -23,7 +23,7 @@ def conditions(pipeline: Pipeline, prompts: list[str], times: Sequence[float]) -
 
 def places(pipeline: Pipeline, layout: TokenLayout) -> tuple[Arrays, Arrays]:
     """By token (N, ...), and for all of them: of a run without extrapolation."""
-    options = {"ntk": np.ones(1, np.float32), "proportional": np.zeros(1, np.bool_)}
+    options = {"ntk": np.ones(1, np.float32), "proportional": np.zeros(1, np.bool_), "phase": np.zeros(1, np.int64)}
     inputs = {"place": layout.places(), "extent": np.array(layout.extent, np.int64), **options}
     session = pipeline.stages.place
     made = session.run({port.name: inputs[port.name] for port in session.ports if not port.output})

@@ -64,7 +64,8 @@ class Exported:
     def placed(self, lines: int, columns: int, rows: int) -> Feeds:
         """What `place` makes, with rows where `denoise` has them."""
         feeds = {"place": self.places(lines, columns)[0], "extent": np.array([1, lines, columns], np.int64)}
-        made = self.run("place", {**feeds, "ntk": np.ones(1, np.float32), "proportional": np.zeros(1, bool)})
+        options = {"ntk": np.ones(1, np.float32), "proportional": np.zeros(1, bool), "phase": np.zeros(1, np.int64)}
+        made = self.run("place", {**feeds, **options})
         ports = {port["name"]: port["shape"] for port in self.spec["graphs"]["denoise"]["inputs"]}
         return {
             name: np.repeat(array[:, None], rows, 1) if ports[name][1:2] == ["R"] else array

@@ -108,6 +108,13 @@ def test_other_families(environment: dict[str, str], tmp_path: Path, name: str) 
     check_alike(environment, tmp_path, ["--steps", "4", "--size", "64x32", "--guidance", "2.5"], tmp_path / "bundle")
 
 
+def test_a_larger_picture_is_placed_anew(environment: dict[str, str], tmp_path: Path) -> None:
+    """On the way, by the factor that suits the model."""
+    write_bundle(FAMILIES["next-dit"], tmp_path)
+    options = "--steps 8 --ratio 0.5 --size 192x256 --guidance 2.5 --ntk auto --proportional"
+    check_alike(environment, tmp_path, options.split(), tmp_path / "bundle")
+
+
 def check_alike(environment: dict[str, str], tmp_path: Path, options: list[str], bundle: Path) -> None:
     made = run(
         environment, PROMPT, "-o", tmp_path / "core.png", "--report", tmp_path / "core.json", *options, bundle=bundle

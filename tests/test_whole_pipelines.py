@@ -25,8 +25,11 @@ SETTINGS = [
 """Width and height of the latents, prompts, guidance, negative prompt."""
 
 
-def expected(case: Case, theirs: Any, prompts: list[str], noise: Any, guidance: float, negative: str = "") -> Any:
-    """Latents (B, C, H, W) and pictures (B, 3, Y, X) in [0, 1] by diffusers' pipeline."""
+def expected(
+    case: Case, theirs: Any, prompts: list[str], noise: Any, guidance: float, negative: str = "", **options: Any
+) -> Any:
+    """Latents (B, C, H, W) and pictures (B, 3, Y, X) in [0, 1] by diffusers' pipeline. options: of its call."""
+    times = options.pop("times", TIMES)
     seen = []
 
     def keep(_pipeline: Any, _step: int, _time: Any, now: dict[str, Any]) -> dict[str, Any]:
@@ -37,8 +40,8 @@ def expected(case: Case, theirs: Any, prompts: list[str], noise: Any, guidance: 
         list(prompts),
         width=noise.shape[3] * case.downscale,
         height=noise.shape[2] * case.downscale,
-        num_inference_steps=len(TIMES) - 1,
-        sigmas=[1 - t for t in TIMES[:-1]],
+        num_inference_steps=len(times) - 1,
+        sigmas=[1 - t for t in times[:-1]],
         guidance_scale=guidance - case.less,
         negative_prompt=[negative] * len(prompts),
         latents=torch.from_numpy(noise.copy()),
@@ -46,6 +49,7 @@ def expected(case: Case, theirs: Any, prompts: list[str], noise: Any, guidance: 
         output_type="pt",
         return_dict=False,
         **case.options,
+        **options,
     )
     return seen[-1], made.numpy()
 

@@ -52,13 +52,15 @@ void init_model(Model* self, int64_t channels, std::tuple<int64_t, int64_t, int6
                 int64_t frames, int64_t downscale, std::vector<int64_t> guided,
                 std::map<std::string, float> pads, bool takes_ntk, bool takes_proportional,
                 nb::handle shift, nb::handle presets, int64_t head_multiple, int64_t multiple,
-                const std::string& renormalise, bool vae, bool encodes) {
+                const std::string& renormalise, bool vae, bool encodes, double ntk_power,
+                std::vector<double> phases) {
   Model model{pattern_of(channels, patch, closes_lines, closes_frames, frames, multiple),
               {size.first, size.second}};
   model.downscale = downscale;
   model.guided = std::move(guided);
   model.pads = std::move(pads);
   model.takes_ntk = takes_ntk, model.takes_proportional = takes_proportional;
+  model.ntk_power = ntk_power, model.phases = std::move(phases);
   model.sizes = sizes;
   model.vae = vae, model.encodes = encodes;
   model.shift = to_shift(shift);
@@ -83,7 +85,8 @@ constexpr const char* kModel =
     "bool = False, takes_proportional: bool = False, shift: float | tuple[int, int, float, float] "
     "= "
     "1.0, presets: Sequence[object] = (), head_multiple: int = 1, multiple: int = 1, renormalise: "
-    "str = 'none', vae: bool = False, encodes: bool = False) -> None";
+    "str = 'none', vae: bool = False, encodes: bool = False, ntk_power: float = 1.0, phases: "
+    "Sequence[float] = (0.0,)) -> None";
 constexpr const char* kAdmit =
     "def admit(self, model: Model, precision: str, room: int | None, loaded: int = 0, threads: "
     "int = 1) -> None";
@@ -104,7 +107,7 @@ void register_job(nb::module_& m) {
            "pads"_a = std::map<std::string, float>(), "takes_ntk"_a = false,
            "takes_proportional"_a = false, "shift"_a = 1.0, "presets"_a = nb::make_tuple(),
            "head_multiple"_a = 1, "multiple"_a = 1, "renormalise"_a = "none", "vae"_a = false,
-           "encodes"_a = false)
+           "encodes"_a = false, "ntk_power"_a = 1.0, "phases"_a = std::vector<double>{0.0})
       .def_ro("head_multiple", &Model::head_multiple)
       .def(
           "layout",
@@ -128,8 +131,18 @@ void register_job(nb::module_& m) {
           "said"_a.none(), "size"_a = nb::none(),
           nb::sig("def ntk(self, said: float | str | None, size: tuple[int, int] | None = None) "
                   "-> float"),
-          "The factor on theta of RoPE: 1 for None, else what is said; 'auto' is the area over the "
-          "training area, at least 1.")
+          "The factor of sizes beyond training: 1 for None, else what is said; 'auto' is the area "
+          "over the training area, at least 1, to the model's power.")
+      .def(
+          "phases",
+          [](const Model& self, nb::handle said, std::optional<Pair> size) {
+            return phases_at(self,
+                             ntk_factor(self, layout_of(self, to_size(size)), to_value(said)));
+          },
+          "ntk"_a.none(), "size"_a = nb::none(),
+          nb::sig("def phases(self, ntk: float | str | None, size: tuple[int, int] | None = None) "
+                  "-> list[float]"),
+          "The times from which on a run with such a factor places its tokens anew.")
       .def(
           "presets",
           [](const Model& self, std::optional<Pair> size) {

@@ -58,12 +58,14 @@ void init_plan(Plan* self, std::vector<Step> steps, std::vector<Evaluation> eval
                int64_t tokens, std::optional<std::vector<double>> damping,
                std::optional<std::vector<bool>> unconditional, int64_t pinned, int64_t max_age,
                const std::optional<Capacity>& capacity, const Keeps& keeps, const Ranking& ranking,
-               const Forecast& forecast, const Budget& budget) {
+               const Forecast& forecast, const Budget& budget,
+               std::optional<std::vector<int64_t>> phase) {
   Plan plan;
   plan.steps = std::move(steps);
   plan.evaluations = std::move(evaluations);
   plan.damping = of_steps("damping", std::move(damping), 0.0, plan.steps.size());
   plan.unconditional = of_steps("unconditional", std::move(unconditional), true, plan.steps.size());
+  plan.phase = of_steps("phase", std::move(phase), int64_t{0}, plan.steps.size());
   plan.tokens = tokens, plan.pinned = pinned, plan.max_age = max_age;
   set_capacity(plan, capacity);
   plan.keeps = keeps, plan.ranking = ranking, plan.forecast = forecast, plan.budget = budget;
@@ -140,8 +142,8 @@ constexpr const char* kPlan =
     "def __init__(self, *, steps: Sequence[Step], evaluations: Sequence[Evaluation], tokens: int, "
     "damping: Sequence[float] | None = None, unconditional: Sequence[bool] | None = None, "
     "pinned: int = 0, max_age: int = -1, capacity: NDArray[numpy.int32] | None = None, "
-    "keeps: Keeps = ..., ranking: Ranking = ..., forecast: Forecast = ..., budget: Budget = ...) "
-    "-> None";
+    "keeps: Keeps = ..., ranking: Ranking = ..., forecast: Forecast = ..., budget: Budget = ..., "
+    "phase: Sequence[int] | None = None) -> None";
 
 }  // namespace
 
@@ -153,7 +155,8 @@ void register_plan_data(nb::module_& m) {
       .def("__init__", &init_plan, nb::sig(kPlan), nb::kw_only(), "steps"_a, "evaluations"_a,
            "tokens"_a, "damping"_a = nb::none(), "unconditional"_a = nb::none(), "pinned"_a = 0,
            "max_age"_a = -1, "capacity"_a = nb::none(), "keeps"_a = Keeps{},
-           "ranking"_a = Ranking{}, "forecast"_a = Forecast{}, "budget"_a = Budget{})
+           "ranking"_a = Ranking{}, "forecast"_a = Forecast{}, "budget"_a = Budget{},
+           "phase"_a = nb::none())
       .def_ro("steps", &Plan::steps)
       .def_ro("evaluations", &Plan::evaluations,
               "Engine calls, in order: one or two a step, as the solver needs.")
@@ -162,6 +165,11 @@ void register_plan_data(nb::module_& m) {
       .def_prop_ro(
           "unconditional", [](const Plan& plan) { return plan.unconditional; },
           "(S,): whether a step runs that branch of guidance, or reuses the difference.")
+      .def_ro("phase", &Plan::phase,
+              "(S,): of the model's phases, the one that a step's tokens are placed for.")
+      .def("places_anew", &Plan::places_anew, "step"_a,
+           "Whether tokens are placed anew before a step: it is of another phase than the one "
+           "before.")
       .def_ro("tokens", &Plan::tokens)
       .def_ro("pinned", &Plan::pinned)
       .def_ro("max_age", &Plan::max_age, "-1: no bound.")

@@ -221,22 +221,25 @@ void register_resolve(nb::module_& m) {
       "A preset of a manifest, in parts.");
   m.def(
       "plan_of",
-      [](nb::handle preset, int64_t tokens, int64_t pinned, int64_t head_multiple) {
-        return plan_of(to_preset(preset), tokens, pinned, head_multiple);
+      [](nb::handle preset, int64_t tokens, int64_t pinned, int64_t head_multiple,
+         const std::vector<double>& phases) {
+        return plan_of(to_preset(preset), tokens, pinned, head_multiple, phases);
       },
       "preset"_a, "tokens"_a, "pinned"_a = 0, "head_multiple"_a = 1,
+      "phases"_a = std::vector<double>(),
       "A preset's steps over tokens of the full size; with no shift of its own, even ones.");
   m.def(
       "check_coarse", [](nb::handle coarse) { check(to_coarse(coarse)); }, "coarse"_a,
       "Refuse a factor or a time that is out of bounds.");
   m.def(
       "coarse_plan",
-      [](nb::handle coarse, int64_t tokens, int64_t pinned, nb::handle shift) {
-        return coarse_plan(to_coarse(coarse), tokens, pinned, to_number("shift", shift));
+      [](nb::handle coarse, int64_t tokens, int64_t pinned, nb::handle shift,
+         const std::vector<double>& phases) {
+        return coarse_plan(to_coarse(coarse), tokens, pinned, to_number("shift", shift), phases);
       },
-      "coarse"_a, "tokens"_a, "pinned"_a = 0, "shift"_a = 1.0,
-      nb::sig("def coarse_plan(coarse: object, tokens: int, pinned: int = 0, shift: float = 1.0) "
-              "-> Plan"),
+      "coarse"_a, "tokens"_a, "pinned"_a = 0, "shift"_a = 1.0, "phases"_a = std::vector<double>(),
+      nb::sig("def coarse_plan(coarse: object, tokens: int, pinned: int = 0, shift: float = 1.0, "
+              "phases: Sequence[float] = ()) -> Plan"),
       "The coarse steps over tokens of the smaller size; `shift` is the run's.");
   m.def("coarse_layout", &coarse_layout, "layout"_a, "factor"_a, "scale"_a = 1,
         "The layout of a picture that is smaller by the factor, refused if that does not tile.");

@@ -29,7 +29,8 @@ struct OwnedSampler {
 
 void init_sampler(OwnedSampler* self, const nb::object& denoise, const Layout& layout,
                   const Plan& plan, const nb::dict& constant, const nb::dict& timed,
-                  const nb::dict& placed, const Floats& guidance, const Floats& start) {
+                  const nb::dict& placed, const Floats& guidance, const Floats& start,
+                  const nb::dict& later) {
   const std::shared_ptr<Session> session = to_session(denoise);
   if (static_cast<int64_t>(start.size()) % layout.values() != 0 || start.size() == 0)
     throw std::invalid_argument("Sampler: start: got " + std::to_string(start.size()) +
@@ -40,6 +41,8 @@ void init_sampler(OwnedSampler* self, const nb::object& denoise, const Layout& l
                                 " values, allowed " + std::to_string(layout.patch_values()));
   const std::vector<Port>& ports = session->ports();
   Conditions conditions{to_bound(ports, constant), to_bound(ports, timed), to_bound(ports, placed)};
+  for (const auto& [phase, arrays] : later)
+    conditions.later[nb::cast<int64_t>(phase)] = to_bound(ports, nb::cast<nb::dict>(arrays));
   const int64_t samples = static_cast<int64_t>(start.size()) / layout.values();
   int64_t rows = samples;
   for (const Bound& bound : conditions.timed)
@@ -63,8 +66,8 @@ StepDone step(OwnedSampler& self) {
 constexpr const char* kInit =
     "def __init__(self, denoise: object, layout: Layout, plan: Plan, *, constant: Mapping[str, "
     "Array], "
-    "timed: Mapping[str, Array], placed: Mapping[str, Array], guidance: Array, start: Array) -> "
-    "None";
+    "timed: Mapping[str, Array], placed: Mapping[str, Array], guidance: Array, start: Array, "
+    "later: Mapping[int, Mapping[str, Array]] = {}) -> None";
 
 }  // namespace
 
@@ -163,9 +166,11 @@ void register_sampler(nb::module_& m) {
       "`run(arrays)`. constant, timed, placed: what its calls take besides the "
       "tokens: over the run (R, ...), an entry an evaluation (E, R, ...), by "
       "token (N, ...). guidance (P,) f32: scale of every value of a patch. start "
-      "(B, C, F, H, W) f32.")
+      "(B, C, F, H, W) f32. later: by phase of the plan after the first, what takes the place of "
+      "`placed` and of constants.")
       .def("__init__", &init_sampler, nb::sig(kInit), "denoise"_a, "layout"_a, "plan"_a,
-           nb::kw_only(), "constant"_a, "timed"_a, "placed"_a, "guidance"_a, "start"_a)
+           nb::kw_only(), "constant"_a, "timed"_a, "placed"_a, "guidance"_a, "start"_a,
+           "later"_a = nb::dict())
       .def_prop_ro("done", [](const OwnedSampler& self) { return self.sampler->done(); })
       .def("step", &step, "Do the next step.")
       .def(

@@ -66,7 +66,7 @@ void add_sampling(CLI::App& app, Command& command) {
   text("coarse", "FACTOR[:STEPS[:UNTIL]]", "Begin with a smaller picture; 1 is none");
   text("mode", "NAME", "corrected, or paper, which does what the published code does");
   text("schedule", "PATCHES/STEPS", "Recompute so many patches fewer every so many steps");
-  text("ntk", "auto|FACTOR|off", "For sizes beyond training: multiply RoPE's theta");
+  text("ntk", "auto|FACTOR|off", "For sizes beyond training: scale RoPE; auto is the model's rule");
   text("image", "PNG", "A picture to begin with");
   text("strength", "X", "How much of the way from noise is gone; by default .6, with a mask 1");
   text("mask", "PNG", "White where the image is painted anew; the rest of it stays");

@@ -28,6 +28,7 @@ PLACE_INPUTS: Mapping[str, Allowed] = {
     "extent": (("int64",), [(3,)]),  # frames, lines and columns of patches
     "ntk": (("float32",), [(1,)]),  # factor on the base of rotary embeddings
     "proportional": (("bool",), [(1,)]),  # whether the softmax sharpens with the number of tokens
+    "phase": (("int64",), [(1,)]),  # which of the phases
 }
 """Of which a model's takes the first, and what it has a use for."""
 
@@ -38,6 +39,7 @@ def check_spec(path: Path, spec: ModelSpec) -> None:
         _check_known(spec)
         _check_templates(spec)
         _check_graphs(spec)  # before the numbers: a price is reckoned from axes, which then are known letters
+        _check_phases(spec)
         _check_numbers(spec)
         for preset in spec.presets:
             _check_preset(spec, preset)
@@ -98,12 +100,20 @@ def _check_known(spec: ModelSpec) -> None:
         "latent.frames": (spec.latent.frames, 1),
         "tokens.patch, frames": (spec.tokens.patch[0], 1),
         "tokens.closes": ("frame" if "frame" in spec.tokens.closes else "line", "line"),
-        "phases": (len(spec.phases), 1),
-        "phases.0": (spec.phases[0], 0.0),
     }
     for name, (value, known) in said.items():
         if value != known:
             raise BundleError(f"{name} is {value!a:.80}; this flagdit runs {known!a} alone, so it needs a newer one")
+
+
+def _check_phases(spec: ModelSpec) -> None:
+    """That they begin with 0, and are in order; `place` is told which it is."""
+    phases = spec.phases
+    if phases[0] != 0 or list(phases) != sorted(phases):
+        said = ", ".join(f"{phase:g}" for phase in phases)
+        raise BundleError(f"phases are {said}; allowed are times that do not fall, from 0")
+    if len(phases) > 1 and all(tensor.name != "phase" for tensor in spec.graphs.place.inputs):
+        raise BundleError(f"there are {len(phases)} phases, and graphs.place has no input 'phase' to tell them")
 
 
 def _check_templates(spec: ModelSpec) -> None:

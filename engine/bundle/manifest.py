@@ -140,8 +140,8 @@ class ModelSpec(Spec):
     """The content of `model.json`.
 
     family, config: for people; nothing at run time reads them. phases: the times from which on tokens are placed
-    anew. pads: what fills an output of `condition` behind a text that is shorter than others of its batch; zeros if it
-    is not named.
+    anew, the first 0. ntk_power: of the area's growth, which is the factor that `--ntk auto` takes. pads: what fills an
+    output of `condition` behind a text that is shorter than others of its batch; zeros if it is not named.
     """
 
     schema_version: Literal[2]
@@ -154,6 +154,7 @@ class ModelSpec(Spec):
     guidance: Guidance
     flow: Flow
     phases: Annotated[tuple[Annotated[float, Field(ge=0, le=1)], ...], Field(min_length=1, max_length=8)] = (0.0,)
+    ntk_power: Annotated[float, Field(ge=0, le=2)] = 1.0
     sizes: Sizes
     price: Price
     texts: Annotated[tuple[Text, ...], Field(max_length=4)]

@@ -68,6 +68,7 @@ def _placed(session: Session, spec: ModelSpec) -> dict[str, Array]:
         "extent": np.array(layout.extent, np.int64),
         "ntk": np.ones(1, np.float32),
         "proportional": np.zeros(1, np.bool_),
+        "phase": np.zeros(1, np.int64),
     }
     outputs = session.run({t.name: known[t.name] for t in spec.graphs.place.inputs})
     chosen = layout.slots()[np.linspace(0, layout.tokens - 1, TOKENS).astype(int)]

@@ -206,7 +206,13 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
     return int(match[1]), int(match[2])
 
 
-NTK_HELP = "For sizes beyond training: multiply RoPE's theta. [bold]auto[/] is the area over the training area."
+NtkOption = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|FACTOR|off",
+        help="For sizes beyond training: scale RoPE. [bold]auto[/] is the model's own rule, such as the area's growth.",
+    ),
+]
 
 
 def parse_ntk(text: str) -> Ntk:

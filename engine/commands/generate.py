@@ -13,7 +13,6 @@ from flagdit.cpp_ext import MAX_SEED
 from flagdit.engine.commands.coarse import CoarseOption
 from flagdit.engine.commands.common import (
     MODE_HELP,
-    NTK_HELP,
     SCHEDULE_HELP,
     BackendOption,
     BudgetOption,
@@ -23,6 +22,7 @@ from flagdit.engine.commands.common import (
     GuidanceOption,
     GuidanceWarmupOption,
     Mode,
+    NtkOption,
     PrecisionOption,
     PresetOption,
     RatioOption,
@@ -118,7 +118,7 @@ def generate(
     dense: Annotated[bool, typer.Option("--dense", help="Recompute everything in every step.")] = False,
     mode: Annotated[Mode, typer.Option(help=MODE_HELP)] = Mode.corrected,
     schedule: Annotated[str | None, typer.Option(help=SCHEDULE_HELP)] = None,
-    ntk: Annotated[str, typer.Option(metavar="auto|FACTOR|off", help=NTK_HELP)] = "off",
+    ntk: NtkOption = "off",
     proportional: ProportionalOption = False,
     image: Annotated[Path | None, typer.Option(help="A picture to begin with; the size is its own.")] = None,
     strength: StrengthOption = None,

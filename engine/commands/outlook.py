@@ -6,9 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from flagdit.cpp_ext import Step, least_max_age
-from flagdit.engine.cost import Cost
-from flagdit.engine.memory import Memory
+from flagdit.engine.bundle import ModelSpec
+from flagdit.engine.coarse import coarse_layout
+from flagdit.engine.cost import Cost, head_multiple_of, price
+from flagdit.engine.cpu import Precision
+from flagdit.engine.errors import RequestError
+from flagdit.engine.layout import Ntk, TokenLayout
+from flagdit.engine.memory import Memory, memory
+from flagdit.engine.model import model_of
 from flagdit.engine.plan import Plan
+from flagdit.engine.presets import Preset
 from flagdit.engine.ras import RasConfig
 
 
@@ -82,6 +89,8 @@ class Outlook:
             return "planned"
         if step.index < self.ras.warmup:
             return "warm-up"
+        if self.plan.places_anew(step.index):
+            return "tokens placed anew"
         if step.index in self.ras.resets_of(len(self.plan.steps)):
             return "reset"
         if self.ras.end is not None and step.index > self.ras.end:
@@ -91,3 +100,38 @@ class Outlook:
     @property
     def _plans(self) -> list[Plan]:
         return [self.plan] if self.coarse is None else [self.coarse, self.plan]
+
+
+def priced(
+    how: Preset, spec: ModelSpec, size: tuple[int, int] | None, *, ntk: Ntk, precisions: tuple[Precision, ...]
+) -> Outlook:
+    """With a bundle of that model, at a size (width, height) in pixels, by default its own."""
+    if ntk is not None and all(port.name != "ntk" for port in spec.graphs.place.inputs):
+        raise RequestError("ntk is nothing that this model knows; leave it out")
+    model, layout = model_of(spec), TokenLayout.of(spec, size)
+    scale = spec.latent.downscale
+    size = layout.width * scale, layout.height * scale
+    coarse = None
+    planned = how.plan(layout.tokens, layout.pinned, head_multiple_of(spec), model.phases(ntk, size))
+    cost = price(spec, planned)
+    if how.coarse is not None:
+        smaller = coarse_layout(layout, how.coarse.factor)
+        small = smaller.width * scale, smaller.height * scale
+        coarse = how.coarse.plan(smaller.tokens, smaller.pinned, how.shift or 1.0, model.phases(ntk, small))
+        cost = cost.after(price(spec, coarse))
+    plans = [planned] if coarse is None else [coarse, planned]
+    needed: dict[str, Memory] = {precision: memory(spec, plans, precision, size=size) for precision in precisions}
+    return Outlook(planned, how.ras, how.solver, cost, bool(how.weights), coarse, needed)
+
+
+def counted(how: Preset, tokens: int) -> Outlook:
+    """Without a bundle: tokens are all that is known."""
+    coarse = None
+    if how.coarse is not None:
+        smaller, rest = divmod(tokens, how.coarse.factor**2)
+        if rest:
+            raise RequestError(
+                f"{tokens} tokens are no picture of {how.coarse.factor} times the size; try --bundle demo"
+            )
+        coarse = how.coarse.plan(smaller, shift=how.shift or 1.0)
+    return Outlook(how.plan(tokens), how.ras, how.solver, None, bool(how.weights), coarse)

@@ -12,9 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flagdit.cpp_ext import MAX_TOKENS, room
-from flagdit.engine.bundle import ModelSpec
 from flagdit.engine.bundle.reader import Bundle
-from flagdit.engine.coarse import coarse_layout
 from flagdit.engine.commands.coarse import CoarseOption
 from flagdit.engine.commands.common import (
     MODE_HELP,
@@ -23,6 +21,7 @@ from flagdit.engine.commands.common import (
     GuidanceEveryOption,
     GuidanceWarmupOption,
     Mode,
+    NtkOption,
     PresetOption,
     RatioOption,
     ShiftOption,
@@ -30,19 +29,18 @@ from flagdit.engine.commands.common import (
     StepsOption,
     TimesOption,
     console,
+    parse_ntk,
     parse_size,
     say_which,
 )
-from flagdit.engine.commands.outlook import Entry, Outlook
+from flagdit.engine.commands.outlook import Entry, Outlook, counted, priced
 from flagdit.engine.commands.ras import RasOption
 from flagdit.engine.commands.sampling import sampling
 from flagdit.engine.commands.tables import show
-from flagdit.engine.cost import head_multiple_of, price
-from flagdit.engine.cpu import Precision, available
+from flagdit.engine.cpu import available
 from flagdit.engine.errors import RequestError
-from flagdit.engine.layout import TokenLayout, model_shift
-from flagdit.engine.memory import Memory, memory
-from flagdit.engine.presets import Preset, presets_of
+from flagdit.engine.layout import model_shift
+from flagdit.engine.presets import presets_of
 from flagdit.engine.resolve import resolve
 
 LONG = 40  # steps: above it, equal ones share a line
@@ -69,6 +67,7 @@ def plan(
         str | None, typer.Option(help="Take tokens and costs from this bundle, or from the demo.")
     ] = None,
     size: Annotated[str | None, typer.Option(help="WxH in pixels, with --bundle.")] = None,
+    ntk: NtkOption = "off",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show which steps are dense and why, what each computes and costs, and the speedup to expect.
@@ -85,6 +84,8 @@ def plan(
         raise RequestError(f"tokens is {tokens}; allowed are 1 to {MAX_TOKENS}")
     if size is not None and bundle is None:
         raise RequestError(f"--size {size} needs --bundle: only a bundle knows the tokens of a size")
+    if ntk != "off" and bundle is None:
+        raise RequestError(f"--ntk {ntk} needs --bundle: only a bundle knows what it changes")
     said = sampling(
         preset=preset,
         steps=steps,
@@ -107,40 +108,13 @@ def plan(
         manifest = Bundle.open(bundle).manifest
         spec = manifest.model
         how = resolve(said, presets_of(spec, dimensions), model_shift(spec, dimensions))
-        outlook = _priced(how, spec, TokenLayout.of(spec, dimensions), precisions=tuple(available(manifest)))
+        outlook = priced(how, spec, dimensions, ntk=parse_ntk(ntk), precisions=tuple(available(manifest)))
     else:
-        outlook = _counted(resolve(said), tokens or 0)
+        outlook = counted(resolve(said), tokens or 0)
     if as_json:
         typer.echo(json.dumps(_as_dict(outlook), indent=1))
     else:
         _print(outlook)
-
-
-def _priced(how: Preset, spec: ModelSpec, layout: TokenLayout, *, precisions: tuple[Precision, ...]) -> Outlook:
-    planned, coarse = how.plan(layout.tokens, layout.pinned, head_multiple_of(spec)), None
-    cost = price(spec, planned)
-    if how.coarse is not None:
-        smaller = coarse_layout(layout, how.coarse.factor)
-        coarse = how.coarse.plan(smaller.tokens, smaller.pinned, how.shift or 1.0)
-        cost = cost.after(price(spec, coarse))
-    plans = [planned] if coarse is None else [coarse, planned]
-    scale = spec.latent.downscale
-    size = layout.width * scale, layout.height * scale
-    needed: dict[str, Memory] = {precision: memory(spec, plans, precision, size=size) for precision in precisions}
-    return Outlook(planned, how.ras, how.solver, cost, bool(how.weights), coarse, needed)
-
-
-def _counted(how: Preset, tokens: int) -> Outlook:
-    """Without a bundle: tokens are all that is known."""
-    coarse = None
-    if how.coarse is not None:
-        smaller, rest = divmod(tokens, how.coarse.factor**2)
-        if rest:
-            raise RequestError(
-                f"{tokens} tokens are no picture of {how.coarse.factor} times the size; try --bundle demo"
-            )
-        coarse = how.coarse.plan(smaller, shift=how.shift or 1.0)
-    return Outlook(how.plan(tokens), how.ras, how.solver, None, bool(how.weights), coarse)
 
 
 def _as_dict(outlook: Outlook) -> dict[str, object]:

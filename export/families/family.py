@@ -24,7 +24,9 @@ class Facts:
 
     encoders: the text encoders whose features `condition` takes. shift, guidance: those that suit the model, where
     nobody says others. renormalise: what guidance does with the norm of a velocity. multiple: of tokens, up to which
-    specials fill a picture. classes: that a prompt is one of; 0 where prompts are texts.
+    specials fill a picture. classes: that a prompt is one of; 0 where prompts are texts. phases: times from which on
+    `place` places tokens anew, where a picture is larger than the training's. ntk_power: of the growth of its area,
+    which is the factor that `place` is given.
     """
 
     patch: int
@@ -41,6 +43,7 @@ class Facts:
     multiple: int = 1
     phases: tuple[float, ...] = (0.0,)
     classes: int = 0
+    ntk_power: float = 1.0
 
 
 class Model(Protocol):

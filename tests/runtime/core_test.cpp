@@ -118,7 +118,7 @@ void memory_is_refused_before_anything_is_loaded() {
   check::throws<Error>([&] { pipeline.plan(request); }, "of memory are needed");
 }
 
-flagdit::RunOptions toy_options() {
+flagdit::RunOptions toy_options(const std::vector<double>& phases = {}) {
   flagdit::Layout layout;
   layout.height = layout.width = 16;
   layout.channels = 3;
@@ -131,14 +131,16 @@ flagdit::RunOptions toy_options() {
   plan.regions.budget.warmup = 2;
   plan.tokens = layout.tokens();
   plan.pinned = layout.pinned();
+  plan.phases = phases;
   flagdit::RunOptions options;
   options.legs.push_back({layout, flagdit::make_plan(plan)});
   options.seeds = {7};
   return options;
 }
 
-flagdit::Run toy_run(const std::shared_ptr<toy::Denoise>& denoise) {
-  return flagdit::Run(toy::stages(denoise), toy_options(), {{{{{1, 2}}, "the text"}}, {0}});
+flagdit::Run toy_run(const std::shared_ptr<toy::Denoise>& denoise,
+                     const std::vector<double>& phases = {}) {
+  return flagdit::Run(toy::stages(denoise), toy_options(phases), {{{{{1, 2}}, "the text"}}, {0}});
 }
 
 // The velocity 2 - t is a line, which ab2 follows but for its first step: the latents move by 1.5.
@@ -149,10 +151,28 @@ void a_session_of_our_own_paints() {
   const std::vector<float> begun = run.latents();
   while (!run.done()) run.step();
   const std::vector<float> latents = run.latents();
-  check::that(denoise->calls == 8, "calls");
+  check::that(denoise->calls == 8 && denoise->late == 0, "calls");
   for (size_t i = 0; i < latents.size(); ++i) {
     check::that(std::isfinite(latents[i]) && latents[i] > begun[i], "latents move");
   }
+}
+
+// Of 8 even steps the fourth, at .375, is the first after .3: it is dense, and all places are new.
+void tokens_are_placed_anew() {
+  const auto denoise = std::make_shared<toy::Denoise>();
+  flagdit::Run run = toy_run(denoise, {0.0, 0.3});
+  const flagdit::Plan& plan = run.options().legs.front().plan;
+  const flagdit::Plan plain = toy_options().legs.front().plan;
+  for (size_t i = 0; i < 8; ++i) {
+    check::that(plan.phase[i] == (i < 3 ? 0 : 1), "phase");
+    check::that(plan.steps[i].active == (i == 3 ? plan.tokens : plain.steps[i].active), "active");
+  }
+  check::that(!plain.steps[3].dense, "a step that would not be dense");
+  while (!run.done()) run.step();
+  check::that(denoise->misplaced == 0 && denoise->late == 5, "places");
+  flagdit::Run again = toy_run(denoise);
+  while (!again.done()) again.step();
+  check::that(denoise->misplaced == 0 && denoise->late == 5, "places of a run after it");
 }
 
 void runs_that_are_stopped_or_share_a_session_are_their_own() {
@@ -208,6 +228,7 @@ int main(int argc, char** argv) {
        {"misuse has a status", misuse_has_a_status},
        {"memory is refused before anything is loaded", memory_is_refused_before_anything_is_loaded},
        {"a session of our own paints", a_session_of_our_own_paints},
+       {"tokens are placed anew", tokens_are_placed_anew},
        {"runs that are stopped, or share a session, are their own",
         runs_that_are_stopped_or_share_a_session_are_their_own},
        {"a thousand runs take no more memory", a_thousand_runs_take_no_more_memory}});

@@ -28,13 +28,16 @@ inline Bound made(const std::string& name, const Shape& shape, float value) {
   return out;
 }
 
-// The velocity of every token is (2 - t) of its condition, and its cache what it is.
+// The velocity of every token is (2 - t) of its condition, and its cache what it is. A call counts the
+// tokens whose place is not of the phase that all of it is said to be of: place is 1000 phase + index.
 class Denoise : public Session {
  public:
   Denoise() {
     const Axis a = letter("A"), r = letter("R");
     ports_ = {{"tokens", DType::f32, {a, r, kValues}, false},
               {"speed", DType::f32, {r, int64_t{1}}, false},
+              {"where", DType::f32, {a, r, int64_t{1}}, false},
+              {"phase_of_all", DType::f32, {int64_t{1}}, false},
               {"memory_tail", DType::f32, {letter("M"), r, kValues}, false},
               {"velocity", DType::f32, {a, r, kValues}, true},
               {"memory_head", DType::f32, {a, r, kValues}, true}};
@@ -45,7 +48,7 @@ class Denoise : public Session {
   std::vector<Bound> run(const std::vector<Bound>&) override { return {}; }
   std::unique_ptr<Binding> bind(const std::vector<Bound>& tensors) override;
 
-  std::atomic<int64_t> calls{0};
+  std::atomic<int64_t> calls{0}, misplaced{0}, late{0};  // late: calls of a phase after the first
 
  private:
   std::vector<Port> ports_;
@@ -61,6 +64,10 @@ class Call : public Binding {
     const Tensor &tokens = of_.at("tokens"), &speed = of_.at("speed"),
                  &velocity = of_.at("velocity");
     const int64_t rows = tokens.shape[1];
+    const float phase = *of_.at("phase_of_all").as<float>();
+    owner_.late += phase > 0 ? 1 : 0;
+    for (int64_t i = 0; i < tokens.shape[0] * rows; ++i)
+      owner_.misplaced += std::floor(of_.at("where").as<float>()[i] / 1000) != phase ? 1 : 0;
     for (int64_t i = 0; i < tokens.shape[0] * rows * kValues; ++i) {
       velocity.as<float>()[i] = speed.as<float>()[i / kValues % rows];
       of_.at("memory_head").as<float>()[i] = tokens.as<float>()[i];
@@ -105,7 +112,13 @@ inline Stages stages(std::shared_ptr<Denoise> denoise) {
       speed.tensor.as<float>()[i] = 2.0f - in[0].tensor.as<float>()[i];
     return std::vector<Bound>{speed};
   };
-  const auto place = [](const std::vector<Bound>&) { return std::vector<Bound>{}; };
+  const auto place = [](const std::vector<Bound>& in) {
+    const int64_t count = in[0].tensor.shape[0];
+    const auto phase = static_cast<float>(*in[1].tensor.as<int64_t>());
+    Bound where = made("where", {count, 1}, 1000 * phase);
+    for (int64_t i = 0; i < count; ++i) where.tensor.as<float>()[i] += static_cast<float>(i);
+    return std::vector<Bound>{where, made("phase_of_all", {1}, phase)};
+  };
   return {{std::make_shared<Once>(std::vector<Port>{{"input_ids", DType::i64, {r, t}, false},
                                                     {"text", DType::f32, {r, t, kText}, true}},
                                   text)},
@@ -113,7 +126,11 @@ inline Stages stages(std::shared_ptr<Denoise> denoise) {
                                                    {"speed", DType::f32, {s, r, int64_t{1}}, true}},
                                  condition),
           std::make_shared<Once>(
-              std::vector<Port>{{"place", DType::i64, {letter("N"), int64_t{4}}, false}}, place),
+              std::vector<Port>{{"place", DType::i64, {letter("N"), int64_t{4}}, false},
+                                {"phase", DType::i64, {int64_t{1}}, false},
+                                {"where", DType::f32, {letter("N"), int64_t{1}}, true},
+                                {"phase_of_all", DType::f32, {int64_t{1}}, true}},
+              place),
           std::move(denoise)};
 }
 

@@ -55,6 +55,9 @@ class Buffers {
   // Begins with latents (B, C, F, H, W). Throws Error(bundle) if `placed` differs among patches
   // where `denoise` has no row for each sample.
   void begin(const float* latents, const std::vector<Bound>& placed, Stream stream);
+  // Places the tokens anew, in the order of slots as it is: addresses stay. What is known of changes
+  // is of other places, and forgotten. Waits for the stream.
+  void place_anew(const std::vector<Bound>& placed, Stream stream);
   // What is known of patches (patches,) and the velocities (B, C, F, H, W) to it, before any step.
   void begin_known(const uint8_t* patches, const float* velocity, Stream stream);
 
@@ -87,6 +90,9 @@ class Buffers {
   Tensor swaps, counts, codes, grid;                         // of `select` and `dilate`
 
  private:
+  void place(const std::vector<Bound>& by_token, const int32_t* ids, Stream stream) const;
+  void forget(Stream stream) const;
+
   std::vector<Port> ports_;
 };
 

@@ -38,6 +38,7 @@ struct Features {
 struct Placing {
   double ntk = 1.0;           // factor on theta of RoPE
   bool proportional = false;  // softmax that sharpens with the number of tokens (Lumina-T2X)
+  int64_t phase = 0;          // of the model's phases
 };
 
 // Features of each text. Each goes through an encoder alone, so they do not depend on its

@@ -61,6 +61,8 @@ struct Plan {
                                 // outside RAS steps
   std::vector<bool> unconditional;  // (S,): whether a step runs that branch of guidance, or reuses
                                     // the difference
+  std::vector<int64_t> phase;       // (S,): of the model's phases, the one that a step's tokens are
+                                    // placed for; a step that places them anew is dense
   int64_t tokens = 0, pinned = 0;
   int64_t max_age = -1;           // -1: no bound
   std::vector<int32_t> capacity;  // (S, capacity_columns): patches that the steps after each one
@@ -81,6 +83,9 @@ struct Plan {
   // Whether the next step after this one that makes that call reads what is cached.
   bool precedes_ras(int64_t call, int64_t step) const;
 
+  // Whether tokens are placed anew before a step: it is of another phase than the one before.
+  bool places_anew(int64_t step) const;
+
   bool operator==(const Plan& other) const;
 };
 
@@ -95,7 +100,13 @@ struct PlanRequest {
   std::vector<Weights> weights{};  // of each step, in place of the solver's own
   Span span{};                     // the times that it begins and ends at
   int64_t head_multiple = 1;       // of the model (model.h)
+  std::vector<double> phases{};    // times of the model from which on tokens are placed anew; the
+                                   // first, 0, may be left out where there is no other
 };
+
+// The phase of each step: the last that begins at the step's time or before. One phase holds for
+// all evaluations of a step, since a solver joins their velocities, which have to be of one field.
+std::vector<int64_t> phases_of(const std::vector<double>& times, const std::vector<double>& phases);
 
 // Throws Error if an option is out of bounds, or contradicts another.
 Plan make_plan(const PlanRequest& request);

@@ -94,6 +94,7 @@ struct ModelSpec {
   GuidanceSpec guidance;
   ShiftSpec shift;
   std::vector<double> phases;
+  double ntk_power = 1.0;
   SizesSpec sizes;
   PriceSpec price;
   std::vector<TextSpec> texts;

@@ -37,6 +37,8 @@ struct Model {
   Renormalise renormalise = Renormalise::none;          // of guided velocities
   std::map<std::string, float> pads{};                  // see `conditions`
   bool takes_ntk = false, takes_proportional = false;   // inputs that its graph `place` has
+  double ntk_power = 1.0;             // of the area's growth, which is ntk's "auto"
+  std::vector<double> phases{0.0};    // times from which on its tokens are placed anew
   bool vae = false, encodes = false;  // whether it ends in latents, and makes them of a picture
   Sizes sizes{};
   std::vector<Calibrated> presets{};
@@ -57,10 +59,14 @@ Layout sized(const Layout& pattern, const Size& size, int64_t downscale = 1);
 // The time shift of a picture of so many patches, 0.1 to 100.
 Number shift_at(const Model& model, int64_t patches);
 
-// The factor on theta of RoPE: 1 for None, else what is said; "auto" is the area over the training
-// area, at least 1, so that nothing changes at the training size and below it, which is what
-// Lumina-T2X's demo takes.
+// The factor of sizes beyond training, on theta of RoPE unless the model's `place` takes it otherwise:
+// 1 for None, else what is said; "auto" is the area over the training area, at least 1, so that
+// nothing changes at the training size and below it, to the power that the model says: 1 is what
+// Lumina-T2X's demo takes, 1/2 what Lumina-Next's does.
 double ntk_factor(const Model& model, const Layout& layout, const Value& said);
+
+// The phases that a leg with such a factor goes through: with a factor of 1 there is one alone.
+std::vector<double> phases_at(const Model& model, double ntk);
 
 // Its presets at a size, see presets.h. Throws Error for a size that cannot be.
 Presets presets_of(const Model& model, const std::optional<Size>& size = std::nullopt);

@@ -29,8 +29,9 @@ struct Preset {
 };
 
 // Its steps over tokens of the full size; with no shift of its own, even ones.
-// head_multiple: of the model (model.h).
-Plan plan_of(const Preset& preset, int64_t tokens, int64_t pinned, int64_t head_multiple = 1);
+// head_multiple, phases: of the model (model.h).
+Plan plan_of(const Preset& preset, int64_t tokens, int64_t pinned, int64_t head_multiple = 1,
+             const std::vector<double>& phases = {});
 
 // The last steps of a preset, for a run that begins with a picture: of its steps the share
 // `strength`, at least one. Those that leave patches out compute `share` of what they would: of a

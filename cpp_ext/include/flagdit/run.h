@@ -95,6 +95,7 @@ class Run {
   void check_latent() const;
   void prepare();
   void begin(size_t leg);
+  std::vector<Bound> placed_in(const Leg& leg, int64_t phase) const;
   std::vector<float> start(size_t leg) const;
   std::vector<float> noise() const;
   void encode_canvas();
@@ -103,7 +104,7 @@ class Run {
   Stages stages_;
   RunOptions options_;
   Texts texts_;
-  std::vector<Bound> constant_, timed_, placed_;
+  std::vector<Bound> constant_, timed_;
   std::shared_ptr<Sampler> sampler_;
   RunSeconds seconds_;
   std::vector<double> before_;  // seconds of the steps of the leg before

@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -28,6 +29,8 @@ struct Conditions {
   std::vector<Bound> constant;  // over the run: (R, ...), or without rows
   std::vector<Bound> timed;     // (E, R, ...): an entry an evaluation of the plan
   std::vector<Bound> placed;    // by token, (N, ...)
+  // By phase of the plan, after the first: what takes the place of `placed`, and of constants.
+  std::map<int64_t, std::vector<Bound>> later{};
 };
 
 // A step that was done, or on a GPU enqueued. It is as it was planned unless the run decides
@@ -101,6 +104,7 @@ class Sampler {
  private:
   std::vector<Work> known_works() const;
   void begin(const std::vector<float>& guidance, const float* start, const Known* known);
+  void place_anew(int64_t phase);
   StepDone do_step();
   void enqueue(const Work& work);
   void guide(int64_t active, size_t calls);

@@ -1,9 +1,9 @@
 #include "check.h"
 
-#include <cstdio>
-#include <utility>
+#include <algorithm>
 
 #include "flagdit/error.h"
+#include "flagdit/number.h"
 
 namespace flagdit {
 namespace {
@@ -42,10 +42,24 @@ void check_known(const ModelSpec& model) {
   one("latent.frames", model.latent.frames);
   one("tokens.patch, frames", model.tokens.patch_frames);
   refuse_unless(!model.tokens.closes_frames, "tokens.closes", "'frame'", "'line'");
-  one("phases", static_cast<int64_t>(model.phases.size()));
-  char phase[32];
-  std::snprintf(phase, sizeof phase, "%g", model.phases[0]);
-  refuse_unless(model.phases[0] == 0, "phases.0", phase, "0.0");
+}
+
+// That they begin with 0, and are in order; `place` is told which it is.
+void check_phases(const ModelSpec& model) {
+  const std::vector<double>& phases = model.phases;
+  if (phases[0] != 0 || !std::is_sorted(phases.begin(), phases.end())) {
+    std::string said;
+    for (const double phase : phases) said += (said.empty() ? "" : ", ") + short_text(phase);
+    throw Error(Fault::bundle,
+                "phases are " + said + "; allowed are times that do not fall, from 0");
+  }
+  const std::vector<Port>& inputs = model.place.inputs;
+  const bool told = std::any_of(inputs.begin(), inputs.end(),
+                                [](const Port& port) { return port.name == "phase"; });
+  if (phases.size() > 1 && !told) {
+    throw Error(Fault::bundle, "there are " + std::to_string(phases.size()) +
+                                   " phases, and graphs.place has no input 'phase' to tell them");
+  }
 }
 
 void check_model(const std::string& path, const ModelSpec& model) {
@@ -63,6 +77,7 @@ void check_model(const std::string& path, const ModelSpec& model) {
     }
     check_templates(model.texts);
     check_graphs(model);
+    check_phases(model);
     check_presets(model);
   } catch (const Error& error) {
     throw Error(Fault::bundle, path + ": " + error.what() + "; export the model again");

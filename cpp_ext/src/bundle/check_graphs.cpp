@@ -124,7 +124,8 @@ void check_place(const GraphSpec& place) {
               taken(place, {{"place", {{DType::i64}, {{n, int64_t{4}}}}},
                             {"extent", {{DType::i64}, {{int64_t{3}}}}},
                             {"ntk", {{DType::f32}, {{int64_t{1}}}}},
-                            {"proportional", {{DType::boolean}, {{int64_t{1}}}}}}));
+                            {"proportional", {{DType::boolean}, {{int64_t{1}}}}},
+                            {"phase", {{DType::i64}, {{int64_t{1}}}}}}));
   for (const Port& port : place.outputs) {
     const auto known = [&](const Axis& axis) {
       return !is_letter(axis) || (axis == n && &axis == &port.axes[0]);

@@ -105,6 +105,8 @@ Model model_of(const ModelSpec& spec) {
   model.vae = spec.latent.space == "vae";
   model.encodes = spec.encode.has_value();
   model.takes_ntk = takes("ntk");
+  model.ntk_power = spec.ntk_power;
+  model.phases = spec.phases;
   model.takes_proportional = takes("proportional");
   model.sizes = sizes_of(spec);
   model.head_multiple = head_multiple(cached_rows(spec));

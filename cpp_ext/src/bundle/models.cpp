@@ -225,6 +225,7 @@ ModelSpec read_model_spec(const Value& value) {
   model.shift = read_flow(fields.at("flow"));
   const auto phases = fields.find("phases");
   model.phases = phases ? phases->numbers(0, 1, 1, 8) : std::vector<double>{0.0};
+  if (const auto power = fields.find("ntk_power")) model.ntk_power = power->number(0, 2);
   model.sizes = read_sizes(fields.at("sizes"));
   model.price = read_price(fields.at("price"));
   for (const Value& item : fields.at("texts").list(0, 4))

@@ -107,11 +107,14 @@ std::vector<Leg> legs_of(const Request& request, const Sampling& sampling, const
   const auto placing = [&](const Layout& of) {
     return Placing{ntk_factor(model, of, request.ntk), request.proportional};
   };
-  Leg full{layout, plan_of(how, layout.tokens(), layout.pinned(), model.head_multiple),
+  const auto phases = [&](const Layout& of) { return phases_at(model, placing(of).ntk); };
+  Leg full{layout,
+           plan_of(how, layout.tokens(), layout.pinned(), model.head_multiple, phases(layout)),
            placing(layout)};
   if (!how.coarse) return {full};
   const Layout small = coarse_layout(layout, how.coarse->factor, model.downscale);
-  Plan first = coarse_plan(*how.coarse, small.tokens(), small.pinned(), how.shift.value_or(1.0));
+  Plan first = coarse_plan(*how.coarse, small.tokens(), small.pinned(), how.shift.value_or(1.0),
+                           phases(small));
   return {{small, first, placing(small)}, full};
 }
 

@@ -105,18 +105,37 @@ Keeps keeps_of(const Plan& plan, bool arcs) {
   return keeps;
 }
 
+// The resets, and the steps that place tokens anew: cached keys are of other places then.
+std::vector<int64_t> dense_at(std::vector<int64_t> resets, const Plan& plan, int64_t count) {
+  for (int64_t step = 0; step < count; ++step)
+    if (plan.places_anew(step)) resets.push_back(step);
+  return resets;
+}
+
 }  // namespace
+
+std::vector<int64_t> phases_of(const std::vector<double>& times,
+                               const std::vector<double>& phases) {
+  constexpr double kSlack = 1e-9;  // times of a grid differ in their last bits
+  std::vector<int64_t> out;
+  for (size_t step = 0; step + 1 < times.size(); ++step) {
+    const auto begun = [&](double phase) { return phase <= times[step] + kSlack; };
+    out.push_back(std::max<int64_t>(std::count_if(phases.begin(), phases.end(), begun), 1) - 1);
+  }
+  return out;
+}
 
 Plan make_plan(const PlanRequest& request) {
   const Regions& r = request.regions;
   const std::vector<double> times = times_of(request.steps, request.shift, request.span);
   check(r, request.solver);
   const auto count = static_cast<int64_t>(times.size()) - 1;
-  const std::vector<int64_t> resets = r.resets_of(count);
+  Plan plan;
+  plan.phase = phases_of(times, request.phases);
+  const std::vector<int64_t> resets = dense_at(r.resets_of(count), plan, count);
   std::set<int64_t> full(resets.begin(), resets.end());
   for (int64_t step = 0; step < r.budget.warmup; ++step) full.insert(step);
 
-  Plan plan;
   plan.tokens = request.tokens, plan.pinned = request.pinned;
   plan.damping = r.dampings(count);
   plan.unconditional = unconditional_steps(count, r.guidance, full);

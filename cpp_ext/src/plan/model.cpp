@@ -66,7 +66,12 @@ double ntk_factor(const Model& model, const Layout& layout, const Value& said) {
   if (const Number* factor = std::get_if<Number>(&said)) return factor->value;
   if (!same(said, std::string("auto"))) return 1.0;
   const auto patches = static_cast<double>(layout.patches());
-  return std::max(1.0, patches / static_cast<double>(layout_of(model).patches()));
+  const double growth = patches / static_cast<double>(layout_of(model).patches());
+  return std::pow(std::max(1.0, growth), model.ntk_power);
+}
+
+std::vector<double> phases_at(const Model& model, double ntk) {
+  return ntk == 1.0 ? std::vector<double>{0.0} : model.phases;
 }
 
 int64_t head_multiple(const std::vector<int64_t>& row_values) {

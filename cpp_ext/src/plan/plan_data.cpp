@@ -31,6 +31,11 @@ bool Plan::precedes_ras(int64_t call, int64_t step) const {
   return false;
 }
 
+bool Plan::places_anew(int64_t step) const {
+  const auto at = static_cast<size_t>(step);
+  return at > 0 && phase.at(at) != phase[at - 1];
+}
+
 bool Ranking::operator==(const Ranking& o) const {
   return metric == o.metric && mode == o.mode && starvation == o.starvation &&
          dilation == o.dilation;
@@ -47,9 +52,10 @@ bool Budget::operator==(const Budget& o) const {
 
 bool Plan::operator==(const Plan& o) const {
   return steps == o.steps && evaluations == o.evaluations && damping == o.damping &&
-         unconditional == o.unconditional && tokens == o.tokens && pinned == o.pinned &&
-         max_age == o.max_age && capacity == o.capacity && capacity_columns == o.capacity_columns &&
-         keeps == o.keeps && ranking == o.ranking && forecast == o.forecast && budget == o.budget;
+         unconditional == o.unconditional && phase == o.phase && tokens == o.tokens &&
+         pinned == o.pinned && max_age == o.max_age && capacity == o.capacity &&
+         capacity_columns == o.capacity_columns && keeps == o.keeps && ranking == o.ranking &&
+         forecast == o.forecast && budget == o.budget;
 }
 
 }  // namespace flagdit

@@ -62,16 +62,18 @@ void check_shared(const Tensor& by_token, const std::vector<int32_t>& slots, int
   }
 }
 
-// Rows of a token, one a sample and branch, from values (N, ...) by token.
-void place(const Tensor& by_token, const std::vector<int32_t>& slots, int64_t copies,
-           const Tensor& out, Stream stream) {
-  const int64_t bytes =
-      bytes_of(out.dtype, out.shape) / (static_cast<int64_t>(slots.size()) * copies);
+// Rows of the tokens in slots, one a sample and branch, from values (N, ...) by token. ids: (N, B);
+// row r belongs to sample r % B, and one row to all.
+void put(const Tensor& by_token, const int32_t* ids, int64_t samples, int64_t copies,
+         const Tensor& out, Stream stream) {
+  const int64_t slots = by_token.shape[0];
+  const int64_t bytes = bytes_of(out.dtype, out.shape) / (slots * copies);
   const HostCopy host(out);
   auto* to = host.as<std::byte>();
-  for (const int32_t id : slots)
+  for (int64_t slot = 0; slot < slots; ++slot)
     for (int64_t copy = 0; copy < copies; ++copy, to += bytes)
-      std::memcpy(to, by_token.as<std::byte>() + id * bytes, static_cast<size_t>(bytes));
+      std::memcpy(to, by_token.as<std::byte>() + ids[slot * samples + copy % samples] * bytes,
+                  static_cast<size_t>(bytes));
   host.store(stream);
 }
 
@@ -91,20 +93,35 @@ void Buffers::begin(const float* start, const std::vector<Bound>& by_token, Stre
     narrow(x.as<float>() + from * p, p, tokens.dtype, read.as<std::byte>() + row * bytes);
   }
   for (const HostCopy* host : {&ids, &x, &read}) host->store(stream);
-  if (history) {
-    fill(history->time, -kInfinity, stream);
-    // What may change in any way is computed first.
-    fill(history->rate, kInfinity, stream);
-  }
-  for (auto& groups : forecast_arrays)
-    for (ForecastArrays& group : groups) fill(group.anchored, -kInfinity, stream);
+  // What may change in any way is computed first.
+  if (history) fill(history->rate, kInfinity, stream);
+  forget(stream);
+  place(by_token, ids.as<int32_t>(), stream);
+}
+
+void Buffers::place(const std::vector<Bound>& by_token, const int32_t* ids, Stream stream) const {
+  const std::vector<int32_t> slots = extent.layout.slots();
   for (const Bound& bound : placed) {
     const Tensor& values = find(by_token, bound.name)->tensor;
     const bool repeated = find(ports_, bound.name)->by_row();
     if (!repeated)
-      check_shared(values, slots, pinned, bytes_of(values.dtype, values.shape) / n, bound.name);
-    place(values, slots, repeated ? rows : 1, bound.tensor, stream);
+      check_shared(values, slots, extent.layout.pinned(),
+                   bytes_of(values.dtype, values.shape) / values.shape[0], bound.name);
+    put(values, ids, extent.samples, repeated ? bound.tensor.shape[1] : 1, bound.tensor, stream);
   }
+}
+
+// The next velocity makes no slope, nor do the next keys and values: as with the first ones.
+void Buffers::forget(Stream stream) const {
+  if (history) fill(history->time, -kInfinity, stream);
+  for (const auto& groups : forecast_arrays)
+    for (const ForecastArrays& group : groups) fill(group.anchored, -kInfinity, stream);
+}
+
+void Buffers::place_anew(const std::vector<Bound>& by_token, Stream stream) {
+  const HostCopy ids(token);
+  place(by_token, ids.fetch(stream).as<int32_t>(), stream);
+  forget(stream);
 }
 
 void Buffers::begin_known(const uint8_t* patches, const float* towards, Stream stream) {

@@ -1,6 +1,8 @@
 #include "calls.h"
 
+#include <algorithm>
 #include <cstddef>
+#include <string>
 #include <utility>
 
 #include "clock.h"
@@ -9,10 +11,16 @@
 namespace flagdit {
 namespace {
 
-// An array for it where the session runs; on the CPU it is there.
-Bound resident(const Bound& given, Arena& arena, Device device) {
-  if (device == Device::cpu) return given;
+// An array for it where the session runs; on the CPU it is there, unless it is written over.
+Bound resident(const Bound& given, Arena& arena, Device device, bool changes = false) {
+  if (device == Device::cpu && !changes) return given;
   return {given.name, arena.make(given.tensor.dtype, given.tensor.shape)};
+}
+
+// Whether a phase changes it.
+bool changes(const Conditions& conditions, const std::string& name) {
+  return std::any_of(conditions.later.begin(), conditions.later.end(),
+                     [&](const auto& phase) { return find(phase.second, name) != nullptr; });
 }
 
 void upload(const std::vector<Bound>& to, const std::vector<Bound>& from, Stream stream) {
@@ -54,7 +62,7 @@ Calls::Calls(Session& session, const Conditions& conditions, const Buffers& buff
   for (const Call& call : buffers.calls) {
     std::vector<Bound> own;
     for (const Bound& bound : rows_of(session, conditions.constant, call))
-      own.push_back(resident(bound, arena, device));
+      own.push_back(resident(bound, arena, device, changes(conditions, bound.name)));
     constant_.push_back(std::move(own));
     current_.push_back(current_of(timed_, call.rows, arena));
   }
@@ -64,6 +72,13 @@ void Calls::fill(Stream stream) {
   for (size_t call = 0; call < constant_.size(); ++call)
     upload(constant_[call], rows_of(session_, given_.constant, buffers_.calls[call]), stream);
   upload(timed_, given_.timed, stream);
+}
+
+void Calls::place_anew(const std::vector<Bound>& anew, Stream stream) {
+  for (const std::vector<Bound>& own : constant_)
+    for (const Bound& bound : own)
+      if (const Bound* with = find(anew, bound.name))
+        write(bound.tensor, with->tensor.data, stream);
 }
 
 void Calls::prepare() {

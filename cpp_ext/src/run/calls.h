@@ -17,13 +17,15 @@ namespace flagdit {
 class Calls {
  public:
   // Takes from the arena what conditions need where the session runs: on a CPU they are read where
-  // they are. `conditions` and `buffers` stay.
+  // they are, but for those that another phase changes. `conditions` and `buffers` stay.
   Calls(Session& session, const Conditions& conditions, const Buffers& buffers, Arena& arena);
 
   // Once, when the arena has memory.
   void prepare();
   // Writes the conditions to their places, before the first call.
   void fill(Stream stream);
+  // Writes those of another phase over them; others among `anew` are left to Buffers.
+  void place_anew(const std::vector<Bound>& anew, Stream stream);
 
   // All calls of an evaluation with so many active slots, each with the conditions of the
   // evaluation in `entry`. Returns the seconds of the host in the session.

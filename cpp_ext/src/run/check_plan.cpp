@@ -29,6 +29,18 @@ void check_steps(const Plan& plan) {
   }
 }
 
+void check_phases(const Plan& plan) {
+  for (const Step& step : plan.steps) {
+    const auto at = static_cast<size_t>(step.index);
+    const std::string of = "Plan: phase of step " + std::to_string(step.index);
+    check_range(of, plan.phase[at], at == 0 ? 0 : plan.phase[at - 1], INT32_MAX);
+    if (plan.places_anew(step.index) && !step.dense)
+      refuse(of,
+             std::to_string(plan.phase[at]) + ", another than before, in a step that is not dense",
+             "the one before");
+  }
+}
+
 // Those of a step follow each other, and the last of them alone says so.
 void check_evaluations(const Plan& plan) {
   const std::vector<Evaluation>& all = plan.evaluations;
@@ -91,10 +103,12 @@ void check_plan(const Plan& plan, const Layout& layout) {
   const auto steps = static_cast<int64_t>(plan.steps.size());
   check_size("damping", plan.damping.size(), steps);
   check_size("unconditional", plan.unconditional.size(), steps);
+  check_size("phase", plan.phase.size(), steps);
   check_range("Plan: max_age", plan.max_age, -1, kMaxAge);
   check_range("Plan: columns of capacity", plan.capacity_columns, plan.max_age + 1, INT32_MAX);
   check_size("capacity", plan.capacity.size(), product("capacity", {steps, plan.capacity_columns}));
   check_steps(plan);
+  check_phases(plan);
   check_evaluations(plan);
   check_budget(plan.budget);
   check_keeps(plan);

@@ -162,6 +162,25 @@ void check_conditions(const std::vector<Port>& ports, const Extent& extent, int6
   given.check_all();
 }
 
+// What a later phase gives takes the place of as much: all that is by token, and constants.
+void check_later(const Plan& plan, const Conditions& conditions) {
+  const auto check = [](const std::vector<Bound>& anew, const Bound& bound, bool needed) {
+    const Bound* with = flagdit::find(anew, bound.name);
+    if (with == nullptr && !needed) return;
+    if (with == nullptr || with->tensor.dtype != bound.tensor.dtype ||
+        !(with->tensor.shape == bound.tensor.shape) || with->tensor.device != Device::cpu)
+      throw Error(Fault::bundle, bound.name + " is not given to a later phase as to the first");
+  };
+  for (const Step& step : plan.steps) {
+    if (!plan.places_anew(step.index)) continue;
+    const auto at = conditions.later.find(plan.phase[static_cast<size_t>(step.index)]);
+    if (at == conditions.later.end())
+      throw Error(Fault::bundle, "nothing places tokens for step " + std::to_string(step.index));
+    for (const Bound& bound : conditions.placed) check(at->second, bound, true);
+    for (const Bound& bound : conditions.constant) check(at->second, bound, false);
+  }
+}
+
 }  // namespace
 
 void check_sampler(const Session& denoise, const Extent& extent, const Plan& plan,
@@ -175,6 +194,7 @@ void check_sampler(const Session& denoise, const Extent& extent, const Plan& pla
   check_ports(denoise.ports(), values, denoise.device());
   check_conditions(denoise.ports(), extent, static_cast<int64_t>(plan.evaluations.size()),
                    conditions);
+  check_later(plan, conditions);
 }
 
 }  // namespace flagdit

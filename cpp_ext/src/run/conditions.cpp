@@ -173,10 +173,13 @@ std::vector<Bound> placed(Session& place, const Layout& layout, const Placing& o
     } else if (port.name == "proportional") {
       inputs.push_back(made(port.name, DType::boolean, {1}));
       *inputs.back().tensor.as<uint8_t>() = options.proportional ? 1 : 0;
+    } else if (port.name == "phase") {
+      inputs.push_back(made(port.name, DType::i64, {1}));
+      *inputs.back().tensor.as<int64_t>() = options.phase;
     } else {
       throw Error(Fault::bundle, "place takes '" + port.name +
                                      "', which nothing gives; allowed are "
-                                     "place, extent, ntk, proportional");
+                                     "place, extent, ntk, proportional, phase");
     }
   }
   std::vector<Bound> out = place.run(inputs);

@@ -147,6 +147,15 @@ void Run::prepare() {
   if (options_.lets_go) stages_.condition = nullptr;
 }
 
+std::vector<Bound> Run::placed_in(const Leg& leg, int64_t phase) const {
+  Placing placing = leg.placing;
+  placing.phase = phase;
+  std::vector<Bound> out;
+  for (const Bound& made : placed(*stages_.place, leg.layout, placing))
+    out.push_back(cast(made, stages_.denoise->port(made.name).dtype));
+  return out;
+}
+
 void Run::begin(size_t leg) {
   const Clock::time_point begun = Clock::now();
   leg_ = leg;
@@ -157,11 +166,12 @@ void Run::begin(size_t leg) {
     given.timed.push_back(
         {timed.name, slots_of(timed.tensor, static_cast<int64_t>(entry_), count), timed.memory});
   }
-  placed_.clear();
-  for (const Bound& made : placed(*stages_.place, own.layout, own.placing))
-    placed_.push_back(cast(made, stages_.denoise->port(made.name).dtype));
-  for (const Bound& made : placed_)
+  for (const Bound& made : placed_in(own, own.plan.phase.front()))
     (stages_.place->port(made.name).starts("N") ? given.placed : given.constant).push_back(made);
+  for (const Step& step : own.plan.steps) {
+    const int64_t phase = own.plan.phase[static_cast<size_t>(step.index)];
+    if (own.plan.places_anew(step.index)) given.later[phase] = placed_in(own, phase);
+  }
   const auto samples = static_cast<int64_t>(options_.seeds.size());
   const std::vector<float> first = start(leg);
   Known known;

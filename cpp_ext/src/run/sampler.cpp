@@ -75,6 +75,14 @@ void Sampler::begin(const std::vector<float>& guidance, const float* start, cons
   }
 }
 
+// Between steps: what steps were captured as reads the same addresses. The step is dense, so all
+// that is cached is of these places after it.
+void Sampler::place_anew(int64_t phase) {
+  const std::vector<Bound>& anew = conditions_.later.at(phase);
+  parts_->calls.place_anew(anew, stream_);
+  buffers_.place_anew(anew, stream_);
+}
+
 bool Sampler::fits(const Session& denoise, const Extent& extent, const Plan& plan,
                    const Conditions& conditions) const {
   const auto alike = [](const std::vector<Bound>& a, const std::vector<Bound>& b) {
@@ -83,12 +91,18 @@ bool Sampler::fits(const Session& denoise, const Extent& extent, const Plan& pla
              x.tensor.shape == y.tensor.shape;
     });
   };
+  const auto& later = conditions_.later;
+  const bool phases = std::equal(later.begin(), later.end(), conditions.later.begin(),
+                                 conditions.later.end(), [&](const auto& a, const auto& b) {
+                                   return a.first == b.first && alike(a.second, b.second);
+                                 });
   const Extent& own = buffers_.extent;
   return denoise_.get() == &denoise && own.layout == extent.layout &&
          own.samples == extent.samples && own.branches == extent.branches &&
          own.renormalise == extent.renormalise && *plan_ == plan &&
          alike(conditions_.constant, conditions.constant) &&
-         alike(conditions_.timed, conditions.timed) && alike(conditions_.placed, conditions.placed);
+         alike(conditions_.timed, conditions.timed) &&
+         alike(conditions_.placed, conditions.placed) && phases;
 }
 
 void Sampler::again(Conditions conditions, const std::vector<float>& guidance, const float* start,
@@ -145,6 +159,7 @@ StepDone Sampler::do_step() {
     events_.back().record(stream_);
   };
   if (events_.empty()) mark();
+  if (plan_->places_anew(step.index)) place_anew(plan_->phase[index]);
   if (parts_->decision) parts_->forecasts.next(work, stream_);
   const int64_t nodes = captures_->launch(work, parts_->calls.settled(step.active, work.calls),
                                           stream_, [&] { enqueue(work); });

@@ -19,7 +19,9 @@ struct Work {
   Work(const Plan& plan, const Step& its, size_t first_evaluation, size_t made)
       : step(its), calls(made), first(first_evaluation), end(first_evaluation) {
     while (end < plan.evaluations.size() && plan.evaluations[end].step == step.index) ++end;
-    for (size_t call = 0; step.dense && call < calls; ++call)
+    // What is cached before tokens are placed anew is of other places, and nothing to go on from.
+    const bool remembers_any = step.dense && !plan.places_anew(step.index);
+    for (size_t call = 0; remembers_any && call < calls; ++call)
       if (plan.precedes_ras(static_cast<int64_t>(call), step.index))
         remembers |= uint64_t{1} << call;
   }

@@ -41,13 +41,16 @@ class Place(nn.Module):
         super().__init__()
         self.config, self.base_tokens = config, base_tokens
 
-    def forward(self, place: Tensor, ntk: Tensor, proportional: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, place: Tensor, ntk: Tensor, proportional: Tensor, phase: Tensor) -> tuple[Tensor, ...]:
         """rope_cos, rope_sin (N, d/2) and attention_scale (1,) of places (N, 4): index, frame, line, column.
 
-        ntk (1,): factor on theta. proportional (1,): whether the softmax scale is sqrt(log_base(N) / d).
+        ntk (1,): what positions are divided by in phase 0, and theta is multiplied by in phase 1 (Lumina-Next, section
+        2.3: large structures first). proportional (1,): whether the softmax scale is sqrt(log_base(N) / d). phase (1,).
         """
-        c = self.config
-        cos, sin = alternating_rope(place[:, 2], place[:, 3], c.head_dim, c.rope_theta * ntk.double())
+        c, factor, first = self.config, ntk.double(), phase == 0
+        theta, linear = torch.where(first, 1.0, factor), torch.where(first, factor, 1.0)
+        lines, columns = place[:, 2].double() / linear, place[:, 3].double() / linear
+        cos, sin = alternating_rope(lines, columns, c.head_dim, c.rope_theta * theta)
         tokens = torch.ones_like(place[:, 0], dtype=torch.float64).sum()
         growth = torch.where(proportional, torch.log(tokens) / math.log(self.base_tokens), 1.0)
         return cos, sin, torch.sqrt(growth / c.head_dim).float()
@@ -98,7 +101,10 @@ def sources(model: NextDiT, size: tuple[int, int]) -> dict[str, GraphSource]:
     c = model.config
     kv, text = (c.kv_heads, c.head_dim), ("R", "T", c.cap_feat_dim)
     condition = Port("t", ("S",)), Port("text", text), Port("text_mask", ("R", "T"), torch.bool)
-    place = Port("place", ("N", 4), torch.int64), Port("ntk", (1,)), Port("proportional", (1,), torch.bool)
+    place = (
+        *(Port("place", ("N", 4), torch.int64), Port("ntk", (1,)), Port("proportional", (1,), torch.bool)),
+        Port("phase", (1,), torch.int64),
+    )
     denoise: tuple[Port | tuple[Port, ...], ...] = (
         Port("tokens", ("A", "R", c.patch_size**2 * c.in_channels)),
         *(Port(name, ("A", "R", c.head_dim // 2)) for name in ("rope_cos", "rope_sin")),

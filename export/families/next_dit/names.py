@@ -45,6 +45,8 @@ class OpenedNext:
             encoders=(Encoder("text", c.cap_feat_dim, layer=-2),),
             guided=(0, 1, 2),  # Lumina guides the first three channels only
             pads={"text_bias": MASKED},
+            phases=(0.0, 0.3),  # Lumina-Next's watershed
+            ntk_power=0.5,  # and its factor: of a side, not of the area
         )
 
     def without(self, encoders: Collection[str]) -> OpenedNext:
