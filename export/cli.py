@@ -91,7 +91,9 @@ def _origin(opened: Checkpoint) -> str:
 def export(
     checkpoint: Annotated[Path, typer.Argument(help="A .safetensors file, or a directory that holds one.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="The model directory to write.")],
-    name: Annotated[str, typer.Option(help="What the model is called in reports.")] = "flag-dit",
+    name: Annotated[
+        str | None, typer.Option(help="What the model is called in reports, by default as its family.")
+    ] = None,
     size: Annotated[str, typer.Option(help="WxH of the latents the model was trained at.")] = "128x128",
     patch_size: Annotated[
         int | None, typer.Option(min=1, help="Patch size, if there is no config.json to say: 2 for Lumina-T2I.")

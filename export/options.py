@@ -27,7 +27,7 @@ MAX_EXAMPLES, MAX_LETTERS = 1000, 2000
 class ExportOptions:
     """What the checkpoint does not say."""
 
-    name: str = "flag-dit"
+    name: str | None = None  # in reports; none: the family's
     size: tuple[int, int] = (64, 64)  # width, height of latents that the model was trained at
     dtype: str = "float16"  # of the stored matrices; the graphs compute in fp32
     text_encoder: Path | None = None
@@ -85,7 +85,7 @@ def check_alone(directory: Path, options: ExportOptions) -> None:
     check_folder(directory, MODEL, SUFFIX)
     if options.dtype not in STORAGE:
         raise ExportError(f"dtype {options.dtype!r} is not one of {', '.join(STORAGE)}")
-    if not options.name.strip():
+    if options.name is not None and not options.name.strip():
         raise ExportError("the name is empty; say what the model is called in reports, for instance --name emoji")
     if not all(1 <= n <= MAX_SIZE for n in options.size):
         raise ExportError(

@@ -42,7 +42,7 @@ def specification(
         guidance["renormalise"] = renormalise
     return {
         "schema_version": SCHEMA_VERSION,
-        "name": options.name,
+        "name": options.name or model.family,
         "family": model.family,
         "config": model.config(),
         "weights": {**weights, "parameters": count(model.module)},
