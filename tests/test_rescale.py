@@ -79,7 +79,8 @@ def velocity(opened: Checkpoint, folder: Path, *, half: bool = False) -> Tensor:
     given = {"t": torch.tensor([0.4]), "text_mask": torch.ones(1, 32, dtype=torch.bool)}
     given |= {"text": normal(1, *([length] if length else []), text.axes[-1])}  # type: ignore[list-item]
     given |= {"place": torch.tensor([[i, 0, i // 8, i % 8] for i in range(64)]), "ntk": torch.ones(1)}
-    given |= {"proportional": torch.zeros(1, dtype=torch.bool), "tokens": normal(64, 1, 4 * channels)}
+    given |= {"proportional": torch.zeros(1, dtype=torch.bool), "phase": torch.zeros(1, dtype=torch.int64)}
+    given |= {"tokens": normal(64, 1, 4 * channels)}
     with torch.no_grad():
         for name in ("condition", "place"):
             made = graphs[name].module(*feeds(graphs[name], given))
