@@ -31,4 +31,5 @@ def model_of(spec: ModelSpec) -> Model:
         renormalise=spec.guidance.renormalise,
         vae=latent.space == "vae",
         encodes=spec.graphs.encode is not None,
+        decodes=spec.graphs.decode is not None,
     )

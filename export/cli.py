@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -62,9 +63,13 @@ def _inferred(opened: Checkpoint) -> str:
 
 
 def export(
-    checkpoint: Annotated[Path, typer.Argument(help="A .safetensors file, or a directory that holds one.")],
+    checkpoint: Annotated[
+        Path, typer.Argument(help="A .safetensors file, a directory that holds one, or a pipeline of diffusers.")
+    ],
     output: Annotated[Path, typer.Option("-o", "--output", help="The model directory to write.")],
-    name: Annotated[str, typer.Option(help="What the model is called in reports.")] = "flag-dit",
+    name: Annotated[
+        str | None, typer.Option(help="What the model is called in reports.", show_default="the family's")
+    ] = None,
     size: Annotated[str, typer.Option(help="WxH of the latents the model was trained at.")] = "128x128",
     patch_size: Annotated[
         int | None, typer.Option(min=1, help="Patch size, if there is no config.json to say: 2 for Lumina-T2I.")
@@ -117,7 +122,7 @@ def export(
         from flagdit.export.pipeline_folder import folders, with_parts
 
         options = ExportOptions(
-            name=name,
+            name="model" if name is None else name,
             size=parse_size(size),
             dtype=dtype,
             shift=shift,
@@ -133,6 +138,8 @@ def export(
         )
         check_alone(output, options)
         opened = open_checkpoint(checkpoint, patch_size)
+        if name is None:
+            options = replace(options, name=opened.model.family)
         if not alone:
             options = with_parts(options, checkpoint, opened.model.facts().encoders)
         if opened.inferred:

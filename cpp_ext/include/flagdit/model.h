@@ -38,6 +38,7 @@ struct Model {
   std::map<std::string, float> pads{};                  // see `conditions`
   bool takes_ntk = false, takes_proportional = false;   // inputs that its graph `place` has
   bool vae = false, encodes = false;  // whether it ends in latents, and makes them of a picture
+  bool decodes = false;               // whether its bundle makes pictures of latents
   Sizes sizes{};
   std::vector<Calibrated> presets{};
   int64_t head_multiple = 1;  // see below
