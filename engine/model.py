@@ -33,4 +33,5 @@ def model_of(spec: ModelSpec) -> Model:
         encodes=spec.graphs.encode is not None,
         ntk_power=spec.ntk_power,
         phases=spec.phases,
+        decodes=spec.graphs.decode is not None,
     )

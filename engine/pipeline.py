@@ -14,7 +14,7 @@ from flagdit.engine.bundle.reader import Bundle
 from flagdit.engine.coarse import Coarse
 from flagdit.engine.cpu import Precision, available
 from flagdit.engine.device import choose
-from flagdit.engine.embeds import Embeds, checked_embeds
+from flagdit.engine.embeds import Embeds, checked_embeds, checked_negative
 from flagdit.engine.errors import RequestError
 from flagdit.engine.layout import Ntk, model_shift
 from flagdit.engine.loading import load_denoise, load_stages
@@ -139,7 +139,7 @@ class Pipeline:
         if features is not None:
             given = replace(given, embeds=features)
         if negative_embeds is not None:
-            given = replace(given, negative_embeds=checked_embeds(self.spec, negative_embeds, "negative_embeds")[0])
+            given = replace(given, negative_embeds=checked_negative(self.spec, negative_embeds))
         how, scale = self.resolve(said, given.sized(size)), self.spec.guidance.chosen(guidance)
         run = self.start(
             Request.of(

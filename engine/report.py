@@ -38,7 +38,8 @@ class About(BaseModel):
     the request was made without. ras: the options of region-adaptive sampling, as in RasConfig. times: that the steps
     lie between. weights: of each step, in place of the solver's own; empty if there are none. coarse: what the run
     began with at a smaller size, as in Coarse; shift, times, ras, solver and weights are of the full size.
-    image: of a run that began with a picture: its strength, and whether it was masked. noise: of the seed, or given.
+    image: of a run that began with a picture: its strength, and whether it was masked. embeds: whether features were
+    given, so that prompts are names alone. noise: of the seed, or given.
     tile: pixels of the side of tiles that it was decoded in, 0 for the whole at once.
     ntk: what multiplied theta, 1 if nothing did; ntk_option: how it was asked for. pictures: that were made together.
     """
@@ -66,6 +67,7 @@ class About(BaseModel):
     weights: list[tuple[float, float, float]]
     coarse: dict[str, Any] | None
     image: dict[str, Any] | None = None
+    embeds: bool = False
     noise: str = "seed"
     tile: int = 0
     pictures: int

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from flagdit.cpp_ext import check_request, checked_seed
 from flagdit.engine.coarse import Coarse
-from flagdit.engine.embeds import Features
+from flagdit.engine.embeds import Features, numbers
 from flagdit.engine.errors import RequestError
 from flagdit.engine.layout import FloatArray, Ntk
 from flagdit.engine.media.canvas import Picture, pixels
@@ -50,7 +50,9 @@ class Given:
         if mask is not None and image is None:
             raise RequestError("there is a mask and no picture that it is of; give an image")
         read = [None if each is None else pixels(each, name) for each, name in ((image, "image"), (mask, "mask"))]
-        values = None if noise is None else np.ascontiguousarray(noise, np.float32)
+        values = None if noise is None else numbers(noise, "latents")
+        if values is not None and not np.isfinite(values).all():
+            raise RequestError("latents have values that are no numbers in float32; allowed is noise of unit size")
         return cls(read[0], read[1], strength, values, tile)
 
     def sized(self, size: tuple[int, int] | None) -> tuple[int, int] | None:

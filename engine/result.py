@@ -64,7 +64,11 @@ class Result:
 
         Raises BackendError if the model ends in latents that its bundle has no graph for.
         """
-        return [picture.to_image(x) for x in self._decoder.pictures(self.latents)]
+        return [picture.to_image(x) for x in self.decoded(self.latents)]
+
+    def decoded(self, latents: FloatArray) -> FloatArray:
+        """Pictures (B, 3, Y, X) in about [-1, 1] of latents as this run's own. Raises as `images` does."""
+        return self._decoder.pictures(latents)
 
     @property
     def image(self) -> Image.Image:

@@ -89,10 +89,12 @@ def _origin(opened: Checkpoint) -> str:
 
 
 def export(
-    checkpoint: Annotated[Path, typer.Argument(help="A .safetensors file, or a directory that holds one.")],
+    checkpoint: Annotated[
+        Path, typer.Argument(help="A .safetensors file, a directory that holds one, or a pipeline of diffusers.")
+    ],
     output: Annotated[Path, typer.Option("-o", "--output", help="The model directory to write.")],
     name: Annotated[
-        str | None, typer.Option(help="What the model is called in reports, by default as its family.")
+        str | None, typer.Option(help="What the model is called in reports.", show_default="the family's")
     ] = None,
     size: Annotated[str, typer.Option(help="WxH of the latents the model was trained at.")] = "128x128",
     patch_size: Annotated[
@@ -170,7 +172,7 @@ def export(
         from flagdit.export.pipeline_folder import folders, with_parts
 
         options = ExportOptions(
-            name=name,
+            name="model" if name is None else name,
             size=parse_size(size),
             dtype=dtype,
             shift=shift,

@@ -17,6 +17,7 @@ from flagdit.engine import Bundle, BundleError, OutputError
 from flagdit.engine.bundle import Manifest
 from flagdit.engine.bundle.builder import build_bundle
 from flagdit.engine.bundle.reader import read_spec
+from flagdit.engine.commands.inspect import longest_prompt
 
 Change = Callable[[Path], object]
 
@@ -181,3 +182,17 @@ def test_exchanged_weights_are_refused(model_dir: Path, tmp_path: Path) -> None:
     flip("weights.safetensors")(broken)
     with pytest.raises(BundleError, match="is not what was exported"):
         build_bundle(broken, tmp_path / "out")
+
+
+def test_the_longest_prompt_is_what_no_encoder_refuses(bundle_dir: Path) -> None:
+    """As of Stable Diffusion 3: two encoders that cut, and one that does not."""
+    (one,) = Bundle.open(bundle_dir).model.texts
+    cuts = one.model_copy(update={"max_tokens": 77, "truncate": True})
+    whole = one.model_copy(update={"max_tokens": 256})
+    for texts, said in (
+        ((cuts, cuts, whole), "up to 256 tokens"),
+        ((cuts, cuts), "up to 77 tokens"),
+        ((whole,), "up to 256 tokens"),
+        ((), "no text encoder"),
+    ):
+        assert longest_prompt(texts) == said

@@ -10,9 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from flagdit.engine import BackendError, NumberError, Pipeline, RequestError
+from flagdit.engine import BackendError, Pipeline, RequestError
 from flagdit.engine.bundle.builder import build_bundle
+from flagdit.engine.commands.again import command
+from flagdit.engine.commands.inspect import _facts
+from flagdit.engine.media import metadata
 
 PROMPTS, OPTIONS = ["a red apple on the left", "a star"], {"steps": 4, "size": (32, 32), "guidance": 2.5}
 
@@ -79,5 +83,26 @@ def test_features_that_are_not_the_models_are_refused(pipeline: Pipeline) -> Non
     refused("there are embeds, and guidance is 2.5, which leads away from something", embeds=good, negative_embeds=None)
     refused("there are embeds and a negative prompt; give negative_embeds", embeds=good, negative="a book")
     refused("there are negative_embeds and no embeds", prompt=PROMPTS[0])
-    with pytest.raises(NumberError, match="embeds of picture 1"):
-        pipeline(embeds=good * np.float32(np.nan), negative_embeds=good, **OPTIONS)
+    bad = "text has values that are no numbers in float32"
+    refused(f"embeds of picture 1: {bad}", embeds=[good * np.float32(np.nan)])
+    refused(f"negative_embeds: {bad}", embeds=good, negative_embeds=good.astype(np.float64) * 1e300)
+    refused("embeds: text are no numbers", embeds=good + 1j)
+    refused("embeds: text are no numbers", embeds=torch.from_numpy(good).requires_grad_())
+    refused("embeds are 1; this model takes text", embeds={1: good})
+    refused("negative_embeds are those of 2 texts; allowed is one", embeds=good, negative_embeds=[good, good])
+    refused("negative_embeds are those of 0 texts; allowed is one", embeds=good, negative_embeds=[])
+    most = pipeline.spec.text_tokens
+    long = np.resize(good, (most + 1, width))
+    refused(f"embeds: text has {most + 1} tokens; allowed are {most}", embeds=long)
+    refused("is no Unicode text", prompt="a \ud800", embeds=good)
+
+
+def test_a_picture_says_that_features_were_given(pipeline: Pipeline, tmp_path: Path) -> None:
+    """So that it has no command which would paint another one."""
+    one = of(pipeline, PROMPTS[0])
+    made = pipeline("a name", embeds=one, negative_embeds=of(pipeline, ""), **OPTIONS)
+    made.save(tmp_path / "made.png")
+    about = metadata.read(tmp_path / "made.png")
+    assert about.embeds and _facts(about)["given"] == "features" and not pipeline(PROMPTS[0], **OPTIONS).report.embeds
+    with pytest.raises(RequestError, match="given noise or features, which it does not hold"):
+        command(about, "again.png")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -97,8 +98,26 @@ def test_given_noise(pipeline: Pipeline) -> None:
     given = pipeline(PROMPT, latents=noise_of(9, (1, 3, 32, 32)), steps=4)
     np.testing.assert_allclose(given.latents, plain.latents, atol=1e-4)
     assert (given.report.noise, plain.report.noise) == ("given", "seed")
-    with pytest.raises(RequestError, match="latents have 48 values; allowed are 3072 for each of 1 pictures"):
-        pipeline(PROMPT, latents=np.zeros((1, 3, 4, 4)))
+
+
+@pytest.mark.parametrize(
+    ("latents", "message"),
+    [
+        (np.zeros((1, 3, 4, 4)), r"latents are \(1, 3, 4, 4\); allowed are \(1, 3, 32, 32\): pictures, channels"),
+        (np.zeros((1, 32, 32, 3)), r"latents are \(1, 32, 32, 3\); allowed are \(1, 3, 32, 32\)"),
+        (np.zeros(3072), r"latents are \(3072\); allowed are \(1, 3, 32, 32\)"),
+        (np.zeros((0, 3, 32, 32)), r"latents are \(0, 3, 32, 32\); allowed are"),
+        (np.full((1, 3, 32, 32), np.nan), "latents have values that are no numbers in float32"),
+        (np.full((1, 3, 32, 32), 1e300), "latents have values that are no numbers in float32"),
+        (np.zeros((1, 3, 32, 32)) + 1j, "latents are no numbers that NumPy reads"),
+        ("noise", "latents are no numbers that NumPy reads"),
+        ([[1], [2, 3]], "latents are no numbers that NumPy reads"),
+    ],
+    ids=str,
+)
+def test_noise_that_does_not_fit(pipeline: Pipeline, latents: Any, message: str) -> None:
+    with pytest.raises(RequestError, match=message):
+        pipeline(PROMPT, latents=latents)
 
 
 @pytest.mark.parametrize(
@@ -118,6 +137,10 @@ def test_given_noise(pipeline: Pipeline) -> None:
             r"image is float64 \(32, 32, 3\); allowed are a picture of Pillow, a path, and uint8",
         ),
         ({"image": "no.png"}, "no.png: there is no such file; give a picture"),
+        ({"tile": 1.5}, r"tile is 1\.5; allowed are whole numbers of pixels, and 0 for the whole at once"),
+        ({"tile": 2**70}, "tile is .*; allowed are whole numbers of pixels"),
+        ({"tile": "512"}, "tile is '512'; allowed are numbers"),
+        ({"image": "a" * 5000}, "cannot be read as a PNG, JPEG or WebP picture"),
         ({"tile": 64}, "tile is 64; this model ends in pixels, which nothing decodes: leave it out"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -136,6 +159,23 @@ def test_pictures_of_any_kind(tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("no picture")
     with pytest.raises(RequestError, match=r"text\.png: cannot be read as a PNG, JPEG or WebP picture"):
         pixels(tmp_path / "text.png", "image")
+
+
+def test_pictures_of_16_bits_and_turned_ones(tmp_path: Path) -> None:
+    """Of 16 bits the upper ones, as flagdit_run has them; EXIF says how a camera was held."""
+    Image.fromarray(IMAGE[:, :, 0].astype(np.uint16) * 256 + 77).save(tmp_path / "deep.png")
+    np.testing.assert_array_equal(pixels(tmp_path / "deep.png", "image")[:, :, 1], IMAGE[:, :, 0])
+    wide, exif = Image.fromarray(IMAGE[:16]), Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise
+    wide.save(tmp_path / "held.webp", lossless=True, exif=exif)
+    np.testing.assert_array_equal(pixels(tmp_path / "held.webp", "image"), np.rot90(IMAGE[:16], -1))
+    for mode in ("F", "I"):
+        with pytest.raises(RequestError, match=f"image cannot be read as a picture .*of mode {mode}"):
+            pixels(Image.new(mode, (8, 8)), "image")
+    whole = io.BytesIO()
+    wide.save(whole, "PNG")
+    with pytest.raises(RequestError, match="mask cannot be read as a picture"):
+        pixels(Image.open(io.BytesIO(whole.getvalue()[:700])), "mask")
 
 
 def test_the_command_line(flagdit: Any, bundle_dir: Path, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from pipelines import write_bundle
 from test_pictures import painter, text  # noqa: F401
 
 from flagdit.engine import Pipeline
+from flagdit.engine.bundle.builder import build_bundle
 from flagdit.engine.bundle.reader import DEMO
 from flagdit.engine.media import metadata
 
@@ -99,6 +100,19 @@ def test_an_autoencoder(environment: dict[str, str], tmp_path: Path, painter: An
     """Whole and in tiles."""
     for options in ([], ["--tile", "32", "--size", "64x96"]):
         check_alike(environment, tmp_path, ["--steps", "3", *options], painter[2].bundle.directory)
+
+
+def test_a_model_that_ends_in_latents(environment: dict[str, str], tmp_path: Path, painter: Any) -> None:  # noqa: F811
+    """Is refused before it is loaded, as in Python, and not after its last step."""
+    shutil.copytree(painter[2].bundle.directory.parent / "model", tmp_path / "model")
+    path = tmp_path / "model" / "model.json"
+    spec = json.loads(path.read_text())
+    del spec["graphs"]["decode"]
+    path.write_text(json.dumps(spec))
+    build_bundle(tmp_path / "model", tmp_path / "bundle")
+    refused = run(environment, PROMPT, "--steps", "2", bundle=tmp_path / "bundle")
+    assert refused.returncode == 1 and "its bundle has no decode graph; export it with --vae" in refused.stderr
+    assert "step" not in refused.stderr
 
 
 @pytest.mark.parametrize("name", ["lumina2", "z-image", "sd3"])
@@ -214,6 +228,8 @@ ERRORS: dict[str, tuple[list[str], str]] = {
         ["a", "b", "-o", "a%n.png"],
         "a%n.png: has a place for something that is no number (%n); a number's is",
     ),
+    "no image": (["a", "--image", ""], "image is empty; give a PNG picture, or leave it out"),
+    "an image without end": (["a", "--image", "/dev/zero"], "/dev/zero: there is no such file; give a PNG picture"),
     "a map": (["a", "--map", "m.png"], "draws no maps; leave --map out, or use flagdit generate"),
     "a report of another kind": (["a", "--report", "r.txt"], "a report is JSON; give a name that ends in .json"),
     "no folder": (["a", "-o", "nowhere/a.png"], "there is no such folder"),

@@ -60,6 +60,7 @@ def test_a_sentence_becomes_diffusers_picture(name: str, tmp_path: Path) -> None
     case = CASES[name]
     theirs = write_bundle(case, tmp_path)
     ours = Pipeline.load(tmp_path / "bundle", threads=1)
+    assert ours.spec.name == ours.spec.family  # where no other is said
     made = []
     for width, height, prompts, guidance, negative in SETTINGS:
         noise = np.concatenate([noise_of(i, (1, 4, height, width)) for i in range(len(prompts))])

@@ -11,6 +11,7 @@
 
 #include "arrays.h"
 #include "flagdit/checked.h"
+#include "flagdit/error.h"
 #include "flagdit/texts.h"
 #include "options.h"
 
@@ -31,6 +32,14 @@ uint64_t to_seed(nb::handle seed) {
 using Bytes = nb::ndarray<nb::numpy, const uint8_t, nb::shape<-1, -1, 3>, nb::c_contig>;
 using Floats = nb::ndarray<nb::numpy, const float, nb::c_contig>;
 
+int64_t to_tile(nb::handle tile) {
+  const Number pixels = to_number("tile", tile);
+  if (pixels.whole && pixels >= 0 && pixels <= INT32_MAX) return static_cast<int64_t>(pixels.value);
+  throw Error(Fault::request,
+              "tile is " + text_of(pixels) +
+                  "; allowed are whole numbers of pixels, and 0 for the whole at once");
+}
+
 // image, mask (Y, X, 3), strength, noise, tile; none of them need be there.
 void to_canvas(nb::handle asked, Request& out) {
   const auto of = [&](const char* name) { return nb::getattr(asked, name, nb::none()); };
@@ -48,10 +57,11 @@ void to_canvas(nb::handle asked, Request& out) {
   }
   if (const nb::object strength = of("strength"); !strength.is_none())
     out.strength = to_number("strength", strength);
-  if (const nb::object tile = of("tile"); !tile.is_none()) out.tile = nb::cast<int64_t>(tile);
+  if (const nb::object tile = of("tile"); !tile.is_none()) out.tile = to_tile(tile);
   if (const nb::object noise = of("noise"); !noise.is_none()) {
     const auto values = nb::cast<Floats>(noise);
     out.noise.assign(values.data(), values.data() + values.size());
+    out.noise_shape.assign(values.shape_ptr(), values.shape_ptr() + values.ndim());
   }
 }
 

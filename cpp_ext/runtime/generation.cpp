@@ -29,11 +29,6 @@ const StepDone& Generation::step() {
 }
 
 std::vector<uint8_t> Generation::picture(int64_t sample) const {
-  if (origin_->space != "pixels" && decoders_.decode == nullptr) {
-    throw Error(
-        Fault::backend,
-        "the model ends in latents and its bundle has no decode graph; export it with --vae");
-  }
   if (sample < 0 || sample >= samples()) {
     throw Error(Fault::request, "there is no picture " + std::to_string(sample) + "; there are " +
                                     std::to_string(samples()) + ", from 0 on");

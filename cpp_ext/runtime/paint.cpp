@@ -29,6 +29,7 @@ std::string keep(Names& names, const Generation& generation) {
 
 void paint(Pipeline& pipeline, const std::vector<Job>& jobs, const Command& command) {
   Names names(command.output, command.report, jobs.size() > 1);
+  pipeline.check_paints();
   pipeline.load();
   for (size_t i = 0; i < jobs.size(); ++i) {
     const std::string label = jobs.size() == 1 ? printable(command.output)

@@ -9,10 +9,12 @@
 #include <cmath>
 #include <cstdio>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <new>
 #include <random>
+#include <system_error>
 
 #include "../src/printable.h"
 #include "flagdit/error.h"
@@ -79,8 +81,10 @@ std::string to_png(const std::vector<uint8_t>& bytes, int64_t width, int64_t hei
 }
 
 Pixels read_png(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file)
+  std::error_code none;
+  std::ifstream file;  // of what is no file, such as a device, there may be no end
+  if (std::filesystem::is_regular_file(path, none)) file.open(path, std::ios::binary);
+  if (!file.is_open())
     throw Error(Fault::request, printable(path) + ": there is no such file; give a PNG picture");
   const std::vector<unsigned char> content{std::istreambuf_iterator<char>(file), {}};
   unsigned width = 0, height = 0;

@@ -134,7 +134,14 @@ void Pipeline::load() {
   loaded_ = resident();
 }
 
+void Pipeline::check_paints() const {
+  if (bundle_.model().latent.space == "pixels" || bundle_.model().decode) return;
+  throw Error(Fault::backend,
+              "the model ends in latents and its bundle has no decode graph; export it with --vae");
+}
+
 Generation Pipeline::start(const Job& job, bool last) {
+  check_paints();
   load();
   auto origin = std::make_shared<Origin>();
   origin->model = bundle_.model().name;

@@ -60,9 +60,15 @@ std::optional<Size> read_size(Said& said) {
   return Size{std::stoll(sides[0]), std::stoll(sides[1])};
 }
 
+std::string path_in(Said& said, const std::string& name) {
+  if (said.take(name) != nullptr && said.text(name).empty())
+    refuse(name + " is empty; give a PNG picture, or leave it out");
+  return said.text(name);
+}
+
 // Files of PNG: a picture to begin with, and what of it is painted anew.
 void read_canvas(Said& said, Request& request) {
-  const std::string path = said.text("image"), mask_path = said.text("mask");
+  const std::string path = path_in(said, "image"), mask_path = path_in(said, "mask");
   request.strength = said.number("strength");
   if (path.empty()) {
     if (!mask_path.empty()) refuse("there is a mask and no picture that it is of; give an image");

@@ -221,6 +221,7 @@ Ordered about_of(const Told& told, int64_t sample) {
     about["image"] = {{"strength", job.request.strength.value_or(masked ? 1.0 : 0.6).value},
                       {"masked", masked}};
   }
+  about["embeds"] = !job.request.embeds.empty();
   about["noise"] = job.request.noise.empty() ? "seed" : "given";
   about["tile"] = job.run.tile;
   about["pictures"] = job.request.prompts.size();

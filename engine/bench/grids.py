@@ -28,7 +28,7 @@ def best_shifts(
         def near(place: int, solver: Solver = solver, count: int = count) -> float:
             how = dense(count, solver, SHIFTS[place])
             made = paint(pipeline, how, prompts, first=0, size=exactly.size, guidance=exactly.guidance)
-            return float(psnr(made.latents, exact).mean())
+            return float(psnr(made.decoded(made.latents), made.decoded(exact)).mean())
 
         place = climb(near, place, len(SHIFTS))
         yield (solver, count), SHIFTS[place]

@@ -161,25 +161,28 @@ def measure(
     for first in range(0, len(prompts), batch):
         texts = list(prompts[first : first + batch])
         exact = exactly(texts, first)
+        wanted: FloatArray | None = None
         for setting, total in zip(chosen, sums, strict=True):
             start = time.process_time()
             result = paint(pipeline, setting.how, texts, first=first, size=exactly.size, guidance=exactly.guidance)
             total.cpu += time.process_time() - start
-            _add(total, result, setting, exact=exact)
-            for name, values in (extra(result.latents, exact, first) if extra else {}).items():
+            wanted = result.decoded(exact) if wanted is None else wanted
+            made = result.decoded(result.latents)
+            _add(total, result, setting, made=made, exact=wanted)
+            for name, values in (extra(made, wanted, first) if extra else {}).items():
                 total.extra.setdefault(name, []).extend(values.tolist())
         yield _entries(chosen, sums)
 
 
-def _add(total: _Sums, result: Result, setting: Setting, *, exact: FloatArray) -> None:
+def _add(total: _Sums, result: Result, setting: Setting, *, made: FloatArray, exact: FloatArray) -> None:
     report, count = result.report, len(exact)
     total.cost += report.flop_ratio * setting.how.evaluations / STEPS * count
     total.denoise += report.seconds["denoise"]
     total.host += report.seconds["host"]
     total.cache_bytes += report.cache_bytes
     total.pictures += count
-    total.psnr += psnr(result.latents, exact).tolist()
-    total.ssim += ssim(result.latents, exact).tolist()
+    total.psnr += psnr(made, exact).tolist()
+    total.ssim += ssim(made, exact).tolist()
 
 
 def _entries(chosen: Sequence[Setting], sums: Sequence[_Sums]) -> list[Entry]:

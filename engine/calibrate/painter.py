@@ -27,7 +27,9 @@ class Painter:
     seed: int  # of the first
     size: tuple[int, int] | None
     guidance: float
-    exact: FloatArray  # (B, C, H, W)
+    exact: FloatArray  # (B, C, H, W), in [-1, 1]
+    scale: float = 1.0
+    """What latents of an autoencoder, which know no bounds, are divided by: the largest of the converged ones."""
 
     @classmethod
     def of(
@@ -44,18 +46,19 @@ class Painter:
         for first in range(0, len(prompts), BATCH):
             exact.append(exactly(prompts[first : first + BATCH], seed + first))
             progress()
-        return cls(pipeline, tuple(prompts), seed, exactly.size, exactly.guidance, np.concatenate(exact))
+        whole = np.concatenate(exact)
+        scale = float(np.abs(whole).max()) if pipeline.spec.latent.space == "vae" else 1.0
+        return cls(pipeline, tuple(prompts), seed, exactly.size, exactly.guidance, whole / np.float32(scale), scale)
 
     def __call__(self, how: Preset) -> FloatArray:
-        """Pictures (B, C, H, W) of all prompts; NaNs where the plan runs off to what are no numbers."""
+        """Pictures (B, C, H, W) of all prompts, or latents; NaNs where the plan runs off to what are no numbers."""
         return np.concatenate([self._some(how, first) for first in range(0, len(self.prompts), BATCH)])
 
     def _some(self, how: Preset, first: int) -> FloatArray:
         texts = self.prompts[first : first + BATCH]
         try:
-            return paint(
-                self.pipeline, how, texts, first=self.seed + first, size=self.size, guidance=self.guidance
-            ).latents
+            made = paint(self.pipeline, how, texts, first=self.seed + first, size=self.size, guidance=self.guidance)
+            return made.latents / np.float32(self.scale)
         except NumberError:  # one of many plans that are tried; fit.mean_psnr puts it behind all others
             return np.full_like(self.exact[first : first + BATCH], np.nan)
 

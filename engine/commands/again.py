@@ -16,6 +16,9 @@ from flagdit.engine.ras import RasConfig
 from flagdit.engine.report import About
 from flagdit.engine.resolve import Options
 
+TILE = 512
+"""Pixels: a picture that is larger may be decoded in tiles where nothing is said, by the memory there is."""
+
 
 def command(about: About, output: str) -> list[str]:
     """Arguments of `flagdit` that make a picture again, on a machine such as that it was made on.
@@ -30,6 +33,8 @@ def command(about: About, output: str) -> list[str]:
     if about.ntk_option is not None:
         out += ["--ntk", "auto" if about.ntk_option == "auto" else positional(about.ntk_option)]
     out += ["--proportional"] * about.proportional
+    if about.tile or max(about.size) > TILE:  # elsewhere the whole is what is decoded
+        out += ["--tile", str(about.tile or "off")]
     for name, value in _sampling(options):
         out += [f"--{name}"] if value is None else [f"--{name}", value]
     prompt = str(about.prompt)
@@ -38,8 +43,8 @@ def command(about: About, output: str) -> list[str]:
 
 def said(about: About) -> Options:
     """What was said of how to sample. Raises RequestError."""
-    if about.image is not None or about.noise != "seed":
-        raise RequestError("the picture was made of another one or of given noise, which it does not hold")
+    if about.image is not None or about.noise != "seed" or about.embeds:
+        raise RequestError("the picture was made of another one, of given noise or features, which it does not hold")
     if about.options is None:
         raise RequestError("the picture was made by a program with a request of its own, for which there is no command")
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,6 +14,7 @@ from rich.text import Text
 
 from flagdit.engine.bundle import Graph, Manifest
 from flagdit.engine.bundle.manifest import Latent
+from flagdit.engine.bundle.manifest import Text as TextSpec
 from flagdit.engine.bundle.reader import Bundle
 from flagdit.engine.bundle.schema import manifest_schema
 from flagdit.engine.commands.again import command, shell, visible
@@ -80,7 +82,7 @@ def _model(manifest: Manifest) -> None:
         "parameters": f"{model.weights.parameters:,} stored as {model.weights.dtype}",
         "sizes": f"width {sizes.width}, {sizes.heads} heads, {sizes.kv_heads} kv heads",
         "size": f"{latent.size[0]}x{latent.size[1]} pixels, {_latents(latent)}patches of {patch[1]}x{patch[2]}",
-        "prompt": f"up to {max(text.max_tokens for text in model.texts)} tokens" if model.texts else "no text encoder",
+        "prompt": longest_prompt(model.texts),
         "licences": ", ".join(f"{part}: {licence}" for part, licence in model.licences.items()) or "none named",
         "written by": f"flagdit {manifest.flagdit}, schema {manifest.schema_version}",
     }
@@ -88,6 +90,14 @@ def _model(manifest: Manifest) -> None:
     for name, value in rows.items():
         table.add_row(Text(name, "bold"), value)
     show(table)
+
+
+def longest_prompt(texts: Sequence[TextSpec]) -> str:
+    """Of a prompt: what an encoder refuses counts, not what one cuts."""
+    if not texts:
+        return "no text encoder"
+    whole = [text.max_tokens for text in texts if not text.truncate]
+    return f"up to {min(whole) if whole else max(text.max_tokens for text in texts)} tokens"
 
 
 def _presets(manifest: Manifest) -> None:
@@ -152,6 +162,9 @@ def _facts(about: About) -> dict[str, str]:
         "weights": "of each step" if about.weights else "",
         "ntk": "" if about.ntk == 1 else f"{about.ntk:g}",
         "proportional": "yes" if about.proportional else "",
+        "image": "" if about.image is None else ", ".join(f"{k} {_short(v)}" for k, v in about.image.items()),
+        "given": ", ".join(["noise"] * (about.noise != "seed") + ["features"] * about.embeds),
+        "tile": str(about.tile or ""),
         **coarse,
     }
     facts = {

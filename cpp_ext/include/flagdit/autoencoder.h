@@ -21,6 +21,8 @@ struct Images {
 // Bytes that a decoder takes of a picture that has so many pixels: as counted in the autoencoders of
 // Stable Diffusion (widths of 128 to 512, one attention over all latents), not measured.
 int64_t decode_bytes(int64_t width, int64_t height);
+// The same of an encoder, which always takes the whole picture at once.
+int64_t encode_bytes(int64_t width, int64_t height);
 
 // Pixels of tiles that a picture is decoded in: 0, all at once, unless it takes more than `most`.
 int64_t tile_of(int64_t width, int64_t height, int64_t most);

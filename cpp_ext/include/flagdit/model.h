@@ -40,6 +40,7 @@ struct Model {
   double ntk_power = 1.0;             // of the area's growth, which is ntk's "auto"
   std::vector<double> phases{0.0};    // times from which on its tokens are placed anew
   bool vae = false, encodes = false;  // whether it ends in latents, and makes them of a picture
+  bool decodes = false;               // whether its bundle makes pictures of latents
   Sizes sizes{};
   std::vector<Calibrated> presets{};
   int64_t head_multiple = 1;  // see below

@@ -55,6 +55,9 @@ class Pipeline {
   // Loads graphs and weights. Throws Error if a byte of them is not what the manifest says, or the
   // backend is not there.
   void load();
+  // Throws Error(backend) unless the model ends in pictures: in pixels, or in latents that its bundle
+  // decodes.
+  void check_paints() const;
   // A run. last: of this pipeline, which lets go of what the run needs no more, as soon as it does
   // not.
   Generation start(const Job& job, bool last = false);

@@ -34,7 +34,8 @@ struct Request {
   // all, by default .6, and 1 with a mask.
   std::shared_ptr<const Canvas> canvas{};
   std::optional<Number> strength{};
-  std::vector<float> noise{};  // (B, C, F, H, W) in place of the seeds'; empty: theirs
+  std::vector<float> noise{};          // (B, C, F, H, W) in place of the seeds'; empty: theirs
+  std::vector<int64_t> noise_shape{};  // (B, C, H, W), as it was given; empty: not said
   std::optional<int64_t>
       tile{};  // pixels, as in autoencoder.h; 0: none, by default as memory allows
   // Features of each prompt, and of the negative one, in place of what encoders make of them:

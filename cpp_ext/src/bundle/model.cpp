@@ -104,6 +104,7 @@ Model model_of(const ModelSpec& spec) {
   model.pads = spec.pads;
   model.vae = spec.latent.space == "vae";
   model.encodes = spec.encode.has_value();
+  model.decodes = spec.decode.has_value();
   model.takes_ntk = takes("ntk");
   model.ntk_power = spec.ntk_power;
   model.phases = spec.phases;

@@ -24,6 +24,12 @@ std::vector<const Plan*> plans_of(const std::vector<Leg>& legs) {
   return out;
 }
 
+std::string in_parentheses(const std::vector<int64_t>& sizes) {
+  std::string out;
+  for (const int64_t size : sizes) out += (out.empty() ? "(" : ", ") + std::to_string(size);
+  return out.empty() ? "()" : out + ")";
+}
+
 std::pair<int64_t, int64_t> size_of(const Job& job, const Model& model) {
   const Layout& layout = job.run.legs.back().layout;
   return {layout.width * model.downscale, layout.height * model.downscale};
@@ -32,10 +38,12 @@ std::pair<int64_t, int64_t> size_of(const Job& job, const Model& model) {
 Memory memory_of(const Job& job, const Model& model, const Place& place, int64_t samples) {
   Memory out = memory(model.sizes, plans_of(job.run.legs), place.precision,
                       {samples, job.run.branches}, place.machine);
-  if (!model.vae) return out;
   const auto [width, height] = size_of(job, model);
   const int64_t tile = job.run.tile == 0 ? std::max(width, height) : job.run.tile;
-  out.decode = decode_bytes(std::min(width, tile), std::min(height, tile));
+  if (model.decodes) out.decode = decode_bytes(std::min(width, tile), std::min(height, tile));
+  // Before the steps, as decoding is after them: what takes more counts.
+  if (model.encodes && job.run.canvas)
+    out.decode = std::max(out.decode, encode_bytes(width, height));
   return out;
 }
 
@@ -45,6 +53,21 @@ std::string describe(const Job& job, const Model& model, const Place& place) {
   const std::string pictures = samples == 1 ? "a picture" : std::to_string(samples) + " pictures";
   return pictures + " of " + std::to_string(width) + "x" + std::to_string(height) + " with " +
          place.precision;
+}
+
+// That the latents to begin with are those of the pictures.
+void check_noise(const Request& request, const Layout& layout) {
+  const auto samples = static_cast<int64_t>(request.prompts.size());
+  const std::vector<int64_t> wanted{samples, layout.channels, layout.height, layout.width};
+  if (!request.noise_shape.empty() && request.noise_shape != wanted) {
+    throw Error(Fault::request, "latents are " + in_parentheses(request.noise_shape) +
+                                    "; allowed are " + in_parentheses(wanted) +
+                                    ": pictures, channels, height and width");
+  }
+  const int64_t values = samples * layout.values();
+  if (request.noise.empty() || static_cast<int64_t>(request.noise.size()) == values) return;
+  throw Error(Fault::request, "latents have " + std::to_string(request.noise.size()) +
+                                  " values; allowed are " + std::to_string(values));
 }
 
 // What would take less.
@@ -138,13 +161,7 @@ Job job_of(const Request& request, const Sampling& sampling, const Model& model)
   job.run.guided = model.guided;
   job.run.renormalise = model.renormalise;
   job.run.pads = model.pads;
-  const int64_t values = job.run.legs.back().layout.values();
-  const auto samples = static_cast<int64_t>(request.prompts.size());
-  if (!request.noise.empty() && static_cast<int64_t>(request.noise.size()) != samples * values) {
-    throw Error(Fault::request, "latents have " + std::to_string(request.noise.size()) +
-                                    " values; allowed are " + std::to_string(values) +
-                                    " for each of " + std::to_string(samples) + " pictures");
-  }
+  check_noise(request, job.run.legs.back().layout);
   job.run.noise = request.noise;
   job.run.downscale = model.downscale;
   if (request.canvas) {
@@ -154,7 +171,7 @@ Job job_of(const Request& request, const Sampling& sampling, const Model& model)
   }
   if (request.tile) check_tile(*request.tile, model.vae ? model.downscale : 1);
   const auto [width, height] = size_of(job, model);
-  if (model.vae) job.run.tile = request.tile.value_or(tile_of(width, height, kMostWhole));
+  if (model.decodes) job.run.tile = request.tile.value_or(tile_of(width, height, kMostWhole));
   return job;
 }
 
@@ -165,7 +182,7 @@ Memory memory(const Job& job, const Model& model, const Place& place) {
 void admit(Job& job, const Model& model, const Place& place) {
   const auto samples = static_cast<int64_t>(job.request.prompts.size());
   const int64_t whole = memory_of(job, model, place, samples).after(place.loaded);
-  if (place.room && whole > *place.room && !job.request.tile && model.vae) {
+  if (place.room && whole > *place.room && !job.request.tile && model.decodes) {
     const auto [width, height] = size_of(job, model);
     job.run.tile = tile_of(width, height, 0);
   }

@@ -85,6 +85,9 @@ Images run(Session& session, const Images& image, const std::string& what, int64
   return {1, channels, height, width, {values, values + channels * height * width}};
 }
 
+// Scores of the attention over latents of 8 pixels, and their softmax.
+double scores_bytes(double pixels) { return 8 * (pixels / 64) * (pixels / 64); }
+
 Images decode_part(Session& session, const Images& latents, int64_t downscale) {
   return run(session, latents, "the picture", 3, latents.height * downscale,
              latents.width * downscale);
@@ -111,10 +114,15 @@ void decode_tiles(Session& session, const Images& latents, int64_t sample, int64
 
 int64_t decode_bytes(int64_t width, int64_t height) {
   // At the full size, in fp32: a map of 256 channels, its normal form and what a convolution makes
-  // of it, and two of 128. Scores of the attention, and their softmax, over latents of 8 pixels.
+  // of it, and two of 128.
   const double pixels = static_cast<double>(width) * static_cast<double>(height);
-  const double scores = pixels / 64 * pixels / 64;
-  return capped(4 * pixels * (3 * 256 + 2 * 128) + 8 * scores);
+  return capped(4 * pixels * (3 * 256 + 2 * 128) + scores_bytes(pixels));
+}
+
+int64_t encode_bytes(int64_t width, int64_t height) {
+  // A map of 128 channels, its normal form and what a convolution makes of it.
+  const double pixels = static_cast<double>(width) * static_cast<double>(height);
+  return capped(4 * pixels * (3 * 128) + scores_bytes(pixels));
 }
 
 int64_t tile_of(int64_t width, int64_t height, int64_t most) {

@@ -12,6 +12,8 @@ namespace flagdit {
 
 namespace {
 
+constexpr int64_t kLongestName = 10000;  // characters
+
 // Features that are given: of each picture, and for the other branch the same of all.
 Texts given(const Request& request, int64_t branches) {
   Texts texts;
@@ -29,7 +31,11 @@ Texts given(const Request& request, int64_t branches) {
 }  // namespace
 
 void check_texts(const Request& request, const Prompts& prompts) {
-  if (!request.embeds.empty()) return;
+  if (!request.embeds.empty()) {  // prompts are names then, that reports have
+    for (const std::string& prompt : request.prompts)
+      if (!prompt.empty()) check_prompt(prompt, "prompt", kLongestName);
+    return;
+  }
   if (prompts.readers().empty())
     throw Error(Fault::backend,
                 "the bundle has no text encoder; export the model with --text-encoder, or give "
