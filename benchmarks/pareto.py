@@ -35,9 +35,6 @@ from flagdit.files import write_file
 from quality import DATA, SCENES, check_canvas, facts, read_icons
 from scenes import Scene
 
-TRIED = 8
-"""Of the prompts, those that the best grids of dense steps are found by."""
-
 
 class Measures:
     """The measures of pictures of known scenes."""
@@ -81,6 +78,7 @@ def main(
     dense: Annotated[
         list[int] | None, typer.Option(min=1, help="A number of dense steps to compare with; may be repeated.")
     ] = None,
+    tried: Annotated[int, typer.Option(min=1, help="Of the prompts, how many find the grids of dense steps.")] = 8,
     keep: Annotated[
         Path | None, typer.Option(help="Keep the exact pictures in this folder, for the next time.")
     ] = None,
@@ -101,7 +99,7 @@ def main(
     texts = [scene.caption() for scene in scenes]
     exactly = ExactPictures(pipeline, canvas, pipeline.spec.guidance.scale, folder=keep)
     fewer = sorted(dense or FEWER, reverse=True)
-    grids = dict(track(best_shifts(pipeline, texts[:TRIED], exactly, steps=fewer), "grids", len(dense_runs(fewer))))
+    grids = dict(track(best_shifts(pipeline, texts[:tried], exactly, steps=fewer), "grids", len(dense_runs(fewer))))
     batches = measure(
         pipeline, settings(pipeline.presets(canvas), grids, fewer), texts, batch=batch, exactly=exactly, extra=measures
     )
