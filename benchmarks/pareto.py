@@ -79,6 +79,7 @@ def main(
         list[int] | None, typer.Option(min=1, help="A number of dense steps to compare with; may be repeated.")
     ] = None,
     tried: Annotated[int, typer.Option(min=1, help="Of the prompts, how many find the grids of dense steps.")] = 8,
+    also: Annotated[str | None, typer.Option(help="A bundle whose presets are compared besides the own ones.")] = None,
     keep: Annotated[
         Path | None, typer.Option(help="Keep the exact pictures in this folder, for the next time.")
     ] = None,
@@ -99,10 +100,12 @@ def main(
     texts = [scene.caption() for scene in scenes]
     exactly = ExactPictures(pipeline, canvas, pipeline.spec.guidance.scale, folder=keep)
     fewer = sorted(dense or FEWER, reverse=True)
+    presets = {**pipeline.presets(canvas)}
+    if also is not None:
+        other = Pipeline.load(also, threads=threads)
+        presets |= {f"{name} of {other.spec.name}": how for name, how in other.presets(canvas).items()}
     grids = dict(track(best_shifts(pipeline, texts[:tried], exactly, steps=fewer), "grids", len(dense_runs(fewer))))
-    batches = measure(
-        pipeline, settings(pipeline.presets(canvas), grids, fewer), texts, batch=batch, exactly=exactly, extra=measures
-    )
+    batches = measure(pipeline, settings(presets, grids, fewer), texts, batch=batch, exactly=exactly, extra=measures)
     for done in track(batches, "painting", total=-(-prompts // batch), transient=True):
         entries, count = done, min(count + batch, len(texts))
         if json_path is not None:  # after every batch: a long run that is stopped has not been for nothing
