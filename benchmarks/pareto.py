@@ -35,9 +35,6 @@ from flagdit.files import write_file
 from quality import DATA, SCENES, check_canvas, facts, read_icons
 from scenes import Scene
 
-TRIED = 8
-"""Of the prompts, those that the best grids of dense steps are found by."""
-
 
 class Measures:
     """The measures of pictures of known scenes."""
@@ -81,6 +78,8 @@ def main(
     dense: Annotated[
         list[int] | None, typer.Option(min=1, help="A number of dense steps to compare with; may be repeated.")
     ] = None,
+    tried: Annotated[int, typer.Option(min=1, help="Of the prompts, how many find the grids of dense steps.")] = 8,
+    also: Annotated[str | None, typer.Option(help="A bundle whose presets are compared besides the own ones.")] = None,
     keep: Annotated[
         Path | None, typer.Option(help="Keep the exact pictures in this folder, for the next time.")
     ] = None,
@@ -101,10 +100,12 @@ def main(
     texts = [scene.caption() for scene in scenes]
     exactly = ExactPictures(pipeline, canvas, pipeline.spec.guidance.scale, folder=keep)
     fewer = sorted(dense or FEWER, reverse=True)
-    grids = dict(track(best_shifts(pipeline, texts[:TRIED], exactly, steps=fewer), "grids", len(dense_runs(fewer))))
-    batches = measure(
-        pipeline, settings(pipeline.presets(canvas), grids, fewer), texts, batch=batch, exactly=exactly, extra=measures
-    )
+    presets = {**pipeline.presets(canvas)}
+    if also is not None:
+        other = Pipeline.load(also, threads=threads)
+        presets |= {f"{name} of {other.spec.name}": how for name, how in other.presets(canvas).items()}
+    grids = dict(track(best_shifts(pipeline, texts[:tried], exactly, steps=fewer), "grids", len(dense_runs(fewer))))
+    batches = measure(pipeline, settings(presets, grids, fewer), texts, batch=batch, exactly=exactly, extra=measures)
     for done in track(batches, "painting", total=-(-prompts // batch), transient=True):
         entries, count = done, min(count + batch, len(texts))
         if json_path is not None:  # after every batch: a long run that is stopped has not been for nothing

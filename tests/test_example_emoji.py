@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
+import functools
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
+from recipe import module
 from tiny import TINY
-
-EXAMPLE = Path(__file__).parents[1] / "examples" / "emoji"
 
 
 @pytest.fixture(scope="module")
 def state() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("emoji_state", EXAMPLE / "state.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+    return module("state")
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Callable[[], Any]:
+    """What makes an untrained Flag-DiT of the recipe."""
+    return functools.partial(module("painters.flag_dit").FlagPainter, TINY)
 
 
 def train(run, steps: int) -> None:  # type: ignore[no-untyped-def]
@@ -39,32 +40,32 @@ def train(run, steps: int) -> None:  # type: ignore[no-untyped-def]
         run.update_average(0.9)
 
 
-def test_a_resumed_run_is_the_uninterrupted_one(state: ModuleType, tmp_path: Path) -> None:
+def test_a_resumed_run_is_the_uninterrupted_one(state: ModuleType, tiny: Callable[[], Any], tmp_path: Path) -> None:
     torch.manual_seed(0)
-    whole = state.TrainState(TINY)
-    first = state.TrainState(TINY)
+    whole = state.TrainState(tiny)
+    first = state.TrainState(tiny)
     first.model.load_state_dict(whole.model.state_dict())
     first.average.load_state_dict(whole.average.state_dict())
     train(whole, 6)
     train(first, 3)
     first.save(tmp_path)
-    resumed = state.TrainState(TINY)
+    resumed = state.TrainState(tiny)
     resumed.load(tmp_path)
     assert resumed.progress.step == 3
     train(resumed, 3)
     for kind in ("model", "average"):
-        expected = getattr(whole, kind).state_dict()
-        for name, tensor in getattr(resumed, kind).state_dict().items():
+        expected = getattr(whole, kind).net.state_dict()
+        for name, tensor in getattr(resumed, kind).net.state_dict().items():
             torch.testing.assert_close(tensor, expected[name], atol=0, rtol=0, msg=name)
-    assert whole.model.state_dict()["layers.0.attention.gate"].abs().max() > 0
+    assert whole.model.net.state_dict()["layers.0.attention.gate"].abs().max() > 0
 
 
-def test_the_average_is_a_checkpoint(state: ModuleType, tmp_path: Path) -> None:
+def test_the_average_is_a_checkpoint(state: ModuleType, tiny: Callable[[], Any], tmp_path: Path) -> None:
     from flagdit.export import load_checkpoint
 
-    run = state.TrainState(TINY)
+    run = state.TrainState(tiny)
     train(run, 2)
     run.save(tmp_path)
     loaded = load_checkpoint(tmp_path)
-    torch.testing.assert_close(loaded.state_dict(), run.average.state_dict(), atol=0, rtol=0)
+    torch.testing.assert_close(loaded.state_dict(), run.average.net.state_dict(), atol=0, rtol=0)
     assert not list(tmp_path.glob("*.partial"))

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 from transformers import PreTrainedTokenizerBase
 
 from data import EmojiData
-from stages import SHAPE_SHARES, Resolution, Stage
+from stages import Resolution, Stage
 from words import tokenize
 
 CAPTION_DROPOUT = 0.1
@@ -38,7 +38,7 @@ class Draws(Dataset[Drawn]):
         rng = np.random.default_rng([self.seed, number])
         seed = int(rng.integers(2**62))
         size = self.stage.draw(rng)
-        canvas = size.canvases[rng.choice(len(size.canvases), p=SHAPE_SHARES)]
+        canvas = size.canvases[rng.choice(len(size.canvases), p=self.stage.shapes)]
         batch = self.data.draw(size.batch, canvas, CAPTION_DROPOUT, rng)
         return Drawn(size, torch.from_numpy(batch.images), tokenize(self.tokenizer, batch.texts), seed)
 

@@ -12,12 +12,12 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from flagdit.engine.media.picture import save
-from flagdit.export import FlagDiT
+from painters import Painter
 
 
 @torch.no_grad()
 def sample(
-    model: FlagDiT,
+    model: Painter,
     text: Tensor,
     mask: Tensor,
     canvas: tuple[int, int],

@@ -34,7 +34,7 @@ class Resolution:
 class Stage:
     """One part of the training: its size of pictures, how long, and the learning rate's peak and end.
 
-    A share of the steps is of pictures of another size, so that they are not forgotten.
+    A share of the steps is of pictures of another size, so that they are not forgotten. shapes: shares of the canvases.
     """
 
     resolution: Resolution
@@ -43,6 +43,7 @@ class Stage:
     end: float
     other: Resolution
     share: float
+    shapes: tuple[float, float, float] = SHAPE_SHARES
 
     def draw(self, rng: np.random.Generator) -> Resolution:
         """The size of a step's pictures."""

@@ -1,4 +1,4 @@
-"""Train a small Flag-DiT that paints emoji, by the clock: first at 64 pixels, then at 128, or both in turn.
+"""Train a small model that paints emoji, by the clock: first at 64 pixels, then at 128, or both in turn.
 
 `python examples/emoji/train.py` resumes where it stopped; the average of the weights in the run
 folder (model.safetensors, config.json) is what `flagdit export` reads.
@@ -17,24 +17,16 @@ from torch import Tensor
 
 from data import PROMPTS, EmojiData
 from draws import Drawn, Draws
-from flagdit.export import FlagDiT, FlagDiTConfig, load_checkpoint
-from flagdit.export.parts import text_attention
+from flagdit.export import load_checkpoint
+from flow import FlowLoss
+from painters import PAINTERS
+from painters.flag_dit import FlagPainter
 from sampling import contact_sheet, sample
 from scenes import MIX
-from stages import Resolution, Stage
+from stages import SHAPE_SHARES, Resolution, Stage
 from state import TrainState
 from words import TextEncoder, tokenize
 
-CONFIG = FlagDiTConfig(
-    dim=256,
-    n_layers=8,
-    n_heads=4,
-    patch_size=4,
-    in_channels=3,
-    learn_sigma=False,
-    cap_feat_dim=384,
-    multiple_of=128,
-)
 CLIP = 1.0
 AVERAGE = 0.998
 SMALL_SHARE = 0.25
@@ -47,80 +39,47 @@ SHEET = 1.5
 """Pictures of a sample sheet, over those of a training step: both get fewer as they get larger."""
 
 
-def plain_attention(q: Tensor, k: Tensor, v: Tensor, scale: float, bias: Tensor | None = None) -> Tensor:
-    """`attend` of the product in plain matmuls: on a CPU the fused one's backward takes as long as the rest of a step.
-
-    q (A, R, H, d), k and v (R, H, N, d) -> (A, R, H*d).
-    """
-    scores = (q.permute(1, 2, 0, 3) * scale) @ k.transpose(-1, -2)
-    if bias is not None:
-        scores = scores + bias
-    out = scores.float().softmax(-1).to(v.dtype) @ v
-    return out.permute(2, 0, 1, 3).flatten(2)
-
-
-def times(count: int, noise_shift: float, generator: torch.Generator) -> Tensor:
-    """Log-normal times (count,), one in each of as many equally likely parts: batches differ less by their times."""
-    device = generator.device
-    parts = (torch.arange(count, device=device) + torch.rand(count, generator=generator, device=device)) / count
-    return torch.sigmoid(torch.special.ndtri(parts.clamp(1e-6, 1 - 1e-6)) - noise_shift)
-
-
-class FlowLoss:
-    """Mean squared error of the velocity: x_t = t x1 + (1 - t) x0, target x1 - x0."""
-
-    def __init__(self, device: str) -> None:
-        self.device, self.encoder = device, TextEncoder(device)
-
-    def __call__(self, model: FlagDiT, drawn: Drawn) -> Tensor:
-        """The loss of one batch; noise and times come from its seed."""
-        generator = torch.Generator(self.device).manual_seed(drawn.seed)
-        x1 = drawn.images.to(self.device)
-        x0 = torch.randn(x1.shape, generator=generator, device=self.device)
-        t = times(len(x1), drawn.size.noise, generator)
-        mix = t[:, None, None, None]
-        text, mask = self.encoder.features(drawn.tokens)
-        with torch.autocast(self.device, torch.bfloat16):
-            velocity = model(mix * x1 + (1 - mix) * x0, t, text, mask)
-        return (velocity.float() - (x1 - x0)).square().mean()
-
-
-def compile_model(model: FlagDiT, device: str) -> None:
-    """Only what runs per token: the table of RoPE, which is the same for all, would be computed per element.
-
-    On a GPU one block for all layers and sizes, in seconds; on a CPU all layers together, once for every size.
-    """
-    if device == "cpu":
-        model.run = torch.compile(model.run, dynamic=False)  # type: ignore[method-assign]
-        return
-    for block in model.blocks:
-        block.compile(dynamic=True)
+def trained(path: Path) -> FlagPainter:
+    """A Flag-DiT that was trained, from a bundle or a run folder."""
+    model = load_checkpoint(path)
+    painter = FlagPainter(model.config)
+    painter.begin_with(model)
+    return painter.requires_grad_(False)
 
 
 class Trainer:
     """One run: the data, the state, and the files of the run folder."""
 
-    def __init__(self, data: EmojiData, run: Path, seed: int, compiled: bool, start: Path | None) -> None:
+    def __init__(
+        self,
+        data: EmojiData,
+        run: Path,
+        family: str,
+        *,
+        seed: int,
+        compiled: bool,
+        start: Path | None,
+        teacher: Path | None,
+    ) -> None:
         self.data, self.run, self.seed, self.console = data, run, seed, Console()
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         torch.manual_seed(seed)
-        self.state = TrainState(CONFIG, self.device)
+        self.state = TrainState(PAINTERS[family], self.device)
         if (run / "state.safetensors").exists():
             self.state.load(run)
         elif start is not None:
             self.state.begin_with(load_checkpoint(start))
-        if self.device == "cpu":
-            text_attention.attend = plain_attention
-        if compiled:
-            compile_model(self.state.model, self.device)
-        self.loss = FlowLoss(self.device)
+        model = None if teacher is None else trained(teacher)
+        if compiled and model is None:  # what layers make is looked at where a teacher is learned from
+            self.state.model.compile_parts(self.device)
+        self.loss = FlowLoss(TextEncoder(self.device), self.device, model)
 
     def step(self, drawn: Drawn, rate: float) -> Tensor:
         """One update at a learning rate; its randomness is the batch's. Returns the loss, where the model is."""
         state = self.state
         for group in state.optimizer.param_groups:
             group["lr"] = rate * group["rate"]
-        loss = self.loss(state.model, drawn)
+        loss = self.loss(state.model, drawn, taught=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(state.model.parameters(), CLIP)
         state.optimizer.step()
@@ -198,21 +157,27 @@ def main(
     batch: int = typer.Option(16, help="Pictures a step at 64 pixels; a quarter of them at 128."),
     mix: tuple[float, float, float] = typer.Option(MIX, help="Shares of one object, one in a corner, two."),
     rest: float = typer.Option(0, help="How often an icon that is not in common.txt is drawn, against one that is."),
-    start: Path = typer.Option(None, help="Weights to begin with: a run folder or a bundle."),
+    family: str = typer.Option("flag-dit", help=f"Of the model: {', '.join(PAINTERS)}."),
+    start: Path = typer.Option(None, help="Weights of a Flag-DiT to begin with: a run folder or a bundle."),
+    teacher: Path = typer.Option(None, help="A Flag-DiT whose velocities are learned, a run folder or a bundle."),
+    shapes: tuple[float, float, float] = typer.Option(SHAPE_SHARES, help="Shares of squares, wide and tall pictures."),
     every: float = typer.Option(240, help="Seconds between checkpoints with a sample sheet."),
     threads: int = typer.Option(2, help="On a CPU."),
     seed: int = typer.Option(0),
-    compiled: bool = typer.Option(True, help="Use torch.compile; needs a C++ compiler."),
+    compiled: bool = typer.Option(True, help="Use torch.compile, where there is no teacher; needs a C++ compiler."),
 ) -> None:
     """Train, or go on training, by the clock. Uses a GPU if torch finds one."""
     torch.set_num_threads(threads)
     run.mkdir(parents=True, exist_ok=True)
     at_64, at_128 = Resolution(64, batch, noise=0.5), Resolution(128, max(1, batch // 4), noise=1.0)
     stages = [
-        Stage(at_64, small, peak, peak / 400, at_128, large_share),
-        Stage(at_128, large, peak / 2, peak / 400, at_64, SMALL_SHARE),
+        Stage(at_64, small, peak, peak / 400, at_128, large_share, shapes),
+        Stage(at_128, large, peak / 2, peak / 400, at_64, SMALL_SHARE, shapes),
     ]
-    trainer = Trainer(EmojiData(data, rest, mix), run, seed, compiled, start)
+    if family not in PAINTERS:
+        raise typer.BadParameter(f"{family!r} is no family of the recipe; allowed are {', '.join(PAINTERS)}")
+    pictures = EmojiData(data, rest, mix)
+    trainer = Trainer(pictures, run, family, seed=seed, compiled=compiled, start=start, teacher=teacher)
     for index in range(trainer.state.progress.stage, len(stages)):
         if stages[index].minutes > 0:
             trainer.train(index, stages[index], every)

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from flagdit.export.families.mmdit.config import MMDiTConfig
 from flagdit.export.families.mmdit.encoders import Encoders
 from flagdit.export.families.mmdit.model import QKV, MMDiT, normalised
+from flagdit.export.families.mmdit.one_encoder import OneEncoder
 from flagdit.export.graph_source import GraphSource, Port
 from flagdit.export.parts.layers import attend
 
@@ -21,7 +22,7 @@ from flagdit.export.parts.layers import attend
 class Condition(nn.Module):
     """The start of the text's stream, and all steps' modulations packed."""
 
-    def __init__(self, model: MMDiT, encoders: Encoders) -> None:
+    def __init__(self, model: MMDiT, encoders: Encoders | OneEncoder) -> None:
         super().__init__()
         self.model, self.encoders = model, encoders
 
@@ -121,7 +122,7 @@ def cache_names(c: MMDiTConfig, kind: str) -> list[str]:
     return [f"{what}{at}_{kind}.{layer}" for layer, at in groups for what in ("key", "value")]
 
 
-def sources(model: MMDiT, encoders: Encoders) -> dict[str, GraphSource]:
+def sources(model: MMDiT, encoders: Encoders | OneEncoder) -> dict[str, GraphSource]:
     """The three graphs."""
     c = model.config
     count, kv = sum(map(sum, c.chunks())) + 2, (c.n_heads, c.head_dim)
@@ -138,7 +139,7 @@ def sources(model: MMDiT, encoders: Encoders) -> dict[str, GraphSource]:
             Condition(model, encoders),
             (Port("t", ("S",)), encoders.ports()),
             ("modulation", "text_start"),
-            lengthened={"text_start": 1} if encoders.t5 else {},
+            lengthened={"text_start": 1} if isinstance(encoders.text_axis, str) else {},
         ),
         "place": GraphSource(Place(c), place, ("position",)),
         "denoise": GraphSource(Denoise(model), denoise, ("velocity", *cache_names(c, "head"))),

@@ -17,6 +17,7 @@ from flagdit.export.families.mmdit.config import MMDiTConfig
 from flagdit.export.families.mmdit.encoders import Encoders
 from flagdit.export.families.mmdit.graphs import sources
 from flagdit.export.families.mmdit.model import MMDiT
+from flagdit.export.families.mmdit.one_encoder import OneEncoder
 from flagdit.export.graph_source import GraphSource
 from flagdit.export.parts.names import Rules, first, renamed, said_class, shape_of
 from flagdit.export.tensors import Shapes
@@ -38,8 +39,12 @@ class OpenedMMDiT:
     t5: bool = True
 
     @property
-    def encoders(self) -> Encoders:
-        return Encoders.fitting(self.shape.pooled_dim, self.shape.joint_dim, t5=self.t5)
+    def encoders(self) -> Encoders | OneEncoder:
+        """One, where pooled features are as wide as those of tokens: those of the releases are half of it."""
+        c = self.shape
+        if c.pooled_dim == c.joint_dim:
+            return OneEncoder(c.joint_dim)
+        return Encoders.fitting(c.pooled_dim, c.joint_dim, t5=self.t5)
 
     def without(self, encoders: Collection[str]) -> OpenedMMDiT:
         return dataclasses.replace(self, t5=self.t5 and "t5" not in encoders)

@@ -13,7 +13,7 @@ class Encoder:
     layer: -1 is the last one with the norm behind it, -2 the layer before, without. template, negative: what prompts of
     the two branches are put into (none: the same). fixed: whether texts are filled up to max_tokens, and the filling is
     attended to. truncate: whether longer ones are cut. end: whether the tokenizer is to add an end token. optional:
-    whether the model runs without it.
+    whether the model runs without it. filled: whether the model itself fills texts up to max_tokens; none is longer.
     """
 
     name: str
@@ -27,6 +27,7 @@ class Encoder:
     truncate: bool = False
     end: bool = False
     optional: bool = False
+    filled: bool = False
 
     @property
     def outputs(self) -> tuple[str, ...]:

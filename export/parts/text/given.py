@@ -21,6 +21,10 @@ from flagdit.export.progress import Told
 SMALL = 1 << 30
 """Bytes of weights up to which an encoder is one ONNX file, which cannot have 2 GiB."""
 
+SENTENCES = frozenset({"bert", "distilbert", "mpnet", "roberta", "xlm-roberta"})
+"""Models of whole sentences: what they are trained to make are the features of their last layer, whichever layer of a
+language model a family reads."""
+
 
 @dataclass(frozen=True)
 class Folder:
@@ -57,6 +61,11 @@ def check_given(
 
 
 def _check(folder: Folder, encoder: Encoder, max_tokens: int | None, *, int8: bool, examples: Sequence[str]) -> None:
+    if encoder.filled and (max_tokens or 0) > encoder.max_tokens:
+        raise ExportError(
+            f"max_text_tokens is {max_tokens}, and the model takes {encoder.max_tokens}; allowed are 2 to "
+            f"{encoder.max_tokens}"
+        )
     if _is_small(folder, encoder):
         longest = max_tokens or encoder.max_tokens
         check_text_encoder(folder.weights, encoder.width, longest, examples=examples)
@@ -79,7 +88,13 @@ def _check(folder: Folder, encoder: Encoder, max_tokens: int | None, *, int8: bo
 
 
 def _is_small(folder: Folder, encoder: Encoder) -> bool:
-    return encoder.layer == -1 and not encoder.pooled and not encoder.fixed and folder.bytes < SMALL
+    if encoder.pooled or encoder.fixed or folder.bytes >= SMALL:
+        return False
+    return encoder.layer == -1 or _of_sentences(folder)
+
+
+def _of_sentences(folder: Folder) -> bool:
+    return (folder.weights / "config.json").is_file() and read_config(folder.weights).model_type in SENTENCES
 
 
 def export_given(
