@@ -15,10 +15,11 @@ from operator_session import Array, wide
 Inputs = Mapping[str, npt.NDArray[np.generic] | None]
 Attributes = Mapping[str, float]
 NAMES = {
-    "Linear": "x weights scales residual gates",
-    "FeedForward": "x norm_weight modulation w1 scales1 w2 scales2 w3 scales3 residual gates",
-    "Project": "x norm_weight modulation wq scales_q wk scales_k wv scales_v cos sin q_weight q_bias k_weight k_bias",
-    "Attention": "query scale keys values key_tail value_tail text_keys text_values text_bias text_gate",
+    "Linear": "x weights scales residual gates bias out_weight",
+    "FeedForward": "x norm_weight modulation w1 scales1 w2 scales2 w3 scales3 residual gates bias1 bias2 out_weight",
+    "Project": "x norm_weight modulation wq scales_q wk scales_k wv scales_v cos sin q_weight q_bias k_weight k_bias "
+    "bias_q bias_k bias_v",
+    "Attention": "query scale keys values key_tail value_tail text_keys text_values text_bias text_gate bias",
 }
 """The inputs of every operator, in order."""
 OPTIONAL = (
@@ -29,6 +30,8 @@ OPTIONAL = (
     {"k_weight", "k_bias"},
     {"key_tail", "value_tail"},
     {"text_keys", "text_values", "text_bias", "text_gate"},
+    {"w3", "scales3"},
+    *({name} for name in ("bias", "out_weight", "bias1", "bias2", "bias_q", "bias_k", "bias_v")),
 )
 """What is left out together or not at all."""
 
@@ -51,10 +54,19 @@ def int8_product(x: Array, w: tuple[npt.NDArray[np.int8], Array]) -> Array:
     return sums.reshape(*x.shape[:-1], len(w[0])).astype(np.float32) * (unit * w[1].reshape(-1))
 
 
-def modulated(x: Array, norm: Array, scale: Array, shift: Array, epsilon: float = 1e-5) -> Array:
-    """RMSNorm, modulated."""
+def modulated(
+    x: Array, norm: Array, scale: Array, shift: Array | float, epsilon: float = 1e-5, centred: float = 0
+) -> Array:
+    """RMSNorm, or LayerNorm if x is centred first, modulated."""
+    x = x - x.mean(-1, keepdims=True) if centred else x
     rms = np.sqrt(np.square(x).mean(-1, keepdims=True) + np.float32(epsilon))
     out: Array = x / rms * norm * (1 + scale) + shift
+    return out
+
+
+def gelu(x: Array) -> Array:
+    """By tanh."""
+    out: Array = 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
     return out
 
 
@@ -91,11 +103,26 @@ def into(inputs: Inputs, attributes: Attributes, width: int) -> Array:
     if norm is None:
         return x
     need(norm.size == width, "norm_weight")
-    scale, shift = (vectors(inputs["modulation"], attributes[name], rows, width) for name in ("scale", "shift"))
-    return modulated(x, norm.reshape(-1), scale, shift, attributes["epsilon"])
+    scale, shift = (
+        0.0
+        if name == "shift" and attributes[name] == -1
+        else vectors(inputs["modulation"], attributes[name], rows, width)
+        for name in ("scale", "shift")
+    )
+    return modulated(x, norm.reshape(-1), scale, shift, attributes["epsilon"], attributes.get("centred", 0))
 
 
-def gated(inputs: Inputs, attributes: Attributes, y: Array) -> Array:
+def biased(y: Array, bias: Array | None) -> Array:
+    need(bias is None or bias.size == y.shape[-1], "bias")
+    return y if bias is None else y + bias.reshape(-1)
+
+
+def gated(inputs: Inputs, attributes: Attributes, y: Array, bias: str) -> Array:
+    y, norm = biased(y, inputs.get(bias)), inputs.get("out_weight")
+    if norm is not None:
+        need(norm.size == y.shape[-1], "out_weight")
+        rms = np.sqrt(np.square(y).mean(-1, keepdims=True) + np.float32(attributes.get("out_epsilon", 0)))
+        y = y / rms * norm.reshape(-1)
     residual = inputs.get("residual")
     if residual is None:
         return y
@@ -105,15 +132,28 @@ def gated(inputs: Inputs, attributes: Attributes, y: Array) -> Array:
 
 def linear(inputs: Inputs, attributes: Attributes) -> list[Array]:
     w = matrix(inputs, "weights", "scales")
-    return [gated(inputs, attributes, int8_product(into(inputs, attributes, w[0].shape[1]), w))]
+    return [gated(inputs, attributes, int8_product(into(inputs, attributes, w[0].shape[1]), w), "bias")]
 
 
 def feed_forward(inputs: Inputs, attributes: Attributes) -> list[Array]:
-    w1, w2, w3 = (matrix(inputs, f"w{i}", f"scales{i}") for i in (1, 2, 3))
-    need(w1[0].shape == w3[0].shape and w2[0].shape[1] == w1[0].shape[0], "w1, w2 and w3")
+    w1, w2 = (matrix(inputs, f"w{i}", f"scales{i}") for i in (1, 2))
+    need(w2[0].shape[1] == w1[0].shape[0], "w1 and w2")
     x = into(inputs, attributes, w1[0].shape[1])
-    gate = int8_product(x, w1)
-    return [gated(inputs, attributes, int8_product(gate / (1 + np.exp(-gate)) * int8_product(x, w3), w2))]
+    gate, bias = int8_product(x, w1), inputs.get("bias1")
+    if inputs["w3"] is None:
+        hidden = gelu(biased(gate, bias))
+    else:
+        w3 = matrix(inputs, "w3", "scales3")
+        need(w1[0].shape == w3[0].shape and bias is None, "w3")
+        hidden = gate / (1 + np.exp(-gate)) * int8_product(x, w3)
+    return [gated(inputs, attributes, int8_product(hidden.astype(np.float32), w2), "bias2")]
+
+
+def each_normed(y: npt.NDArray[np.float64], weight: Array, size: int, epsilon: float) -> npt.NDArray[np.float64]:
+    """RMSNorm of each head."""
+    need(weight.size == size, "norm")
+    heads = y.reshape(*y.shape[:-1], y.shape[-1] // size, size)
+    return (heads / np.sqrt(np.square(heads).mean(-1, keepdims=True) + epsilon) * weight.reshape(-1)).reshape(y.shape)
 
 
 def normed(y: npt.NDArray[np.float64], weight: Array, bias: Array, epsilon: float) -> npt.NDArray[np.float64]:
@@ -128,10 +168,17 @@ def project(inputs: Inputs, attributes: Attributes) -> list[Array]:
     need(all(w.shape[0] % size == 0 and w.shape[1] == ws[0][0].shape[1] for w, _ in ws), "weights")
     x, outs = into(inputs, attributes, ws[0][0].shape[1]), []
     for name, w in zip("qkv", ws, strict=True):
-        y = int8_product(x, w).astype(np.float64)
+        y = biased(int8_product(x, w), inputs.get(f"bias_{name}")).astype(np.float64)
         if name != "v":
             norm, cos, sin = (inputs.get(part) for part in (f"{name}_weight", "cos", "sin"))
-            y = y if norm is None else normed(y, norm, inputs[f"{name}_bias"], attributes["norm_epsilon"])
+            epsilon, each = attributes["norm_epsilon"], attributes.get("each_head", 0)
+            need(not each or inputs[f"{name}_bias"] is None, "each_head")
+            if norm is not None:
+                y = (
+                    each_normed(y, norm, int(size), epsilon)
+                    if each
+                    else normed(y, norm, inputs[f"{name}_bias"], epsilon)
+                )
             if cos is not None:
                 need(cos.size == sin.size == x.shape[0] * x.shape[1] * size // 2, "cos and sin")
                 turn = (cos + 1j * sin.reshape(cos.shape)).reshape(*x.shape[:2], 1, size // 2)
@@ -144,7 +191,7 @@ def project(inputs: Inputs, attributes: Attributes) -> list[Array]:
 
 def attention(inputs: Inputs, attributes: Attributes) -> list[Array]:
     q, scale, *cached = (inputs.get(name) for name in NAMES["Attention"].split())
-    k, v, k_tail, v_tail, text_k, text_v, bias, gate = cached
+    k, v, k_tail, v_tail, text_k, text_v, text_bias, gate, bias = cached
     need(q.ndim == 4 and k.ndim == 4 and scale.size == 1, "ranks")
     a, r, h, d = q.shape
     g = k.shape[2]
@@ -156,14 +203,17 @@ def attention(inputs: Inputs, attributes: Attributes) -> list[Array]:
         keys, values = np.concatenate([k, k_tail]), np.concatenate([v, v_tail])
     if text_k is not None:
         need(text_k.shape == text_v.shape and text_k.ndim == 4 and text_k.shape[::3] == (r, d), "text")
-        need(text_k.shape[1] == g and bias.size == r * text_k.shape[2] and gate.size == h * d, "text")
+        need(text_k.shape[1] == g and text_bias.size == r * text_k.shape[2] and gate.size == h * d, "text")
+    need(bias is None or bias.size == r * len(keys), "bias")
     if a * r == 0:
         return [np.zeros((a, r, h * d), np.float32)]
     need(len(keys) > 0, "a key")
-    out = attend(q, float(scale.reshape(-1)[0]), wide(keys), wide(values), None)
+    out = attend(
+        q, float(scale.reshape(-1)[0]), wide(keys), wide(values), None if bias is None else bias.reshape(r, -1)
+    )
     if text_k is not None and text_k.shape[2] > 0:
         words = [np.moveaxis(wide(x), 2, 0) for x in (text_k, text_v)]
-        out += gate.reshape(-1) * attend(q, attributes["text_scale"], *words, bias.reshape(r, -1))
+        out += gate.reshape(-1) * attend(q, attributes["text_scale"], *words, text_bias.reshape(r, -1))
     return [out.astype(np.float32)]
 
 
@@ -173,11 +223,13 @@ OPERATORS = {"Linear": linear, "FeedForward": feed_forward, "Project": project, 
 def outputs(op: str, inputs: Inputs, attributes: Attributes, names: set[str]) -> list[Array]:
     """What an operator gives; raises RefusedError for what it must not take. names: of its attributes."""
     need(names <= set(attributes), "attributes")
+    each = {"q_bias", "k_bias"} if attributes.get("each_head", 0) else set()
     for group in OPTIONAL:
         there = {name for name in group if inputs.get(name) is not None}
-        need(not there or there == group & set(inputs), "optional inputs")
+        need(not there or there == (group & set(inputs)) - each, "optional inputs")
     for name, value in attributes.items():
-        need(math.isfinite(value) and (value >= 0 or name == "text_scale"), name)
+        need(math.isfinite(value) and (value >= (-1 if name == "shift" else 0) or name == "text_scale"), name)
         need(not isinstance(value, float) or abs(value) < 3.5e38, name)
+        need(name not in ("centred", "each_head") or value <= 1, name)
     with np.errstate(all="ignore"):
         return OPERATORS[op](inputs, attributes)

@@ -27,6 +27,13 @@ ATTRIBUTES = {
     "Project": {"scale": 0, "shift": 0, "epsilon": 1e-5, "size": 2, "norm_epsilon": 1e-5},
     "Attention": {"text_scale": 0.5},
 }
+MORE: dict[str, dict[str, float]] = {
+    "Linear": {"out_epsilon": 1e-5},
+    "FeedForward": {"centred": 1, "out_epsilon": 1e-5},
+    "Project": {"centred": 1, "each_head": 1},
+    "Attention": {},
+}
+"""Those that may be missing."""
 HALVES = {"keys", "values", "key_tail", "value_tail", "text_keys", "text_values"}
 
 
@@ -66,20 +73,22 @@ def shapes_of(op: str, rng: random.Random) -> tuple[dict[str, tuple[int, ...]], 
     h, d = g * rng.choice((1, 2)), rng.choice((4, 8, 16, 64))
     if op == "Attention":
         slots, words = (a, r, g, d), (r, g, t, d)
-        shapes = [(a, r, h, d), (1,), slots, slots, (m, r, g, d), (m, r, g, d), words, words, (r, t), (h * d,)]
+        shapes = [(a, r, h, d), (1,), slots, slots, (m, r, g, d), (m, r, g, d), words, words]
+        shapes += [(r, t), (h * d,), (r, a + m)]
         return dict(zip(NAMES[op].split(), shapes, strict=True)), d
     shapes, tail = [(a, r, k)], [(a, r, n), gate_shape(rng, r, n)]
     if op != "Linear":
         shapes += [(k,), gate_shape(rng, r, k)]
     if op == "Linear":
-        shapes += [(n, k), (n, 1)]
+        shapes, tail = [*shapes, (n, k), (n, 1)], [*tail, (n,), (n,)]
     elif op == "FeedForward":
         f = rng.choice((8, 40))
         shapes += [(f, k), (f, 1), (n, f), (n, 1), (f, k), (f, 1)]
+        tail += [(f,), (n,), (n,)]
     else:
         q, kv = h * d, g * d
         shapes += [(q, k), (q, 1), (kv, k), (kv, 1), (kv, k), (kv, 1)]
-        tail = [(a, r, d // 2), (a, r, d // 2), (q,), (q,), (kv,), (kv,)]
+        tail = [(a, r, d // 2), (a, r, d // 2), (q,), (q,), (kv,), (kv,), (q,), (kv,), (kv,)]
     return dict(zip(NAMES[op].split(), [*shapes, *tail], strict=True)), d
 
 
@@ -119,7 +128,14 @@ def change(rng: random.Random, case: Case, shapes: dict[str, tuple[int, ...]]) -
 
 def made(op: str, rng: random.Random) -> Case:
     shapes, d = shapes_of(op, rng)
-    case = Case(op, {name: values(rng, name, shape) for name, shape in shapes.items()}, {**ATTRIBUTES[op]})
+    more = {name: value for name, value in MORE[op].items() if rng.random() < 0.4}
+    if "each_head" in more:
+        shapes |= {"q_weight": (d,), "k_weight": (d,)}
+    case = Case(op, {name: values(rng, name, shape) for name, shape in shapes.items()}, {**ATTRIBUTES[op], **more})
+    if "each_head" in more:
+        case.inputs.update(q_bias=None, k_bias=None)
+    if op == "FeedForward":  # a bias and a third matrix are of two kinds of it
+        case.inputs.update(dict.fromkeys(rng.choice((("w3", "scales3"), ("bias1",)))))
     if "size" in case.attributes:
         case.attributes["size"] = d
     if op == "Project" and shapes["wq"][0] == 0:  # which any size divides
@@ -161,7 +177,7 @@ def run(case: Case, expected: list[Array] | None) -> list[Array]:
 def check(case: Case) -> bool:
     """Whether it was taken."""
     try:
-        assert not case.fed
+        assert all(case.inputs[name] is None for name in case.fed)
         expected = operator_numpy.outputs(case.op, case.inputs, case.attributes, set(ATTRIBUTES[case.op]))
     except (RefusedError, AssertionError, AttributeError):  # no attribute of None: a required input is missing
         expected = None
@@ -169,7 +185,7 @@ def check(case: Case) -> bool:
         got = run(case, expected)
     except Exception as error:
         assert expected is None, f"refused, and fits: {error}"
-        words = "|".join((*case.inputs, *ATTRIBUTES[case.op]))
+        words = "|".join((*case.inputs, *ATTRIBUTES[case.op], *MORE[case.op]))
         clear = re.search(rf"flagdit\.{case.op}: ({words})\b[^:]*(: \w+)?: got .+, allowed .+", str(error))
         assert clear or case.structural, str(error)
         return False

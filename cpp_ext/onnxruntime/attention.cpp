@@ -11,8 +11,8 @@ using Keys = View<uint16_t>;
 struct AttentionOp {
   static constexpr const char* kName = "Attention";
   static constexpr Inputs kInputs{{"query", "scale", "keys", "values", "key_tail", "value_tail",
-                                   "text_keys", "text_values", "text_bias", "text_gate"},
-                                  bits(4, 10),
+                                   "text_keys", "text_values", "text_bias", "text_gate", "bias"},
+                                  bits(4, 11),
                                   0,
                                   bits(2, 8)};
   static constexpr ONNXTensorElementDataType kOutputs[] = {kFloat};
@@ -39,6 +39,11 @@ struct AttentionOp {
     if (context.has(6, 4)) read_text(context, a);
     const int64_t keys = sum("keys and key_tail", {a.tokens.head.count, a.tokens.tail.count});
     const int64_t width = product("query", {a.heads, a.size});
+    if (context.has(10, 1)) {
+      const View<float> bias = context.input(10);
+      bias.need_count(product(bias.name, {a.rows, keys}), "(R, A + M)");
+      a.tokens.bias = bias.data;
+    }
     if (a.active > 0 && a.rows > 0 && keys == 0) key.refuse_shape("a key or more, with key_tail");
     a.out = context.output({a.active, a.rows, width});
     if (a.active == 0 || a.rows == 0) return;

@@ -37,7 +37,7 @@ constexpr unsigned bits(size_t from, size_t to) { return (1u << to) - (1u << fro
 
 // What the inputs are called, and by bit which are optional, int8 and bf16; the others are f32.
 struct Inputs {
-  const char* names[16];
+  const char* names[20];
   unsigned optional = 0, int8 = 0, bf16 = 0;
 
   constexpr size_t count() const {
@@ -66,6 +66,10 @@ class KernelInfo {
   // Throw unless there is such an attribute, in the range.
   int64_t integer(const char* attribute, int64_t least = 0) const;
   float real(const char* attribute, float least = std::numeric_limits<float>::lowest()) const;
+  // Those that graphs of before they were there do not have.
+  int64_t flag(const char* attribute) const;                  // 0 or 1; 0 without it
+  float real_or(const char* attribute, float without) const;  // at least 0
+  bool given(size_t input) const;                             // whether it is not left out
   const OrtKernelInfo* raw() const { return info_; }
 
  private:

@@ -2,25 +2,32 @@
 // SessionOptions.register_custom_ops_library(path of this module). A tokens, R rows, M cached ones.
 //
 //   Project(x (A, R, K), [norm_weight (K), modulation], wq, scales_q, wk, scales_k, wv, scales_v,
-//           [cos (A, R, d / 2), sin], [q_weight (H * d), q_bias], [k_weight (G * d), k_bias];
-//           epsilon, scale, shift, size, norm_epsilon)
+//           [cos (A, R, d / 2), sin], [q_weight (H * d), q_bias], [k_weight (G * d), k_bias],
+//           [bias_q (H * d)], [bias_k], [bias_v];
+//           epsilon, scale, shift, size, norm_epsilon, [centred], [each_head])
 //       -> query (A, R, H, d), key (A, R, G, d), value (A, R, G, d)
 //   Attention(query (A, R, H, d), scale (1), keys (A, R, G, d), values,
 //             [key_tail (M, R, G, d), value_tail],
-//             [text_keys (R, G, T, d), text_values, text_bias (R, T), text_gate (H * d)];
-//             text_scale)
+//             [text_keys (R, G, T, d), text_values, text_bias (R, T), text_gate (H * d)],
+//             [bias (R, A + M)]; text_scale)
 //       -> (A, R, H * d)
-//   Linear(x (A, R, K), weights (N, K), scales (N, 1), [residual, gates]; gate)
+//   Linear(x (A, R, K), weights (N, K), scales (N, 1), [residual, gates], [bias (N)],
+//          [out_weight (N)]; gate, [out_epsilon])
 //       -> (A, R, N)
-//   FeedForward(x, [norm_weight (K), modulation], w1, scales1, w2, scales2, w3, scales3,
-//               [residual, gates]; epsilon, scale, shift, gate)
+//   FeedForward(x, [norm_weight (K), modulation], w1, scales1, w2, scales2, [w3, scales3],
+//               [residual, gates], [bias1], [bias2 (N)], [out_weight (N)];
+//               epsilon, scale, shift, gate, [centred], [out_epsilon])
 //       -> (A, R, N)
 //
 // With a norm and a modulation (R, ..., K), x becomes x / rms(x) * norm_weight * (1 + scale) + shift
-// first: `scale` and `shift` number the vectors (K) of a row. With a residual (A, R, N) and gates
-// (R, ..., N) or (N), the output is residual + gate * output, and `gate` numbers them likewise.
-// Keys and values are bf16. Weights are int8 and must be initializers: they are laid out once, when
-// the session is made.
+// first: `scale` and `shift` number the vectors (K) of a row, and a `shift` of -1 is none. `centred`
+// is LayerNorm: the mean goes off x before. `each_head`: q_weight and k_weight (d) are those of an
+// RMSNorm of each head, without a bias, for those of a LayerNorm over all. Without w3 the hidden
+// layer is gelu(x w1 + bias1). With out_weight the output is RMS-normalised, behind its bias. With a
+// residual (A, R, N) and gates (R, ..., N) or (N), the output is residual + gate * output, and
+// `gate` numbers them likewise. Keys and values are bf16, and their number that of `bias`, head and
+// then tail. Weights are int8 and must be initializers: they are laid out once, when the session is
+// made.
 //
 // A session whose configuration has the entry "flagdit.blocked_attention" also gets ONNX's own
 // Attention (blocked_attention.cpp), in ONNX's domain.
@@ -126,6 +133,30 @@ float KernelInfo::real(const char* attribute, float least) const {
   check_finite(attribute, value);
   if (value < least) refuse(attribute, std::to_string(value), std::to_string(least) + " or more");
   return value;
+}
+
+int64_t KernelInfo::flag(const char* attribute) const {
+  int64_t value = 0;
+  OrtStatus* status = api().KernelInfoGetAttribute_int64(info_, attribute, &value);
+  if (status == nullptr) return check_range(attribute, value, 0, 1), value;
+  api().ReleaseStatus(status);
+  return 0;
+}
+
+float KernelInfo::real_or(const char* attribute, float without) const {
+  float value = 0.0f;
+  OrtStatus* status = api().KernelInfoGetAttribute_float(info_, attribute, &value);
+  if (status == nullptr) return real(attribute, 0.0f);
+  api().ReleaseStatus(status);
+  return without;
+}
+
+bool KernelInfo::given(size_t input) const {
+  size_t count = 0, size = 0;
+  check(api().KernelInfo_GetInputCount(info_, &count));
+  if (input >= count) return false;
+  check(api().KernelInfo_GetInputName(info_, input, nullptr, &size));
+  return size > 1;  // with its end
 }
 
 const OrtValue* Context::find(size_t input) const {

@@ -12,11 +12,14 @@ std::vector<float> modulated(const Modulation& m, const float* x, int64_t token,
   std::vector<float> y(x + token * width, x + (token + 1) * width);
   if (m.weight == nullptr) return y;
   const int64_t row = token % m.rows * m.stride;
-  float square = 0.0f;
+  float mean = 0.0f, square = 0.0f;
+  for (const float v : y) mean += m.centred ? v / static_cast<float>(width) : 0.0f;
+  for (float& v : y) v -= mean;
   for (const float v : y) square += v * v / static_cast<float>(width);
   const float factor = 1.0f / std::sqrt(square + m.epsilon);
   for (int64_t n = 0; n < width; ++n)
-    y[n] = y[n] * factor * m.weight[n] * (1.0f + m.scale[row + n]) + m.shift[row + n];
+    y[n] = y[n] * factor * m.weight[n] * (1.0f + m.scale[row + n]) +
+           (m.shift == nullptr ? 0.0f : m.shift[row + n]);
   return y;
 }
 
@@ -52,15 +55,18 @@ void add_residual(const Residual& r, int64_t token, int64_t outputs, float* y) {
   for (int64_t n = 0; n < outputs; ++n) y[n] = r.x[token * outputs + n] + gate[n] * y[n];
 }
 
-void normalise(const LayerNorm& norm, int64_t outputs, float* y) {
+void normalise(const Norm& norm, int64_t outputs, float* y) {
   if (norm.weight == nullptr) return;
-  const float count = static_cast<float>(outputs);
-  float mean = 0.0f, square = 0.0f;
-  for (int64_t n = 0; n < outputs; ++n) mean += y[n] / count;
-  for (int64_t n = 0; n < outputs; ++n) square += (y[n] - mean) * (y[n] - mean) / count;
-  const float factor = 1.0f / std::sqrt(square + norm.epsilon);
-  for (int64_t n = 0; n < outputs; ++n)
-    y[n] = (y[n] - mean) * factor * norm.weight[n] + norm.bias[n];
+  const int64_t size = norm.size == 0 ? outputs : norm.size;
+  const float count = static_cast<float>(size);
+  for (float* const end = y + outputs; y < end; y += size) {
+    float mean = 0.0f, square = 0.0f;
+    for (int64_t n = 0; n < size && norm.bias != nullptr; ++n) mean += y[n] / count;
+    for (int64_t n = 0; n < size; ++n) square += (y[n] - mean) * (y[n] - mean) / count;
+    const float factor = 1.0f / std::sqrt(square + norm.epsilon);
+    for (int64_t n = 0; n < size; ++n)
+      y[n] = (y[n] - mean) * factor * norm.weight[n] + (norm.bias == nullptr ? 0.0f : norm.bias[n]);
+  }
 }
 
 void rotate(const Rotary& r, int64_t token, int64_t outputs, float* y) {
@@ -73,15 +79,19 @@ void rotate(const Rotary& r, int64_t token, int64_t outputs, float* y) {
   }
 }
 
+// By tanh: x / (1 + exp(-2 u)).
+float gelu(float x) { return x / (1.0f + std::exp(-kGelu * (x + kGeluCube * x * x * x))); }
+
 void multiply(const Quantised& x, const Product& p, int64_t token) {
   const Int8Matrix& w = *p.weights;
   const int64_t outputs = w.outputs();
   std::vector<float> wide(p.y == nullptr ? outputs : 0);
   float* y = p.y == nullptr ? wide.data() : p.y + token * outputs;
-  for (int64_t n = 0; n < outputs; ++n) y[n] = product(x, w, n);
-  add_residual(p.residual, token, outputs, y);
+  for (int64_t n = 0; n < outputs; ++n)
+    y[n] = product(x, w, n) + (p.bias == nullptr ? 0.0f : p.bias[n]);
   normalise(p.norm, outputs, y);
   rotate(p.rotary, token, outputs, y);
+  add_residual(p.residual, token, outputs, y);
   if (p.y == nullptr) std::transform(y, y + outputs, p.half + token * outputs, to_bf16);
 }
 
@@ -101,13 +111,11 @@ void feed_forward_cpu(const FeedForward& f, Tokens at) {
   for (int64_t token = at.begin; token < at.begin + at.count; ++token) {
     const Quantised x = quantise(modulated(f.modulation, f.x, token, f.w1->inputs()));
     for (int64_t n = 0; n < f.w1->outputs(); ++n) {
-      const float gate = product(x, *f.w1, n);
-      hidden[n] = gate / (1.0f + std::exp(-gate)) * product(x, *f.w3, n);
+      const float gate = product(x, *f.w1, n) + (f.bias == nullptr ? 0.0f : f.bias[n]);
+      hidden[n] =
+          f.w3 == nullptr ? gelu(gate) : gate / (1.0f + std::exp(-gate)) * product(x, *f.w3, n);
     }
-    const Quantised h = quantise(hidden);
-    float* y = f.y + token * f.w2->outputs();
-    for (int64_t n = 0; n < f.w2->outputs(); ++n) y[n] = product(h, *f.w2, n);
-    add_residual(f.residual, token, f.w2->outputs(), y);
+    multiply(quantise(hidden), f.out, token);
   }
 }
 

@@ -2,28 +2,28 @@
 
 Products are int8, as in `int8.py`; attention is bf16 with fp32 sums, and so are the keys and values at the graph's
 border. Norms, rotary embedding, modulation and the residual stream stay fp32. The operators are those of
-cpp_ext/onnxruntime, in the domain "flagdit", four a layer; ONNX Runtime's own do what is left, the model's ends.
+cpp_ext/onnxruntime, in the domain "flagdit"; ONNX Runtime's own do what is left, the model's ends and whatever is
+between two parts of a layer.
+
+Parts are found by the nodes that they are made of (`patterns.py`), one by one: attention to a cache, what projects to
+its heads, feed-forwards, and then single products. No part has to be there for another to be found, and what becomes
+of no operator stays as it is.
 
 Letters: A active tokens, R rows, T text tokens, G kv heads, d head size, K inputs and N outputs of a matrix.
 """
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from flagdit.engine.bundle.ports import keys_or_values
 from flagdit.engine.compiler.int8_weights import Int8Weight, int8_weight
-from flagdit.engine.compiler.patterns import (
-    Heads,
-    Inputs,
-    Modulated,
-    attention_of,
-    made_by,
-    only_use,
-    other,
-    vector_of,
-)
-from flagdit.engine.compiler.precision import import_ir
+from flagdit.engine.compiler.patterns import Ending, Heads, Inputs, Modulated, made_by
+from flagdit.engine.compiler.precision import constant, import_ir, settle
+from flagdit.engine.compiler.seen import Seen
 from flagdit.engine.errors import BuildError
 
 if TYPE_CHECKING:
@@ -36,12 +36,12 @@ NONE = (None, None)  # two optional inputs that are not there
 def to_amx(model: ir.Model) -> int:
     """Put the operators into `model`, in place. Returns how many products with int8 weights there are.
 
-    Raises BackendError if onnx_ir is not installed, BuildError if the graph is not made as flagdit.export makes it.
+    Raises BackendError if onnx_ir is not installed, BuildError if it attends otherwise than flagdit.export makes it.
     """
     rewrite = _Amx(model.graph)
     for node in tuple(model.graph):
-        if node.op_type == "Attention" and len(node.inputs) == 3:  # without the mask of a text
-            rewrite.attention(node)
+        if node.op_type == "Attention" and not node.domain and (seen := Seen.of(node)) is not None:
+            rewrite.attention(seen)
     for node in tuple(rewrite.weights):
         rewrite.feed_forward(node)
     rewrite.halve_border()
@@ -50,8 +50,10 @@ def to_amx(model: ir.Model) -> int:
         if node in rewrite.weights:
             rewrite.linear(node)
     rewrite.prune(model)
-    if any(node.op_type == "Attention" and node.domain != DOMAIN for node in model.graph):
-        raise BuildError("attention to a text of another kind; export the model again with this flagdit")
+    settle(model.graph, rewrite.half)
+    for node in model.graph:
+        if node.op_type == "Attention" and node.domain != DOMAIN:
+            raise BuildError(f"{node.name}: attention of another kind; export the model again with this flagdit")
     model.opset_imports[DOMAIN] = 1
     return len(rewrite.weights)
 
@@ -61,6 +63,7 @@ class _Amx:
 
     def __init__(self, graph: ir.Graph) -> None:
         self.ir, self.graph = import_ir(), graph
+        self.half = self.ir.DataType.BFLOAT16
         self.weights: dict[ir.Node, Int8Weight] = {
             node: weight for node in graph if (weight := int8_weight(node)) is not None
         }
@@ -72,17 +75,25 @@ class _Amx:
 
     def halve_border(self) -> None:
         """Keys and values are bf16 in the caches and of the text: attention rounds them to it in any case."""
-        for value in (*self.graph.inputs, *self.graph.outputs):
+        for value in self.graph.inputs:
             if keys_or_values(value.name or "", tuple(value.shape or ())):
-                value.dtype = self.ir.DataType.BFLOAT16
+                value.dtype = self.half
 
     def linear(self, node: ir.Node) -> None:
-        """x @ W.T, with a residual if that is what becomes of it."""
+        """x @ W.T, with what becomes of it."""
         matrix, scales, _ = self.weights[node]
-        self.replace(node.outputs[0], "Linear", (node.inputs[0], matrix, scales))
+        ending = Ending.of(node.outputs[0])
+        self.end(ending, "Linear", (node.inputs[0], matrix, scales), (ending.bias,))
 
     def feed_forward(self, node: ir.Node) -> None:
-        """(silu(x @ W1.T) * (x @ W3.T)) @ W2.T of a modulated x, if that is what `node` is."""
+        """(silu(x @ W1.T) * (x @ W3.T)) @ W2.T of a modulated x, or gelu(x @ W1.T + b1) @ W2.T, if that is `node`."""
+        gelu = made_by(node.inputs[0], "Gelu")
+        if gelu is not None and gelu.attributes.get_string("approximate", "none") == "tanh":
+            total = made_by(gelu.inputs[0], "Add")
+            first, bias = (made_by(total.inputs[0], "MatMul"), total.inputs[1]) if total is not None else NONE
+            if first in self.weights and bias is not None:
+                self.put_feed_forward(first, node, None, bias)
+            return
         product = made_by(node.inputs[0], "Mul")
         silu = made_by(product.inputs[0], "Mul") if product is not None else None
         if product is None or silu is None:
@@ -91,79 +102,103 @@ class _Amx:
         sigmoid = made_by(silu.inputs[1], "Sigmoid")
         if gate not in self.weights or value not in self.weights or sigmoid is None:
             return
-        if sigmoid.inputs[0] is not gate.outputs[0] or gate.inputs[0] is not value.inputs[0]:
-            return
-        x = Modulated.of(gate.inputs[0])
-        inputs = (*x.inputs, *self.matrices(gate, node, value))
-        self.replace(node.outputs[0], "FeedForward", inputs, **x.attributes)
+        if sigmoid.inputs[0] is gate.outputs[0] and gate.inputs[0] is value.inputs[0]:
+            self.put_feed_forward(gate, node, value, None)
 
-    def attention(self, node: ir.Node) -> None:
+    def put_feed_forward(self, first: ir.Node, last: ir.Node, gated: ir.Node | None, bias: ir.Value | None) -> None:
+        x, attributes = self.modulated(first.inputs[0])
+        third = self.matrices(gated) if gated is not None else NONE
+        ending = Ending.of(last.outputs[0])
+        inputs = (*x, *self.matrices(first, last), *third)
+        self.end(ending, "FeedForward", inputs, (bias, ending.bias), **attributes)
+
+    def modulated(self, value: ir.Value | None) -> tuple[Inputs, dict[str, float]]:
+        """Inputs and attributes that say how `value` is made; it itself if it is not modulated."""
+        try:
+            x = Modulated.of(value)
+        except BuildError:
+            return (value, *NONE), {"epsilon": 0.0, "scale": 0, "shift": 0}
+        return x.inputs, x.attributes
+
+    def attention(self, seen: Seen) -> None:
         """Attention to head and tail, (A, R, G, d) and (M, R, G, d), and to the text if there is one; its heads."""
-        query, *cached = (made_by(value, "Transpose") for value in node.inputs)
-        turned = only_use(node.outputs[0], "Transpose")
-        flat = only_use(turned.outputs[0], "Reshape") if turned is not None else None
-        scaled = made_by(query.inputs[0], "Mul") if query is not None else None
-        joined = [made_by(t.inputs[0], "Concat") for t in cached if t is not None]
-        pairs = [concat.inputs for concat in joined if concat is not None and len(concat.inputs) == 2]
-        if flat is None or scaled is None or len(pairs) != 2:
-            raise BuildError(f"{node.name}: attention of another kind; export the model again with this flagdit")
-        (key, key_tail), (value, value_tail) = pairs
-        out, text, text_scale = self.text(flat.outputs[0], scaled.inputs[0])
-        made = self.project(scaled.inputs[0], key, value)
-        inputs = (made[0], scaled.inputs[1], *made[1:], key_tail, value_tail, *text)
-        self.put((out,), "Attention", inputs, text_scale=text_scale)
+        for heads in seen.heads():
+            self.project(*heads)
+        before = seen.out.producer()
+        assert before is not None
+        keys, values = (self.halved(tuple(concat.inputs[:-1]), before) for concat in (seen.keys, seen.values))
+        scale = seen.scale
+        if isinstance(scale, float):
+            scale = constant(self.graph, f"amx.scale.{scale}", np.array([scale], np.float32))
+        tails = seen.keys.inputs[-1], seen.values.inputs[-1]
+        text: Inputs = (None,) * 4
+        if seen.text is not None:
+            text = (seen.text.key, seen.text.value, seen.text.bias, seen.text.gate)
+        inputs = (seen.asked.inputs[0], scale, keys, values, *tails, *text, seen.bias)
+        self.put((seen.out,), "Attention", inputs, text_scale=seen.text.scale if seen.text is not None else 1.0)
 
-    def text(self, flat: ir.Value, query: ir.Value | None) -> tuple[ir.Value, Inputs, float]:
-        """What is `flat` + gate * attention of the same query to the text, its inputs, and the scale of its scores."""
-        total = only_use(flat, "Add")
-        product = made_by(other(total, flat), "Mul") if total is not None else None
-        for part in product.inputs if product is not None else ():
-            node = attention_of(part)
-            turned = made_by(node.inputs[0], "Transpose") if node is not None else None
-            if total is None or product is None or part is None or node is None or turned is None:
-                continue
-            if len(node.inputs) == 4 and turned.inputs[0] is query:
-                expand = made_by(node.inputs[3], "Expand")
-                bias = expand.inputs[0] if expand is not None else node.inputs[3]
-                inputs = (*node.inputs[1:3], bias, other(product, part))
-                return total.outputs[0], inputs, node.attributes["scale"].as_float()
-        return flat, (), 1.0
+    def halved(self, parts: Inputs, before: ir.Node) -> ir.Value:
+        """(A, R, G, d) in bf16 of parts of it, behind each other."""
+        made = []
+        for part in parts:
+            assert part is not None
+            value = part
+            if part.dtype != self.half:
+                cast = self.ir.node("Cast", [part], {"to": self.half.value})
+                self.graph.insert_before(before, cast)
+                value = cast.outputs[0]
+                value.dtype, value.shape = self.half, part.shape
+            made.append(value)
+        if len(made) == 1:
+            return made[0]
+        joined = self.ir.node("Concat", made, {"axis": 0})
+        self.graph.insert_before(before, joined)
+        joined.outputs[0].dtype = self.half
+        out: ir.Value = joined.outputs[0]
+        return out
 
-    def project(self, *heads: ir.Value | None) -> tuple[ir.Value, ...]:
-        """Query, key and value from the same modulated x."""
-        query, key, value = (Heads.of(x) for x in heads)
-        products = [part.product for part in (query, key, value)]
-        x = Modulated.of(products[0].inputs[0])
+    def project(self, *values: ir.Value) -> None:
+        """Query, key and value from the same x, if they are that; modulated or not."""
+        try:
+            heads = [Heads.of(value) for value in values]
+        except BuildError:
+            return
+        query, key, value = heads
+        products = [part.product for part in heads]
         angles = {part.rotary.inputs[1:3] if part.rotary is not None else NONE for part in (query, key)}
-        if len({product.inputs[0] for product in products}) > 1 or value.norm or value.rotary or len(angles) > 1:
-            raise BuildError(f"{heads[0]}: projections of another kind; export the model again with this flagdit")
         norms = [part.norm.inputs[1:3] if part.norm is not None else NONE for part in (query, key)]
-        epsilon = query.norm.attributes["epsilon"].as_float() if query.norm is not None else 0.0
-        inputs = (*x.inputs, *self.matrices(*products), *angles.pop(), *norms[0], *norms[1])
-        made = tuple(head for head in heads if head is not None)
-        return self.put(made, "Project", inputs, **x.attributes, size=query.size, norm_epsilon=epsilon)
+        epsilons = {part.norm.attributes["epsilon"].as_float() for part in (query, key) if part.norm is not None}
+        same = len({product.inputs[0] for product in products}) == len(angles) == 1 and len(epsilons) < 2
+        kinds = {part.each for part in (query, key) if part.norm is not None}
+        stored = all(product in self.weights for product in products)
+        if not same or not stored or value.norm is not None or value.rotary is not None or len(kinds) > 1:
+            return
+        x, attributes = self.modulated(products[0].inputs[0])
+        if True in kinds:
+            attributes["each_head"] = 1
+            norms = [(norm[0], None) for norm in norms]
+        inputs = (*x, *self.matrices(*products), *angles.pop(), *norms[0], *norms[1], *(part.bias for part in heads))
+        epsilon = epsilons.pop() if epsilons else 0.0
+        made = self.put(values, "Project", inputs, **attributes, size=query.size, norm_epsilon=epsilon)
+        for out in made[1:]:
+            out.dtype = self.half
 
     def matrices(self, *products: ir.Node) -> Inputs:
-        """Weights and scales of products. Raises BuildError if one has none that are int8."""
-        for product in products:
-            if product not in self.weights:
-                raise BuildError(f"{product.name}: weights that are not int8; export the model again with this flagdit")
-        return tuple(part for product in products for part in self.weights[product][:2])
+        """Weights and scales of products."""
+        return tuple(chain.from_iterable(self.weights[product][:2] for product in products))
 
-    def replace(self, out: ir.Value, op: str, inputs: Inputs, **attributes: float) -> None:
-        """Put an operator in the place of what makes `out`, and of residual + gate * out if that becomes of it."""
-        product = only_use(out, "Mul")
-        total = only_use(product.outputs[0], "Add") if product is not None else None
-        if product is None or total is None:
-            self.put((out,), op, inputs, **attributes, gate=0)
-            return
-        residual, gate = other(total, product.outputs[0]), other(product, out)
-        assert gate is not None
-        vectors, number = vector_of(gate)
-        self.put((total.outputs[0],), op, (*inputs, residual, vectors), **attributes, gate=number)
+    def end(self, ending: Ending, op: str, inputs: Inputs, biases: Inputs, **attributes: float) -> None:
+        """Put an operator in the place of what makes the ending's value."""
+        norm = ending.norm
+        if norm is not None:
+            attributes["out_epsilon"] = norm.attributes["epsilon"].as_float()
+        more = (ending.residual, ending.gates, *biases, norm.inputs[1] if norm is not None else None)
+        self.put((ending.out,), op, (*inputs, *more), **attributes, gate=ending.gate)
 
     def put(self, old: tuple[ir.Value, ...], op: str, inputs: Inputs, **attributes: Any) -> tuple[ir.Value, ...]:
         """An operator that makes values in the place of what made them: it comes where the first one was made."""
+        while inputs and inputs[-1] is None:
+            inputs = inputs[:-1]
         made = self.ir.node(op, inputs, attributes, domain=DOMAIN, num_outputs=len(old))
         before = old[0].producer()
         assert before is not None

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from flagdit.engine.compiler.patterns import Heads, Modulated, attention_of, made_by, only_use, other, vector_of
+from flagdit.engine.compiler.patterns import Heads, Modulated, made_by, only_use, other, vector_of
+from flagdit.engine.compiler.seen import Text, text_of
 from flagdit.engine.errors import BuildError
 
 if TYPE_CHECKING:
@@ -48,17 +49,6 @@ class Residual:
 
 
 @dataclass(frozen=True)
-class Text:
-    """Attention of the same queries to key and value (R, G, T, d), with bias (R, 1, 1, T), times gate (D,)."""
-
-    key: ir.Value
-    value: ir.Value
-    bias: ir.Value
-    gate: ir.Value
-    scale: float
-
-
-@dataclass(frozen=True)
 class FeedForward:
     """(silu(x w1) * (x w3)) w2 of a modulated x; w1, w3 (D, F) and w2 (F, D)."""
 
@@ -83,7 +73,7 @@ class FeedForward:
             return None
         w1, w3, w2 = (product.inputs[1] for product in (gate, value, node))
         assert w1 is not None and w3 is not None and w2 is not None
-        return cls(Modulated.of(gate.inputs[0]), w1, w3, w2, Residual.of(node.outputs[0]))
+        return cls(shifted(gate.inputs[0]), w1, w3, w2, Residual.of(node.outputs[0]))
 
 
 @dataclass(frozen=True)
@@ -148,14 +138,16 @@ def _block(node: ir.Node, forwards: dict[ir.Value, FeedForward]) -> Block:
     assert asked is not None and factor is not None and key is not None and key_tail is not None
     assert value is not None and value_tail is not None
     parts = [Heads.of(x) for x in (asked, key, value)]
+    if any(part.bias is not None or part.each for part in parts):
+        raise refused(key, "has a bias, or a norm of each head")
     modulated = {part.product.inputs[0] for part in parts}
     if len(modulated) > 1 or parts[2].norm or parts[2].rotary or not (parts[0].rotary and parts[1].rotary):
         raise refused(key, "is projected otherwise than query and value")
-    out, text = _text(flat.outputs[0], asked)
+    out, text = text_of(flat.outputs[0], asked)
     projection = only_use(out, "MatMul")
     if projection is None or projection.inputs[1] is None:
         raise refused(out, "is not projected")
-    residual, x = Residual.of(projection.outputs[0]), Modulated.of(modulated.pop())
+    residual, x = Residual.of(projection.outputs[0]), shifted(modulated.pop())
     if residual.x is not x.x or residual.total not in forwards:
         raise refused(residual.total, "is not what a feed-forward takes")
     scale = node.attributes["scale"].as_float() if "scale" in node.attributes else parts[0].size ** -0.5
@@ -175,26 +167,12 @@ def _block(node: ir.Node, forwards: dict[ir.Value, FeedForward]) -> Block:
     )
 
 
-def _text(flat: ir.Value, query: ir.Value) -> tuple[ir.Value, Text | None]:
-    """What is `flat` + gate * attention of `query` to a text, and that text; `flat` itself if there is none."""
-    total = only_use(flat, "Add")
-    product = made_by(other(total, flat), "Mul") if total is not None else None
-    if total is None or product is None:
-        return flat, None
-    for part in product.inputs:
-        node = attention_of(part)
-        turned = made_by(node.inputs[0], "Transpose") if node is not None else None
-        if part is None or node is None or turned is None or len(node.inputs) != 4 or turned.inputs[0] is not query:
-            continue
-        expand = made_by(node.inputs[3], "Expand")
-        key, value, bias, gate = (
-            *node.inputs[1:3],
-            (expand.inputs if expand else node.inputs[3:])[0],
-            other(product, part),
-        )
-        assert key is not None and value is not None and bias is not None and gate is not None
-        return total.outputs[0], Text(key, value, bias, gate, node.attributes["scale"].as_float())
-    return flat, None
+def shifted(value: ir.Value | None) -> Modulated:
+    """How `value` is modulated: by RMSNorm, a scale and a shift. Raises BuildError if it is not."""
+    made = Modulated.of(value)
+    if made.attributes["shift"] < 0 or "centred" in made.attributes:
+        raise refused(made.x, "is modulated without a shift, or by LayerNorm")
+    return made
 
 
 def refused(value: ir.Value, what: str) -> BuildError:

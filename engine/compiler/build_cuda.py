@@ -1,17 +1,25 @@
-"""A graph of `denoise` for ONNX Runtime's CUDA provider: written anew (cuda_graph.py), and compiled by no builder."""
+"""A graph of `denoise` for ONNX Runtime's CUDA provider: written anew (cuda_graph.py), and compiled by no builder.
+
+Layers that cuda_graph.py cannot write anew, because they are of another kind, stay as they were exported, in the
+precision that is asked for (precision.py): the same numbers in more launches.
+"""
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 from flagdit.engine import session
 from flagdit.engine.bundle import Engine, ModelSpec
 from flagdit.engine.bundle.weights import check_weights
 from flagdit.engine.compiler.build import describe
 from flagdit.engine.compiler.cuda_graph import CudaPrecision, to_cuda
-from flagdit.engine.compiler.precision import import_ir
+from flagdit.engine.compiler.precision import import_ir, to_half
+from flagdit.engine.errors import BuildError
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
 
 CUDA_PRECISIONS: tuple[CudaPrecision, ...] = get_args(CudaPrecision)
 """The default first. In float32 no attention is Flash: it is to compare with."""
@@ -20,14 +28,12 @@ CUDA_PRECISIONS: tuple[CudaPrecision, ...] = get_args(CudaPrecision)
 def build_cuda(model_dir: Path, spec: ModelSpec, output: Path, *, precision: CudaPrecision = "float16") -> list[Engine]:
     """Write the graph into the directory `output`; its weights are those of the bundle.
 
-    Raises BackendError if onnx_ir is not installed, BuildError if a weight is too large for the precision, or if the
-    layers of `denoise` are of a kind that is not known.
+    Raises BackendError if onnx_ir is not installed, BuildError if a weight is too large for the precision.
     """
-    ir, graph, start = import_ir(), spec.graphs.denoise, time.monotonic()
+    graph, start = spec.graphs.denoise, time.monotonic()
     check_weights(model_dir / spec.weights.file, precision)
-    model, file = ir.load(model_dir / graph.file), f"denoise.cuda-{precision}.onnx"
-    to_cuda(model, precision)
-    ir.save(model, output / file)
+    model, file = written(model_dir / graph.file, precision), f"denoise.cuda-{precision}.onnx"
+    import_ir().save(model, output / file)
     engine = Engine(
         graph="denoise",
         file=file,
@@ -42,3 +48,15 @@ def build_cuda(model_dir: Path, spec: ModelSpec, output: Path, *, precision: Cud
         build_seconds=round(time.monotonic() - start, 2),
     )
     return [engine]
+
+
+def written(path: Path, precision: CudaPrecision) -> ir.Model:
+    """The graph in that precision, its layers written anew if they are of the kind that can be."""
+    model: ir.Model = import_ir().load(path)
+    try:
+        to_cuda(model, precision)
+    except BuildError:
+        model = import_ir().load(path)  # the other one is half rewritten
+        if precision != "float32":
+            to_half(model, precision)
+    return model

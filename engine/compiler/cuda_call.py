@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flagdit.engine.compiler.blocks import Block, Text, Vector, refused
+from flagdit.engine.compiler.blocks import Block, Vector, refused
 from flagdit.engine.compiler.graph_writer import MOST, Writer
 from flagdit.engine.compiler.precision import constant
+from flagdit.engine.compiler.seen import Text
 
 if TYPE_CHECKING:
     import onnx_ir as ir

@@ -37,11 +37,19 @@ def to_half(model: ir.Model, dtype: Half) -> None:
     _Half(model.graph, import_ir().DataType[dtype.upper()]).convert()
 
 
+def settle(graph: ir.Graph, half: ir.DataType) -> None:
+    """Cast between nodes, some of which give `half`: those of ONNX compute in fp32, but for those that move values.
+
+    Nodes of other domains have the types of their inputs already; outputs of the graph get those of its border.
+    """
+    _Half(graph, half, frozenset()).settle()
+
+
 class _Half:
     """One conversion. Values are fp32 or half by their `dtype`, which is kept true node by node."""
 
-    def __init__(self, graph: ir.Graph, half: ir.DataType) -> None:
-        self.ir = import_ir()
+    def __init__(self, graph: ir.Graph, half: ir.DataType, half_ops: frozenset[str] = HALF_OPS) -> None:
+        self.ir, self.half_ops = import_ir(), half_ops
         self.graph, self.half, self.single = graph, half, self.ir.DataType.FLOAT
         self.casts: dict[tuple[ir.Value, ir.DataType], ir.Value] = {}
 
@@ -57,15 +65,26 @@ class _Half:
             else:
                 node.attributes["to"] = self.ir.AttrInt64("to", self.half.value)
                 node.outputs[0].dtype = self.half
+        self.recast_outputs()
+
+    def settle(self) -> None:
+        for node in tuple(self.graph):
+            if not node.domain and not self.is_weight_cast(node):
+                self.retype(node)
+        self.recast_outputs()
+
+    def recast_outputs(self) -> None:
         for index, value in enumerate(self.graph.outputs):
             if self.is_float(value) and value.dtype != self.border(value):
                 self.graph.outputs[index] = self.recast_output(value)
 
     def retype(self, node: ir.Node) -> None:
         """Give a node inputs of one type, half or fp32, and its outputs the same."""
+        if node.op_type == "Shape":
+            return  # of any type
         floats = [(i, v) for i, v in enumerate(node.inputs) if v is not None and self.is_float(v)]
         follows_half = node.op_type in LAYOUT_OPS and any(v.dtype == self.half for _, v in floats)
-        wanted = self.half if node.op_type in HALF_OPS or follows_half else self.single
+        wanted = self.half if node.op_type in self.half_ops or follows_half else self.single
         for index, value in floats:
             if value.dtype != wanted:
                 node.replace_input_with(index, self.cast(value, wanted))

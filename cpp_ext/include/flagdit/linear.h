@@ -46,9 +46,10 @@ class Int8Matrix {
 struct Modulation {
   const float* weight = nullptr;  // (inputs)
   const float* scale = nullptr;   // rows of (inputs), `stride` values from one to the next
-  const float* shift = nullptr;   // likewise
+  const float* shift = nullptr;   // likewise; none is zeros
   int64_t rows = 1, stride = 0;
   float epsilon = 0.0f;
+  bool centred = false;  // x less its mean first: LayerNorm (Ba et al. 2016)
 };
 
 // y becomes x + gate * y; nothing without x. Token i has gate i % rows.
@@ -58,11 +59,13 @@ struct Residual {
   int64_t rows = 1, stride = 0;
 };
 
-// LayerNorm over all outputs of a token (Ba et al. 2016); nothing without a weight.
-struct LayerNorm {
-  const float* weight = nullptr;  // (outputs)
-  const float* bias = nullptr;    // (outputs)
+// Of all outputs of a token together, or of each of its heads: LayerNorm with a bias, RMSNorm
+// without; nothing without a weight.
+struct Norm {
+  const float* weight = nullptr;  // (outputs), or (size)
+  const float* bias = nullptr;    // likewise
   float epsilon = 0.0f;
+  int64_t size = 0;  // of a head; 0: all outputs together
 };
 
 // Rotates adjacent pairs (2i, 2i+1) of every head (Su et al. 2021); nothing without cos.
@@ -75,11 +78,12 @@ struct Rotary {
 // y = x W^T for y (tokens, outputs); then one after the other what is there.
 struct Product {
   const Int8Matrix* weights = nullptr;
-  float* y = nullptr;        // f32, or
-  uint16_t* half = nullptr;  // bf16
-  Residual residual{};
-  LayerNorm norm{};
+  float* y = nullptr;           // f32, or
+  uint16_t* half = nullptr;     // bf16
+  const float* bias = nullptr;  // (outputs)
+  Norm norm{};
   Rotary rotary{};
+  Residual residual{};
 };
 
 // Products of the same x (tokens, inputs), which is modulated first.
@@ -90,17 +94,17 @@ struct Linear {
   std::array<Product, 3> products{};  // those that have weights
 };
 
-// y = (silu(x W1^T) * x W3^T) W2^T, the SwiGLU of a
-// transformer block (Shazeer 2020), of a modulated x.
+// The feed-forward layer of a transformer block, of a modulated x: (silu(x W1^T) * x W3^T) W2^T,
+// SwiGLU (Shazeer 2020); without W3 gelu(x W1^T + bias) W2^T, gelu by tanh (Hendrycks & Gimpel
+// 2016). Then what `out` has besides; its weights are W2.
 struct FeedForward {
   const float* x;
   int64_t tokens;
   const Int8Matrix* w1;
-  const Int8Matrix* w2;
-  const Int8Matrix* w3;
-  float* y;
+  const Int8Matrix* w3;         // or none
+  const float* bias = nullptr;  // (outputs of W1); without W3
   Modulation modulation{};
-  Residual residual{};
+  Product out{};  // f32
 };
 
 // Independent pieces of the work, for any threads. Sums are of integers and exact, with the CPU's
