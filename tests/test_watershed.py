@@ -46,7 +46,8 @@ def test_larger_pictures_are_diffusers(made: Made, size: tuple[int, int], propor
     noise = np.concatenate([noise_of(i, (1, 4, size[1], size[0])) for i in range(2)])
     options: dict[str, Any] = {"proportional_attn": proportional, "times": TIMES}
     wanted, linear, early = (
-        expected(CASE, theirs, PROMPTS, noise, guidance, **options, scaling_watershed=time)[0] for time in (0.3, 1, 0.2)
+        expected(CASE, theirs, PROMPTS, noise, guidance, **options, scaling_watershed=time)[0]
+        for time in (0.3, 1, 0.15)
     )
     result = ours(
         prompts=PROMPTS,
@@ -77,13 +78,13 @@ def test_regions_come_close_across_the_switch(made: Made, tmp_path: Path) -> Non
     _, folder, ours = made
     options: dict[str, Any] = {"size": size_of(32, 24), "steps": 16, "guidance": 2.5, "ntk": "auto", "seed": 1}
     dense = ours(PROMPTS[0], ras=DENSE, **options)
-    regions = ours(PROMPTS[0], ras=RasConfig(0.6, warmup=3, resets=(-1,)), **options)
+    regions = ours(PROMPTS[0], ras=RasConfig(0.9, warmup=3, resets=(-1,)), **options)
     extra = [step.index for step in regions.report.steps if step.active == 192][3:-1]
     assert len(extra) == 1 and dense.report.times[extra[0]] >= 0.3 > dense.report.times[extra[0] - 1]
-    away = np.abs(regions.latents - dense.latents).max()
+    away = np.std(regions.latents - dense.latents)
     for number, phases in enumerate(([0.0], [0.0, 0.0], [0.0, 0.7])):
         without = other(folder, tmp_path / str(number), phases=phases)(PROMPTS[0], ras=DENSE, **options)
-        assert 0 < 3 * away < np.abs(without.latents - dense.latents).max()
+        assert 0 < 1.5 * away < np.std(without.latents - dense.latents)
 
 
 @pytest.mark.parametrize("solver", ["midpoint", "heun"])
@@ -107,20 +108,22 @@ def test_at_the_training_size_nothing_changes(made: Made) -> None:
         assert [step.active for step in result.report.steps] == [step.active for step in plain.report.steps]
 
 
-def test_a_plan_shows_the_step(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_plan_shows_the_step(made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """`flagdit plan` as the run: what it is dense for, and what that costs."""
-    _, folder, ours = made
-    said = ["--bundle", str(folder / "bundle"), "--size", "256x256", "--steps", "10", "--ratio", "0.5", "--json"]
+    _, folder, _ = made
+    said = ["--bundle", folder / "bundle", "--size", "256x256", "--steps", 10, "--ratio", 0.5, "--ras", "warmup=2"]
     capsys.readouterr()
     shown = []
     for ntk in ("off", "auto"):
-        flagdit("plan", *said, "--ntk", ntk)
+        flagdit("plan", *said, "--ntk", ntk, "--json")
         shown.append(json.loads(capsys.readouterr().out))
     why = [step["index"] for step in shown[1]["steps"] if step["why"] == "tokens placed anew"]
     assert len(why) == 1 and not shown[0]["steps"][why[0]]["dense"]
-    result = ours(PROMPTS[0], size=(256, 256), steps=10, ratio=0.5, ntk="auto", guidance=2.5)
-    assert [step.active for step in result.report.steps] == [step["active"] for step in shown[1]["steps"]]
-    assert result.report.expected_speedup == pytest.approx(shown[1]["expected_speedup"], rel=0.01)
+    report = tmp_path / "report.json"
+    flagdit("generate", PROMPTS[0], *said, "--ntk", "auto", "-o", tmp_path / "a.png", "--report", report)
+    told = json.loads(report.read_text())
+    assert [step["active"] for step in told["steps"]] == [step["active"] for step in shown[1]["steps"]]
+    assert told["expected_speedup"] == pytest.approx(shown[1]["expected_speedup"], rel=0.01)
     assert shown[1]["expected_speedup"] < shown[0]["expected_speedup"]
 
 
