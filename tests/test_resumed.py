@@ -175,7 +175,7 @@ def test_a_command_that_is_stopped_says_so(
     monkeypatch: pytest.MonkeyPatch,
     expected: dict[str, bytes],
 ) -> None:
-    arguments = ("export", checkpoint, "-o", "model", "--size", "32x32")
+    arguments = ("export", checkpoint, "-o", "model", "--size", "32x32", "--name", "flag-dit")
     with monkeypatch.context() as patch:
         Reads(patch, 20)
         code, _, err = flagdit(*arguments)
