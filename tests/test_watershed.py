@@ -46,7 +46,8 @@ def test_larger_pictures_are_diffusers(made: Made, size: tuple[int, int], propor
     noise = np.concatenate([noise_of(i, (1, 4, size[1], size[0])) for i in range(2)])
     options: dict[str, Any] = {"proportional_attn": proportional, "times": TIMES}
     wanted, linear, early = (
-        expected(CASE, theirs, PROMPTS, noise, guidance, **options, scaling_watershed=time)[0] for time in (0.3, 1, 0.2)
+        expected(CASE, theirs, PROMPTS, noise, guidance, **options, scaling_watershed=time)[0]
+        for time in (0.3, 1, 0.15)
     )
     result = ours(
         prompts=PROMPTS,
@@ -73,22 +74,25 @@ def other(folder: Path, into: Path, **fields: Any) -> Pipeline:
 
 
 def test_regions_come_close_across_the_switch(made: Made, tmp_path: Path) -> None:
-    """To dense steps, and not to those of a model that never switches, or switches elsewhere."""
+    """To dense steps; those of a model that never switches, or switches elsewhere, do not."""
     _, folder, ours = made
     options: dict[str, Any] = {"size": size_of(32, 24), "steps": 16, "guidance": 2.5, "ntk": "auto", "seed": 1}
     dense = ours(PROMPTS[0], ras=DENSE, **options)
-    regions = ours(PROMPTS[0], ras=RasConfig(0.6, warmup=3, resets=(-1,)), **options)
+    ras = RasConfig(0.8, warmup=3, resets=(-1,))
+    regions = ours(PROMPTS[0], ras=ras, **options)
     extra = [step.index for step in regions.report.steps if step.active == 192][3:-1]
     assert len(extra) == 1 and dense.report.times[extra[0]] >= 0.3 > dense.report.times[extra[0] - 1]
-    away = np.abs(regions.latents - dense.latents).max()
+    away = np.sqrt(np.square(regions.latents - dense.latents).mean())
     for number, phases in enumerate(([0.0], [0.0, 0.0], [0.0, 0.7])):
-        without = other(folder, tmp_path / str(number), phases=phases)(PROMPTS[0], ras=DENSE, **options)
-        assert 0 < 3 * away < np.abs(without.latents - dense.latents).max()
+        without = other(folder, tmp_path / str(number), phases=phases)
+        for how in (DENSE, ras):
+            fault = without(PROMPTS[0], ras=how, **options).latents - dense.latents
+            assert 0 < 2 * away < np.sqrt(np.square(fault).mean())
 
 
 @pytest.mark.parametrize("solver", ["midpoint", "heun"])
 def test_solvers_of_two_evaluations(made: Made, solver: str) -> None:
-    """A step's two velocities are of one phase: the same as all computed by hand in two runs."""
+    """A step's two velocities are of one phase, and nearly all regions are as good as all."""
     _, _, ours = made
     options: dict[str, Any] = {"size": size_of(24, 24), "steps": TIMES, "guidance": 2.5, "solver": solver}
     dense = ours(PROMPTS[0], ras=DENSE, ntk="auto", **options)
