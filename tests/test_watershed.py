@@ -45,7 +45,7 @@ def test_larger_pictures_are_diffusers(made: Made, size: tuple[int, int], propor
     theirs, _, ours = made
     noise = np.concatenate([noise_of(i, (1, 4, size[1], size[0])) for i in range(2)])
     options: dict[str, Any] = {"proportional_attn": proportional, "times": TIMES}
-    wanted, linear, early = (
+    wanted, linear, early = (  # the last one from a step before
         expected(CASE, theirs, PROMPTS, noise, guidance, **options, scaling_watershed=time)[0]
         for time in (0.3, 1, 0.15)
     )
