@@ -13,8 +13,9 @@ from noise import noise_of
 from pipelines import CASES, flagdit, write_bundle
 from test_whole_pipelines import PROMPTS, expected
 
-from flagdit.engine import DENSE, Pipeline, RasConfig
+from flagdit.engine import DENSE, Pipeline, RasConfig, RequestError
 from flagdit.engine.bundle.builder import build_bundle
+from flagdit.engine.model import model_of
 
 TIMES = [0.0, 0.12, 0.2, 0.31, 0.45, 0.6, 0.8, 1.0]
 SIZES = [(32, 32), (28, 16), (16, 48)]  # of latents, where the training's is 16x16: factors of 2, 1.32 and 1.73
@@ -125,6 +126,10 @@ def test_a_plan_shows_the_step(made: Made, tmp_path: Path, capsys: pytest.Captur
     assert [step["active"] for step in told["steps"]] == [step["active"] for step in shown[1]["steps"]]
     assert told["expected_speedup"] == pytest.approx(shown[1]["expected_speedup"], rel=0.01)
     assert shown[1]["expected_speedup"] < shown[0]["expected_speedup"]
+    with pytest.raises(
+        RequestError, match=r"ntk is 0\.5; allowed are 'auto', a factor of 1 to 10000, and None \(off\)"
+    ):
+        model_of(Pipeline.load(folder / "bundle").spec).ntk(0.5)
 
 
 @pytest.mark.parametrize(

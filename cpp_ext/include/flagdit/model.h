@@ -60,10 +60,13 @@ Layout sized(const Layout& pattern, const Size& size, int64_t downscale = 1);
 // The time shift of a picture of so many patches, 0.1 to 100.
 Number shift_at(const Model& model, int64_t patches);
 
+// Throws Error unless it is None, "auto" or a factor from 1 on.
+void check_ntk(const Value& said);
+
 // The factor of sizes beyond training, on theta of RoPE unless the model's `place` takes it otherwise:
 // 1 for None, else what is said; "auto" is the area over the training area, at least 1, so that
 // nothing changes at the training size and below it, to the power that the model says: 1 is what
-// Lumina-T2X's demo takes, 1/2 what Lumina-Next's does.
+// Lumina-T2X's demo takes, 1/2 what Lumina-Next's does. Throws Error as `check_ntk` does.
 double ntk_factor(const Model& model, const Layout& layout, const Value& said);
 
 // The phases that a leg with such a factor goes through: with a factor of 1 there is one alone.

@@ -16,7 +16,6 @@
 namespace flagdit {
 
 constexpr int64_t kMostPictures = 1024;  // at a time: memory allows fewer, in most cases
-constexpr int64_t kMostNtk = 10000;
 
 // One picture for each prompt, each from its own seed.
 struct Request {

@@ -11,6 +11,8 @@
 namespace flagdit {
 namespace {
 
+constexpr int64_t kMostNtk = 10000;
+
 std::string text_of(const Size& size) {
   return std::to_string(size.width) + "x" + std::to_string(size.height);
 }
@@ -62,7 +64,19 @@ Number shift_at(const Model& model, int64_t patches) {
   return std::min(std::max(std::exp(std::min(mu, 5.0)), 0.1), 100.0);
 }
 
+void check_ntk(const Value& ntk) {
+  const Number* factor = std::get_if<Number>(&ntk);
+  const bool flag = std::holds_alternative<bool>(ntk) && std::get<bool>(ntk);  // 1, to Python
+  if (std::holds_alternative<std::monostate>(ntk) || same(ntk, std::string("auto")) || flag ||
+      (factor != nullptr && *factor >= 1 && *factor <= kMostNtk)) {
+    return;
+  }
+  throw Error(Fault::request, "ntk is " + text_of(ntk) + "; allowed are 'auto', a factor of 1 to " +
+                                  std::to_string(kMostNtk) + ", and None (off)");
+}
+
 double ntk_factor(const Model& model, const Layout& layout, const Value& said) {
+  check_ntk(said);
   if (const Number* factor = std::get_if<Number>(&said)) return factor->value;
   if (!same(said, std::string("auto"))) return 1.0;
   const auto patches = static_cast<double>(layout.patches());

@@ -65,17 +65,6 @@ void check_embeds(const Request& request, const Sampling& sampling) {
            "rule, or a guidance of 1");
 }
 
-void check_ntk(const Value& ntk) {
-  const Number* factor = std::get_if<Number>(&ntk);
-  const bool flag = std::holds_alternative<bool>(ntk) && std::get<bool>(ntk);  // 1, to Python
-  if (std::holds_alternative<std::monostate>(ntk) || same(ntk, std::string("auto")) || flag ||
-      (factor != nullptr && *factor >= 1 && *factor <= kMostNtk)) {
-    return;
-  }
-  refuse("ntk is " + text_of(ntk) + "; allowed are 'auto', a factor of 1 to " +
-         std::to_string(kMostNtk) + ", and None (off)");
-}
-
 }  // namespace
 
 Sampling sampling_of(const Request& request, const Model& model) {
