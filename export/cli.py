@@ -172,7 +172,7 @@ def export(
         from flagdit.export.pipeline_folder import folders, with_parts
 
         options = ExportOptions(
-            name="model" if name is None else name,
+            name=name,
             size=parse_size(size),
             dtype=dtype,
             shift=shift,

@@ -116,9 +116,9 @@ def test_any_manifest_is_read_or_refused(bundle_dir: Path, data: st.DataObject) 
 
 def test_an_axis_does_not_break_the_line(bundle_dir: Path, tmp_path: Path) -> None:
     content = json.loads((bundle_dir / "manifest.json").read_text())
-    content["model"]["graphs"]["condition"]["inputs"][1]["shape"][0] = "R\n"
+    content["model"]["graphs"]["condition"]["inputs"][0]["shape"][0] = "S\n"
     (tmp_path / "manifest.json").write_text(json.dumps(content))
-    with pytest.raises(BundleError, match=r"is float32 \(R\\n, .*; allowed is float32 \(R, ") as caught:
+    with pytest.raises(BundleError, match=r"is float32 \(S\\n.*; allowed is float32 \(S") as caught:
         read_spec(tmp_path / "manifest.json", Manifest)
     assert "\n" not in str(caught.value)
 

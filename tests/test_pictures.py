@@ -123,8 +123,8 @@ def test_tiles_may_be_asked_for(painter: Any) -> None:
     np.testing.assert_array_equal(whole.latents, tiled.latents)
     by_hand = cpp_ext.decode(pipeline.stages.decode, whole.latents, 4, 32)
     assert to_image(by_hand[0]) == tiled.image != whole.image
-    for tile in (20, -16):
-        with pytest.raises(RequestError, match=f"tile is {tile}; allowed are multiples of 16 pixels, and 0 for"):
+    for tile, allowed in ((20, "multiples of 16 pixels"), (-16, "whole numbers of pixels")):
+        with pytest.raises(RequestError, match=f"tile is {tile}; allowed are {allowed}, and 0 for"):
             pipeline(PROMPT, tile=tile)
 
 
