@@ -32,13 +32,14 @@ lowest: $(VENV)/.dev
 	rm -rf $(LOWEST) && $(PYTHON) -m venv $(LOWEST)
 	$(PYTHON) .ci/lowest.py $(LOWEST_EXTRAS) > $(LOWEST)/requirements.txt
 	$(LOWEST)/bin/python -m pip install -q --disable-pip-version-check --no-compile -r $(LOWEST)/requirements.txt
-	PATH="$(CURDIR)/$(LOWEST)/bin:$$PATH" $(LOWEST)/bin/python -m pip install -q --disable-pip-version-check \
-	  --no-build-isolation --no-deps .
+	PATH="$(CURDIR)/$(LOWEST)/bin:$$PATH" $(LOWEST)/bin/python -m pip wheel -q --disable-pip-version-check \
+	  --no-build-isolation --no-deps -w $(LOWEST) .
+	$(LOWEST)/bin/python -m pip install -q --disable-pip-version-check --no-deps $(LOWEST)/flagdit-*.whl
 	site='import sysconfig; print(sysconfig.get_path("purelib"))'; \
 	  $(BIN)/python -c "$$site" > "$$($(LOWEST)/bin/python -c "$$site")/pinned.pth"
 	$(LOWEST)/bin/python .ci/lowest.py --check $(LOWEST_EXTRAS)
 	$(LOWEST)/bin/flagdit generate "$(PROMPT)" --preset quality -o $(LOWEST)/out.png --map $(LOWEST)/map.png
-	$(LOWEST)/bin/python $(PYTEST) -q -m 'not slow' $(LOWEST_TESTS)
+	FLAGDIT_WHEEL="$$(ls $(CURDIR)/$(LOWEST)/flagdit-*.whl)" $(LOWEST)/bin/python $(PYTEST) -q -m 'not slow' $(LOWEST_TESTS)
 
 lint: $(VENV)/.dev typing-path
 	PATH="$(CURDIR)/$(BIN):$$PATH" pre-commit run --all-files --show-diff-on-failure

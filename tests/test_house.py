@@ -63,13 +63,9 @@ def test_the_runtime_imports_without_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-@pytest.mark.slow
-def test_wheel_holds_the_runtime_and_no_sources(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", tmp_path, ROOT]
-    environment = {**os.environ, "CMAKE_ARGS": "-DCMAKE_CXX_FLAGS_RELEASE=-O1"}  # what is in it is the same, sooner
-    subprocess.run(command, check=True, capture_output=True, env=environment)
-    (wheel,) = tmp_path.glob("flagdit-*.whl")
-    names = set(zipfile.ZipFile(wheel).namelist())
+@pytest.mark.skipif("FLAGDIT_WHEEL" not in os.environ, reason="needs a wheel: make lowest builds one")
+def test_wheel_holds_the_runtime_and_no_sources() -> None:
+    names = set(zipfile.ZipFile(os.environ["FLAGDIT_WHEEL"]).namelist())
     assert {"flagdit/engine/pipeline.py", "flagdit/engine/commands/generate.py"} <= names
     assert "flagdit/export/families/flag_dit/model.py" in names
     assert {"flagdit/engine/demo/manifest.json", "flagdit/engine/demo/denoise.onnx"} <= names

@@ -54,13 +54,23 @@ def expected(
     return seen[-1], made.numpy()
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [name for name in CASES if name != "sd3"])  # whose parts sd3.5 has
 def test_a_sentence_becomes_diffusers_picture(name: str, tmp_path: Path) -> None:
     """Tokens, features, guidance, steps and pixels: nothing of ours is in the other picture."""
     case = CASES[name]
     theirs = write_bundle(case, tmp_path)
     ours = Pipeline.load(tmp_path / "bundle", threads=1)
     assert ours.spec.name == ours.spec.family  # where no other is said
+    if name == "sd3.5":
+        latent, texts = ours.spec.latent, ours.spec.texts
+        assert (latent.downscale, latent.size, ours.spec.flow.shift, ours.spec.guidance.scale) == (
+            4,
+            (64, 64),
+            3.0,
+            7.0,
+        )
+        said = [(text.max_tokens, text.padding, text.truncate) for text in texts]
+        assert said == [(77, 0, True), (77, 0, True), (256, 0, False)]
     made = []
     for width, height, prompts, guidance, negative in SETTINGS:
         noise = np.concatenate([noise_of(i, (1, 4, height, width)) for i in range(len(prompts))])
