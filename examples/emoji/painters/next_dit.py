@@ -12,6 +12,7 @@ from diffusers.models.embeddings import get_2d_rotary_pos_embed_lumina
 from torch import Tensor, nn
 
 from flagdit.export import FlagDiT
+from flagdit.export.parts.layers import text_mask_bias
 from painters.painter import CHANNELS, HEADS, LAYERS, PATCH, SIZE, TEXT, WIDTH, Painter, attention, initialise
 
 SHAPE: dict[str, Any] = {
@@ -29,7 +30,6 @@ SHAPE: dict[str, Any] = {
 SIDE = 64
 """Lines and columns that there are angles for."""
 ZERO = ("norm1.linear", "norm_out.linear_1", "norm_out.linear_2", "caption_embedder.1")
-MASKED = -1e4
 GATE = 3.0
 """What gates are divided by, so that tanh leaves them nearly as they are; the norms are multiplied by it."""
 
@@ -102,7 +102,7 @@ class PlainProcessor:
         if key_rotary_emb is not None:
             k = turn(k, key_rotary_emb)
         else:
-            bias = (~attention_mask).to(q.dtype)[:, None, None] * MASKED
+            bias = text_mask_bias(attention_mask, q.dtype)
         out = attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), attn.scale, bias)
         return out.transpose(1, 2)
 

@@ -12,6 +12,7 @@ from flagdit.export.families.class_dit.model import ClassDiT
 from flagdit.export.families.flag_dit.graphs import kv_names, pairs
 from flagdit.export.graph_source import GraphSource, Port
 from flagdit.export.parts.layers import rope_table
+from flagdit.export.parts.patches import attention_scale, to_patches
 from flagdit.export.parts.rope import alternating_rope
 
 
@@ -49,9 +50,7 @@ class Place(nn.Module):
             cos, sin = alternating_rope(place[:, 2], place[:, 3], c.head_dim, theta)
         else:
             cos, sin = (angle[:, 0] for angle in rope_table(place[:, 0], c.head_dim, theta))
-        tokens = torch.ones_like(place[:, 0], dtype=torch.float64).sum()
-        growth = torch.where(proportional, torch.log(tokens) / math.log(self.base_tokens), 1.0)
-        return cos, sin, torch.sqrt(growth / c.head_dim).float()
+        return cos, sin, attention_scale(place, proportional, self.base_tokens, c.head_dim)
 
 
 class Denoise(nn.Module):
@@ -82,14 +81,8 @@ class Denoise(nn.Module):
 
     def _velocity(self, x: Tensor) -> Tensor:
         """(A, R, P) in the order of the input patches, without the channels that nobody reads."""
-        c, linear = self.model.config, self.model.final_layer.linear
-        patch = c.patch_size, c.patch_size, c.out_channels
-
-        def reorder(parameter: Tensor) -> Tensor:
-            kept = torch.unflatten(parameter, 0, patch)[:, :, : c.in_channels]
-            return kept.permute(2, 0, 1, *range(3, kept.dim())).flatten(0, 2)
-
-        return nn.functional.linear(x, reorder(linear.weight), reorder(linear.bias))
+        c = self.model.config
+        return to_patches(x, self.model.final_layer.linear, c.patch_size, c.out_channels, c.in_channels)
 
 
 def sources(model: ClassDiT, size: tuple[int, int]) -> dict[str, GraphSource]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from flagdit.export.parts.patches import PatchShape
+
 MOST = {
     "dim": 1 << 20,
     "n_layers": 1024,
@@ -19,7 +21,7 @@ MOST = {
 
 
 @dataclass(frozen=True)
-class FlagDiTConfig:
+class FlagDiTConfig(PatchShape):
     """Shape of a Flag-DiT. The defaults are Lumina-T2I 5B.
 
     qk_norm_groups: of heads, each with a norm of its own: the ranks of tensor parallelism in training.
@@ -69,18 +71,6 @@ class FlagDiTConfig:
         return self.n_kv_heads or self.n_heads
 
     @property
-    def head_dim(self) -> int:
-        return self.dim // self.n_heads
-
-    @property
-    def out_channels(self) -> int:
-        return self.in_channels * (2 if self.learn_sigma else 1)
-
-    @property
-    def condition_dim(self) -> int:
-        return min(self.dim, 1024)
-
-    @property
     def ffn_dim(self) -> int:
         hidden = int(2 * 4 * self.dim / 3)
         if self.ffn_dim_multiplier is not None:
@@ -93,12 +83,4 @@ class FlagDiTConfig:
         return lines * (columns + 1)
 
     def price(self) -> dict[str, int]:
-        """FLOPs (2 a multiply-add) of a row of one evaluation: of a token, and of a token and a key."""
-        linear = 2 * self.dim**2 + 2 * self.dim * self.kv_heads * self.head_dim + 3 * self.dim * self.ffn_dim
-        ends = 2 * self.patch_size**2 * self.in_channels * self.dim  # the patch in, the velocity out
-        return {
-            "token": 2 * (self.n_layers * linear + ends),
-            "pair": 4 * self.n_layers * self.dim,
-            "text": 0,
-            "text_pair": 0,
-        }
+        return self.priced(self.kv_heads, self.ffn_dim)

@@ -6,7 +6,6 @@ S steps, T text tokens, P values of a patch, K kinds of special token, L layers,
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -16,6 +15,7 @@ from flagdit.export.families.flag_dit.config import FlagDiTConfig
 from flagdit.export.families.flag_dit.model import FlagDiT
 from flagdit.export.graph_source import GraphSource, Port
 from flagdit.export.parts.layers import rope_table, text_mask_bias
+from flagdit.export.parts.patches import attention_scale, to_patches
 
 KV = Sequence[Tensor]
 """By layer, keys and then values: of the text (R, G, T, d), of tokens (M, R, G, d)."""
@@ -64,9 +64,8 @@ class Place(nn.Module):
         """
         c = self.config
         cos, sin = rope_table(place[:, 0], c.head_dim, c.rope_theta * ntk.double())
-        tokens = torch.ones_like(place[:, 0], dtype=torch.float64).sum()
-        growth = torch.where(proportional, torch.log(tokens) / math.log(self.base_tokens), 1.0)
-        return cos[:, 0], sin[:, 0], (place[:, 3:] < 0).float(), torch.sqrt(growth / c.head_dim).float()
+        scale = attention_scale(place, proportional, self.base_tokens, c.head_dim)
+        return cos[:, 0], sin[:, 0], (place[:, 3:] < 0).float(), scale
 
 
 class Denoise(nn.Module):
@@ -119,14 +118,8 @@ class Denoise(nn.Module):
 
     def velocity(self, x: Tensor) -> Tensor:
         """(A, R, P) in the order of the input patches: the model's own is (ph, pw, channel), with unused ones."""
-        c, linear = self.model.config, self.model.final_layer.linear
-        patch = (c.patch_size, c.patch_size, c.out_channels)
-
-        def reorder(parameter: Tensor) -> Tensor:
-            kept = torch.unflatten(parameter, 0, patch)[:, :, : c.in_channels]
-            return kept.permute(2, 0, 1, *range(3, kept.dim())).flatten(0, 2)
-
-        return nn.functional.linear(x, reorder(linear.weight), reorder(linear.bias))
+        c = self.model.config
+        return to_patches(x, self.model.final_layer.linear, c.patch_size, c.out_channels, c.in_channels)
 
 
 def pairs(kv: KV) -> list[tuple[Tensor, Tensor]]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from flagdit.export.parts.patches import PatchShape
+
 
 @dataclass(frozen=True)
-class NextDiTConfig:
+class NextDiTConfig(PatchShape):
     """Shape of a Next-DiT. That of Lumina-Next 2B is 2304 wide, 24 layers, 32 heads on 8 kv heads, 6144, 2048.
 
     qk_norm_groups: of heads, each with a norm of its own: the ranks of tensor parallelism in training.
@@ -42,21 +44,5 @@ class NextDiTConfig:
     def kv_heads(self) -> int:
         return self.n_kv_heads
 
-    @property
-    def head_dim(self) -> int:
-        return self.dim // self.n_heads
-
-    @property
-    def condition_dim(self) -> int:
-        return min(self.dim, 1024)
-
-    @property
-    def out_channels(self) -> int:
-        return self.in_channels * (2 if self.learn_sigma else 1)
-
     def price(self) -> dict[str, int]:
-        """FLOPs (2 a multiply-add) of a row of one evaluation."""
-        linear = 2 * self.dim**2 + 2 * self.dim * self.kv_heads * self.head_dim + 3 * self.dim * self.ffn_dim
-        ends = 2 * self.patch_size**2 * self.in_channels * self.dim
-        pair = 4 * self.n_layers * self.dim
-        return {"token": 2 * (self.n_layers * linear + ends), "pair": pair, "text": 0, "text_pair": 0}
+        return self.priced(self.kv_heads, self.ffn_dim)

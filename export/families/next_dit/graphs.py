@@ -12,6 +12,7 @@ from flagdit.export.families.next_dit.config import NextDiTConfig
 from flagdit.export.families.next_dit.model import NextDiT
 from flagdit.export.graph_source import GraphSource, Port
 from flagdit.export.parts.layers import text_mask_bias
+from flagdit.export.parts.patches import attention_scale, to_patches
 from flagdit.export.parts.rope import alternating_rope
 
 
@@ -51,9 +52,7 @@ class Place(nn.Module):
         theta, linear = torch.where(first, 1.0, factor), torch.where(first, factor, 1.0)
         lines, columns = place[:, 2].double() / linear, place[:, 3].double() / linear
         cos, sin = alternating_rope(lines, columns, c.head_dim, c.rope_theta * theta)
-        tokens = torch.ones_like(place[:, 0], dtype=torch.float64).sum()
-        growth = torch.where(proportional, torch.log(tokens) / math.log(self.base_tokens), 1.0)
-        return cos, sin, torch.sqrt(growth / c.head_dim).float()
+        return cos, sin, attention_scale(place, proportional, self.base_tokens, c.head_dim)
 
 
 class Denoise(nn.Module):
@@ -86,14 +85,8 @@ class Denoise(nn.Module):
 
     def _velocity(self, x: Tensor) -> Tensor:
         """(A, R, P) in the order of the input patches, without the channels that nobody reads."""
-        c, linear = self.model.config, self.model.final_layer.linear
-        patch = c.patch_size, c.patch_size, c.out_channels
-
-        def reorder(parameter: Tensor) -> Tensor:
-            kept = torch.unflatten(parameter, 0, patch)[:, :, : c.in_channels]
-            return kept.permute(2, 0, 1, *range(3, kept.dim())).flatten(0, 2)
-
-        return nn.functional.linear(x, reorder(linear.weight), reorder(linear.bias))
+        c = self.model.config
+        return to_patches(x, self.model.final_layer.linear, c.patch_size, c.out_channels, c.in_channels)
 
 
 def sources(model: NextDiT, size: tuple[int, int]) -> dict[str, GraphSource]:

@@ -17,6 +17,7 @@ from flagdit.export.graph_source import GraphSource, Port
 from flagdit.export.parts.joint.config import JointConfig
 from flagdit.export.parts.joint.model import Joint
 from flagdit.export.parts.layers import MASKED
+from flagdit.export.parts.patches import to_patches
 from flagdit.export.parts.rope import axes_rope
 
 
@@ -135,14 +136,8 @@ class JointDenoise(nn.Module):
     def _velocity(self, x: Tensor, scale: Tensor) -> Tensor:
         """(A, R, P) in the order of the patches, data minus noise: diffusers' pipeline negates what the model gives."""
         c, final = self.model.config, self.model.final_layer
-        patch = c.patch_size, c.patch_size, c.in_channels
-
-        def reorder(parameter: Tensor) -> Tensor:
-            whole = torch.unflatten(parameter, 0, patch)
-            return whole.permute(2, 0, 1, *range(3, whole.dim())).flatten(0, 2)
-
         y = final.norm_final(x) * (1 + scale)
-        return nn.functional.linear(y, reorder(final.linear.weight), reorder(final.linear.bias))
+        return to_patches(y, final.linear, c.patch_size, c.in_channels, c.in_channels)
 
 
 def _bias(text_bias: Tensor, active: int, cached: int) -> Tensor:
