@@ -1156,6 +1156,9 @@ class Bundle:
         Token ids of a prompt, for the first encoder. Raises the error of a request.
         """
 
+def selftest_cases() -> list[tuple[int, int, int]]:
+    """Active and cached tokens and rows of each call of a self-test."""
+
 def check_selftest(session: object, content: bytes | memoryview) -> None:
     """
     Raise the error of a backend unless a session of `denoise`, which is run once for each case, makes what it should of the vectors in the content of a selftest.safetensors; of a bundle if that has none.

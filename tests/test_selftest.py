@@ -140,6 +140,7 @@ def changed_file(content: bytes, old: bytes, new: bytes) -> bytes:
         lambda content: changed_file(content, b'"shape": [', b'"shape": -'),
         lambda content: changed_file(content, b"A12.M0", b"A-2.M0"),
         lambda content: changed_file(content, b"A12.M0", b"A13.M0"),
+        lambda content: content.replace(b"A5.M7.R2.", b"A4.M8.R1."),
         lambda content: changed_file(content, b'"input.tokens"', b'"input.tokenz"'),
     ],
 )

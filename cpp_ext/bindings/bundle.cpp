@@ -38,6 +38,16 @@ void register_bundle(nb::module_& m) {
           "prompt"_a,
           "Token ids of a prompt, for the first encoder. Raises the error of a request.");
   m.def(
+      "selftest_cases",
+      [] {
+        nb::list cases;
+        for (const SelfTestCase& one : kSelfTestCases)
+          cases.append(nb::make_tuple(one.active, one.cached, one.rows));
+        return cases;
+      },
+      nb::sig("def selftest_cases() -> list[tuple[int, int, int]]"),
+      "Active and cached tokens and rows of each call of a self-test.");
+  m.def(
       "check_selftest",
       [](const nb::object& session, const nb::object& content) {
         const flagdit::Bytes held = to_bytes(content);

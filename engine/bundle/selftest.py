@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from flagdit.cpp_ext import Port
+from flagdit.cpp_ext import Port, selftest_cases
 from flagdit.engine.bundle.manifest import Engine
 from flagdit.engine.bundle.ports import FLOATS
 
@@ -45,7 +45,7 @@ class Case(NamedTuple):
         return f"A{self.active}.M{self.cached}.R{self.rows}"
 
 
-CASES = (Case(12, 0, 2), Case(5, 7, 2), Case(4, 8, 1))
+CASES = tuple(Case(*sizes) for sizes in selftest_cases())
 
 
 @dataclass(frozen=True)

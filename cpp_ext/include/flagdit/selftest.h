@@ -3,6 +3,7 @@
 // picture, and what the exported graph made of them in fp32 on a CPU (docs/bundle.md).
 #pragma once
 
+#include <array>
 #include <map>
 #include <string>
 #include <string_view>
@@ -14,6 +15,13 @@ namespace flagdit {
 
 inline constexpr const char* kSelfTest = "selftest.safetensors";
 inline constexpr int64_t kMaxSelfTest = int64_t{1} << 30;
+
+// A call with so many active and cached tokens and rows.
+struct SelfTestCase {
+  int64_t active, cached, rows;
+  std::string name() const;
+};
+inline constexpr std::array<SelfTestCase, 3> kSelfTestCases{{{12, 0, 2}, {5, 7, 2}, {4, 8, 1}}};
 
 class SelfTest {
  public:
@@ -27,13 +35,12 @@ class SelfTest {
 
  private:
   struct Values {
-    std::string dtype;
+    DType dtype;
     std::vector<int64_t> shape;
     std::string_view bytes;
   };
-  // A call with so many active and cached tokens and rows, and what comes of it.
   struct Case {
-    int64_t active, cached, rows;
+    SelfTestCase size;
     std::map<std::string, Values> outputs;
   };
 

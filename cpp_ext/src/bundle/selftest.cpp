@@ -9,6 +9,7 @@
 
 #include "../json.h"
 #include "../run/cast.h"
+#include "../run/outputs.h"
 #include "flagdit/bf16.h"
 #include "flagdit/error.h"
 
@@ -22,12 +23,12 @@ constexpr int64_t kMostAxes = 8;
                                  "); build the bundle again");
 }
 
-int64_t size_of_type(const std::string& dtype) {
-  if (dtype == "F32") return 4;
-  if (dtype == "F16") return 2;
-  if (dtype == "I64") return 8;
-  if (dtype == "BOOL") return 1;
-  damaged("dtype " + dtype);
+DType dtype_of(const std::string& name) {
+  if (name == "F32") return DType::f32;
+  if (name == "F16") return DType::f16;
+  if (name == "I64") return DType::i64;
+  if (name == "BOOL") return DType::boolean;
+  damaged("dtype " + name);
 }
 
 float from_f16(uint16_t bits) {
@@ -57,24 +58,13 @@ struct Cut {
   int64_t begin, count;
 };
 
-DType dtype_of(const std::string& name) {
-  if (name == "F32") return DType::f32;
-  if (name == "F16") return DType::f16;
-  return name == "I64" ? DType::i64 : DType::boolean;
-}
-
-Bound empty(const std::string& name, DType dtype, const Shape& shape) {
-  const auto arena = std::make_shared<Arena>(Device::cpu, bytes_of(dtype, shape) + 256);
-  return {name, arena->make(dtype, shape), arena};
-}
-
 // As an input of that type: numbers are rounded to it.
 Bound converted(Bound values, DType dtype) {
   const Tensor& from = values.tensor;
   if (from.dtype == dtype) return values;
   if (from.dtype != DType::f32 && from.dtype != DType::f16)
     damaged(values.name + " is " + to_string(from.dtype));
-  const Bound wide = empty(values.name, DType::f32, from.shape);
+  const Bound wide = made(values.name, DType::f32, from.shape);
   const int64_t count = bytes_of(from.dtype, from.shape) / size_of(from.dtype);
   for (int64_t i = 0; i < count; ++i)
     wide.tensor.as<float>()[i] = number_at(from.as<char>(), from.dtype, i);
@@ -127,6 +117,10 @@ double allowed_of(const std::string& precision) {
 
 }  // namespace
 
+std::string SelfTestCase::name() const {
+  return "A" + std::to_string(active) + ".M" + std::to_string(cached) + ".R" + std::to_string(rows);
+}
+
 SelfTest::SelfTest(std::string_view content) {
   uint64_t length = 0;
   if (content.size() < 8) damaged("it is too short");
@@ -136,8 +130,9 @@ SelfTest::SelfTest(std::string_view content) {
   const std::string_view data = content.substr(8 + length);
   try {
     for (const auto& [name, said] : header.items()) {
-      Values values{
-          said.at("dtype").get<std::string>(), said.at("shape").get<std::vector<int64_t>>(), {}};
+      Values values{dtype_of(said.at("dtype").get<std::string>()),
+                    said.at("shape").get<std::vector<int64_t>>(),
+                    {}};
       const auto begin = said.at("data_offsets").at(0).get<uint64_t>();
       const auto end = said.at("data_offsets").at(1).get<uint64_t>();
       if (begin > end || end > data.size()) damaged(name + " lies outside of it");
@@ -147,27 +142,29 @@ SelfTest::SelfTest(std::string_view content) {
   } catch (const Json::exception& error) {
     damaged(reason(error));
   }
-  if (cases_.empty()) damaged("there is no case");
+  if (cases_.size() != kSelfTestCases.size()) damaged("a case is missing");
 }
 
 void SelfTest::add(const std::string& name, Values values) {
-  int64_t left = static_cast<int64_t>(values.bytes.size()) / size_of_type(values.dtype);
+  const int64_t left = static_cast<int64_t>(values.bytes.size()) / size_of(values.dtype);
   int64_t count = values.shape.size() > kMostAxes ? -1 : 1;
   for (const int64_t size : values.shape)
     count = size < 0 || count < 0 || (size > 0 && count > left / size) ? -1 : count * size;
-  if (count != left || static_cast<int64_t>(values.bytes.size()) % size_of_type(values.dtype) != 0)
+  if (count != left || static_cast<int64_t>(values.bytes.size()) % size_of(values.dtype) != 0)
     damaged(name + " has another number of values than its shape");
   if (name.rfind("input.", 0) == 0) {
     inputs_[name.substr(6)] = std::move(values);
     return;
   }
-  int active = 0, cached = 0, rows = 0, used = 0;
-  if (std::sscanf(name.c_str(), "A%6d.M%6d.R%6d.%n", &active, &cached, &rows, &used) != 3 ||
-      used == 0 || values.dtype != "F32")
-    damaged(name);
-  Case& of = cases_[name.substr(0, static_cast<size_t>(used))];
-  of.active = active, of.cached = cached, of.rows = rows;
-  of.outputs[name.substr(static_cast<size_t>(used))] = std::move(values);
+  for (const SelfTestCase& one : kSelfTestCases) {
+    const std::string place = one.name() + ".";
+    if (name.rfind(place, 0) != 0 || values.dtype != DType::f32) continue;
+    Case& of = cases_[place];
+    of.size = one;
+    of.outputs[name.substr(place.size())] = std::move(values);
+    return;
+  }
+  damaged(name);
 }
 
 void SelfTest::check(Session& session) const {
@@ -193,20 +190,20 @@ Bound SelfTest::given(const Port& port, const Case& of) const {
   for (size_t axis = 0; axis < values.shape.size(); ++axis) {
     const auto* letter = std::get_if<std::string>(&port.axes[axis]);
     Cut cut{0, values.shape[axis]};
-    if (letter != nullptr && *letter == "A") cut = {0, of.active};
-    if (letter != nullptr && *letter == "M") cut = {of.active, of.cached};
-    if (letter != nullptr && *letter == "R") cut = {0, of.rows};
+    if (letter != nullptr && *letter == "A") cut = {0, of.size.active};
+    if (letter != nullptr && *letter == "M") cut = {of.size.active, of.size.cached};
+    if (letter != nullptr && *letter == "R") cut = {0, of.size.rows};
     if (cut.count < 0 || cut.begin < 0 || cut.begin + cut.count > values.shape[axis])
       damaged(port.name + " is too small");
     cuts.push_back(cut);
     sizes.push_back(cut.count);
   }
   const Shape shape(sizes.data(), static_cast<int>(sizes.size()));
-  Bound part = empty(port.name, dtype_of(values.dtype), shape);
+  Bound part = made(port.name, values.dtype, shape);
   auto* to = part.tensor.as<char>();
   if (sizes.empty()) std::memcpy(to, values.bytes.data(), values.bytes.size());
   if (!sizes.empty() && std::find(sizes.begin(), sizes.end(), 0) == sizes.end())
-    copy(values.bytes.data(), values.shape, cuts, 0, size_of_type(values.dtype), to);
+    copy(values.bytes.data(), values.shape, cuts, 0, size_of(values.dtype), to);
   return converted(std::move(part), port.dtype);
 }
 
@@ -230,9 +227,9 @@ void SelfTest::compare(const Session& session, const Case& of,
     if (off <= allowed) continue;  // no number is not, either
     throw Error(Fault::backend,
                 session.name + " (" + session.precision + ") computes wrong numbers: " + name +
-                    " is " + short_number(off) + " off with " + std::to_string(of.active) +
-                    " active and " + std::to_string(of.cached) + " cached tokens in " +
-                    std::to_string(of.rows) + " rows, allowed is " + short_number(allowed) +
+                    " is " + short_number(off) + " off with " + std::to_string(of.size.active) +
+                    " active and " + std::to_string(of.size.cached) + " cached tokens in " +
+                    std::to_string(of.size.rows) + " rows, allowed is " + short_number(allowed) +
                     "; build it again with another version or precision, or use --device cpu");
   }
 }
