@@ -92,6 +92,8 @@ def main(
     package: Annotated[list[str] | None, typer.Option(help="What is missing there.")] = None,
 ) -> None:
     """Make it."""
+    if output.exists():
+        raise typer.BadParameter(f"{output} is there already; give another folder, or remove it", param_hint="OUTPUT")
     output.mkdir(parents=True)
     with tempfile.TemporaryDirectory() as text:
         scratch = Path(text)

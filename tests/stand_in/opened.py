@@ -26,9 +26,7 @@ session.onnxruntime = lambda: runtime
 for directory in map(Path, sys.argv[2:]):
     texts = {"clip_l": 77, "clip_g": 77, "t5": 256}
     for name in GRAPHS:
-        graph = json.loads((directory / "model.json").read_text())["graphs"].get(name)
-        if graph is None:
-            continue
+        graph = json.loads((directory / "model.json").read_text())["graphs"][name]
         try:
             opened = open_session(GraphFile.beside(directory / graph["file"]), device="cuda")
             sizes = {**SIZES, "T": texts.get(opened.ports[1].name, SIZES["T"])} if name == "condition" else SIZES

@@ -96,7 +96,7 @@ class Run {
   void prepare();
   void begin(size_t leg);
   std::vector<Bound> placed_in(const Leg& leg, int64_t phase) const;
-  std::vector<float> start(size_t leg) const;
+  std::vector<float> start(size_t leg, std::vector<float> noise) const;
   std::vector<float> noise() const;
   void encode_canvas();
   std::vector<float> guidance() const;

@@ -142,7 +142,7 @@ void check_tile(int64_t tile, int64_t downscale) {
 }
 
 Images decode(Session& session, const Images& latents, int64_t downscale, int64_t tile) {
-  check_tile(tile, std::max<int64_t>(downscale, tile == 0 ? 2 : downscale));
+  check_tile(tile, downscale);
   Images out{latents.samples, 3, latents.height * downscale, latents.width * downscale, {}};
   out.values.resize(static_cast<size_t>(out.samples * 3 * out.height * out.width));
   const bool whole = tile == 0 || (out.height <= tile && out.width <= tile);

@@ -173,10 +173,10 @@ void Run::begin(size_t leg) {
     if (own.plan.places_anew(step.index)) given.later[phase] = placed_in(own, phase);
   }
   const auto samples = static_cast<int64_t>(options_.seeds.size());
-  const std::vector<float> first = start(leg);
+  const std::vector<float> noise = this->noise(), first = start(leg, noise);
   Known known;
   if (own.plan.keeps.known) {
-    known = {options_.canvas->known(own.layout, options_.downscale), noise()};
+    known = {options_.canvas->known(own.layout, options_.downscale), noise};
     for (size_t i = 0; i < known.velocity.size(); ++i)
       known.velocity[i] = data_[i % data_.size()] - known.velocity[i];
   }

@@ -30,10 +30,9 @@ void Run::encode_canvas() {
   seconds_.encode = seconds_since(start);
 }
 
-std::vector<float> Run::start(size_t leg) const {
+std::vector<float> Run::start(size_t leg, std::vector<float> noise) const {
   const Layout& full = options_.legs.back().layout;
   const auto samples = static_cast<int64_t>(options_.seeds.size());
-  std::vector<float> noise = this->noise();
   if (options_.canvas) {
     const double begin = options_.legs.back().plan.steps.front().t;
     const auto gone = static_cast<float>(begin), rest = static_cast<float>(1.0 - begin);
