@@ -954,6 +954,8 @@ class Run:
     def state(self) -> dict[str, NDArray[Any]]:
         """Views of every array that the leg keeps, by name; steps change them."""
 
+TILE: int = 512
+
 def report_of(run: Run, job: Job, *, stages: Stages, model: Model, name: str, digest: str, bundle: str, steps: Sequence[StepDone], legs: Sequence[int], decode: float = 0.0, said: bool = True) -> str:
     """
     report.json of a run that is done. steps: what each gave; legs: that each was of; decode: seconds from the last one to the picture; said: whether the job was made of options.

@@ -159,6 +159,7 @@ void register_run(nb::module_& m) {
           },
           nb::sig("def state(self) -> dict[str, NDArray[Any]]"),
           "Views of every array that the leg keeps, by name; steps change them.");
+  m.attr("TILE") = nb::int_(kTile);
   m.def("report_of", &report_to, "run"_a, "job"_a, nb::kw_only(), "stages"_a, "model"_a, "name"_a,
         "digest"_a, "bundle"_a, "steps"_a, "legs"_a, "decode"_a = 0.0, "said"_a = true,
         nb::sig(kReport),

@@ -9,15 +9,13 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from flagdit.cpp_ext import TILE
 from flagdit.engine.commands.coarse import format_coarse, positional
 from flagdit.engine.commands.ras import DEFAULTS, format_value
 from flagdit.engine.errors import RequestError
 from flagdit.engine.ras import RasConfig
 from flagdit.engine.report import About
 from flagdit.engine.resolve import Options
-
-TILE = 512
-"""Pixels: a picture that is larger may be decoded in tiles where nothing is said, by the memory there is."""
 
 
 def command(about: About, output: str) -> list[str]:
@@ -33,7 +31,7 @@ def command(about: About, output: str) -> list[str]:
     if about.ntk_option is not None:
         out += ["--ntk", "auto" if about.ntk_option == "auto" else positional(about.ntk_option)]
     out += ["--proportional"] * about.proportional
-    if about.tile or max(about.size) > TILE:  # elsewhere the whole is what is decoded
+    if about.tile or max(about.size) > TILE:  # larger ones are decoded in tiles where memory asks for it
         out += ["--tile", str(about.tile or "off")]
     for name, value in _sampling(options):
         out += [f"--{name}"] if value is None else [f"--{name}", value]

@@ -23,7 +23,7 @@ from flagdit.engine.bundle.ports import keys_or_values
 from flagdit.engine.compiler.int8_weights import Int8Weight, int8_weight
 from flagdit.engine.compiler.patterns import Ending, Heads, Inputs, Modulated, made_by
 from flagdit.engine.compiler.precision import constant, import_ir, settle
-from flagdit.engine.compiler.seen import Seen
+from flagdit.engine.compiler.seen import Seen, unknown_attention
 from flagdit.engine.errors import BuildError
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def to_amx(model: ir.Model) -> int:
     settle(model.graph, rewrite.half)
     for node in model.graph:
         if node.op_type == "Attention" and node.domain != DOMAIN:
-            raise BuildError(f"{node.name}: attention of another kind; export the model again with this flagdit")
+            raise unknown_attention(node)
     model.opset_imports[DOMAIN] = 1
     return len(rewrite.weights)
 

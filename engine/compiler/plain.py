@@ -104,9 +104,8 @@ def _gelu(write: Writer, node: ir.Node) -> ir.Value:
     def number(value: float) -> ir.Value:
         return _typed(write, value, own)
 
-    inner = write.add("Mul", x, number(0.5**0.5))
     if how is None or how.as_string() == "none":
-        bent = write.add("Erf", inner)
+        bent = write.add("Erf", write.add("Mul", x, number(0.5**0.5)))
     else:
         cube = write.add("Mul", write.add("Mul", x, x), x)
         whole = write.add("Add", x, write.add("Mul", cube, number(0.044715)))

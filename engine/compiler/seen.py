@@ -57,7 +57,7 @@ class Seen:
         flat = only_use(after.outputs[0], "Reshape") if after is not None else None
         plain = not node.attributes.get_int("is_causal", 0) and not node.attributes.get_float("softcap", 0.0)
         if query is None or flat is None or len(concats) < 2 or not plain or len(node.outputs) > 1:
-            raise _refused(node)
+            raise unknown_attention(node)
         asked, scale = _scaled(query, node)
         bias = _bias(node)
         out, text = (flat.outputs[0], None) if bias is not None else text_of(flat.outputs[0], asked.inputs[0])
@@ -96,18 +96,23 @@ def _scaled(query: ir.Node, node: ir.Node) -> tuple[ir.Node, ir.Value | float]:
         if shape is not None and tuple(shape) == (1,):
             return factor, factor.inputs[1]
     if scale is None:
-        raise _refused(node)
+        raise unknown_attention(node)
     return query, float(scale)
+
+
+def _unexpanded(bias: ir.Value | None) -> ir.Value | None:
+    """A bias before it is repeated for all queries."""
+    expand = made_by(bias, "Expand")
+    return expand.inputs[0] if expand is not None else bias
 
 
 def _bias(node: ir.Node) -> ir.Value | None:
     """(R, 1, 1, N), the same for all queries. Raises BuildError if it is not."""
     if len(node.inputs) < 4 or node.inputs[3] is None:
         return None
-    expand = made_by(node.inputs[3], "Expand")
-    bias = expand.inputs[0] if expand is not None else node.inputs[3]
+    bias = _unexpanded(node.inputs[3])
     if bias is None or bias.shape is None or tuple(bias.shape[1:3]) != (1, 1) or len(node.inputs) > 4:
-        raise _refused(node)
+        raise unknown_attention(node)
     return bias
 
 
@@ -121,13 +126,13 @@ def text_of(flat: ir.Value, query: ir.Value | None) -> tuple[ir.Value, Text | No
         if total is None or product is None or part is None or node is None or turned is None:
             continue
         if len(node.inputs) == 4 and turned.inputs[0] is query:
-            expand = made_by(node.inputs[3], "Expand")
-            bias = expand.inputs[0] if expand is not None else node.inputs[3]
+            bias = _unexpanded(node.inputs[3])
             key, value, gate = (*node.inputs[1:3], other(product, part))
             assert key is not None and value is not None and bias is not None and gate is not None
             return total.outputs[0], Text(key, value, bias, gate, node.attributes["scale"].as_float())
     return flat, None
 
 
-def _refused(node: ir.Node) -> BuildError:
+def unknown_attention(node: ir.Node) -> BuildError:
+    """What is raised for an attention that is made otherwise."""
     return BuildError(f"{node.name}: attention of another kind; export the model again with this flagdit")
