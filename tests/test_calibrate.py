@@ -69,7 +69,7 @@ def test_any_numbers_make_a_plan(steps: int, warmup: int, ratio: float, last: bo
 
 def test_numbers_are_fewer_than_pictures() -> None:
     """What guards against fitting the pictures instead of the model."""
-    assert len(NUMBERS) < plans.PROMPTS
+    assert len(NUMBERS) < plans.BETTER // 2
 
 
 def test_a_fit_finds_what_pictures_were_made_with() -> None:

@@ -109,8 +109,9 @@ def test_each_input_shows(directory: Path, fault: str) -> None:
 @pytest.mark.parametrize("precision", ["float16", "bfloat16"])
 def test_the_border_is_the_contracts(directory: Path, precision: CudaPrecision, tmp_path: Path) -> None:
     """A bundle that has it opens, so check_denoise takes it; keys and values are half, and tokens are not."""
-    bundle = tmp_path / "bundle"
-    build_bundle(directory, bundle, lambda *given: build_cuda(*given, precision=precision))
+    bundle, said = tmp_path / "bundle", list[str]()
+    build_bundle(directory, bundle, lambda *given: build_cuda(*given, precision=precision, notes=said.append))
+    assert said == []  # all layers are written anew
     (engine,) = Bundle.load(bundle).manifest.engines
     types = {tensor.name: tensor.dtype for tensor in (*engine.inputs, *engine.outputs)}
     half = {name for name, dtype in types.items() if dtype == precision}

@@ -194,8 +194,9 @@ HALF = {"float32": 1e-5, "float16": 1e-2}
 @pytest.mark.parametrize("precision", HALF)
 def test_the_graph_for_cuda_on_the_cpu(built: Built, precision: CudaPrecision, fault: bool, tmp_path: Path) -> None:
     """With weights that are stored as int8; a bundle of it opens, and has a self-test."""
-    model = built.bundle.parent / "model"
-    build_bundle(model, tmp_path / "bundle", lambda *given: build_cuda(*given, precision=precision))
+    model, said = built.bundle.parent / "model", list[str]()
+    build_bundle(model, tmp_path / "bundle", lambda *given: build_cuda(*given, precision=precision, notes=said.append))
+    assert [line.startswith("denoise.cuda-") and "stay as exported" in line for line in said] == [True]
     (engine,) = Bundle.load(tmp_path / "bundle").manifest.engines
     graph = ir.load(tmp_path / "bundle" / engine.file)
     if fault:

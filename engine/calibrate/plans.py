@@ -34,10 +34,10 @@ from flagdit.files import locked, write_file
 
 NAMES = {0.13: "draft", 0.2: "fast", 0.33: "balanced", 0.47: "quality", 0.65: "best"}
 """Of the usual budgets."""
-PROMPTS = 12
+PROMPTS = 48
 """Most prompts that plans are chosen by, and most that they are checked on."""
-LEAST = 4
-"""Prompts that there have to be: half of them choose, half of them check."""
+LEAST, BETTER = 4, 24
+"""Prompts that there have to be, and that are enough for most: half of them choose, half of them check."""
 SOLVERS: tuple[Solver, ...] = ("ab2", "euler")
 """Of the plain dense steps that a plan is compared with."""
 HELD_OUT_SEED = 1000
@@ -47,7 +47,7 @@ HELD_OUT_SEED = 1000
 def split(prompts: Sequence[str]) -> tuple[list[str], list[str]]:
     """Those that choose, and those that check. Raises RequestError if there are too few."""
     if len(prompts) < LEAST:
-        raise RequestError(f"there are {len(prompts)} prompts; give at least {LEAST}, and better {2 * PROMPTS}")
+        raise RequestError(f"there are {len(prompts)} prompts; give at least {LEAST}, and better {BETTER}")
     half = min(len(prompts) // 2, PROMPTS)
     return list(prompts[:half]), list(prompts[half : half + min(len(prompts) - half, PROMPTS)])
 

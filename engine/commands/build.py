@@ -160,7 +160,7 @@ def _for_cpu(precision: Precision | None, model_dir: Path, spec: ModelSpec, dire
 
 def _for_cuda(precision: Precision | None, model_dir: Path, spec: ModelSpec, directory: Path) -> list[Engine]:
     wanted = precision or PRECISIONS[Target.onnxruntime_cuda][0]
-    return build_cuda(model_dir, spec, directory, precision=cast(CudaPrecision, wanted.value))
+    return build_cuda(model_dir, spec, directory, precision=cast(CudaPrecision, wanted.value), notes=say)
 
 
 def architectures(text: str) -> tuple[int, ...]:

@@ -41,7 +41,7 @@ def calibrate(
     prompts: Annotated[
         Path | None,
         typer.Option(
-            help="A text file, one prompt a line, # before a comment: 24 are enough.",
+            help="A text file, one prompt a line, # before a comment: 24 are enough, 96 the most.",
             show_default="the bundle's examples",
         ),
     ] = None,

@@ -7,6 +7,7 @@ precision that is asked for (precision.py): the same numbers in more launches.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -25,14 +26,24 @@ CUDA_PRECISIONS: tuple[CudaPrecision, ...] = get_args(CudaPrecision)
 """The default first. In float32 no attention is Flash: it is to compare with."""
 
 
-def build_cuda(model_dir: Path, spec: ModelSpec, output: Path, *, precision: CudaPrecision = "float16") -> list[Engine]:
-    """Write the graph into the directory `output`; its weights are those of the bundle.
+def build_cuda(
+    model_dir: Path,
+    spec: ModelSpec,
+    output: Path,
+    *,
+    precision: CudaPrecision = "float16",
+    notes: Callable[[str], None] = lambda _: None,
+) -> list[Engine]:
+    """Write the graph into the directory `output`; its weights are those of the bundle. `notes` is told what stays.
 
     Raises BackendError if onnx_ir is not installed, BuildError if a weight is too large for the precision.
     """
     graph, start = spec.graphs.denoise, time.monotonic()
     check_weights(model_dir / spec.weights.file, precision)
-    model, file = written(model_dir / graph.file, precision), f"denoise.cuda-{precision}.onnx"
+    model, anew = written(model_dir / graph.file, precision)
+    file = f"denoise.cuda-{precision}.onnx"
+    if not anew:
+        notes(f"{file}: its layers are of a kind that is not written anew yet; they stay as exported, in more launches")
     import_ir().save(model, output / file)
     engine = Engine(
         graph="denoise",
@@ -50,8 +61,8 @@ def build_cuda(model_dir: Path, spec: ModelSpec, output: Path, *, precision: Cud
     return [engine]
 
 
-def written(path: Path, precision: CudaPrecision) -> ir.Model:
-    """The graph in that precision, its layers written anew if they are of the kind that can be."""
+def written(path: Path, precision: CudaPrecision) -> tuple[ir.Model, bool]:
+    """The graph in that precision, and whether its layers are written anew."""
     model: ir.Model = import_ir().load(path)
     try:
         to_cuda(model, precision)
@@ -59,4 +70,5 @@ def written(path: Path, precision: CudaPrecision) -> ir.Model:
         model = import_ir().load(path)  # the other one is half rewritten
         if precision != "float32":
             to_half(model, precision)
-    return model
+        return model, False
+    return model, True
