@@ -6,6 +6,9 @@ BIN := $(VENV)/bin
 PROMPT ?= a red apple on a blue background
 SOURCES := $(shell find cpp_ext -name '*.cpp' -o -name '*.h' -o -name '*.cu') CMakeLists.txt setup.py pyproject.toml
 
+# Eight files are compiled at a time (half of the compiler's time goes into headers), and warnings are errors.
+CMAKE_FLAGS := -G Ninja -DFLAGDIT_WERROR=ON -DCMAKE_UNITY_BUILD=ON
+
 # Tests run in so many processes, one thread of torch each.
 WORKERS ?= 2
 PYTEST := -m pytest -n $(WORKERS) --dist worksteal
@@ -54,7 +57,7 @@ STAND_IN := $(CURDIR)/build/stand_in
 cuda: $(VENV)/.dev
 	@mkdir -p $(STAND_IN)/flagdit/cpp_ext && cp cpp_ext/*.py $(STAND_IN)/flagdit/cpp_ext/
 	@ln -sfn $(CURDIR)/engine $(CURDIR)/export $(CURDIR)/files $(STAND_IN)/flagdit/
-	$(BIN)/cmake -S . -B build/cuda -G Ninja -DFLAGDIT_CUDA=ON -DFLAGDIT_CUDA_RUNTIME=shared -DFLAGDIT_WERROR=ON \
+	$(BIN)/cmake -S . -B build/cuda $(CMAKE_FLAGS) -DFLAGDIT_CUDA=ON -DFLAGDIT_CUDA_RUNTIME=shared \
 	  -DPython_EXECUTABLE=$(CURDIR)/$(BIN)/python -DFLAGDIT_PYTHON_OUTPUT_DIR=$(STAND_IN)/flagdit/cpp_ext
 	$(BIN)/cmake --build build/cuda
 
@@ -70,7 +73,7 @@ EMULATOR := $(CURDIR)/build/emulator
 EMULATOR_TESTS := $(addprefix tests/test_,$(addsuffix .py,advance between decide device_runs dilate forecast graphs history known noise phases renormalise repartition select solvers))
 emulator: $(VENV)/.dev
 	@mkdir -p $(EMULATOR)/flagdit/cpp_ext && cp cpp_ext/*.py $(EMULATOR)/flagdit/cpp_ext/
-	$(BIN)/cmake -S . -B $(EMULATOR) -G Ninja -DFLAGDIT_EMULATE_CUDA=ON -DFLAGDIT_WERROR=ON '-DCMAKE_CXX_FLAGS_RELEASE=-O1 -DNDEBUG' \
+	$(BIN)/cmake -S . -B $(EMULATOR) $(CMAKE_FLAGS) -DFLAGDIT_EMULATE_CUDA=ON '-DCMAKE_CXX_FLAGS_RELEASE=-O1 -DNDEBUG' \
 	  -DPython_EXECUTABLE=$(CURDIR)/$(BIN)/python -DFLAGDIT_PYTHON_OUTPUT_DIR=$(EMULATOR)/flagdit/cpp_ext \
 	  -DFLAGDIT_TENSORRT=ON -DTENSORRT_INCLUDE_DIR=$(CURDIR)/tests/fake_tensorrt
 	$(BIN)/cmake --build $(EMULATOR) --target _ext tensorrt_test
@@ -79,7 +82,7 @@ emulator: $(VENV)/.dev
 
 # The library and the program that need no Python, their tests, and both examples against what is installed.
 runtime: $(VENV)/.dev
-	$(BIN)/cmake -S . -B build/runtime -G Ninja -DFLAGDIT_PYTHON=OFF -DFLAGDIT_RUNTIME=ON -DFLAGDIT_WERROR=ON
+	$(BIN)/cmake -S . -B build/runtime $(CMAKE_FLAGS) -DFLAGDIT_PYTHON=OFF -DFLAGDIT_RUNTIME=ON
 	$(BIN)/cmake --build build/runtime
 	$(BIN)/ctest --test-dir build/runtime --output-on-failure
 	$(BIN)/cmake --install build/runtime --prefix build/runtime/installed
@@ -90,11 +93,11 @@ FUZZ := 300
 CORE_TESTS := $(addprefix tests/test_,$(addsuffix .py,plan advance between decide known history dilate forecast solvers noise select repartition regions graphs operators_attention operators_blocks operators_products fuzz_operators fuzz_blocks fuzz_bindings fuzz_plan fuzz_text))
 sanitize: $(VENV)/.dev
 	@mkdir -p build/sanitize/flagdit/cpp_ext && cp cpp_ext/*.py build/sanitize/flagdit/cpp_ext/
-	$(BIN)/cmake -S . -B build/sanitize -G Ninja -DFLAGDIT_SANITIZE=ON -DFLAGDIT_WERROR=ON -DFLAGDIT_RUNTIME=ON \
+	$(BIN)/cmake -S . -B build/sanitize $(CMAKE_FLAGS) -DFLAGDIT_SANITIZE=ON -DFLAGDIT_RUNTIME=ON \
 	  -DPython_EXECUTABLE=$(CURDIR)/$(BIN)/python -DFLAGDIT_PYTHON_OUTPUT_DIR=$(CURDIR)/build/sanitize/flagdit/cpp_ext
 	$(BIN)/cmake --build build/sanitize --target _ext flagdit_core_test
 	build/sanitize/flagdit_core_test engine/demo tests/runtime/fixtures.json
-	$(BIN)/cmake -S . -B build/tsan -G Ninja -DFLAGDIT_SANITIZE=thread -DFLAGDIT_WERROR=ON -DFLAGDIT_RUNTIME=ON -DFLAGDIT_PYTHON=OFF
+	$(BIN)/cmake -S . -B build/tsan $(CMAKE_FLAGS) -DFLAGDIT_SANITIZE=thread -DFLAGDIT_RUNTIME=ON -DFLAGDIT_PYTHON=OFF
 	$(BIN)/cmake --build build/tsan --target flagdit_core_test
 	build/tsan/flagdit_core_test engine/demo tests/runtime/fixtures.json
 	LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libubsan.so)" \

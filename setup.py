@@ -21,6 +21,7 @@ class CMakeBuild(build_ext):
         configure = [
             *("cmake", "--fresh", "-S", str(ROOT), "-B", self.build_temp, "-G", "Ninja"),
             "-DCMAKE_BUILD_TYPE=Release",
+            "-DCMAKE_UNITY_BUILD=ON",  # eight files at a time: half of the compiler's time goes into headers
             f"-DPython_EXECUTABLE={sys.executable}",
             f"-DFLAGDIT_PYTHON_OUTPUT_DIR={output_dir}",
             *shlex.split(os.environ.get("CMAKE_ARGS", "")),

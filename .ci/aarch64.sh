@@ -12,7 +12,7 @@ PATH="$(cd "$(dirname "$CMAKE")" && pwd):$PATH"
 export FLAGDIT_AARCH64_CUDA=$PWD/build/aarch64-cuda
 .ci/aarch64_cuda.sh "$FLAGDIT_AARCH64_CUDA"
 "$CMAKE" -S . -B build/aarch64 -G Ninja -DCMAKE_TOOLCHAIN_FILE=cmake/aarch64.cmake -DFLAGDIT_PYTHON=OFF \
-  -DFLAGDIT_RUNTIME=ON -DFLAGDIT_WERROR=ON -DFLAGDIT_CUDA=ON "-DCMAKE_CUDA_ARCHITECTURES=87-real;110"
+  -DFLAGDIT_RUNTIME=ON -DFLAGDIT_WERROR=ON -DCMAKE_UNITY_BUILD=ON -DFLAGDIT_CUDA=ON "-DCMAKE_CUDA_ARCHITECTURES=87-real;110"
 "$CMAKE" --build build/aarch64
 ctest --test-dir build/aarch64 --output-on-failure
 qemu-aarch64 -L /usr/aarch64-linux-gnu build/aarch64/flagdit_run engine/demo --inspect

@@ -101,7 +101,7 @@ void move_caches(const OwnedForecast& self, const std::optional<ConstArray>& swa
 }
 
 // The signatures say Array (arrays.py) where nanobind would say NumPy's untyped NDArray.
-constexpr const char* kInit =
+constexpr const char* kForecastInit =
     "def __init__(self, values: Sequence[Array], anchors: Sequence[Array], "
     "slopes: Sequence[Array], anchored: Array, samples: int, dtype: str) -> None";
 constexpr const char* kMove =
@@ -117,7 +117,7 @@ void register_forecast(nb::module_& m) {
       "their "
       "slopes in bfloat16, zeros at first; anchored (N, B), when, -inf at first. Keeps all alive. "
       "dtype is that of values and anchors: float32, bfloat16 (any type of 2 bytes), float16.")
-      .def("__init__", &init_forecast, nb::sig(kInit), "values"_a, "anchors"_a, "slopes"_a,
+      .def("__init__", &init_forecast, nb::sig(kForecastInit), "values"_a, "anchors"_a, "slopes"_a,
            "anchored"_a, "samples"_a, "dtype"_a)
       .def("move", &move_caches, nb::sig(kMove), "swaps"_a.none(), "counts"_a.none(), "fresh"_a,
            "time"_a, "active"_a, "target"_a, "damping"_a, "tail"_a = true, "stream"_a = 0,

@@ -16,7 +16,7 @@ using namespace nb::literals;
 
 // nanobind's own conversion says of a seed that does
 // not fit no more than that the types do not match.
-uint64_t to_seed(nb::handle seed) {
+uint64_t noise_seed(nb::handle seed) {
   const nb::object integer = nb::steal(PyNumber_Index(seed.ptr()));
   const uint64_t value = integer ? PyLong_AsUnsignedLongLong(integer.ptr()) : 0;
   if (PyErr_Occurred()) {
@@ -30,7 +30,7 @@ uint64_t to_seed(nb::handle seed) {
 void draw(const Array& out, const std::vector<nb::object>& seeds, uintptr_t stream) {
   std::vector<uint64_t> numbers;
   numbers.reserve(seeds.size());
-  for (const nb::object& seed : seeds) numbers.push_back(to_seed(seed));
+  for (const nb::object& seed : seeds) numbers.push_back(noise_seed(seed));
   const Tensor tensor = to_tensor("normal_noise: out", out);
   nb::gil_scoped_release release;
   normal_noise(tensor, numbers, reinterpret_cast<Stream>(stream));

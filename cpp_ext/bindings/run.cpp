@@ -38,7 +38,7 @@ void init_run(Run* self, const Stages& stages, const Job& job, const Prompts& pr
   new (self) Run(stages, job.run, texts_of(job.request, job.run.branches, prompts));
 }
 
-StepDone step(Run& self) {
+StepDone run_step(Run& self) {
   const nb::gil_scoped_release release;
   return self.step();
 }
@@ -109,7 +109,7 @@ void register_run(nb::module_& m) {
   nb::class_<Run>(
       m, "Run", "One generation, a step at a time (run.h), of a job that is planned and admitted.")
       .def("__init__", &init_run, "stages"_a, "job"_a, "prompts"_a)
-      .def("step", &step, "Do the next step; the first one encodes the text before.")
+      .def("step", &run_step, "Do the next step; the first one encodes the text before.")
       .def_prop_ro("done", &Run::done)
       .def_prop_ro("begun", &Run::begun, "Whether there is a state: from within the first step on.")
       .def_prop_ro("count", &Run::count, "Steps that are done.")

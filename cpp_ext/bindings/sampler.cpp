@@ -58,12 +58,12 @@ void init_sampler(OwnedSampler* self, const nb::object& denoise, const Layout& l
   new (self) OwnedSampler{std::move(conditions), std::move(sampler)};
 }
 
-StepDone step(OwnedSampler& self) {
+StepDone sampler_step(OwnedSampler& self) {
   const nb::gil_scoped_release release;
   return self.sampler->step();
 }
 
-constexpr const char* kInit =
+constexpr const char* kSamplerInit =
     "def __init__(self, denoise: object, layout: Layout, plan: Plan, *, constant: Mapping[str, "
     "Array], "
     "timed: Mapping[str, Array], placed: Mapping[str, Array], guidance: Array, start: Array, "
@@ -168,11 +168,11 @@ void register_sampler(nb::module_& m) {
       "token (N, ...). guidance (P,) f32: scale of every value of a patch. start "
       "(B, C, F, H, W) f32. later: by phase of the plan after the first, what takes the place of "
       "`placed` and of constants.")
-      .def("__init__", &init_sampler, nb::sig(kInit), "denoise"_a, "layout"_a, "plan"_a,
+      .def("__init__", &init_sampler, nb::sig(kSamplerInit), "denoise"_a, "layout"_a, "plan"_a,
            nb::kw_only(), "constant"_a, "timed"_a, "placed"_a, "guidance"_a, "start"_a,
            "later"_a = nb::dict())
       .def_prop_ro("done", [](const OwnedSampler& self) { return self.sampler->done(); })
-      .def("step", &step, "Do the next step.")
+      .def("step", &sampler_step, "Do the next step.")
       .def(
           "latents",
           [](const OwnedSampler& self, double ahead) { return latents_of(*self.sampler, ahead); },

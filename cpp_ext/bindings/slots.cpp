@@ -57,7 +57,7 @@ void init_slots(OwnedSlotBuffers* self, std::vector<Array> arrays, int64_t sampl
 }
 
 // The signatures say Array (arrays.py) where nanobind would say NumPy's untyped NDArray.
-constexpr const char* kInit =
+constexpr const char* kSlotsInit =
     "def __init__(self, arrays: Sequence[Array], samples: int, recomputed: Sequence[Array] = ()) "
     "-> None";
 constexpr const char* kSwap =
@@ -70,7 +70,7 @@ void register_slots(nb::module_& m) {
       m, "SlotBuffers",
       "The per-slot arrays (N, rows, ...) of one run; keeps them alive. recomputed: "
       "more of them, whose head `denoise` writes next.")
-      .def("__init__", &init_slots, nb::sig(kInit), "arrays"_a, "samples"_a,
+      .def("__init__", &init_slots, nb::sig(kSlotsInit), "arrays"_a, "samples"_a,
            "recomputed"_a = std::vector<Array>())
       .def("swap", &swap_arrays, nb::sig(kSwap), "swaps"_a, "counts"_a, "stream"_a = 0,
            "Exchange the rows of swapped slots in every array, in place; in a recomputed one, copy "

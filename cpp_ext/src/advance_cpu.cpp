@@ -28,7 +28,7 @@ void guide(const AdvanceKernel& k, int64_t slot, int64_t sample, float* velocity
 
 // Four sums at a time: one alone would wait for every addition.
 template <typename Term>
-float sum(int64_t values, Term term) {
+float summed(int64_t values, Term term) {
   float sums[4] = {};
   int64_t p = 0;
   for (; p + 4 <= values; p += 4) {
@@ -46,9 +46,9 @@ Course tail_course(const AdvanceKernel& k, int64_t at) {
   const int64_t first = at * k.values;
   const float* v = k.velocity + first;
   const auto d = [&](int64_t p) { return change_at(k, first + p, course); };
-  const Products of{sum(k.values, [&](int64_t p) { return v[p] * v[p]; }),
-                    sum(k.values, [&](int64_t p) { return v[p] * d(p); }),
-                    sum(k.values, [&](int64_t p) { return d(p) * d(p); })};
+  const Products of{summed(k.values, [&](int64_t p) { return v[p] * v[p]; }),
+                    summed(k.values, [&](int64_t p) { return v[p] * d(p); }),
+                    summed(k.values, [&](int64_t p) { return d(p) * d(p); })};
   return clamp(k, course, of);
 }
 
@@ -63,7 +63,7 @@ float refresh(const AdvanceKernel& k, int64_t slot, int64_t sample, float gap) {
   const float span = k.span == nullptr ? 0.0f : k.span[at];
   float* guided = scratch(k, slot, sample);
   guide(k, slot, sample, guided);
-  return sum(k.values, [&](int64_t p) {
+  return summed(k.values, [&](int64_t p) {
     const float missed = learn(k, first + p, expected, guided[p], gap, span);
     return missed * missed;
   });

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "../printable.h"
+#include "check.h"
 #include "file.h"
 #include "flagdit/error.h"
 #include "flagdit/selftest.h"
@@ -16,7 +17,7 @@ namespace {
 constexpr int64_t kMaxJson = int64_t{16} << 20;
 constexpr int64_t kMaxTokenizer = int64_t{64} << 20;
 
-[[noreturn]] void refuse(const std::string& text) { throw Error(Fault::bundle, text); }
+using bundle::refuse;
 
 std::vector<const GraphSpec*> graphs_of(const ModelSpec& model) {
   std::vector<const GraphSpec*> graphs{&model.condition, &model.place, &model.denoise};

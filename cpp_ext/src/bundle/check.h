@@ -3,6 +3,7 @@
 
 #include <string>
 
+#include "flagdit/error.h"
 #include "flagdit/manifest.h"
 
 namespace flagdit::bundle {
@@ -14,5 +15,7 @@ void check_model(const std::string& path, const ModelSpec& model);
 void check_known(const ModelSpec& model);
 void check_graphs(const ModelSpec& model);
 void check_presets(const ModelSpec& model);
+
+[[noreturn]] inline void refuse(const std::string& text) { throw Error(Fault::bundle, text); }
 
 }  // namespace flagdit::bundle

@@ -12,6 +12,8 @@
 namespace flagdit {
 namespace {
 
+using bundle::refuse;
+
 using Axes = std::vector<Axis>;
 
 // Types and shapes that a port may have.
@@ -28,7 +30,7 @@ std::string name_of(DType type) { return to_string(type); }
 Axis letter(const char* name) { return std::string(name); }
 bool is_letter(const Axis& axis) { return std::holds_alternative<std::string>(axis); }
 
-std::string shown(const Axes& axes) {
+std::string axes_text(const Axes& axes) {
   std::string text;
   for (const Axis& axis : axes) text += (text.empty() ? "" : ", ") + printable(to_string(axis));
   return "(" + text + ")";
@@ -40,8 +42,6 @@ std::string listed(const Items& items, const char* between, Text text) {
   for (const auto& item : items) made += (made.empty() ? "" : between) + std::string(text(item));
   return made;
 }
-
-[[noreturn]] void refuse(const std::string& text) { throw Error(Fault::bundle, text); }
 
 Axes behind(const Axes& axes, const Axes& first) {
   Axes made = first;
@@ -81,8 +81,8 @@ void check_ports(const std::string& place, const std::vector<Port>& said, const 
     };
     if (has(allowed.types, port.dtype) && has(allowed.shapes, port.axes)) continue;
     refuse(place + ": " + printable(port.name) + " is " + name_of(port.dtype) + " " +
-           shown(port.axes) + "; allowed is " + listed(allowed.types, " or ", name_of) + " " +
-           listed(allowed.shapes, " or ", shown));
+           axes_text(port.axes) + "; allowed is " + listed(allowed.types, " or ", name_of) + " " +
+           listed(allowed.shapes, " or ", axes_text));
   }
 }
 
@@ -106,7 +106,7 @@ void check_condition(const ModelSpec& model) {
     const auto known = [](const Axis& axis) { return !is_letter(axis) || axis == letter("T"); };
     if (port.dtype != DType::f32 || !of_rows || !std::all_of(rows.begin() + 1, rows.end(), known)) {
       refuse("graphs.condition.outputs: " + in_quotes(port.name) + " is " + name_of(port.dtype) +
-             " " + shown(port.axes) +
+             " " + axes_text(port.axes) +
              "; allowed is float32 (R, ...) or (S, R, ...) with sizes and T");
     }
     if (!timed && port.has("T")) long_ones.insert(port.name);
@@ -131,7 +131,7 @@ void check_place(const GraphSpec& place) {
       return !is_letter(axis) || (axis == n && &axis == &port.axes[0]);
     };
     if (!std::all_of(port.axes.begin(), port.axes.end(), known)) {
-      refuse("graphs.place.outputs: " + in_quotes(port.name) + " is " + shown(port.axes) +
+      refuse("graphs.place.outputs: " + in_quotes(port.name) + " is " + axes_text(port.axes) +
              "; allowed are sizes, and N before them");
     }
   }
@@ -191,7 +191,7 @@ void check_tails(const std::string& place, const std::vector<Port>& tails) {
   for (const Port& port : tails) {
     const bool of_rows = port.axes.size() > 1 && port.axes[1] == letter("R");
     if (!of_rows || std::any_of(port.axes.begin() + 2, port.axes.end(), is_letter)) {
-      refuse(place + ": " + in_quotes(port.name) + " is " + shown(port.axes) +
+      refuse(place + ": " + in_quotes(port.name) + " is " + axes_text(port.axes) +
              "; allowed is (M, R, and sizes");
     }
     kept.insert(name_of(port.dtype));

@@ -149,7 +149,7 @@ std::optional<Value> Fields::find(const char* name) {
 
 Value Fields::at(const char* name) {
   const auto found = find(name);
-  if (!found) throw Fault(inside(where_, name), "is missing");
+  if (!found) throw WrongField(inside(where_, name), "is missing");
   return *found;
 }
 
@@ -160,7 +160,7 @@ std::optional<Value> Fields::given(const char* name) {
 
 void Fields::done() const {
   for (const auto& [name, value] : entries_) {
-    if (known_.find(name) == known_.end()) throw Fault(inside(where_, name), "is not known");
+    if (known_.find(name) == known_.end()) throw WrongField(inside(where_, name), "is not known");
   }
 }
 

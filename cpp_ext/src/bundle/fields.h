@@ -15,8 +15,8 @@
 namespace flagdit::bundle {
 
 // What is wrong, and where; read_manifest makes an Error of it.
-struct Fault : std::runtime_error {
-  Fault(const std::string& where, const std::string& what)
+struct WrongField : std::runtime_error {
+  WrongField(const std::string& where, const std::string& what)
       : std::runtime_error(what), where(where) {}
   std::string where;
 };
@@ -25,7 +25,7 @@ class Value {
  public:
   Value(const Json& json, std::string where) : json_(&json), where_(std::move(where)) {}
 
-  [[noreturn]] void refuse(const std::string& what) const { throw Fault(where_, what); }
+  [[noreturn]] void refuse(const std::string& what) const { throw WrongField(where_, what); }
   bool is_null() const { return json_->is_null(); }
   bool is_object() const { return json_->is_object(); }
   bool is_text() const { return json_->is_string(); }

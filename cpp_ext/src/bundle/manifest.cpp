@@ -94,7 +94,7 @@ Manifest read_manifest(const std::string& path, std::string_view content) {
     Manifest manifest = read_all(document);
     bundle::check_model(path, manifest.model);
     return manifest;
-  } catch (const bundle::Fault& fault) {
+  } catch (const bundle::WrongField& fault) {
     throw Error(Fault::bundle, path + ": " + shortened(fault.where) + ": " +
                                    shortened(fault.what()) + "; rebuild it with flagdit build");
   }
