@@ -1130,6 +1130,30 @@ class Prompts:
     def all_tokens(self, prompt: str, *, negative: bool = False) -> list[list[int]]:
         """The same for each encoder."""
 
+class FileRecord:
+    """
+    What is known of an open file by its descriptor, which is read after this is made and stays open as long as it is used.
+    """
+
+    def __init__(self, file: int, now: int | None = None) -> None:
+        """now: nanoseconds since 1970; the system's if it is not said."""
+
+    def holds(self, sha256: str) -> bool:
+        """
+        Whether the file was found to have this digest before, and is as it was then.
+        """
+
+    def unchanged(self) -> bool:
+        """Whether it is still as it was when this was made."""
+
+    def keep(self, sha256: str) -> None:
+        """
+        That it has this digest: all of it was read since this was made. A file that is small, or changed a short while ago, is not remembered.
+        """
+
+def records_folder() -> str:
+    """Where digests are remembered; empty if they are not."""
+
 class Bundle:
     """A directory whose files are what its manifest says."""
 
@@ -1137,8 +1161,16 @@ class Bundle:
     def open(path: str) -> Bundle:
         """Raises the error of a bundle if it is none."""
 
-    def check(self) -> None:
-        """Every byte. Raises the error of a bundle."""
+    def check(self) -> int:
+        """
+        Every file. Returns how many were not read, since they were found right before. Raises the error of a bundle.
+        """
+
+    @staticmethod
+    def verify(path: str, told: Callable[[int, int], object]) -> list[str]:
+        """
+        Read every byte, whatever is known. told: of the bytes that are done, and of how many. Returns a line for each file that is not what the manifest says. Raises the error of a bundle if its manifest is none.
+        """
 
     @property
     def name(self) -> str: ...

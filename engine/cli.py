@@ -1,4 +1,4 @@
-"""The command line: `flagdit generate | export | build | inspect | plan | bench | calibrate`."""
+"""The command line: `flagdit generate | export | build | inspect | verify | plan | bench | calibrate`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from flagdit.engine.commands import bench, build, calibrate, generate, inspect, plan
+from flagdit.engine.commands import bench, build, calibrate, generate, inspect, plan, verify
 from flagdit.engine.commands.terminal import complain
 from flagdit.engine.errors import FlagditError
 from flagdit.engine.version import version_of
@@ -25,6 +25,7 @@ app = typer.Typer(
 app.command()(generate.generate)
 app.command()(build.build)
 app.command()(inspect.inspect)
+app.command()(verify.verify)
 app.command()(plan.plan)
 app.command()(bench.bench)
 app.command()(calibrate.calibrate)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,14 @@ from flagdit.engine.bundle.builder import build_bundle
 from flagdit.engine.compiler import build_cpu
 from flagdit.engine.pipeline import Pipeline
 from flagdit.export import ExportOptions, FlagDiT, export_model
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_records() -> Iterator[None]:
+    """Nothing is written where the user's own runs look for what is known of files (tests/test_file_records.py)."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FLAGDIT_NO_RECORDS", "1")
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -140,7 +140,9 @@ void add_options(CLI::App& app, Command& command) {
       ->group("");  // not shown in the help: it is there to be answered
   app.add_flag("--plan", command.plan, "Show the steps and what they take, and compute nothing");
   app.add_flag("--inspect", command.inspect,
-               "Show what the bundle is, with every byte of it checked");
+               "Show what the bundle is, with every file of it checked");
+  app.add_flag("--verify", command.verify,
+               "Read every byte of the bundle, and name the files that are not what it says");
   app.add_flag("-q,--quiet", command.quiet, "Say nothing but errors");
 }
 

@@ -17,7 +17,7 @@ struct Command {
   std::string file, output = "out.png", report;
   int64_t count = 1;
   PipelineOptions pipeline;
-  bool plan = false, inspect = false, quiet = false;
+  bool plan = false, inspect = false, verify = false, quiet = false;
   nlohmann::ordered_json request = nlohmann::ordered_json::object();
 };
 

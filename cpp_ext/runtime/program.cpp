@@ -1,4 +1,6 @@
 // flagdit_run: sentences in, pictures out, without Python.
+#include <unistd.h>
+
 #include <cstdio>
 #include <fstream>
 #include <iostream>
@@ -79,11 +81,30 @@ int shown() {
   return 0;
 }
 
+// Of its files, and nothing else. Whether they are what it says.
+int verify(const Command& command) {
+  const bool tells = !command.quiet && ::isatty(STDERR_FILENO) != 0;
+  const auto told = [&](int64_t done, int64_t whole) {
+    if (tells)
+      std::fprintf(stderr, "\r%s of %s", megabytes(done).c_str(), megabytes(whole).c_str());
+  };
+  const std::vector<std::string> faults = Bundle::verify(command.bundle, told);
+  if (tells) std::fprintf(stderr, "\n");
+  for (const std::string& fault : faults) std::fprintf(stderr, "Error: %s\n", fault.c_str());
+  if (!faults.empty()) return 1;
+  if (!command.quiet) std::cout << "every byte is what the manifest says\n";
+  return shown();
+}
+
 int run(const Command& command) {
+  if (command.verify) return verify(command);
   Pipeline pipeline(command.bundle, command.pipeline);
   if (command.inspect) {
-    pipeline.bundle().check();
+    const size_t known = pipeline.bundle().check();
     std::cout << tell_bundle(pipeline);
+    if (known > 0)
+      std::cout << "           " << known << " large files as they were when they were read last: "
+                << "--verify reads all\n";
     if (command.prompts.empty() && command.file.empty()) return shown();
   }
   std::vector<Job> jobs;

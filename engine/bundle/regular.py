@@ -13,6 +13,7 @@ from io import BufferedReader
 from operator import or_
 from pathlib import Path
 
+from flagdit.cpp_ext import FileRecord
 from flagdit.engine.bundle.manifest import File
 from flagdit.engine.errors import BackendError, BundleError
 
@@ -53,23 +54,35 @@ def read(path: Path, limit: int) -> bytes:
 def verified(path: Path, expected: File, limit: int | None = None) -> memoryview:
     """The bytes of a file, in memory of this process: whatever becomes of the file, they stay what was verified.
 
+    A file that was found right before, and has not changed since, is read and not hashed (flagdit/file_record.h).
     Raises BundleError if they are not what is expected, or more than `limit`; BackendError if there is no memory.
     """
     if limit is not None and expected.bytes > limit:
         raise BundleError(f"{path}: {expected.bytes} bytes; allowed are {limit}")
     with opened(path) as file:
         _check_size(path, file, expected)
+        record = FileRecord(file.fileno())
+        known = record.holds(expected.sha256)
         content = _held(path, file, expected.bytes)
-    check_same(path, File(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content)), expected)
+        if not (known and record.unchanged()):
+            check_same(path, File(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content)), expected)
+            record.keep(expected.sha256)
     return content.toreadonly()
 
 
-def check(path: Path, expected: File) -> None:
-    """Raise BundleError unless the file is what is expected, to the last byte. Takes a megabyte of memory."""
+def check(path: Path, expected: File) -> bool:
+    """Raise BundleError unless the file is what is expected, to the last byte. Takes a megabyte of memory.
+
+    Returns whether it was read: what was found right before, and has not changed since, is not read again.
+    """
     with opened(path) as file:
         _check_size(path, file, expected)
-        found = _digest(path, file, limit=expected.bytes)
-    check_same(path, found, expected)
+        record = FileRecord(file.fileno())
+        if record.holds(expected.sha256):
+            return False
+        check_same(path, _digest(path, file, limit=expected.bytes), expected)
+        record.keep(expected.sha256)
+    return True
 
 
 def check_size(path: Path, expected: File) -> None:

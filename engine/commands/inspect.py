@@ -1,4 +1,4 @@
-"""`flagdit inspect`: what a bundle holds, every byte of it checked; or how a picture was made."""
+"""`flagdit inspect`: what a bundle holds, every file of it checked; or how a picture was made."""
 
 from __future__ import annotations
 
@@ -64,9 +64,17 @@ def inspect(
     _graphs(loaded.manifest)
     _engines(loaded.manifest)
     total = sum(file.bytes for file in loaded.manifest.files.values())
-    console.print(f"{len(loaded.manifest.files)} files, {total / 2**20:.1f} MiB, all intact", highlight=False)
+    files = f"{len(loaded.manifest.files)} files, {total / 2**20:.1f} MiB, all intact{_known(loaded)}"
+    console.print(files, highlight=False, soft_wrap=True)
     for line in unused(loaded.manifest.engines):
         console.print(line, highlight=False, soft_wrap=True)
+
+
+def _known(bundle: Bundle) -> str:
+    """What was not read, since it was found right before."""
+    if not bundle.known:
+        return ""
+    return f"; {bundle.known} of them large, and as they were when they were read last: flagdit verify reads all"
 
 
 def _latents(latent: Latent) -> str:

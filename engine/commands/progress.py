@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import (
     BarColumn,
+    DownloadColumn,
     MofNCompleteColumn,
     Progress,
     SpinnerColumn,
@@ -48,8 +49,10 @@ class Bar(Work):
 class Log(Work):
     """A line every EVERY seconds at most, none at the end: what comes of the work says that."""
 
-    def __init__(self, what: str, total: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self._what, self._total, self._clock, self._done = what, total, clock, 0
+    def __init__(
+        self, what: str, total: int, clock: Callable[[], float] = time.monotonic, show: Callable[[int], str] = str
+    ) -> None:
+        self._what, self._total, self._clock, self._done, self._show = what, total, clock, 0, show
         self._start = self._last = clock()
 
     def advance(self, steps: int = 1, doing: str = "") -> None:
@@ -58,11 +61,15 @@ class Log(Work):
         if now - self._last >= EVERY and self._done < self._total:
             self._last = now
             more = f", {doing}" if doing else ""
-            say(f"{self._what}: {self._done} of {self._total}{more}, {now - self._start:.0f} s")
+            say(f"{self._what}: {self._show(self._done)} of {self._show(self._total)}{more}, {now - self._start:.0f} s")
 
     def reach(self, done: int) -> None:
         """So many steps are done in all."""
         self.advance(done - self._done)
+
+
+def _gigabytes(count: int) -> str:
+    return f"{count / 1e9:.2f} GB"
 
 
 def redraws(console: Console = messages) -> bool:
@@ -71,16 +78,19 @@ def redraws(console: Console = messages) -> bool:
 
 
 @contextmanager
-def working(what: str, total: int, remaining: bool = False) -> Iterator[Work]:
-    """Say how far work of `total` steps is, until the block ends; `remaining` guesses the time that it still takes."""
+def working(what: str, total: int, remaining: bool = False, *, in_bytes: bool = False) -> Iterator[Work]:
+    """Say how far work of `total` steps is, until the block ends; `remaining` guesses the time that it still takes.
+
+    in_bytes: whether its steps are bytes.
+    """
     if not redraws():
-        yield Log(what, total)
+        yield Log(what, total, show=_gigabytes if in_bytes else str)
         return
     columns = [
         SpinnerColumn(),
         TextColumn("{task.description}", markup=False),
         BarColumn(),
-        MofNCompleteColumn(),
+        DownloadColumn() if in_bytes else MofNCompleteColumn(),
         TimeElapsedColumn(),
     ]
     with Progress(*columns, *[TimeRemainingColumn()] * remaining, console=messages, transient=True) as progress:

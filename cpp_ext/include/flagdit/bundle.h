@@ -1,6 +1,7 @@
 // A bundle: manifest.json and the files it names, checked before any of them is used.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -38,8 +39,14 @@ class Bundle {
   // What a user calls it: the name of its folder, without those above it.
   std::string name() const;
 
-  // Checks every byte, and where each of its graphs has its weights. Throws Error(bundle).
-  void check() const;
+  // Checks every file, and where each of its graphs has its weights. Returns how many files were not
+  // read, since they were found right before (flagdit/file_record.h). Throws Error(bundle).
+  size_t check() const;
+  // Reads every byte of the files of a directory, whatever is known of them, and checks them as
+  // `check` does. told: of the bytes that are done, and of how many. Returns what is wrong, a line
+  // for each file that is not what the manifest says. Throws as `open` does, but not for files.
+  using Told = std::function<void(int64_t done, int64_t whole)>;
+  static std::vector<std::string> verify(const std::string& path, const Told& told);
   // The names of the files that ONNX Runtime may load.
   std::vector<std::string> graphs() const;
   // A graph to load. weights: those that were read before, to which more are added. Throws
@@ -56,6 +63,9 @@ class Bundle {
 
  private:
   Bundle(std::string directory, Manifest manifest);
+  // Of a directory whose files may be missing.
+  static Bundle described(const std::string& path);
+  void check_graph(const std::string& name, std::string_view content) const;
   std::string path(const std::string& name) const { return directory_ + "/" + name; }
 
   std::string directory_;

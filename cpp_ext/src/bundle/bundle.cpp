@@ -62,6 +62,20 @@ Bundle::Bundle(std::string directory, Manifest manifest)
     : directory_(std::move(directory)), manifest_(std::move(manifest)) {}
 
 Bundle Bundle::open(const std::string& path) {
+  Bundle bundle = described(path);
+  for (const auto& [name, expected] : bundle.manifest_.files)
+    bundle::check_size(bundle.path(name), expected);
+  const Manifest& manifest = bundle.manifest_;
+  for (size_t i = 0; i < manifest.engines.size(); ++i) {
+    const EngineSpec& engine = manifest.engines[i];
+    if (engine.target.rfind("onnxruntime", 0) != 0 || engine.graph != "denoise") continue;
+    check_denoise(bundle.path("manifest.json") + ": engines." + std::to_string(i), manifest.model,
+                  engine.inputs, engine.outputs);
+  }
+  return bundle;
+}
+
+Bundle Bundle::described(const std::string& path) {
   const std::string shown = printable(path);
   if (!bundle::is_directory(path)) {
     refuse(shown + ": no such bundle directory; make one with: flagdit build MODEL -o " + shown);
@@ -73,14 +87,6 @@ Bundle Bundle::open(const std::string& path) {
   }
   Manifest manifest = read_manifest(file, bundle::read(file, kMaxJson));
   check_listed(shown, manifest);
-  for (const auto& [name, expected] : manifest.files)
-    bundle::check_size(directory + "/" + name, expected);
-  for (size_t i = 0; i < manifest.engines.size(); ++i) {
-    const EngineSpec& engine = manifest.engines[i];
-    if (engine.target.rfind("onnxruntime", 0) != 0 || engine.graph != "denoise") continue;
-    check_denoise(file + ": engines." + std::to_string(i), manifest.model, engine.inputs,
-                  engine.outputs);
-  }
   return Bundle(directory, std::move(manifest));
 }
 
@@ -98,17 +104,51 @@ std::vector<std::string> Bundle::graphs() const {
   return names;
 }
 
-void Bundle::check() const {
+void Bundle::check_graph(const std::string& name, std::string_view content) const {
+  bundle::check_external(name, bundle::external_tensors(name, content), manifest_.files);
+}
+
+size_t Bundle::check() const {
   const std::vector<std::string> loaded = graphs();
+  size_t known = 0;
   for (const auto& [name, expected] : manifest_.files) {
     if (std::find(loaded.begin(), loaded.end(), name) == loaded.end())
-      bundle::check(path(name), expected);
+      known += bundle::check(path(name), expected) ? 0 : 1;
   }
   for (const std::string& name : loaded) {
     const Content content =
         bundle::verified(path(name), manifest_.files.at(name), bundle::kMaxGraphBytes);
-    bundle::check_external(name, bundle::external_tensors(name, view(content)), manifest_.files);
+    check_graph(name, view(content));
   }
+  return known;
+}
+
+std::vector<std::string> Bundle::verify(const std::string& path, const Told& told) {
+  const Bundle bundle = described(path);
+  const std::vector<std::string> loaded = bundle.graphs();
+  int64_t done = 0, whole = 0;
+  for (const auto& [name, expected] : bundle.manifest_.files) whole += expected.bytes;
+  std::vector<std::string> faults;
+  for (const auto& [name, expected] : bundle.manifest_.files) {
+    const std::string file = bundle.path(name);
+    const int64_t before = done;
+    try {
+      bundle::check_size(file, expected);
+      if (std::find(loaded.begin(), loaded.end(), name) != loaded.end()) {
+        const Content content = bundle::verified(file, expected, bundle::kMaxGraphBytes,
+                                                 bundle::Records::renewed);
+        bundle.check_graph(name, view(content));
+      } else {
+        bundle::check(file, expected, bundle::Records::renewed,
+                      [&](int64_t count) { told(std::min(done += count, whole), whole); });
+      }
+    } catch (const Error& error) {
+      if (error.fault != Fault::bundle) throw;
+      faults.push_back(error.what());
+    }
+    told(done = before + expected.bytes, whole);
+  }
+  return faults;
 }
 
 HeldGraph Bundle::graph(const std::string& file, std::map<std::string, Content>& weights) const {

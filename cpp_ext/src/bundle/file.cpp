@@ -13,6 +13,7 @@
 
 #include "flagdit/digest.h"
 #include "flagdit/error.h"
+#include "flagdit/file_record.h"
 
 namespace flagdit::bundle {
 namespace {
@@ -41,6 +42,7 @@ class Opened {
   Opened& operator=(const Opened&) = delete;
 
   int64_t size() const { return size_; }
+  FileRecord record() const { return FileRecord(file_); }
 
   // As many bytes as there are, at most so many.
   size_t read(char* to, size_t size) {
@@ -122,23 +124,29 @@ std::string read(const std::string& path, int64_t limit) {
   return content;
 }
 
-Content verified(const std::string& path, const FileSpec& expected, int64_t limit) {
+Content verified(const std::string& path, const FileSpec& expected, int64_t limit,
+                 Records records) {
   if (expected.bytes > limit) {
     refuse(path, std::to_string(expected.bytes) + " bytes; allowed are " + std::to_string(limit));
   }
   Opened file(path);
   check_size(path, file, expected);
+  const FileRecord record = file.record();
+  const bool known = records == Records::used && record.holds(expected.sha256);
   auto held = std::make_shared<Held>(path, static_cast<size_t>(expected.bytes));
   Sha256 sha;  // of each block while it is in the cache
   for (size_t at = 0; at < held->size();) {
     const size_t count = file.read(held->data() + at, std::min(kBlock, held->size() - at));
     if (count == 0) refuse(path, "changed while it was read; try again");
-    sha.update(held->data() + at, count);
+    if (!known) sha.update(held->data() + at, count);
     at += count;
   }
   char more = 0;
   if (file.read(&more, 1) != 0) refuse(path, "changed while it was read; try again");
+  if (known && record.unchanged()) return held;
+  if (known) sha.update(held->data(), held->size());
   check_digest(path, sha.hex(), expected);
+  record.keep(expected.sha256);
   return held;
 }
 
@@ -150,9 +158,12 @@ void check_size(const std::string& path, const FileSpec& expected) {
   check_size(path, Opened(path), expected);
 }
 
-void check(const std::string& path, const FileSpec& expected) {
+bool check(const std::string& path, const FileSpec& expected, Records records,
+           const std::function<void(int64_t)>& read) {
   Opened file(path);
   check_size(path, file, expected);
+  const FileRecord record = file.record();
+  if (records == Records::used && record.holds(expected.sha256)) return false;
   std::string block(kBlock, '\0');
   Sha256 sha;
   int64_t size = 0;
@@ -160,8 +171,11 @@ void check(const std::string& path, const FileSpec& expected) {
        size += static_cast<int64_t>(count)) {
     count = file.read(block.data(), block.size());
     sha.update(block.data(), count);
+    if (read) read(static_cast<int64_t>(count));
   }
   check_digest(path, size == expected.bytes ? sha.hex() : "", expected);
+  record.keep(expected.sha256);
+  return true;
 }
 
 }  // namespace flagdit::bundle

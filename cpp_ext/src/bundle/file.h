@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -36,16 +37,23 @@ std::string absolute(const std::string& path);
 // wait, a device never end), or is larger than `limit`.
 std::string read(const std::string& path, int64_t limit);
 
+// Whether a digest that a file was found to have before counts (flagdit/file_record.h), or is only
+// written anew.
+enum class Records { used, renewed };
+
 // The bytes of a file, held: whatever becomes of the file, they
 // stay what was verified. Throws Error(bundle) if they are not what
 // is expected, or more than `limit`; Error(backend) without memory.
-Content verified(const std::string& path, const FileSpec& expected, int64_t limit = INT64_MAX);
+Content verified(const std::string& path, const FileSpec& expected, int64_t limit = INT64_MAX,
+                 Records records = Records::used);
 
 // Throws Error(bundle) unless there is a regular file
 // of the size that is expected. Reads nothing of it.
 void check_size(const std::string& path, const FileSpec& expected);
 
-// Throws Error(bundle) unless the file is what is expected, to the last byte. Takes a megabyte.
-void check(const std::string& path, const FileSpec& expected);
+// Throws Error(bundle) unless the file is what is expected, to the last byte. Takes a megabyte. read:
+// told of every block. Returns whether it was read, and not known.
+bool check(const std::string& path, const FileSpec& expected, Records records = Records::used,
+           const std::function<void(int64_t)>& read = {});
 
 }  // namespace flagdit::bundle
