@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 from pipelines import CASES as FAMILIES
 from pipelines import write_bundle
+from test_file_records import WEIGHTS, believed, cache  # noqa: F401
 from test_pictures import painter, text  # noqa: F401
 
 from flagdit.engine import Pipeline
@@ -144,6 +145,20 @@ def check_alike(environment: dict[str, str], tmp_path: Path, options: list[str],
     assert told(reports[0]) == told(reports[1]) and list(reports[0]) == list(reports[1])
     about = [metadata.read(tmp_path / name).model_dump(exclude={"version"}) for name in ("core.png", "python.png")]
     assert about[0] == about[1]
+
+
+def test_verify(environment: dict[str, str], believed: Path) -> None:  # noqa: F811
+    """Reads what --inspect knows from a record of Python's, and names every file that is damaged."""
+    with_records = {**environment, "XDG_CACHE_HOME": os.environ["XDG_CACHE_HOME"]}
+    del with_records["FLAGDIT_NO_RECORDS"]
+    shown = run(with_records, "--inspect", bundle=believed)
+    assert shown.returncode == 0 and "large files are as they were when they were read last" in shown.stdout
+    (believed / "place.onnx").unlink()
+    refused = run(with_records, "--verify", bundle=believed)
+    assert refused.returncode == 1 and refused.stdout == "" and len(refused.stderr.splitlines()) == 2
+    assert f"Error: {believed / WEIGHTS}: damaged" in refused.stderr and "place.onnx: missing" in refused.stderr
+    whole = run(environment, "--verify")
+    assert (whole.returncode, whole.stdout, whole.stderr) == (0, "every byte is what the manifest says\n", "")
 
 
 def test_several_pictures(environment: dict[str, str], tmp_path: Path) -> None:

@@ -28,13 +28,11 @@ void register_records(nb::module_& m) {
            "now: nanoseconds since 1970; the system's if it is not said.")
       .def("holds", &FileRecord::holds, "sha256"_a,
            "Whether the file was found to have this digest before, and is as it was then.")
-      .def("unchanged", &FileRecord::unchanged,
-           "Whether it is still as it was when this was made.")
+      .def("unchanged", &FileRecord::unchanged, "Whether it is still as it was when this was made.")
       .def("keep", &FileRecord::keep, "sha256"_a,
            "That it has this digest: all of it was read since this was made. A file that is small, "
            "or changed a short while ago, is not remembered.");
-  m.def("records_folder", &records_folder,
-        "Where digests are remembered; empty if they are not.");
+  m.def("records_folder", &records_folder, "Where digests are remembered; empty if they are not.");
 }
 
 }  // namespace

@@ -103,8 +103,9 @@ int run(const Command& command) {
     const size_t known = pipeline.bundle().check();
     std::cout << tell_bundle(pipeline);
     if (known > 0)
-      std::cout << "           " << known << " large files as they were when they were read last: "
-                << "--verify reads all\n";
+      std::cout
+          << "intact     large files are as they were when they were read last; --verify reads "
+             "all\n";
     if (command.prompts.empty() && command.file.empty()) return shown();
   }
   std::vector<Job> jobs;

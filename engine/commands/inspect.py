@@ -72,9 +72,7 @@ def inspect(
 
 def _known(bundle: Bundle) -> str:
     """What was not read, since it was found right before."""
-    if not bundle.known:
-        return ""
-    return f"; {bundle.known} of them large, and as they were when they were read last: flagdit verify reads all"
+    return "; large ones are as they were when they were read last: flagdit verify reads all" if bundle.known else ""
 
 
 def _latents(latent: Latent) -> str:

@@ -12,7 +12,8 @@
 
 namespace flagdit {
 
-constexpr int64_t kSmallestRecord = int64_t{1} << 20;  // bytes of a file; smaller are hashed at once
+constexpr int64_t kSmallestRecord = int64_t{1}
+                                    << 20;  // bytes of a file; smaller are hashed at once
 
 // A file that last changed less than so many nanoseconds before it was read is not remembered: it
 // might change again within one tick of its clock, or in a page that is still to be written back,

@@ -135,8 +135,8 @@ std::vector<std::string> Bundle::verify(const std::string& path, const Told& tol
     try {
       bundle::check_size(file, expected);
       if (std::find(loaded.begin(), loaded.end(), name) != loaded.end()) {
-        const Content content = bundle::verified(file, expected, bundle::kMaxGraphBytes,
-                                                 bundle::Records::renewed);
+        const Content content =
+            bundle::verified(file, expected, bundle::kMaxGraphBytes, bundle::Records::renewed);
         bundle.check_graph(name, view(content));
       } else {
         bundle::check(file, expected, bundle::Records::renewed,

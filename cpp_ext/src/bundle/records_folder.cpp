@@ -78,8 +78,8 @@ void RecordsFolder::write(const std::string& name, const std::string& text, int 
   ::clock_gettime(CLOCK_MONOTONIC, &now);
   const std::string part =
       "." + name + "." + std::to_string(::getpid()) + "." + std::to_string(now.tv_nsec);
-  const int file = ::openat(folder_, part.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC,
-                            S_IRUSR | S_IWUSR);
+  const int file =
+      ::openat(folder_, part.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, S_IRUSR | S_IWUSR);
   if (file < 0) return;
   const bool whole = written(file, text);
   ::close(file);
