@@ -15,11 +15,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from flagdit import cpp_ext
 from flagdit.cpp_ext import FileRecord, records_folder
-from flagdit.engine import Bundle, BundleError
+from flagdit.engine import Bundle, BundleError, Pipeline
+from flagdit.engine.bundle import regular
+from flagdit.engine.bundle.onnx_file import external_tensors
 from flagdit.engine.bundle.reader import DEMO
 
 MIB = 1 << 20
@@ -308,6 +311,38 @@ def test_who_believes_a_record(believed: Path, monkeypatch: pytest.MonkeyPatch, 
     (believed / WEIGHTS).touch()
     with pytest.raises(BundleError, match=f"{WEIGHTS}: damaged"):
         READERS[reader](believed)
+
+
+def test_of_a_known_file_only_what_a_graph_has_in_it_is_read(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rest of it is zeros, and the picture the same."""
+    bundle = Bundle.open(shutil.copytree(DEMO, tmp_path / "bundle"))
+    path, expected = bundle.path(WEIGHTS), bundle.manifest.files[WEIGHTS]
+    read: dict[str, bytes | memoryview] = {}
+    whole = bundle.graph("condition.onnx", read).data[WEIGHTS]
+    assert bytes(whole) == path.read_bytes() and list(read) == [WEIGHTS]
+    pictures = [Pipeline.load(bundle.directory, threads=1)("an apple", steps=2).latents]
+    with path.open("rb") as opened:
+        FileRecord(opened.fileno(), changed(path) + SETTLED).keep(expected.sha256)
+    if not known(path, expected.sha256):
+        pytest.skip("files of this file system are not remembered")
+    read = {}
+    parts = bundle.graph("condition.onnx", read).data[WEIGHTS]
+    assert read == {} and len(parts) == expected.bytes
+    needed = np.zeros(len(parts), bool)
+    for tensor in external_tensors("condition.onnx", bundle.read("condition.onnx")):
+        needed[tensor.offset : tensor.offset + tensor.length] = True
+    np.testing.assert_array_equal(np.asarray(parts), np.where(needed, np.asarray(whole), 0))
+    assert 0 < needed.mean() < 1
+    pictures.append(Pipeline.load(bundle.directory, threads=1)("an apple", steps=2).latents)
+    np.testing.assert_array_equal(*pictures)
+    overlapping = regular.known_parts(path, expected, [(8, 16), (30, 4), (8, 8), (12, 14), (30, 0)])
+    assert overlapping is not None
+    content = path.read_bytes()
+    assert overlapping[:40] == bytes(8) + content[8:26] + bytes(4) + content[30:34] + bytes(6)
+    monkeypatch.setenv("FLAGDIT_NO_RECORDS", "1")
+    assert regular.known_parts(path, expected, [(0, 8)]) is None
 
 
 def test_verify_believes_nothing(believed: Path, flagdit) -> None:  # type: ignore[no-untyped-def]

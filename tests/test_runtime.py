@@ -18,9 +18,10 @@ import pytest
 from PIL import Image
 from pipelines import CASES as FAMILIES
 from pipelines import write_bundle
-from test_file_records import WEIGHTS, believed, cache  # noqa: F401
+from test_file_records import SETTLED, WEIGHTS, believed, cache, changed  # noqa: F401
 from test_pictures import painter, text  # noqa: F401
 
+from flagdit.cpp_ext import FileRecord
 from flagdit.engine import Pipeline
 from flagdit.engine.bundle.builder import build_bundle
 from flagdit.engine.bundle.reader import DEMO
@@ -159,6 +160,20 @@ def test_verify(environment: dict[str, str], believed: Path) -> None:  # noqa: F
     assert f"Error: {believed / WEIGHTS}: damaged" in refused.stderr and "place.onnx: missing" in refused.stderr
     whole = run(environment, "--verify")
     assert (whole.returncode, whole.stdout, whole.stderr) == (0, "every byte is what the manifest says\n", "")
+
+
+def test_a_known_file_is_read_in_parts(environment: dict[str, str], tmp_path: Path, cache: Path) -> None:  # noqa: F811
+    """Those that its graphs need, and the picture is the same."""
+    copy = Path(shutil.copytree(DEMO, tmp_path / "bundle"))
+    digest = json.loads((copy / "manifest.json").read_text())["files"][WEIGHTS]["sha256"]
+    with (copy / WEIGHTS).open("rb") as opened:
+        FileRecord(opened.fileno(), changed(copy / WEIGHTS) + SETTLED).keep(digest)
+    with_records = {**environment, "XDG_CACHE_HOME": os.environ["XDG_CACHE_HOME"]}
+    del with_records["FLAGDIT_NO_RECORDS"]
+    for name, where in (("known.png", with_records), ("whole.png", environment)):
+        made = run(where, PROMPT, "--steps", 2, "-q", "-o", tmp_path / name, bundle=copy)
+        assert made.returncode == 0, made.stderr
+    np.testing.assert_array_equal(*(np.asarray(Image.open(tmp_path / name)) for name in ("known.png", "whole.png")))
 
 
 def test_several_pictures(environment: dict[str, str], tmp_path: Path) -> None:

@@ -121,6 +121,7 @@ void Pipeline::load() {
   stages.condition = open(runtime(), spec.condition, made, weights);
   stages.place = open(runtime(), spec.place, one, none);
   stages.denoise = open_engine(weights);
+  weights.clear();  // the sessions have what they need, and what decodes needs its own
   if (engine_ != nullptr) bundle_.check_engine(*engine_, *stages.denoise);
   all.device = made.device;
   const auto opened = [&](const std::optional<GraphSpec>& graph) {
@@ -130,7 +131,6 @@ void Pipeline::load() {
   decoders_ = {opened(spec.decode), opened(spec.preview)};
   stages.encode = opened(spec.encode);
   stages_ = std::move(stages);
-  weights.clear();
   loaded_ = resident();
 }
 

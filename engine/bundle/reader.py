@@ -15,7 +15,7 @@ from flagdit.engine.bundle.contract import check_denoise, check_spec
 from flagdit.engine.bundle.graph_spec import Graph
 from flagdit.engine.bundle.json_file import parse_json
 from flagdit.engine.bundle.manifest import SCHEMA_VERSION, Engine, Manifest, ModelSpec
-from flagdit.engine.bundle.onnx_file import MAX_GRAPH_BYTES, check_external, external_tensors
+from flagdit.engine.bundle.onnx_file import MAX_GRAPH_BYTES, External, check_external, external_tensors
 from flagdit.engine.bundle.selftest import SELFTEST, needs_selftest
 from flagdit.engine.bundle.spec import Spec
 from flagdit.engine.errors import BundleError
@@ -120,21 +120,32 @@ class Bundle:
         if needs_selftest(engine) and SELFTEST in self.manifest.files:
             check_selftest(session, self.read(SELFTEST))
 
-    def check_graph(self, name: str, content: Bytes) -> set[str]:
-        """The names of the files that a graph has its weights in. Raises BundleError if one is not of the bundle."""
+    def check_graph(self, name: str, content: Bytes) -> list[External]:
+        """What a graph has in other files. Raises BundleError if one is not of the bundle."""
         sizes = {name: file.bytes for name, file in self.manifest.files.items()}
-        return check_external(name, external_tensors(name, content), sizes)
+        tensors = external_tensors(name, content)
+        check_external(name, tensors, sizes)
+        return tensors
 
     def graph(self, name: str, weights: dict[str, Bytes]) -> GraphFile:
         """A graph to load, and its weights; weights: those that were read before, to which more are added.
 
-        Raises BundleError if a byte of them is not what the manifest says.
+        Of a file that is known to be right only what the graph has in it is read, and not added. Raises BundleError if
+        a byte of them is not what the manifest says.
         """
         content = self.read(name, MAX_GRAPH_BYTES)
-        needed = self.check_graph(name, content)
-        for file in needed - weights.keys():
-            weights[file] = self.read(file)
-        return GraphFile(name, content, {file: weights[file] for file in needed})
+        parts: dict[str, list[tuple[int, int]]] = {}
+        for tensor in self.check_graph(name, content):
+            parts.setdefault(tensor.location, []).append((tensor.offset, tensor.length))
+        return GraphFile(name, content, {file: self._weights(file, parts[file], weights) for file in parts})
+
+    def _weights(self, name: str, parts: list[tuple[int, int]], weights: dict[str, Bytes]) -> Bytes:
+        if name not in weights:
+            known = regular.known_parts(self.path(name), self.manifest.files[name], parts)
+            if known is not None:
+                return known
+            weights[name] = self.read(name)
+        return weights[name]
 
 
 def read_spec(path: Path, kind: type[S]) -> S:

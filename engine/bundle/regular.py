@@ -6,7 +6,7 @@ import hashlib
 import mmap
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import reduce
 from io import BufferedReader
@@ -68,6 +68,27 @@ def verified(path: Path, expected: File, limit: int | None = None) -> memoryview
             check_same(path, File(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content)), expected)
             record.keep(expected.sha256)
     return content.toreadonly()
+
+
+def known_parts(path: Path, expected: File, parts: Iterable[tuple[int, int]]) -> memoryview | None:
+    """Those parts of a file that is known to be what is expected; the rest of it is zeros that take no memory.
+
+    None if it is not known: without all of it there is no telling. parts: offset and length, within the file; they may
+    overlap. Raises as `verified` does.
+    """
+    with opened(path) as file:
+        _check_size(path, file, expected)
+        record = FileRecord(file.fileno())
+        if not record.holds(expected.sha256):
+            return None
+        content, at = _pages(path, expected.bytes), 0
+        for offset, length in sorted(parts):
+            first, end = max(at, offset), offset + length
+            if first < end:
+                file.seek(first)
+                _fill(path, file, content[first:end])
+                at = end
+        return content.toreadonly() if record.unchanged() else None
 
 
 def check(path: Path, expected: File) -> bool:
@@ -132,21 +153,29 @@ def _digest(
 
 
 def _held(path: Path, file: BufferedReader, size: int) -> memoryview:
-    """So many bytes, in pages of their own: the system has them back when they are dropped, as it has not from malloc.
+    """So many bytes, which are all of the file. Raises BundleError if there are fewer or more."""
+    content = _pages(path, size)
+    _fill(path, file, content)
+    if _read(path, file, 1):
+        raise BundleError(f"{path}: changed while it was read; try again")
+    return content
 
-    Raises BundleError if there are fewer or more.
-    """
+
+def _pages(path: Path, size: int) -> memoryview:
+    """Zeros, in pages of their own: the system has them back when they are dropped, as it has not from malloc."""
     try:
-        content = memoryview(mmap.mmap(-1, max(size, 1)))[:size]
+        return memoryview(mmap.mmap(-1, max(size, 1)))[:size]
     except (MemoryError, OSError) as error:
         raise BackendError(f"{path}: there is no memory for its {size} bytes ({error})") from None
+
+
+def _fill(path: Path, file: BufferedReader, content: memoryview) -> None:
     try:
-        whole = file.readinto(content) == size and not file.read(1)
+        whole = file.readinto(content) == len(content)
     except OSError as error:
         raise BundleError(f"{path}: cannot be read ({error.strerror})") from None
     if not whole:
         raise BundleError(f"{path}: changed while it was read; try again")
-    return content
 
 
 def _read(path: Path, file: BufferedReader, size: int) -> bytes:

@@ -49,8 +49,9 @@ class Bundle {
   static std::vector<std::string> verify(const std::string& path, const Told& told);
   // The names of the files that ONNX Runtime may load.
   std::vector<std::string> graphs() const;
-  // A graph to load. weights: those that were read before, to which more are added. Throws
-  // Error(bundle) if a byte of them is not what the manifest says.
+  // A graph to load. weights: those that were read before, to which more are added. Of a file that is
+  // known to be right only what the graph has in it is read, and not added. Throws Error(bundle) if a
+  // byte of them is not what the manifest says.
   HeldGraph graph(const std::string& file, std::map<std::string, Content>& weights) const;
   // An engine that is no graph of ONNX: all that it needs is in it. Throws as `graph` does.
   HeldGraph engine(const std::string& file) const;

@@ -54,6 +54,14 @@ void check_listed(const std::string& path, const Manifest& manifest) {
   }
 }
 
+std::vector<bundle::Part> parts_of(const std::vector<bundle::External>& tensors,
+                                   const std::string& file) {
+  std::vector<bundle::Part> parts;
+  for (const bundle::External& tensor : tensors)
+    if (tensor.location == file) parts.push_back({tensor.offset, tensor.length});
+  return parts;
+}
+
 std::string_view view(const Content& content) { return {content->data(), content->size()}; }
 
 }  // namespace
@@ -159,8 +167,11 @@ HeldGraph Bundle::graph(const std::string& file, std::map<std::string, Content>&
   graph.bytes.content = {graph.held[0]->data(), graph.held[0]->size()};
   const auto tensors = bundle::external_tensors(file, view(graph.held[0]));
   for (const std::string& name : bundle::check_external(file, tensors, manifest_.files)) {
-    Content& content = weights[name];
-    if (content == nullptr) content = bundle::verified(path(name), manifest_.files.at(name));
+    const FileSpec& expected = manifest_.files.at(name);
+    Content content = weights[name];
+    if (content == nullptr)
+      content = bundle::known_parts(path(name), expected, parts_of(tensors, name));
+    if (content == nullptr) content = weights[name] = bundle::verified(path(name), expected);
     graph.held.push_back(content);
     graph.bytes.data.push_back({name, {content->data(), content->size()}});
   }

@@ -44,6 +44,10 @@ class Opened {
   int64_t size() const { return size_; }
   FileRecord record() const { return FileRecord(file_); }
 
+  void seek(int64_t offset) {
+    if (::lseek(file_, offset, SEEK_SET) != offset) unread();
+  }
+
   // As many bytes as there are, at most so many.
   size_t read(char* to, size_t size) {
     size_t done = 0;
@@ -148,6 +152,27 @@ Content verified(const std::string& path, const FileSpec& expected, int64_t limi
   check_digest(path, sha.hex(), expected);
   record.keep(expected.sha256);
   return held;
+}
+
+Content known_parts(const std::string& path, const FileSpec& expected, std::vector<Part> parts) {
+  Opened file(path);
+  check_size(path, file, expected);
+  const FileRecord record = file.record();
+  if (!record.holds(expected.sha256)) return nullptr;
+  auto held = std::make_shared<Held>(path, static_cast<size_t>(expected.bytes));
+  std::sort(parts.begin(), parts.end(),
+            [](const Part& a, const Part& b) { return a.offset < b.offset; });
+  int64_t at = 0;  // what is before it was read
+  for (const Part& part : parts) {
+    const int64_t first = std::max(at, part.offset), end = part.offset + part.length;
+    if (first >= end) continue;
+    const auto size = static_cast<size_t>(end - first);
+    file.seek(first);
+    if (file.read(held->data() + first, size) != size)
+      refuse(path, "changed while it was read; try again");
+    at = end;
+  }
+  return record.unchanged() ? held : nullptr;
 }
 
 void check_size(const std::string& path, const FileSpec& expected) {

@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "flagdit/manifest.h"
 
@@ -46,6 +47,15 @@ enum class Records { used, renewed };
 // is expected, or more than `limit`; Error(backend) without memory.
 Content verified(const std::string& path, const FileSpec& expected, int64_t limit = INT64_MAX,
                  Records records = Records::used);
+
+struct Part {
+  int64_t offset, length;  // bytes
+};
+
+// Those parts of a file that is known to be what is expected, at their places; the rest is zeros that
+// take no memory. Null if it is not known: without all of it there is no telling. parts: within the
+// file; they may overlap. Throws as `verified` does.
+Content known_parts(const std::string& path, const FileSpec& expected, std::vector<Part> parts);
 
 // Throws Error(bundle) unless there is a regular file
 // of the size that is expected. Reads nothing of it.
