@@ -8,6 +8,7 @@ Arrays are NumPy or DLPack, C-contiguous, all on one device, and are never copie
 from flagdit.cpp_ext import _ext
 from flagdit.cpp_ext._ext import (
     DEFAULT_PRESET,
+    LOADED_IN_TURN,
     MAX_SEED,
     MAX_STEPS,
     MAX_TOKENS,
@@ -25,6 +26,7 @@ from flagdit.cpp_ext._ext import (
     Forecast,
     Gpu,
     GraphCache,
+    InTurn,
     Job,
     Keeps,
     Layout,
@@ -125,6 +127,7 @@ queries at a time: its scores then take the same memory for any number of them, 
 __all__ = [
     "BLOCKS",
     "DEFAULT_PRESET",
+    "LOADED_IN_TURN",
     "MAX_SEED",
     "MAX_STEPS",
     "MAX_TOKENS",
@@ -144,6 +147,7 @@ __all__ = [
     "Forecast",
     "Gpu",
     "GraphCache",
+    "InTurn",
     "Job",
     "Keeps",
     "Layout",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flagdit.cpp_ext import Session, resident
+from flagdit.cpp_ext import LOADED_IN_TURN, InTurn, Session, resident
 from flagdit.engine.bundle import Engine, Graph
 from flagdit.engine.bundle.contract import check_borders
 from flagdit.engine.bundle.reader import Bundle
@@ -10,18 +10,17 @@ from flagdit.engine.cpu import Precision
 from flagdit.engine.device import Chosen
 from flagdit.engine.preflight import Preflight
 from flagdit.engine.run import Stages
-from flagdit.engine.session import Bytes, borders, open_plan, open_session
+from flagdit.engine.session import Bytes, borders, open_plan, open_session, ports_of
 from flagdit.engine.text import TextEncoder
 
 
 def load_stages(ready: Preflight) -> Stages:
     """The sessions that runs go through. Raises BundleError if files are not those of the bundle."""
     bundle, spec, threads, chosen = ready.bundle, ready.spec, ready.threads, ready.chosen
-    # Of TensorRT's runtime a machine need not have more than the engine asks for. Texts are encoded on the CPU, once:
-    # the CUDA provider does not read weights in blocks of int8.
+    # Of TensorRT's runtime a machine need not have more than the engine asks for.
     device = chosen.device if chosen.backend == "onnxruntime" else "cpu"
     weights: dict[str, Bytes] = {}  # read once for all graphs; afterwards the sessions have what they need
-    text = TextEncoder([_session(bundle, one.graph, {}, threads=threads) for one in spec.texts], ready.prompts)
+    text = TextEncoder([_encoder(bundle, one.graph, threads) for one in spec.texts], ready.prompts)
     # The sums of `condition` depend on the number of threads.
     condition = _session(bundle, spec.graphs.condition, weights, threads=1, device=device)
     place = _session(bundle, spec.graphs.place, {}, threads=1)
@@ -36,6 +35,17 @@ def load_stages(ready: Preflight) -> Stages:
     return Stages(
         spec, text, condition, place, denoise, bundle.name, resident(), decode=decode, encode=encode, preview=preview
     )
+
+
+def _encoder(bundle: Bundle, graph: Graph, threads: int | None) -> Session:
+    """A text encoder, on the CPU, which runs once. A large one is loaded when it runs, and let go then."""
+
+    def opened() -> Session:
+        return _session(bundle, graph, {}, threads=threads)
+
+    files = bundle.manifest.files
+    size = files[graph.file].bytes + (0 if graph.weights is None else files[graph.weights].bytes)
+    return opened() if size < LOADED_IN_TURN else InTurn(graph.file, ports_of(graph.inputs, graph.outputs), opened)
 
 
 def _session(

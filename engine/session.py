@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flagdit.cpp_ext import OnnxRuntime, Port, Session, TensorRt
-from flagdit.engine.bundle import Engine
+from flagdit.engine.bundle import Engine, Tensor
 from flagdit.engine.bundle.onnx_file import check_external, external_tensors
 from flagdit.engine.cpu import Precision, checked_threads
 from flagdit.engine.cuda_libraries import load_cuda_libraries
@@ -84,12 +84,16 @@ def open_session(
 
 def open_plan(engine: Engine, content: Bytes) -> Session:
     """Load an engine of TensorRT, which must be for this GPU and version. Raises BackendError if it is not."""
-    ports = [
+    return TensorRt().open(engine.file, content, ports_of(engine.inputs, engine.outputs), engine.precision)
+
+
+def ports_of(inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> list[Port]:
+    """What a graph takes and gives, as a manifest says it."""
+    return [
         Port(tensor.name, tensor.dtype, list(tensor.shape), output)
-        for tensors, output in ((engine.inputs, False), (engine.outputs, True))
+        for tensors, output in ((inputs, False), (outputs, True))
         for tensor in tensors
     ]
-    return TensorRt().open(engine.file, content, ports, engine.precision)
 
 
 def borders(session: Session, output: bool) -> Borders:

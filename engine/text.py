@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from flagdit.cpp_ext import Prompts, Session
+from flagdit.cpp_ext import InTurn, Prompts, Session
 from flagdit.engine.bundle import ModelSpec
 from flagdit.engine.layout import FloatArray
 from flagdit.engine.tokenizer import Tokenizer
@@ -70,4 +70,6 @@ class TextEncoder:
             ids = np.array([tokens], np.int64)
             made = session.run({"input_ids": ids, "attention_mask": np.ones_like(ids)})
             out.update({name: np.asarray(array[0], np.float32) for name, array in made.items()})
+            if isinstance(session, InTurn):
+                session.rest()
         return out

@@ -147,7 +147,12 @@ def export(
         Path | None,
         typer.Option(help="Of a model of classes (ImageNet), a text file of their names, one class a line."),
     ] = None,
-    text_int8: Annotated[bool, typer.Option(help="Store the text encoder's matrices as int8.")] = False,
+    text_encoder_weights: Annotated[
+        str,
+        typer.Option(
+            help="Stored matrices of text encoders: float32, float16, bfloat16, int8, int4; auto: int8 from 2 GiB on."
+        ),
+    ] = "auto",
     rescale: Annotated[
         bool,
         typer.Option(
@@ -183,7 +188,7 @@ def export(
             preview=preview,
             renormalise=renormalise,
             phases=parse_phases(phases),
-            text_int8=text_int8,
+            text_encoder_weights=text_encoder_weights,
             rescale=rescale,
             examples=read_examples(examples),
             classes=read_classes(classes),

@@ -66,7 +66,7 @@ def export_model(
         if options.rescale:
             progress("looking at the weights")
             checkpoint = _rescaled(checkpoint, folder, say)
-        _write(checkpoint, folder, options, progress=progress)
+        _write(checkpoint, folder, options, progress=progress, say=say)
 
 
 def _rescaled(source: Checkpoint, folder: Path, say: Callable[[str], None]) -> Checkpoint:
@@ -84,7 +84,14 @@ def _rescaled(source: Checkpoint, folder: Path, say: Callable[[str], None]) -> C
     return replace(source, takes=rescaled(source.takes, chosen.powers), powers=chosen.powers)
 
 
-def _write(source: Checkpoint, directory: Path, options: ExportOptions, *, progress: Callable[[str], None]) -> None:
+def _write(
+    source: Checkpoint,
+    directory: Path,
+    options: ExportOptions,
+    *,
+    progress: Callable[[str], None],
+    say: Callable[[str], None],
+) -> None:
     progress("weights")
     path, shapes = directory / WEIGHTS, shapes_of(source.model.module)
 
@@ -104,8 +111,9 @@ def _write(source: Checkpoint, directory: Path, options: ExportOptions, *, progr
         directory,
         max_tokens=options.max_text_tokens,
         dtype=options.dtype,
-        int8=options.text_int8,
+        precision=options.text_encoder_weights,
         progress=progress,
+        say=say,
         resumable=True,
     )
     if facts.classes:

@@ -11,12 +11,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 import onnxscript.optimizer
 import torch
 from torch import nn
 from torch.export import Dim
 
+from flagdit.export.blocks import Blocks
 from flagdit.export.tensors import SCALE
 
 OPSET = 23  # the first with Attention, RMSNormalization and RotaryEmbedding
@@ -27,6 +29,7 @@ IR_DTYPES = {
     "F16": ir.DataType.FLOAT16,
     "BF16": ir.DataType.BFLOAT16,
     "I8": ir.DataType.INT8,
+    "U8": ir.DataType.UINT8,
     "I64": ir.DataType.INT64,
 }
 
@@ -37,12 +40,13 @@ Axes = Sequence[str | None]
 class WeightsFile:
     """Where each tensor of a safetensors file lies: ONNX external data points straight into it.
 
-    aliases: other names of tensors that a module holds twice.
+    aliases: other names of tensors that a module holds twice. blocks: those that are stored so.
     """
 
     path: Path
     tensors: Mapping[str, tuple[ir.DataType, tuple[int, ...], int, int]]  # dtype, shape, offset, bytes
     aliases: Mapping[str, str] = field(default_factory=dict)
+    blocks: Mapping[str, Blocks] = field(default_factory=dict)
 
     @classmethod
     def open(cls, path: Path) -> WeightsFile:
@@ -61,6 +65,10 @@ class WeightsFile:
         """The same with other names besides."""
         return replace(self, aliases=aliases)
 
+    def in_blocks(self, blocks: Mapping[str, Blocks]) -> WeightsFile:
+        """The same, of which these are stored in blocks."""
+        return replace(self, blocks=blocks)
+
     def tensor(self, name: str) -> ir.ExternalTensor:
         dtype, shape, offset, length = self.tensors[self.aliases.get(name, name)]
         return ir.ExternalTensor(
@@ -74,7 +82,11 @@ class WeightsFile:
 
         def read() -> ir.TensorProtocol:
             array = self.tensor(name).numpy()
-            if name + SCALE in self.tensors:
+            own = self.aliases.get(name, name)
+            if own in self.blocks:
+                parts = (array, self.tensor(own + SCALE).numpy())
+                array = self.blocks[own].widen(*(torch.from_numpy(np.array(part)) for part in parts)).numpy()
+            elif name + SCALE in self.tensors:
                 array = array * self.tensor(name + SCALE).numpy()
             return ir.tensor(array.astype(dtype.numpy()), name=value.name)
 

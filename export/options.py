@@ -12,6 +12,7 @@ from flagdit.export.journal import SUFFIX
 from flagdit.export.parts.autoencoder import read_vae
 from flagdit.export.parts.text.classes import check_classes
 from flagdit.export.parts.text.given import Folder, check_given
+from flagdit.export.parts.text.precision import AUTO, check_precision
 from flagdit.export.storage import STORAGE
 from flagdit.files import check_folder
 
@@ -39,7 +40,7 @@ class ExportOptions:
     phases: tuple[float, ...] | None = None  # times from which on tokens are placed anew; none: the family's
     shift: float | None = None  # time shift of sampling (4 for Lumina-T2I at 1024 pixels); none: the family's
     guidance: float | None = None  # guidance scale that suits the model; none: the family's
-    text_int8: bool = False
+    text_encoder_weights: str = AUTO  # what the encoders' are stored in
     rescale: bool = True  # where that lets float16 hold activations, and changes nothing else
     examples: tuple[str, ...] = ()  # prompts that the model was made for
     classes: tuple[str, ...] = ()  # names of a model's classes, in their order, if it paints those
@@ -72,9 +73,12 @@ def check(directory: Path, options: ExportOptions, facts: Facts) -> None:
         raise ExportError(
             f"phases are {len(options.phases)} times; this family's place has {len(facts.phases)}, from 0 on"
         )
-    check_given(
-        options.given(), facts.encoders, options.max_text_tokens, int8=options.text_int8, examples=options.examples
-    )
+    if options.text_encoder_weights != AUTO and not options.given():
+        raise ExportError(
+            "text_encoder_weights are of a text encoder, and there is none; give --text-encoder DIRECTORY, or leave "
+            "them out"
+        )
+    check_given(options.given(), facts.encoders, options.max_text_tokens, examples=options.examples)
     for folder in (options.vae, options.preview):
         if folder is not None:
             read_vae(folder, facts.channels)
@@ -102,10 +106,7 @@ def check_alone(directory: Path, options: ExportOptions) -> None:
     if options.phases is not None and not _rise(options.phases):
         said = ", ".join(f"{time:g}" for time in options.phases)
         raise ExportError(f"phases are {said or 'none'}; allowed are times that do not fall, from 0 to at most 1")
-    if options.text_int8 and not options.given():
-        raise ExportError(
-            "text_int8 is of a text encoder, and there is none; give --text-encoder DIRECTORY, or leave it out"
-        )
+    check_precision(options.text_encoder_weights)
     _check_words(options)
 
 

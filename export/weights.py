@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, BinaryIO
 
 import torch
 from torch import Tensor
 
+from flagdit.export.blocks import Blocks
 from flagdit.export.errors import CheckpointError
 from flagdit.export.journal import EVERY, Journal, key_of
 from flagdit.export.parts.layers import TimestepEmbedder
@@ -36,7 +38,9 @@ NAMES = {
     torch.bfloat16: "BF16",
     torch.float16: "F16",
     torch.int8: "I8",
+    torch.uint8: "U8",
 }
+NO_BLOCKS: Mapping[str, Blocks] = MappingProxyType({})
 ORDER = {kind: place for place, kind in enumerate(NAMES)}
 
 
@@ -83,16 +87,18 @@ def write_weights(
     tensors: Tensors,
     dtype: str,
     *,
+    blocks: Mapping[str, Blocks] = NO_BLOCKS,
     progress: Callable[[int, int], None] = lambda done, all: None,
     resumable: bool = False,
 ) -> str:
     """Write the tensors of these shapes, and return the digest of the file.
 
+    blocks: those that are stored so, whatever the dtype is of others.
     progress: bytes written, and bytes in all. resumable: whether a journal is kept beside the file, and an earlier
     export that was cut off is gone on with: no tensor that is whole is read again. Raises ExportError if a number is
     none in the type to store, and CheckpointError if tensors that have to be the same are not.
     """
-    entries = sorted(_entries(shapes, takes, dtype), key=lambda entry: (ORDER[entry[1]], entry[0]))
+    entries = sorted(_entries(shapes, takes, dtype, blocks=blocks), key=lambda entry: (ORDER[entry[1]], entry[0]))
     head, ends = _header(entries)
     journal = None
     if resumable and tensors.files:
@@ -109,7 +115,8 @@ def write_weights(
         writing = _Writing(file, digest, journal, partial(_tell, progress, len(head), ends[-1]))
         for (name, kind, _), end in zip(entries, ends, strict=True):
             if end > done:
-                writing.tensor(_pieces(name, kind, takes, tensors, dtype))
+                own = name.removesuffix(SCALE) if name not in takes else name
+                writing.tensor(_pieces(name, kind, takes, tensors, dtype=dtype, blocks=blocks.get(own)))
         writing.note()
     return digest.hexdigest()
 
@@ -159,11 +166,16 @@ class _Writing:
             self.journal.note(self.file, self.whole, self.so_far)
 
 
-def _entries(shapes: Shapes, takes: Mapping[str, Take], dtype: str) -> Iterator[tuple[str, torch.dtype, Shape]]:
+def _entries(
+    shapes: Shapes, takes: Mapping[str, Take], dtype: str, *, blocks: Mapping[str, Blocks]
+) -> Iterator[tuple[str, torch.dtype, Shape]]:
     for name, shape in shapes.items():
         made = takes[name].made
         if made is not None:  # it is no weight that could be narrower
             yield name, made.dtype, shape
+        elif name in blocks:
+            yield name, blocks[name].dtype, blocks[name].codes_shape(shape)
+            yield name + SCALE, torch.float32, blocks[name].scale_shape(shape)
         elif dtype == "int8" and is_per_token(name):
             yield name, torch.int8, shape
             yield name + SCALE, torch.float32, (shape[0], 1)
@@ -171,13 +183,19 @@ def _entries(shapes: Shapes, takes: Mapping[str, Take], dtype: str) -> Iterator[
             yield name, STORAGE[dtype] if len(shape) > 1 else torch.float32, shape
 
 
-def _pieces(name: str, kind: torch.dtype, takes: Mapping[str, Take], tensors: Tensors, dtype: str) -> Iterator[Tensor]:
+def _pieces(
+    name: str, kind: torch.dtype, takes: Mapping[str, Take], tensors: Tensors, *, dtype: str, blocks: Blocks | None
+) -> Iterator[Tensor]:
     """What is stored of a tensor, in rows that are few enough."""
     own = name.removesuffix(SCALE) if name not in takes else name
     power = takes[own].power
     for read in pieces_of(takes[own], tensors):
         wide = read.float() * 2.0**-power if power else read
-        stored = quantise(wide)[own != name] if kind == torch.int8 or own != name else wide.to(kind)
+        if blocks is not None:
+            check_stored({name: wide}, {}, dtype)
+            stored = blocks.of(wide)[own != name]
+        else:
+            stored = quantise(wide)[own != name] if kind == torch.int8 or own != name else wide.to(kind)
         check_stored({name: wide}, {name: stored}, dtype)
         yield stored
 

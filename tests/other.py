@@ -108,7 +108,7 @@ def write_other(directory: Path, encoder: Path) -> Other:
     for name, graph in _graphs(model).items():
         onnx_graph.save(graph, directory / f"my-{name}.onnx", weights)
         described[name] = {"file": f"my-{name}.onnx", **describe(graph)}
-    text = export_text_encoder(encoder, directory, 12, int8=False)
+    text = export_text_encoder(encoder, directory, 12)
     text["graph"] = {"file": TEXT_GRAPH, **describe(ir.load(directory / TEXT_GRAPH))}
     spec = _spec(hashlib.sha256(path.read_bytes()).hexdigest(), described, text)
     (directory / "model.json").write_text(json.dumps(spec))

@@ -153,9 +153,9 @@ def test_export_build_inspect(flagdit, text_encoder: Path, tmp_path: Path) -> No
     save_file(random_flag_dit(TINY).state_dict(), tmp_path / "model.safetensors")
     (tmp_path / "examples.txt").write_text("a book\n\n a house\n")
     options = ("--patch-size", 4, "--size", "32x32", "--text-encoder", text_encoder, "--licence", "weights=MIT")
-    options += ("--examples", "examples.txt")
+    options += ("--examples", "examples.txt", "--text-encoder-weights", "int8")
     code, _, err = flagdit("export", "model.safetensors", "-o", "model", *options)
-    assert code == 0 and "next: flagdit build model" in err
+    assert code == 0 and "next: flagdit build model" in err and "the text encoder is stored as int8 in blocks" in err
     code, _, err = flagdit("build", "model", "-o", "bundle")
     assert code == 0, err
     code, out, _ = flagdit("inspect", "bundle")
@@ -163,6 +163,7 @@ def test_export_build_inspect(flagdit, text_encoder: Path, tmp_path: Path) -> No
     code, out, _ = flagdit("inspect", "bundle", "--json")
     assert json.loads(out)["model"]["sizes"]["width"] == TINY.dim
     assert json.loads(out)["model"]["examples"] == ["a book", "a house"]
+    assert json.loads(out)["model"]["texts"][0]["dtype"] == "int8"
     code, _, err = flagdit("generate", "a book", "--bundle", "bundle")
     assert code == 0 and (tmp_path / "out.png").is_file()
 

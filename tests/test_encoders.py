@@ -89,19 +89,18 @@ def test_llamas_end_token_is_added(tmp_path: Path) -> None:
     assert ends[True] == [*ends[False], 2]
 
 
-def refused(given: dict[str, Folder], wanted: Encoder, message: str, **options: Any) -> None:
+def refused(given: dict[str, Folder], wanted: Encoder, message: str) -> None:
     with pytest.raises(ExportError, match=message) as error:
-        check_given(given, [wanted], None, **({"int8": False, "examples": ()} | options))
+        check_given(given, [wanted], None, examples=())
     assert "\n" not in str(error.value)
 
 
 def test_encoders_that_are_not_the_models_are_refused(tmp_path: Path) -> None:
     write_encoder("gemma2", tmp_path)
     folder, wanted = {"text": Folder(tmp_path, tmp_path)}, WANTED["gemma2"]
-    check_given(folder, [wanted], None, int8=False, examples=())
+    check_given(folder, [wanted], None, examples=())
     refused(folder, Encoder("text", 32, layer=-2), "features are 24 wide, and the checkpoint takes 32")
     refused({"t5": folder["text"]}, wanted, "the model takes no features of 't5'; allowed are text")
-    refused(folder, wanted, "text_int8 is for encoders of one file", int8=True)
     refused({"text": Folder(tmp_path / "no", tmp_path)}, wanted, "there is no such directory")
     write_encoder("clip", tmp_path / "clip")
     clip = {"clip_l": Folder(tmp_path / "clip", tmp_path)}

@@ -233,9 +233,9 @@ def noise(result: Any, prompts: list[str]) -> Any:
 def test_no_text_is_longer_than_what_an_mmdit_fills_it_up_to(tmp_path: Path) -> None:
     folder = Folder(*[write_text_encoder(tmp_path, TEXT)] * 2)
     wanted = OneEncoder(TEXT).wanted()
-    check_given({"text": folder}, wanted, 32, int8=False, examples=())
+    check_given({"text": folder}, wanted, 32, examples=())
     with pytest.raises(ExportError, match="max_text_tokens is 33, and the model takes 32; allowed are 2 to 32"):
-        check_given({"text": folder}, wanted, 33, int8=False, examples=())
+        check_given({"text": folder}, wanted, 33, examples=())
 
 
 def test_what_is_exported_says_what_it_is(made: Made) -> None:

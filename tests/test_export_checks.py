@@ -57,7 +57,11 @@ OPTIONS = {
     "text tokens": (("--max-text-tokens", "5000"), "max_text_tokens is 5000; allowed are 2 to 4096"),
     "licence": (("--licence", "MIT"), "is not PART=SPDX-ID; for instance weights=MIT"),
     "no name": (("--name", " "), "the name is empty"),
-    "int8 of nothing": (("--text-int8",), "text_int8 is of a text encoder, and there is none"),
+    "int8 of nothing": (("--text-encoder-weights", "int8"), "text_encoder_weights are of a text encoder, and there is"),
+    "encoder weights": (
+        ("--text-encoder-weights", "int3"),
+        "text_encoder_weights 'int3' is not one of auto, float32, float16, bfloat16, int8, int4",
+    ),
     "patch size": (("--patch-size", "2"), "config.json says 4; leave the option out"),
 }
 

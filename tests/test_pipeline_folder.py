@@ -41,7 +41,7 @@ def test_parts_are_found(pipe: Path) -> None:
     mine = ExportOptions(text_encoders={"t5": Folder(pipe, pipe)}, vae=pipe / "other")
     found = with_parts(mine, pipe, wanted)
     assert found.given()["t5"] == Folder(pipe, pipe) and found.vae == pipe / "other"
-    check_given(with_parts(ExportOptions(), pipe, wanted).given(), wanted, None, int8=False, examples=())
+    check_given(with_parts(ExportOptions(), pipe, wanted).given(), wanted, None, examples=())
 
 
 def test_encoders_are_named(pipe: Path) -> None:
@@ -68,7 +68,7 @@ def test_t5_may_be_left_out_and_clip_may_not(pipe: Path) -> None:
     ]
     given = with_parts(ExportOptions(), pipe, model.facts().encoders).given()
     del given["t5"]
-    check_given(given, model.facts().encoders, None, int8=False, examples=())
+    check_given(given, model.facts().encoders, None, examples=())
     del given["clip_g"]
     with pytest.raises(ExportError, match="also needs the text encoder clip_g; give --text-encoder clip_g=DIRECTORY"):
-        check_given(given, model.facts().encoders, None, int8=False, examples=())
+        check_given(given, model.facts().encoders, None, examples=())

@@ -248,6 +248,7 @@ void register_session(nb::module_& m) {
       .def("bind", &bind_arrays, "tensors"_a, nb::sig(kBind),
            "All inputs and outputs by name, for a graph that runs often.")
       .def("run", &run_arrays, "inputs"_a, nb::sig(kRun), "Run once; the outputs by name.");
+  register_in_turn(m);
   nb::class_<OnnxRuntime>(m, "OnnxRuntime", "ONNX Runtime, from the library at a path.")
       .def(nb::init<const std::string&>(), "library"_a)
       .def_prop_ro("version", &OnnxRuntime::version)

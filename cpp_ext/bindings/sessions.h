@@ -12,6 +12,7 @@
 namespace flagdit::python {
 
 void register_port(nb::module_& m);
+void register_in_turn(nb::module_& m);
 
 // A session of the core as it is; any other object with `ports`, `bind` and `run` as one of the
 // core, which keeps it alive.

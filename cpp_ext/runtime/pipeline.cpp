@@ -7,6 +7,7 @@
 #include "borders.h"
 #include "flagdit/engines.h"
 #include "flagdit/error.h"
+#include "flagdit/in_turn.h"
 #include "flagdit/room.h"
 #include "flagdit/tensorrt.h"
 #include "flagdit/texts.h"
@@ -22,6 +23,11 @@ int64_t cores() { return std::max<int64_t>(1, std::thread::hardware_concurrency(
 Prompts prompts_of(const Bundle& bundle, const PipelineOptions& options) {
   if (options.threads) checked_threads(*options.threads);
   return bundle.prompts();
+}
+
+int64_t bytes_of(const Manifest& manifest, const GraphSpec& graph) {
+  const int64_t own = manifest.files.at(graph.file).bytes;
+  return own + (graph.weights ? manifest.files.at(*graph.weights).bytes : 0);
 }
 
 }  // namespace
@@ -102,6 +108,31 @@ std::shared_ptr<Session> Pipeline::open_engine(std::map<std::string, Content>& w
   return open(runtime(), denoise, lean, weights);
 }
 
+// Texts are encoded on the CPU, once: the graphs of encoders are made for it. Large ones are loaded
+// when they run, one after the other, also by a run that outlives the pipeline.
+std::vector<std::shared_ptr<Session>> Pipeline::encoders() {
+  OnnxOptions all;
+  if (options_.threads) all.threads = static_cast<int>(*options_.threads);
+  runtime();
+  const auto bundle = std::make_shared<const Bundle>(bundle_);
+  std::vector<std::shared_ptr<Session>> out;
+  for (const TextSpec& text : bundle->model().texts) {
+    const auto own = [bundle, all, runtime = runtime_, &graph = text.graph] {
+      std::map<std::string, Content> weights;
+      const HeldGraph held = bundle->graph(graph.file, weights);
+      auto session = runtime->open(held.bytes, all);
+      check_borders(graph, *session);
+      return session;
+    };
+    if (bytes_of(bundle->manifest(), text.graph) < kLoadedInTurn) {
+      out.push_back(own());
+      continue;
+    }
+    out.push_back(std::make_shared<InTurn>(text.graph.file, text.graph.ports(), own));
+  }
+  return out;
+}
+
 void Pipeline::load() {
   if (loaded()) return;
   const ModelSpec& spec = bundle_.model();
@@ -109,15 +140,11 @@ void Pipeline::load() {
   if (options_.threads) all.threads = static_cast<int>(*options_.threads);
   one.threads = 1;  // sums of `condition` depend on the number of threads
   made = one;
-  // Of TensorRT's runtime a machine need not have more than the engine asks for. Texts are encoded
-  // on the CPU, once: the CUDA provider does not read weights in blocks of int8.
+  // Of TensorRT's runtime a machine need not have more than the engine asks for.
   if (options_.backend == "onnxruntime") made.device = device_;
   std::map<std::string, Content> weights, none;  // read once for all graphs
   Stages stages;
-  for (const TextSpec& text : spec.texts) {
-    stages.texts.push_back(open(runtime(), text.graph, all, none));
-    none.clear();
-  }
+  stages.texts = encoders();
   stages.condition = open(runtime(), spec.condition, made, weights);
   stages.place = open(runtime(), spec.place, one, none);
   stages.denoise = open_engine(weights);

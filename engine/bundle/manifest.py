@@ -117,7 +117,8 @@ class Text(Spec):
 
     template: what a prompt is put into, at {}. negative: what the text of the unconditional branch is put into; none if
     it is the template. padding: the token that fills up to max_tokens, none if texts keep their own length. truncate:
-    whether a longer text is cut before its last special tokens, rather than refused.
+    whether a longer text is cut before its last special tokens, rather than refused. dtype: how its matrices are
+    stored, for people.
     """
 
     graph: Graph
@@ -127,6 +128,7 @@ class Text(Spec):
     padding: Annotated[int, Field(ge=0, le=1 << 24)] | None
     negative: str | None = None
     truncate: bool = False
+    dtype: Literal["float32", "float16", "bfloat16", "int8", "int4"] = "float32"
 
 
 def _unlike(presets: tuple[Preset, ...]) -> tuple[Preset, ...]:

@@ -114,15 +114,17 @@ def _presets(manifest: Manifest) -> None:
 
 
 def _graphs(manifest: Manifest) -> None:
-    table = Table("graph", "file", "inputs", "outputs", header_style="bold", box=None)
+    table = Table("graph", "file", "inputs", "outputs", "stored", header_style="bold", box=None)
     model = manifest.model
     graphs = [("text encoder", text.graph) for text in model.texts]
     for name in ("condition", "place", "denoise", "decode", "encode", "preview"):
         graph: Graph | None = getattr(model.graphs, name)
         if graph is not None:
             graphs.append((name, graph))
+    stored = {text.graph.file: text.dtype for text in model.texts}
     for name, graph in graphs:
-        table.add_row(name, graph.file, str(len(graph.inputs)), str(len(graph.outputs)))
+        dtype = stored.get(graph.file, "")
+        table.add_row(name, graph.file, str(len(graph.inputs)), str(len(graph.outputs)), dtype)
     show(table)
 
 

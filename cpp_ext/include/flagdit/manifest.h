@@ -68,6 +68,7 @@ struct TextSpec {
   std::optional<int64_t> padding;
   std::optional<std::string> negative = std::nullopt;
   bool truncate = false;
+  std::string dtype = "float32";  // of its stored matrices, for people
 };
 
 struct CoarseSpec {

@@ -67,6 +67,7 @@ class Pipeline {
   Device chosen_device();
   const EngineSpec* chosen_engine() const;
   const OnnxRuntime& runtime();
+  std::vector<std::shared_ptr<Session>> encoders();
   std::shared_ptr<Session> open_engine(std::map<std::string, Content>& weights);
   std::shared_ptr<Session> open(const OnnxRuntime& runtime, const GraphSpec& graph,
                                 const OnnxOptions& options,

@@ -138,6 +138,8 @@ TextSpec read_text_spec(const Value& value) {
   if (!padding.is_null()) text.padding = padding.whole(0, int64_t{1} << 24);
   if (const auto negative = fields.given("negative")) text.negative = negative->text();
   if (const auto truncate = fields.find("truncate")) text.truncate = truncate->flag();
+  if (const auto dtype = fields.find("dtype"))
+    text.dtype = dtype->one_of({"float32", "float16", "bfloat16", "int8", "int4"});
   fields.done();
   return text;
 }

@@ -3,6 +3,7 @@
 
 #include "flagdit/checked.h"
 #include "flagdit/conditions.h"
+#include "flagdit/in_turn.h"
 #include "outputs.h"
 
 namespace flagdit {
@@ -50,7 +51,7 @@ Features encode(const std::vector<std::shared_ptr<Session>>& encoders,
       refuse("Run: texts", "tokens for " + std::to_string(texts[i].ids.size()) + " encoders",
              std::to_string(encoders.size()));
   }
-  for (size_t number = 0; number < encoders.size(); ++number)
+  for (size_t number = 0; number < encoders.size(); ++number) {
     for (size_t i = 0; i < texts.size(); ++i) {
       if (!texts[i].features.empty()) continue;
       const std::vector<int64_t>& ids = texts[i].ids[number];
@@ -58,6 +59,9 @@ Features encode(const std::vector<std::shared_ptr<Session>>& encoders,
         out.texts[i].push_back(std::move(features));
       out.longest = std::max(out.longest, static_cast<int64_t>(ids.size()));
     }
+    // The next one, and what comes after the last, has its memory.
+    if (auto* const own = dynamic_cast<InTurn*>(encoders[number].get())) own->rest();
+  }
   return out;
 }
 

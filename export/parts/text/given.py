@@ -13,6 +13,7 @@ from flagdit.export.describe import describe
 from flagdit.export.errors import ExportError
 from flagdit.export.parts.text.encoder import Encoder
 from flagdit.export.parts.text.large import export_large
+from flagdit.export.parts.text.precision import AUTO, precision_of, said
 from flagdit.export.parts.text.small import TEXT_GRAPH, export_text_encoder
 from flagdit.export.parts.text.source import check_folder_of_weights, check_text_encoder, read_config
 from flagdit.export.parts.text.tokenizer import padding_of, save_tokenizer
@@ -43,7 +44,6 @@ def check_given(
     wanted: Sequence[Encoder],
     max_tokens: int | None,
     *,
-    int8: bool,
     examples: Sequence[str],
 ) -> None:
     """Raise ExportError unless the encoders are those of the model. No weight is read."""
@@ -57,10 +57,10 @@ def check_given(
         )
     for encoder in wanted:
         if encoder.name in given:
-            _check(given[encoder.name], encoder, max_tokens, int8=int8, examples=examples)
+            _check(given[encoder.name], encoder, max_tokens, examples=examples)
 
 
-def _check(folder: Folder, encoder: Encoder, max_tokens: int | None, *, int8: bool, examples: Sequence[str]) -> None:
+def _check(folder: Folder, encoder: Encoder, max_tokens: int | None, *, examples: Sequence[str]) -> None:
     if encoder.filled and (max_tokens or 0) > encoder.max_tokens:
         raise ExportError(
             f"max_text_tokens is {max_tokens}, and the model takes {encoder.max_tokens}; allowed are 2 to "
@@ -83,8 +83,6 @@ def _check(folder: Folder, encoder: Encoder, max_tokens: int | None, *, int8: bo
         raise ExportError(
             f"{folder.weights}: its pooled features are {pooled} wide, and the checkpoint takes {encoder.pooled}"
         )
-    if int8:
-        raise ExportError(f"{folder.weights}: text_int8 is for encoders of one file, which this one is too large for")
 
 
 def _is_small(folder: Folder, encoder: Encoder) -> bool:
@@ -104,11 +102,16 @@ def export_given(
     *,
     max_tokens: int | None,
     dtype: str,
-    int8: bool,
+    precision: str = AUTO,
     progress: Callable[[str], None],
+    say: Callable[[str], None] = lambda _: None,
     resumable: bool = False,
 ) -> list[dict[str, Any]]:
-    """Write the encoders that are given; their entries in `model.json`."""
+    """Write the encoders that are given; their entries in `model.json`.
+
+    precision: of their weights, "auto" by their size. dtype: the model's, which large ones have that are not so large
+    that less is chosen. say: what was chosen.
+    """
     entries = []
     for encoder in wanted:
         if encoder.name not in given:
@@ -118,28 +121,31 @@ def export_given(
         suffix = f".{encoder.name}" if len(wanted) > 1 else ""
         longest = encoder.max_tokens if encoder.fixed else max_tokens or encoder.max_tokens
         folder = given[encoder.name]
-        if _is_small(folder, encoder):
-            text = export_text_encoder(folder.weights, directory, longest, int8=int8, end=encoder.end)
+        small = _is_small(folder, encoder)
+        otherwise = "float32" if small else "float16" if dtype == "int8" else dtype
+        chosen = precision_of(precision, folder.bytes, otherwise)
+        say(said(label.replace("_", " "), precision, chosen, folder.bytes))
+        if small:
+            text = export_text_encoder(folder.weights, directory, longest, precision=chosen, end=encoder.end)
             graph = {"file": TEXT_GRAPH, **describe(ir.load(directory / TEXT_GRAPH))}
-            entries.append({"graph": graph, **text, **_said(encoder)})
+            entries.append({"graph": graph, **text, "dtype": chosen, **_said(encoder)})
             continue
         name = f"tokenizer{suffix}.json"
         tokenizer = save_tokenizer(folder.tokenizer, directory / name, end=encoder.end)
         padding = padding_of(tokenizer, folder.tokenizer) if encoder.fixed else None
 
-        kind = "float16" if dtype == "int8" else dtype
         graph = export_large(
             folder.weights,
             read_config(folder.weights),
             directory,
             encoder,
-            kind,
+            chosen,
             stem=f"text_encoder{suffix}",
             progress=Told(label, progress),
             resumable=resumable,
         )
         graph |= describe(ir.load(directory / graph["file"]))
-        text = {"tokenizer": name, "template": "{}", "max_tokens": longest, "padding": padding}
+        text = {"tokenizer": name, "template": "{}", "max_tokens": longest, "padding": padding, "dtype": chosen}
         entries.append({"graph": graph, **text, **_said(encoder)})
     return entries
 

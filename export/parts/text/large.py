@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import onnx_ir as ir
 import torch
 from torch import Tensor, nn
 
 from flagdit.export import onnx_graph
+from flagdit.export.blocks import Blocks, fits
 from flagdit.export.errors import ExportError
 from flagdit.export.graph_source import GraphSource, Port
 from flagdit.export.parts.text.encoder import Encoder
 from flagdit.export.parts.text.modules import buffers, build
+from flagdit.export.parts.text.narrow import put_blocks
+from flagdit.export.parts.text.precision import BITS
 from flagdit.export.sources import find_files
-from flagdit.export.tensors import Filed, Shapes
+from flagdit.export.tensors import SCALE, Filed, Shapes
 from flagdit.export.weights import Take, write_weights
 
 OPSET = 21
 """23 makes rotary embeddings of one row's angles, which ONNX Runtime refuses for several rows."""
+
+LEAST_TABLE = 1 << 16
+"""Numbers of a table that is worth to be stored in blocks."""
 
 BEGINNINGS = ("", "model.", "text_model.", "encoder.", "transformer.", "language_model.model.", "model.language_model.")
 """What may be before a module's names in a checkpoint that has other parts besides."""
@@ -40,6 +48,7 @@ def export_large(
 ) -> dict[str, Any]:
     """Write `stem`.onnx and `stem`.safetensors; returns the graph's entry but for its ports.
 
+    dtype: of the matrices; "int8" and "int4" are in blocks, and the few that do not fit in fp32.
     Raises ExportError if the weights are not those of the configuration.
     """
     tensors = Filed.open(*find_files(source))
@@ -56,10 +65,14 @@ def export_large(
     inner = {name.removeprefix("model."): take for name, take in takes.items()}
     path = directory / f"{stem}.safetensors"
     stored = {name.removeprefix("model."): shape for name, shape in shapes.items()}
-    write_weights(path, stored, inner, tensors, dtype, progress=progress, resumable=resumable)
-    weights = onnx_graph.WeightsFile.open(path).calling(_aliases(module))
+    aliases = _aliases(module)
+    blocks = _blocks(module, aliases, stored, BITS[dtype]) if dtype in BITS else {}
+    kind = "float32" if dtype in BITS else dtype
+    write_weights(path, stored, inner, tensors, kind, blocks=blocks, progress=progress, resumable=resumable)
+    weights = onnx_graph.WeightsFile.open(path).calling(aliases).in_blocks(blocks)
     ports = tuple(Port(name, ("R", "T"), torch.int64) for name in ("input_ids", "attention_mask"))
     graph = GraphSource(module, ports, wanted.outputs, OPSET).trace(weights)
+    _narrow(graph, blocks, weights)
     onnx_graph.save(graph, directory / f"{stem}.onnx", weights)
     return {"file": f"{stem}.onnx", "weights": path.name}
 
@@ -75,6 +88,29 @@ def _aliases(module: nn.Module) -> dict[str, str]:
     first = {id(parameter): name for name, parameter in module.named_parameters()}
     both = module.named_parameters(remove_duplicate=False)
     return {name.removeprefix("model."): first[id(p)].removeprefix("model.") for name, p in both}
+
+
+def _blocks(module: nn.Module, aliases: Mapping[str, str], shapes: Shapes, bits: int) -> dict[str, Blocks]:
+    """Layers' matrices, and tables that are worth it: these have 8 bits at least."""
+    found = {}
+    for path, part in module.named_modules():
+        if not isinstance(part, nn.Linear | nn.Embedding):
+            continue
+        name = f"{path}.weight".removeprefix("model.")
+        name = aliases.get(name, name)
+        table = isinstance(part, nn.Embedding)
+        if fits(shapes[name]) and (not table or math.prod(shapes[name]) >= LEAST_TABLE):
+            found[name] = Blocks(8 if table else bits, table)
+    return found
+
+
+def _narrow(graph: ir.Model, blocks: Mapping[str, Blocks], weights: onnx_graph.WeightsFile) -> None:
+    """Put the matrices' blocks into the graph."""
+    for name, value in list(graph.graph.initializers.items()):
+        own = name.removeprefix(onnx_graph.PREFIX)
+        own = weights.aliases.get(own, own)
+        if name.startswith(onnx_graph.PREFIX) and own in blocks:
+            put_blocks(graph, value, blocks[own], weights.tensor(own), weights.tensor(own + SCALE))
 
 
 def _take(source: Path, name: str, shapes: Shapes, shape: tuple[int, ...]) -> Take:
