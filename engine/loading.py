@@ -8,6 +8,7 @@ from flagdit.engine.bundle.contract import check_borders
 from flagdit.engine.bundle.reader import Bundle
 from flagdit.engine.cpu import Precision
 from flagdit.engine.device import Chosen
+from flagdit.engine.memory import stored_bytes
 from flagdit.engine.preflight import Preflight
 from flagdit.engine.run import Stages
 from flagdit.engine.session import Bytes, borders, open_plan, open_session, ports_of
@@ -43,9 +44,9 @@ def _encoder(bundle: Bundle, graph: Graph, threads: int | None) -> Session:
     def opened() -> Session:
         return _session(bundle, graph, {}, threads=threads)
 
-    files = bundle.manifest.files
-    size = files[graph.file].bytes + (0 if graph.weights is None else files[graph.weights].bytes)
-    return opened() if size < LOADED_IN_TURN else InTurn(graph.file, ports_of(graph.inputs, graph.outputs), opened)
+    if stored_bytes(bundle.manifest, graph) < LOADED_IN_TURN:
+        return opened()
+    return InTurn(graph.file, ports_of(graph.inputs, graph.outputs), opened)
 
 
 def _session(

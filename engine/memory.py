@@ -6,12 +6,27 @@ import os
 from collections.abc import Sequence
 
 from flagdit import cpp_ext
-from flagdit.cpp_ext import Memory, Plan, check_memory, decode_bytes
-from flagdit.engine.bundle import ModelSpec
+from flagdit.cpp_ext import LOADED_IN_TURN, Memory, Plan, check_memory, decode_bytes, encoder_bytes
+from flagdit.engine.bundle import Graph, Manifest, ModelSpec
 from flagdit.engine.cost import sizes_of
 from flagdit.engine.cpu import Precision
 
-__all__ = ["Memory", "check_memory", "memory"]
+__all__ = ["Memory", "check_memory", "encoder_memory", "memory", "stored_bytes"]
+
+
+def stored_bytes(manifest: Manifest, graph: Graph) -> int:
+    """Of a graph that has weights of its own, and of these."""
+    names = [graph.file] if graph.weights is None else [graph.file, graph.weights]
+    return sum(manifest.files[name].bytes for name in names)
+
+
+def encoder_memory(manifest: Manifest) -> int:
+    """About what the largest text encoder takes, which is loaded and let go before the steps.
+
+    0 where all of them stay, as small ones do.
+    """
+    sizes = [(text.dtype, stored_bytes(manifest, text.graph)) for text in manifest.model.texts]
+    return max((encoder_bytes(dtype, size) for dtype, size in sizes if size >= LOADED_IN_TURN), default=0)
 
 
 def memory(

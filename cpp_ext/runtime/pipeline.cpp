@@ -77,6 +77,15 @@ Job Pipeline::plan(const Request& request) const {
 
 Memory Pipeline::memory(const Job& job) const { return flagdit::memory(job, model_, place()); }
 
+int64_t Pipeline::encoder_memory() const {
+  int64_t most = 0;
+  for (const TextSpec& text : bundle_.model().texts) {
+    const int64_t stored = bytes_of(bundle_.manifest(), text.graph);
+    if (stored >= kLoadedInTurn) most = std::max(most, encoder_bytes(text.dtype, stored));
+  }
+  return most;
+}
+
 std::shared_ptr<Session> Pipeline::open(const OnnxRuntime& runtime, const GraphSpec& graph,
                                         const OnnxOptions& options,
                                         std::map<std::string, Content>& weights) const {

@@ -70,6 +70,8 @@ std::string tell_bundle(const Pipeline& pipeline) {
   text += "weights    " + model.weights.sha256.substr(0, 16) + "..., " + model.weights.dtype + "\n";
   text += "precision  " + listed(available(bundle.manifest(), Cpu::here())) + "; denoise runs in " +
           pipeline.precision() + "\n";
+  for (const TextSpec& encoder : model.texts)
+    text += "encoder    " + encoder.graph.file + ", " + encoder.dtype + "\n";
   for (const std::string& line : unused(bundle.manifest(), Cpu::here()))
     text += "           " + printable(line) + "\n";
   std::vector<std::string> presets;
@@ -105,6 +107,8 @@ std::string tell_plan(const Pipeline& pipeline, const Job& job) {
   text += formatted("work     %.3g FLOPs a picture, %.1f%% of dense sampling\n", cost->total(),
                     100 * cost->flop_ratio());
   text += memory_line(pipeline.memory(job));
+  if (const int64_t encoder = pipeline.encoder_memory(); encoder > 0)
+    text += "encoders " + megabytes(encoder) + " besides the weights, before the steps\n";
   if (const auto most = room())
     text += "room     " + megabytes(*most) + " that this process may hold\n";
   return text;

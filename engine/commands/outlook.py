@@ -42,6 +42,7 @@ class Outlook:
     weighted: bool = False  # whether steps have weights of their own, in place of the solver's
     coarse: Plan | None = None
     memory: Mapping[str, Memory] = field(default_factory=dict)  # by precision, of one picture with guidance
+    encoder: int = 0  # bytes of a text encoder that is let go before the steps
 
     @property
     def flop_ratio(self) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import groupby
 from typing import Annotated
 
@@ -40,6 +41,7 @@ from flagdit.engine.commands.tables import show
 from flagdit.engine.cpu import available
 from flagdit.engine.errors import RequestError
 from flagdit.engine.layout import model_shift
+from flagdit.engine.memory import encoder_memory
 from flagdit.engine.presets import presets_of
 from flagdit.engine.resolve import resolve
 
@@ -109,6 +111,7 @@ def plan(
         spec = manifest.model
         how = resolve(said, presets_of(spec, dimensions), model_shift(spec, dimensions))
         outlook = priced(how, spec, dimensions, ntk=parse_ntk(ntk), precisions=tuple(available(manifest)))
+        outlook = replace(outlook, encoder=encoder_memory(manifest))
     else:
         outlook = counted(resolve(said), tokens or 0)
     if as_json:
@@ -131,6 +134,7 @@ def _as_dict(outlook: Outlook) -> dict[str, object]:
         "evaluations": outlook.evaluations,
         "flops": None if cost is None else sum(cost.flops),
         "cache_bytes": None if cost is None else cost.cache_bytes,
+        "encoder_bytes": outlook.encoder,
         "memory": {name: needed.parts() | {"total": needed.total} for name, needed in outlook.memory.items()},
         "flop_ratio": outlook.flop_ratio,
         "expected_speedup": outlook.speedup,
@@ -209,6 +213,8 @@ def _summary(outlook: Outlook) -> Iterator[str]:
         needed, present = [f"{quantity(m.total)}B with {name}" for name, m in outlook.memory.items()], room()
         held = "" if present is None else f"; this machine lets a process hold {quantity(present)}B"
         yield f"memory   about {', '.join(needed)}{held}"
+    if outlook.encoder:
+        yield f"encoders about {quantity(outlook.encoder)}B besides the weights, before the steps"
     share = f"{outlook.flop_ratio:.1%} of the work of dense {outlook.solver}"
     yield f"work     {share}, speedup up to {outlook.speedup:.2f}x"
 

@@ -15,6 +15,10 @@ namespace flagdit {
 // Bytes of its files from which on a text encoder is loaded in turn; smaller ones stay.
 constexpr int64_t kLoadedInTurn = int64_t{512} << 20;
 
+// About what a text encoder takes while it is loaded, by what its matrices are stored in and the
+// bytes of its files (docs/models.md says how that was measured).
+int64_t encoder_bytes(const std::string& dtype, int64_t stored);
+
 // For a text encoder that is needed once a run, and may be larger than all that stays: several of
 // them never are in memory at once. Threads may share it.
 class InTurn : public Session {

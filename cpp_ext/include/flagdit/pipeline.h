@@ -52,6 +52,10 @@ class Pipeline {
   // What it takes.
   Memory memory(const Job& job) const;
 
+  // About what the largest of its text encoders takes, which is loaded and let go before the steps;
+  // 0 where all of them stay, as small ones do.
+  int64_t encoder_memory() const;
+
   // Loads graphs and weights. Throws Error if a byte of them is not what the manifest says, or the
   // backend is not there.
   void load();
