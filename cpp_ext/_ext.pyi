@@ -785,6 +785,26 @@ class Session:
     def run(self, inputs: Mapping[str, Array]) -> dict[str, NDArray[Any]]:
         """Run once; the outputs by name."""
 
+LOADED_IN_TURN: int = 536870912
+
+def encoder_bytes(dtype: str, stored: int) -> int:
+    """
+    About what a text encoder takes while it is loaded, by what its matrices are stored in and the bytes of its files.
+    """
+
+class InTurn(Session):
+    """
+    A graph that is loaded when it runs, and let go when it rests: a text encoder.
+    """
+
+    def __init__(self, name: str, ports: Sequence[Port], open: Callable[[], Session]) -> None: ...
+
+    @property
+    def loaded(self) -> bool: ...
+
+    def rest(self) -> None:
+        """Let go of the graph, once no other thread runs it."""
+
 class OnnxRuntime:
     """ONNX Runtime, from the library at a path."""
 

@@ -124,4 +124,5 @@ def _packed(codes: Tensor) -> Tensor:
 
 def _rows(matrix: Tensor) -> Iterator[Tensor]:
     step = max(1, AT_ONCE // max(1, matrix.shape[1]))
-    yield from matrix.split(step)
+    for first in range(0, len(matrix), step):
+        yield matrix[first : first + step]

@@ -33,9 +33,10 @@ InTurn::Open opener(nb::object open) {
 
 void register_in_turn(nb::module_& m) {
   m.attr("LOADED_IN_TURN") = kLoadedInTurn;
-  m.def("encoder_bytes", &encoder_bytes, "dtype"_a, "stored"_a,
-        "About what a text encoder takes while it is loaded, by what its matrices are stored in and "
-        "the bytes of its files.");
+  m.def(
+      "encoder_bytes", &encoder_bytes, "dtype"_a, "stored"_a,
+      "About what a text encoder takes while it is loaded, by what its matrices are stored in and "
+      "the bytes of its files.");
   nb::class_<InTurn, Session>(
       m, "InTurn", "A graph that is loaded when it runs, and let go when it rests: a text encoder.")
       .def(

@@ -43,7 +43,7 @@ def _multiply(model: ir.Model, node: ir.Node, how: Blocks, codes: ir.Value, scal
     assert given is not None and codes.shape is not None
     if how.copies > 1:
         given = _twice(model.graph, given)
-    outputs, blocks = int(codes.shape[0]), int(codes.shape[1])
+    outputs, blocks, _ = codes.shape.numpy()
     sizes = {"K": blocks * BLOCK, "N": outputs, "bits": 4, "block_size": BLOCK, "accuracy_level": EXACT}
     attributes = [ir.AttrInt64(name, size) for name, size in sizes.items()]
     old = node.outputs[0]
@@ -80,7 +80,7 @@ def _look_up(graph: ir.Graph, lookup: ir.Node, codes: ir.Value, scale: ir.Value)
 
 def _initializer(graph: ir.Graph, tensor: ir.TensorProtocol) -> ir.Value:
     value = ir.Value(
-        name=tensor.name, shape=ir.Shape(tensor.shape), type=ir.TensorType(tensor.dtype), const_value=tensor
+        name=tensor.name, shape=ir.Shape(tensor.shape.numpy()), type=ir.TensorType(tensor.dtype), const_value=tensor
     )
     graph.register_initializer(value)
     return value

@@ -103,12 +103,12 @@ def store_as(model: ir.Model, precision: str) -> None:
         tensor = value.const_value
         if tensor is None or len(tensor.shape) != 2 or tensor.nbytes < LEAST or precision == "float32":
             continue
-        users = {node.op_type for node, _ in value.uses()}
+        users, shape = {node.op_type for node, _ in value.uses()}, tensor.shape.numpy()
         if precision not in BITS:
             _cast(graph, value, tensor, precision)
-        elif users == {"MatMul"} and tensor.shape[0] % BLOCK == 0:
+        elif users == {"MatMul"} and shape[0] % BLOCK == 0:
             _put(model, value, Blocks(BITS[precision]), tensor.numpy().T)
-        elif users == {"Gather"} and tensor.shape[1] % BLOCK == 0:
+        elif users == {"Gather"} and shape[1] % BLOCK == 0:
             _put(model, value, Blocks(8, table=True), tensor.numpy())
 
 
