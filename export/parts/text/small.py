@@ -98,10 +98,10 @@ def _trace(encoder: nn.Module) -> ir.Model:
 def store_as(model: ir.Model, precision: str) -> None:
     """Store large matrices and tables in this precision; all else stays in fp32."""
     graph = model.graph
-    for name in list(graph.initializers):
+    for name in list(graph.initializers) if precision != "float32" else ():
         value = graph.initializers[name]
         tensor = value.const_value
-        if tensor is None or len(tensor.shape) != 2 or tensor.nbytes < LEAST or precision == "float32":
+        if tensor is None or tensor.dtype != ir.DataType.FLOAT or len(tensor.shape) != 2 or tensor.nbytes < LEAST:
             continue
         users, shape = {node.op_type for node, _ in value.uses()}, tensor.shape.numpy()
         if precision not in BITS:
