@@ -15,6 +15,7 @@ import transformers as hf
 from encoders import SIZES, VOCABULARY
 from safetensors.torch import load_file
 
+from flagdit.engine.session import GraphFile, open_session
 from flagdit.export.blocks import Blocks, best_scale
 from flagdit.export.parts.text import large, small
 from flagdit.export.parts.text.encoder import Encoder
@@ -77,7 +78,7 @@ def stored_model(kind: str, weights: Path) -> tuple[Any, int]:
 def test_features_are_those_of_the_stored_numbers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, precision: str
 ) -> None:
-    """For texts of several lengths; the file says all of it."""
+    """For texts of several lengths, in the core's sessions; the file says all of it."""
     monkeypatch.setattr(large, "LEAST_TABLE", 1)
     torch.manual_seed(0)
     source, wanted = MODELS[kind][0]().eval(), MODELS[kind][1]
@@ -85,18 +86,18 @@ def test_features_are_those_of_the_stored_numbers(
     entry = export_large(
         tmp_path / "source", read_config(tmp_path / "source"), tmp_path, wanted, precision, stem="text"
     )
-    session = ort.InferenceSession(tmp_path / entry["file"], providers=["CPUExecutionProvider"])
+    session = open_session(GraphFile.beside(tmp_path / entry["file"]), threads=1)
     model, found = stored_model(kind, tmp_path / entry["weights"])
     assert found >= 12
     for rows, length in ((1, 77), (2, 77)) if kind == "clip" else ((1, 1), (2, 9)):
         ids = np.random.default_rng(length).integers(3, 12, (rows, length))
         ids[:, -1] = 2
         feeds = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
-        made = session.run(None, {port.name: feeds[port.name] for port in session.get_inputs()})
+        made = session.run({port.name: feeds[port.name] for port in session.ports if not port.output})
         with torch.no_grad():
             out = model(input_ids=torch.from_numpy(ids), output_hidden_states=True)
         expected = [out.hidden_states[wanted.layer], *([out.text_embeds] if wanted.pooled else [])]
-        for ours, theirs in zip(made, expected, strict=True):
+        for ours, theirs in zip((made[name] for name in wanted.outputs), expected, strict=True):
             np.testing.assert_allclose(ours, theirs, atol=1e-5 * np.abs(theirs.numpy()).max(), rtol=0)
     kinds = [node.op_type for node in onnx.load(tmp_path / entry["file"], load_external_data=False).graph.node]
     assert "MatMulNBits" in kinds
@@ -157,6 +158,12 @@ def test_a_small_encoder_is_stored_narrow(tmp_path: Path, precision: str, monkey
     session = ort.InferenceSession(onnx_file, providers=["CPUExecutionProvider"])
     made = session.run(None, {"input_ids": ids.numpy(), "attention_mask": np.ones_like(ids.numpy())})[0]
     np.testing.assert_allclose(made, expected, atol=2e-5 * np.abs(expected).max(), rtol=0)
+
+
+def test_an_encoder_of_halves_is_loaded_in_fp32(tmp_path: Path) -> None:
+    sizes = {**WIDE, "vocab_size": len(VOCABULARY), "max_position_embeddings": 16}
+    hf.BertModel(hf.BertConfig(**sizes)).half().save_pretrained(tmp_path)
+    assert {parameter.dtype for parameter in small.load_encoder(tmp_path).parameters()} == {torch.float32}
 
 
 def test_large_ones_are_int8_where_nobody_asks() -> None:

@@ -54,14 +54,17 @@ def export_text_encoder(
 
 
 def load_encoder(source: Path) -> Any:
-    """The encoder in `source`, never from a hub. Raises ExportError if it cannot be loaded."""
+    """The encoder in `source` in fp32, whatever it is stored in, and never from a hub.
+
+    Raises ExportError if it cannot be loaded.
+    """
     from transformers import AutoModel  # seconds to import, and only needed here
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     try:
-        return AutoModel.from_pretrained(source, local_files_only=True, use_safetensors=True).eval()
+        return AutoModel.from_pretrained(source, local_files_only=True, use_safetensors=True).eval().float()
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ExportError(f"{source}: the text encoder cannot be loaded ({reason}); fetch it again") from None
