@@ -55,7 +55,7 @@ class LowBuild:
             report=lambda fraction: progress("scales", fraction),
         )
         found = "as they were found before" if kept else f"found in {scales.calls} calls of denoise"
-        say(f"{SCALES}: {len(scales.ranges)} scales of activations, {found}")
+        say(f"{SCALES}: {len(scales.largest)} scales of activations, {found}")
         seen = difference_of(
             model_dir, spec, self.low, scales, report=lambda fraction: progress("pictures", fraction)
         )

@@ -1,9 +1,7 @@
 """Scales of a model's activations, from runs of its own graph in fp32 on the CPU over a few prompts.
 
-Two rounds: the largest magnitudes of every product's input, then how much of them int8 should keep, tried on the same
-runs after outliers have moved into the matrices. Nothing is drawn, so the same prompts give the same scales.
-
-Letters: K inputs of a matrix, C candidates.
+Nothing is drawn, so the same prompts give the same scales. No magnitude is cut off: that was tried, by the squares of
+what the inputs are off, and made pictures worse.
 """
 
 from __future__ import annotations
@@ -22,9 +20,9 @@ from flagdit.engine.bundle.regular import digest
 from flagdit.engine.compiler.int8_weights import fold_int8
 from flagdit.engine.compiler.precision import import_ir
 from flagdit.engine.compiler.products import products_of
-from flagdit.engine.compiler.quantised import MOST, by_input, smoothing_of, values_of
-from flagdit.engine.compiler.scales import Range, Scales
-from flagdit.engine.compiler.watch import Floats, Watched, watch_errors, watch_largest
+from flagdit.engine.compiler.quantised import by_input
+from flagdit.engine.compiler.scales import Scales
+from flagdit.engine.compiler.watch import Floats, Watched, watch_largest
 from flagdit.engine.errors import BuildError
 from flagdit.engine.pipeline import Pipeline
 from flagdit.engine.request import Request
@@ -40,52 +38,28 @@ PROMPTS = 4
 """How many of a model's examples are looked at."""
 STEPS = 8
 """Of a run: dense ones and such in regions, over all times."""
-SMOOTHING = 0.5
-KEPT = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
-"""How much of an input int8 may keep."""
 
 Report = Callable[[float], None]
 """Called with the fraction that is done, from 0 to 1."""
 
 
-def find_scales(
-    directory: Path, spec: ModelSpec, prompts: Sequence[str] = (), *, smoothing: float = SMOOTHING, report: Report
-) -> Scales:
+def find_scales(directory: Path, spec: ModelSpec, prompts: Sequence[str] = (), *, report: Report) -> Scales:
     """From the files of a model; prompts: by default the first of the model's examples.
 
     Raises BuildError if it has no text encoder, or there are no prompts.
     """
     check_source(spec, prompts)
     asked = tuple(prompts or spec.examples[:PROMPTS])
-    pipeline, runs = pipeline_of(directory, spec), 2 * len(asked)
-    graph, largest, errors = directory / spec.graphs.denoise.file, _Gathered(np.maximum), _Gathered(np.add)
-
-    def paint(model: ir.Model, names: list[str], into: _Gathered, first: int) -> None:
-        session = Watched(opened(graph, model), names, into)
-        for number, prompt in enumerate(asked):
-            run_of(pipeline, cast(Session, session), prompt, number)
-            report((first + number + 1) / runs)
-
+    pipeline, graph = pipeline_of(directory, spec), directory / spec.graphs.denoise.file
     model = load_wide(graph)
-    inputs = by_input(products_of(model.graph))
-    paint(model, [watch_largest(model, x) for x in inputs], largest, 0)
-    found = {x.name or "": largest.values[f"{x.name}.largest"] for x in inputs}
-    model = load_wide(graph)
-    names = []
-    for x, products in by_input(products_of(model.graph)).items():
-        most, matrices = found[x.name or ""], [values_of(product.weight) for product in products]
-        smooth = smoothing_of(most, matrices, smoothing)
-        levels = np.array(KEPT) * (most if smooth is None else most / smooth).max() / MOST["int8"]
-        scales = np.maximum(levels, np.finfo(np.float32).tiny).astype(np.float32)
-        names.append(watch_errors(model, x, None if smooth is None else 1 / smooth, scales=scales))
-    paint(model, names, errors, len(asked))
-    ranges = {
-        name: Range(largest=tuple(most.tolist()), kept=KEPT[int(np.argmin(errors.values[f"{name}.errors"]))])
-        for name, most in found.items()
-    }
-    return Scales(
-        graph=digest(graph).sha256, prompts=asked, calls=largest.calls, smoothing=smoothing, ranges=ranges
-    )
+    outputs = {x.name or "": watch_largest(model, x) for x in by_input(products_of(model.graph))}
+    found = _Largest()
+    session = cast(Session, Watched(opened(graph, model), list(outputs.values()), found))
+    for number, prompt in enumerate(asked):
+        run_of(pipeline, session, prompt, number)
+        report((number + 1) / len(asked))
+    largest = {name: tuple(found.values[output].tolist()) for name, output in outputs.items()}
+    return Scales(graph=digest(graph).sha256, prompts=asked, calls=found.calls, largest=largest)
 
 
 def check_source(spec: ModelSpec, prompts: Sequence[str]) -> None:
@@ -128,14 +102,14 @@ def load_wide(graph: Path) -> ir.Model:
     return model
 
 
-class _Gathered:
-    """What was watched over all calls, by name."""
+class _Largest:
+    """What was watched at most over all calls, by name."""
 
-    def __init__(self, join: Callable[[Floats, Floats], Floats]) -> None:
-        self._join, self.calls = join, 0
+    def __init__(self) -> None:
+        self.calls = 0
         self.values: dict[str, Floats] = {}
 
     def __call__(self, watched: Mapping[str, Floats]) -> None:
         self.calls += 1
         for name, value in watched.items():
-            self.values[name] = self._join(self.values[name], value) if name in self.values else value.copy()
+            self.values[name] = np.maximum(self.values.get(name, np.float32(0)), value)

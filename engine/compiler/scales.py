@@ -1,4 +1,4 @@
-"""What the inputs of a model's products are divided by before they are rounded: found once, kept in a bundle.
+"""What the inputs of a model's products reach, which says how they are rounded: found once, kept in a bundle.
 
 Letters: K inputs of a matrix.
 """
@@ -18,35 +18,22 @@ from flagdit.files import write_file
 
 SCALES = "scales.json"
 """The file of a bundle."""
-MAX_BYTES = 64 << 20
 
 Low = Literal["int8", "fp8"]
 """int8 or float8 (e4m3): what products multiply in."""
-Positive = Annotated[float, Field(gt=0)]
-
-
-class Range(Spec):
-    """Of one input (A, R, K) over all runs: the largest magnitude of each of the K, and how much of them int8 keeps.
-
-    kept: of the largest magnitude after the input is smoothed; what is above is cut off, so that the rest has finer
-    levels.
-    """
-
-    largest: tuple[Annotated[float, Field(ge=0)], ...]
-    kept: Annotated[float, Field(gt=0, le=1)] = 1.0
+Magnitude = Annotated[float, Field(ge=0)]
 
 
 class Scales(Spec):
-    """Ranges by the names of the values in `denoise`, and what they were found on: this graph's digest, prompts, steps.
+    """What the inputs of products reach, and what it was found on: a graph, by its digest, and prompts, in so many calls.
 
-    smoothing: how far outliers of an input move into its matrices, from 0 to 1 (SmoothQuant, 2211.10438, equation 4).
+    largest: by the name of an input (A, R, K) in `denoise`, the largest magnitude of each of the K.
     """
 
     graph: Digest
     prompts: tuple[str, ...]
     calls: int
-    smoothing: Annotated[float, Field(ge=0, le=1)]
-    ranges: Mapping[str, Range]
+    largest: Mapping[str, tuple[Magnitude, ...]]
 
 
 def write_scales(path: Path, scales: Scales) -> None:

@@ -1,6 +1,6 @@
 """What the inputs of a graph's products are in runs: reductions that are computed beside it, and gathered call by call.
 
-Letters: A tokens, R rows, K inputs of a matrix, C candidates.
+Letters: A tokens, R rows, K inputs of a matrix.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ import numpy.typing as npt
 
 from flagdit.cpp_ext import Binding, Port, Session
 from flagdit.engine.compiler.graph_writer import Writer
-from flagdit.engine.compiler.precision import constant, import_ir
-from flagdit.engine.compiler.quantised import MOST
+from flagdit.engine.compiler.precision import import_ir
 from flagdit.engine.session import Array
 
 if TYPE_CHECKING:
@@ -30,19 +29,6 @@ def watch_largest(model: ir.Model, x: ir.Value) -> str:
     write = _at_the_end(model.graph)
     largest = write.add("ReduceMax", write.add("Abs", x), write.numbers(0, 1), keepdims=0)
     return _output(model.graph, largest, f"{x.name}.largest", x.shape[-1:] if x.shape is not None else ())
-
-
-def watch_errors(model: ir.Model, x: ir.Value, unsmooth: Floats | None, *, scales: Floats) -> str:
-    """Add an output (C,), the squares of what int8 is off with each of the scales (C,), over all of x (A, R, K)."""
-    graph, write = model.graph, _at_the_end(model.graph)
-    zero, errors = constant(graph, "watch.zero", np.array(0, np.int8)), []
-    given = x if unsmooth is None else write.add("Mul", x, constant(graph, f"watch.{x.name}", unsmooth))
-    for number, scale in enumerate(scales):
-        step = constant(graph, f"watch.{x.name}.{number}", np.array(scale, np.float32))
-        near = write.add("DequantizeLinear", write.add("QuantizeLinear", given, step, zero), step, zero)
-        errors.append(write.add("ReduceSumSquare", write.add("Sub", given, near), keepdims=0))
-    each = [write.add("Unsqueeze", error, write.numbers(0)) for error in errors]
-    return _output(graph, write.joined(each, 0), f"{x.name}.errors", (len(scales),))
 
 
 class _AtTheEnd(Writer):
