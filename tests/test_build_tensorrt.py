@@ -79,7 +79,9 @@ def test_fp8_needs_a_device_that_has_it(monkeypatch: pytest.MonkeyPatch) -> None
     """An Orin, compute capability 8.7, has int8."""
     monkeypatch.setattr(ctypes, "CDLL", lambda _name: Driver())
     assert check_device(BuildOptions(precision="int8")) == 87
-    with pytest.raises(BuildError, match=r"^sm 87 has no fp8, which begins with sm 89 \(Ada\); choose int8 or float16$"):
+    with pytest.raises(
+        BuildError, match=r"^sm 87 has no fp8, which begins with sm 89 \(Ada\); choose int8 or float16$"
+    ):
         check_device(BuildOptions(precision="fp8"))
 
 

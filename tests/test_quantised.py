@@ -33,7 +33,7 @@ def scales_of(path: Path, largest: float = 3.0) -> Scales:
     """Some for every product: half as much for every other channel."""
     inputs = by_input(products_of(load_wide(path).graph))
     steps = {x.name: tuple(largest / (1 + k % 2) for k in range(x.shape[-1])) for x in inputs}
-    return Scales(graph="0" * 64, prompts=("a",), calls=1, largest=steps)
+    return Scales(graph="0" * 64, prompts=("a",), calls=1, largest=steps, typical=dict.fromkeys(steps, largest))
 
 
 def feeds(session: ort.InferenceSession) -> dict[str, Array]:
@@ -126,7 +126,10 @@ def test_products_are_those_of_rounded_values(model_dir: Path, low: Low, tmp_pat
     graph = model_dir / "denoise.onnx"
     shutil.copyfile(model_dir / "weights.safetensors", tmp_path / "weights.safetensors")
     scales, model = scales_of(graph), load_wide(graph)
-    groups = {x.name: (x, products, [values_of(p.weight) for p in products]) for x, products in by_input(products_of(model.graph)).items()}
+    groups = {
+        x.name: (x, products, [values_of(p.weight) for p in products])
+        for x, products in by_input(products_of(model.graph)).items()
+    }
     to_quantised(model, low, scales, half=None)
     for x, products, _ in groups.values():
         model.graph.outputs.extend([x, *(product.node.outputs[0] for product in products)])
@@ -153,12 +156,26 @@ def test_a_plain_graph_has_the_same_values(model_dir: Path, low: Low, tmp_path: 
     shutil.copyfile(model_dir / "weights.safetensors", tmp_path / "weights.safetensors")
     plain = read_graph(graph, low, plain=True, scales=scales_of(graph))
     assert plain.opset_imports[""] == 20
-    sessions = opened(read_graph(graph, low, scales=scales_of(graph)), tmp_path, "a.onnx"), opened(plain, tmp_path, "b.onnx")
+    sessions = (
+        opened(read_graph(graph, low, scales=scales_of(graph)), tmp_path, "a.onnx"),
+        opened(plain, tmp_path, "b.onnx"),
+    )
     onnx.checker.check_model(tmp_path / "b.onnx", full_check=True)
     given = feeds(sessions[0])
     for one, other in zip(*(session.run(None, given) for session in sessions), strict=True):
         difference = (one.astype(np.float32) - other.astype(np.float32)).ravel()
         assert np.linalg.norm(difference) < 2e-2 * np.linalg.norm(one.astype(np.float32))
+
+
+def test_products_of_a_few_giant_tokens_stay_in_half(model_dir: Path) -> None:
+    """In int8; fp8 has levels for small and for large ones."""
+    graph = model_dir / "denoise.onnx"
+    scales, inputs = scales_of(graph), by_input(products_of(load_wide(graph).graph))
+    x, products = next((x, products) for x, products in inputs.items() if len(products) == 2)  # w1 and w3
+    giant = scales.model_copy(update={"typical": {**scales.typical, x.name: 0.19 * 3.0}})
+    every = sum(map(len, inputs.values()))
+    assert to_quantised(load_wide(graph), "int8", giant) == every - len(products)
+    assert to_quantised(load_wide(graph), "int8", scales) == to_quantised(load_wide(graph), "fp8", giant) == every
 
 
 def test_scales_of_another_graph(model_dir: Path) -> None:

@@ -74,6 +74,8 @@ def test_they_are_the_largest_magnitudes_of_all_calls(model_dir: Path, found: Sc
     for name, *values in zip(names, *calls, strict=True):
         wanted = np.max([np.abs(value).max((0, 1)) for value in values], 0)
         np.testing.assert_allclose(found.largest[name], wanted, rtol=1e-4, atol=1e-6)
+        each = [np.abs(value).max(2).mean() for value in values]
+        assert found.typical[name] == pytest.approx(np.mean(each), rel=1e-4)
     assert len({len(given["tokens"]) for given in recorder.given}) > 1  # dense steps, and such in regions
 
 

@@ -90,7 +90,11 @@ def build(
     output: Annotated[Path, typer.Option("-o", "--output", help="The bundle directory to write.")],
     target: Annotated[Target, typer.Option(help="What the bundle is to run in.")] = Target.onnxruntime,
     sm: Annotated[
-        str | None, typer.Option(help="TensorRT-RTX: compute capabilities, times ten.", show_default=f"{ARCHITECTURES}; fp8 {FP8_ARCHITECTURES}")
+        str | None,
+        typer.Option(
+            help="TensorRT-RTX: compute capabilities, times ten.",
+            show_default=f"{ARCHITECTURES}; fp8 {FP8_ARCHITECTURES}",
+        ),
     ] = None,
     precision: Annotated[Precision | None, typer.Option(help=PRECISION_HELP)] = None,
     max_size: Annotated[
@@ -194,9 +198,7 @@ def architectures(text: str) -> tuple[int, ...]:
         raise BuildError(f"sm {text!r} is not a list of numbers; for instance 86,89,120") from None
 
 
-def _with_engines(
-    model: str, output: Path, target: Target, *, options: BuildOptions, low: LowBuild | None
-) -> Manifest:
+def _with_engines(model: str, output: Path, target: Target, *, options: BuildOptions, low: LowBuild | None) -> Manifest:
     if target is Target.tensorrt_rtx:
         check_architectures(options)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())

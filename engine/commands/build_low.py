@@ -6,8 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from flagdit.engine.bundle import Engine, ModelSpec
-from flagdit.engine.bundle import regular
+from flagdit.engine.bundle import Engine, ModelSpec, regular
 from flagdit.engine.bundle.reader import DEMO, MANIFEST, Bundle
 from flagdit.engine.commands.common import say
 from flagdit.engine.compiler.find_scales import check_source
@@ -19,7 +18,7 @@ Progress = Callable[[str, float], None]
 
 @dataclass(frozen=True)
 class LowBuild:
-    """model: the directory that a bundle is built from, or demo. prompts: to find scales on, by default its examples."""
+    """model: the directory that a bundle is built from, or demo. prompts: to find scales on; none are its examples."""
 
     low: Low
     model: str
@@ -56,9 +55,7 @@ class LowBuild:
         )
         found = "as they were found before" if kept else f"found in {scales.calls} calls of denoise"
         say(f"{SCALES}: {len(scales.largest)} scales of activations, {found}")
-        seen = difference_of(
-            model_dir, spec, self.low, scales, report=lambda fraction: progress("pictures", fraction)
-        )
+        seen = difference_of(model_dir, spec, self.low, scales, report=lambda fraction: progress("pictures", fraction))
         if seen is None:
             say(f"{self.low}: not compared with fp32, there is no text encoder or no prompt to paint")
         else:

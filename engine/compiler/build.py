@@ -122,9 +122,7 @@ def needs_plain(target: Target, version: str) -> bool:
     return target == "tensorrt" and tuple(map(int, version.split(".")[:2])) < (10, 15)
 
 
-def read_graph(
-    path: Path, precision: Precision, *, plain: bool = False, scales: Scales | None = None
-) -> ir.Model:
+def read_graph(path: Path, precision: Precision, *, plain: bool = False, scales: Scales | None = None) -> ir.Model:
     """The graph in its precision; weights stay in the file they are in. plain: see to_plain.
 
     scales: of products in int8 or fp8.

@@ -48,7 +48,6 @@ class BuildOptions:
         if self.precision not in get_args(Precision):
             raise BuildError(f"precision {self.precision!r} is not one of {', '.join(get_args(Precision))}")
 
-
     @property
     def low(self) -> Low | None:
         """What products multiply in, if that is narrower than half."""

@@ -1,7 +1,7 @@
 """Scales of a model's activations, from runs of its own graph in fp32 on the CPU over a few prompts.
 
-Nothing is drawn, so the same prompts give the same scales. No magnitude is cut off: that was tried, by the squares of
-what the inputs are off, and made pictures worse.
+Nothing is drawn, so the same prompts give the same scales. No magnitude is cut off: that was tried, and made pictures
+worse (docs/tensorrt.md).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from flagdit.engine.compiler.precision import import_ir
 from flagdit.engine.compiler.products import products_of
 from flagdit.engine.compiler.quantised import by_input
 from flagdit.engine.compiler.scales import Scales
-from flagdit.engine.compiler.watch import Floats, Watched, watch_largest
+from flagdit.engine.compiler.watch import Floats, Watched, watch_largest, watch_typical
 from flagdit.engine.errors import BuildError
 from flagdit.engine.pipeline import Pipeline
 from flagdit.engine.request import Request
@@ -52,14 +52,21 @@ def find_scales(directory: Path, spec: ModelSpec, prompts: Sequence[str] = (), *
     asked = tuple(prompts or spec.examples[:PROMPTS])
     pipeline, graph = pipeline_of(directory, spec), directory / spec.graphs.denoise.file
     model = load_wide(graph)
-    outputs = {x.name or "": watch_largest(model, x) for x in by_input(products_of(model.graph))}
-    found = _Largest()
-    session = cast(Session, Watched(opened(graph, model), list(outputs.values()), found))
+    inputs, found = by_input(products_of(model.graph)), _Found()
+    largest = {x.name or "": watch_largest(model, x) for x in inputs}
+    typical = {x.name or "": watch_typical(model, x) for x in inputs}
+    names = [*largest.values(), *typical.values()]
+    session = cast(Session, Watched(opened(graph, model), names, found))
     for number, prompt in enumerate(asked):
         run_of(pipeline, session, prompt, number)
         report((number + 1) / len(asked))
-    largest = {name: tuple(found.values[output].tolist()) for name, output in outputs.items()}
-    return Scales(graph=digest(graph).sha256, prompts=asked, calls=found.calls, largest=largest)
+    return Scales(
+        graph=digest(graph).sha256,
+        prompts=asked,
+        calls=found.calls,
+        largest={name: tuple(found.largest[output].tolist()) for name, output in largest.items()},
+        typical={name: float(found.sums[output][0]) / found.calls for name, output in typical.items()},
+    )
 
 
 def check_source(spec: ModelSpec, prompts: Sequence[str]) -> None:
@@ -102,14 +109,16 @@ def load_wide(graph: Path) -> ir.Model:
     return model
 
 
-class _Largest:
-    """What was watched at most over all calls, by name."""
+class _Found:
+    """What was watched over all calls, by name: the most of it, and the sum."""
 
     def __init__(self) -> None:
         self.calls = 0
-        self.values: dict[str, Floats] = {}
+        self.largest: dict[str, Floats] = {}
+        self.sums: dict[str, Floats] = {}
 
     def __call__(self, watched: Mapping[str, Floats]) -> None:
         self.calls += 1
         for name, value in watched.items():
-            self.values[name] = np.maximum(self.values.get(name, np.float32(0)), value)
+            self.largest[name] = np.maximum(self.largest.get(name, np.float32(0)), value)
+            self.sums[name] = self.sums.get(name, np.float32(0)) + value

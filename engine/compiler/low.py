@@ -1,4 +1,4 @@
-"""What int8 and fp8 need before an engine is built, and what they cost: scales beside it, and pictures beside fp32's."""
+"""What int8 and fp8 need before an engine is built: scales beside it. What they cost: pictures beside those in fp32."""
 
 from __future__ import annotations
 

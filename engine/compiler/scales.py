@@ -25,15 +25,17 @@ Magnitude = Annotated[float, Field(ge=0)]
 
 
 class Scales(Spec):
-    """What the inputs of products reach, and what it was found on: a graph, by its digest, and prompts, in so many calls.
+    """What inputs of products reach, and what that was found on: a graph, by its digest, and prompts, in so many calls.
 
-    largest: by the name of an input (A, R, K) in `denoise`, the largest magnitude of each of the K.
+    largest: by the name of an input (A, R, K) in `denoise`, the largest magnitude of each of the K. typical: that of a
+    token, on average.
     """
 
     graph: Digest
     prompts: tuple[str, ...]
     calls: int
     largest: Mapping[str, tuple[Magnitude, ...]]
+    typical: Mapping[str, Magnitude]
 
 
 def write_scales(path: Path, scales: Scales) -> None:

@@ -31,6 +31,14 @@ def watch_largest(model: ir.Model, x: ir.Value) -> str:
     return _output(model.graph, largest, f"{x.name}.largest", x.shape[-1:] if x.shape is not None else ())
 
 
+def watch_typical(model: ir.Model, x: ir.Value) -> str:
+    """Add an output (1,), the mean over tokens of the largest magnitude of each in x (A, R, K); its name."""
+    write = _at_the_end(model.graph)
+    each = write.add("ReduceMax", write.add("Abs", x), write.numbers(-1), keepdims=0)
+    typical = write.shaped(write.add("ReduceMean", each, write.numbers(0, 1), keepdims=0), 1)
+    return _output(model.graph, typical, f"{x.name}.typical", (1,))
+
+
 class _AtTheEnd(Writer):
     """Writes behind all nodes."""
 
