@@ -132,7 +132,7 @@ def read_graph(path: Path, precision: Precision, *, plain: bool = False, scales:
     if precision in LOW:
         if scales is None:
             raise BuildError(f"{path.name}: {precision} needs scales")
-        to_quantised(model, cast(Low, precision), scales)
+        to_quantised(model, precision, scales)
         to_half(model, HALF)
     elif precision != "float32":
         to_half(model, cast(Half, precision))

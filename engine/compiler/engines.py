@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, NamedTuple, cast, get_args
+from typing import Literal, NamedTuple, get_args
 
 from flagdit.engine.bundle import Engine, Graph, ModelSpec
 from flagdit.engine.bundle.weights import check_weights
@@ -51,7 +51,7 @@ class BuildOptions:
     @property
     def low(self) -> Low | None:
         """What products multiply in, if that is narrower than half."""
-        return cast(Low, self.precision) if self.precision in LOW else None
+        return self.precision if self.precision in LOW else None
 
 
 class BuiltEngine(NamedTuple):

@@ -109,7 +109,7 @@ def smoothing_of(largest: Floats, matrices: list[Floats]) -> Floats:
 def stored_scale(scale: npt.NDArray[np.floating]) -> Floats:
     """The next larger scale that float16 holds: both nodes of a pair then have the same one."""
     near = np.maximum(scale, SMALLEST).astype(np.float16)
-    return np.where(near < scale, np.nextafter(near, np.float16(np.inf)), near).astype(np.float32)
+    return np.asarray(np.where(near < scale, np.nextafter(near, np.float16(np.inf)), near), np.float32)
 
 
 class _Quantised:
