@@ -164,7 +164,8 @@ def test_a_plain_graph_has_the_same_values(model_dir: Path, low: Low, tmp_path: 
     given = feeds(sessions[0])
     for one, other in zip(*(session.run(None, given) for session in sessions), strict=True):
         difference = (one.astype(np.float32) - other.astype(np.float32)).ravel()
-        assert np.linalg.norm(difference) < 2e-2 * np.linalg.norm(one.astype(np.float32))
+        # float16 takes some values over the border of two levels, which are far apart in fp8.
+        assert np.linalg.norm(difference) < {"int8": 2e-2, "fp8": 6e-2}[low] * np.linalg.norm(one.astype(np.float32))
 
 
 def test_products_of_a_few_giant_tokens_stay_in_half(model_dir: Path) -> None:
@@ -176,6 +177,11 @@ def test_products_of_a_few_giant_tokens_stay_in_half(model_dir: Path) -> None:
     every = sum(map(len, inputs.values()))
     assert to_quantised(load_wide(graph), "int8", giant) == every - len(products)
     assert to_quantised(load_wide(graph), "int8", scales) == to_quantised(load_wide(graph), "fp8", giant) == every
+    giants = scales.model_copy(update={"typical": dict.fromkeys(scales.typical, 0.1)})
+    with pytest.raises(
+        BuildError, match=r"^every input of a product has a few giant tokens, .*; choose fp8 or float16$"
+    ):
+        to_quantised(load_wide(graph), "int8", giants)
 
 
 def test_scales_of_another_graph(model_dir: Path) -> None:

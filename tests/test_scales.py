@@ -98,7 +98,8 @@ def test_without_prompts_or_encoders_nothing_is_found(model_dir: Path) -> None:
 def test_pictures_are_compared_with_fp32(model_dir: Path, found: Scales) -> None:
     spec = read_model(model_dir)
     seen = difference_of(model_dir, spec, "int8", found, report=lambda _: None)
-    coarse = found.model_copy(update={"largest": {n: tuple(8 * x for x in v) for n, v in found.largest.items()}})
+    larger = {"largest": {n: tuple(8 * x for x in v) for n, v in found.largest.items()}}
+    coarse = found.model_copy(update={**larger, "typical": {n: 8 * x for n, x in found.typical.items()}})
     worse = difference_of(model_dir, spec, "int8", coarse, report=lambda _: None)
     assert seen is not None and worse is not None
     assert seen.pictures == len(PROMPTS)

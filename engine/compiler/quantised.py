@@ -63,10 +63,15 @@ def to_quantised(model: ir.Model, low: Low, scales: Scales, half: Half | None = 
     """Put the pairs into `model`, in fp32, in place; `to_half` comes after. Returns how many products have them.
 
     half: what a pair makes of fp32; None leaves it fp32, for a CPU that has no attention in half. Raises BuildError if
-    there are none, or the scales are of another graph.
+    there are none, if the scales are of another graph, or if none of them suits int8.
     """
     inputs, write = by_input(products_of(model.graph)), _Quantised(model.graph, low, half)
     chosen = {x: of_x for x, of_x in inputs.items() if not (low == "int8" and has_giants(x, scales))}
+    if not chosen:
+        raise BuildError(
+            "every input of a product has a few giant tokens, which leave int8 no levels for the others; choose fp8 or "
+            "float16"
+        )
     for x, of_x in chosen.items():
         write.quantise(x, of_x, scales=scales)
     return sum(map(len, chosen.values()))
