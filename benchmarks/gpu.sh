@@ -4,17 +4,18 @@
 #
 #     PYTHON=python3 benchmarks/gpu.sh [OUT [PART...]]
 #
-# Parts: configure build device tests pictures memcheck racecheck kernels denoise steps randn; all by default. Without configure
+# Parts: configure build device engines tests pictures memcheck racecheck kernels denoise steps randn; all by default. Without configure
 # and build, what they left in build/gpu is used. Needs nvcc, and a torch with CUDA to hold the arrays. ORT_SITE: a
 # folder to import onnxruntime-gpu from, if it is not installed; BUNDLES: that paint, the demo if there are none; GRAPHS: what
-# gpu_graphs.py wrote, for denoise. CARRY: a folder that gpu_carry.py made, which has all three.
+# gpu_graphs.py wrote, for denoise. TENSORRT_INCLUDE_DIR: NVIDIA's headers, for the backend of TensorRT; where its Python
+# package is installed, engines of the demo in float16, int8 and fp8 are built, for 64x64, and painted with. CARRY: a folder that gpu_carry.py made, which has all three.
 # A part that fails or is not possible is written down and the rest goes on; the exit status is 1 if any failed.
 # docs/gpu-status.md has what it found.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 out=${1:-out}
 (($# == 0)) || shift
-wanted=" ${*:-configure build device tests pictures memcheck racecheck kernels denoise steps randn} "
+wanted=" ${*:-configure build device engines tests pictures memcheck racecheck kernels denoise steps randn} "
 python=${PYTHON:-.venv/bin/python}
 home=build/gpu/flagdit # `flagdit` with these kernels, whatever is installed
 parts=$out/gpu-parts.tsv
@@ -68,6 +69,19 @@ check() {
   done
 }
 
+# TensorRT's engines are built for the GPU at hand; their pictures are painted with the others, for as long as that may take.
+engines() {
+  if [[ -z ${TENSORRT_INCLUDE_DIR:-} ]] || ! "$python" -c 'import tensorrt_bindings' 2>/dev/null; then
+    skip engines "there is no TENSORRT_INCLUDE_DIR, or no Python package of TensorRT"
+    return
+  fi
+  # shellcheck disable=SC2016 # the inner shell expands them
+  local each='for p in float16 int8 fp8; do rm -rf build/gpu/trt-$p
+    "$0" -c "from flagdit.engine.cli import main; main()" build demo -o build/gpu/trt-$p --target tensorrt --precision $p || exit
+  done'
+  part engines 150 bash -c "$each" "$python" && BUNDLES="build/gpu/trt-int8 build/gpu/trt-fp8 build/gpu/trt-float16 ${BUNDLES:-}"
+}
+
 # Pictures need the C library of onnxruntime-gpu: in the installed package, or in ORT_SITE.
 pictures() {
   local runtime
@@ -95,15 +109,17 @@ assert with_cuda() and torch.cuda.is_available(), "no GPU, or a torch without CU
 print(torch.cuda.get_device_name(), torch.cuda.get_device_capability(), "torch", torch.__version__)'
 configure=(cmake -S . -B build/gpu -G Ninja -DFLAGDIT_CUDA=ON -DCMAKE_CUDA_ARCHITECTURES=native
   -DPython_EXECUTABLE="$("$python" -c 'import sys; print(sys.executable)')"
-  -DFLAGDIT_PYTHON_OUTPUT_DIR="$PWD/$home/cpp_ext")
+  -DFLAGDIT_PYTHON_OUTPUT_DIR="$PWD/$home/cpp_ext"
+  ${TENSORRT_INCLUDE_DIR:+-DFLAGDIT_TENSORRT=ON "-DTENSORRT_INCLUDE_DIR=$TENSORRT_INCLUDE_DIR"})
 if part configure 30 "${configure[@]}" && part build 120 cmake --build build/gpu --target _ext &&
   part device 30 "$python" -c "$sees_both"; then
+  engines
   pictures
   check
   measure
   part randn 30 "$python" benchmarks/gpu_randn.py --json "$out/gpu-randn.json"
 else
-  for name in pictures tests randn memcheck racecheck kernels steps denoise; do skip "$name" "there are no kernels to run"; done
+  for name in engines pictures tests randn memcheck racecheck kernels steps denoise; do skip "$name" "there are no kernels to run"; done
 fi
 
 "$python" - "$out" "$(nvcc --version 2>/dev/null | grep release)" "$(git rev-parse HEAD)" \

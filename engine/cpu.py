@@ -13,7 +13,7 @@ from flagdit.cpp_ext import has_amx
 from flagdit.engine.bundle import Engine, Manifest
 from flagdit.engine.errors import BackendError
 
-Precision = Literal["int8-bf16", "int8", "float32", "float16", "bfloat16"]
+Precision = Literal["int8-bf16", "int8", "float32", "float16", "bfloat16", "fp8"]
 """What `denoise` can compute in."""
 
 PRECISIONS: tuple[Precision, ...] = ("int8-bf16", "int8", "float32")

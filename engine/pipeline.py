@@ -10,6 +10,7 @@ from typing import Literal, cast
 
 import numpy.typing as npt
 
+from flagdit.cpp_ext import Session
 from flagdit.engine.bundle.reader import Bundle
 from flagdit.engine.coarse import Coarse
 from flagdit.engine.cpu import Precision, available
@@ -189,6 +190,12 @@ class Pipeline:
         other, own = copy(self), self.chosen
         other.chosen = choose(self.bundle.manifest, device=own.device, backend=own.backend, precision=precision)
         other.stages = replace(self.stages, denoise=load_denoise(self.bundle, other.chosen, {}, threads=self._threads))
+        return other
+
+    def with_denoise(self, session: Session) -> Pipeline:
+        """The same bundle with another session of `denoise`, which has the contract's ports; all else is shared."""
+        other = copy(self)
+        other.stages = replace(self.stages, denoise=session)
         return other
 
     def check(self, request: Request) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import onnx_ir as ir
 import pytest
+from test_quantised import scales_of
 from tiny import random_flag_dit
 
 from flagdit.engine.bundle import ModelSpec
@@ -16,6 +17,7 @@ from flagdit.engine.compiler.build_rtx import build_rtx, check_architectures
 from flagdit.engine.compiler.engines import BuildOptions, BuiltEngine
 from flagdit.engine.compiler.process import build_apart
 from flagdit.engine.compiler.profiles import profiles, ranges
+from flagdit.engine.compiler.scales import SCALES, write_scales
 from flagdit.engine.errors import BackendError, BuildError, OutputError
 from flagdit.export import ExportOptions, FlagDiTConfig, export_model
 
@@ -136,6 +138,23 @@ def test_bfloat16_fuses_too(directory: Path, spec: ModelSpec, tmp_path: Path) ->
     assert made.layers.fused_attentions == 2 * LAYERS
 
 
+@pytest.mark.parametrize(("precision", "architectures"), [("int8", (86, 89)), ("fp8", (89, 120))])
+def test_products_of_layers_are_low_and_attentions_fused(
+    directory: Path, spec: ModelSpec, tmp_path: Path, precision: str, architectures: tuple[int, ...]
+) -> None:
+    """Queries, keys and values may be one product, and so may w1 and w3; the model's ends are two more."""
+    write_scales(tmp_path / SCALES, scales_of(directory / spec.graphs.denoise.file))
+    options = BuildOptions(architectures, precision)
+    low = Built(directory, spec, tmp_path, options)
+    engine, layers = low.engines["denoise"]
+    assert (engine.precision, low.engines["condition"].engine.precision) == (precision, "float16")
+    assert {t.dtype for t in engine.inputs if "key_tail" in t.name} == {"float16"}
+    assert layers is not None
+    assert 4 * LAYERS <= layers.low_products <= 7 * LAYERS
+    assert layers.products <= layers.low_products + 2
+    assert layers.fused_attentions == 2 * LAYERS
+
+
 def test_float32_builds_from_decomposed_attentions(directory: Path, spec: ModelSpec, tmp_path: Path) -> None:
     made = build_apart(job(directory, spec, tmp_path, precision="float32"), lambda _: None)
     assert made.layers is not None
@@ -150,6 +169,7 @@ def test_float32_builds_from_decomposed_attentions(directory: Path, spec: ModelS
         ((89, 90), "float16", r"^sm 90: TensorRT-RTX compiles for sm 75, .*89 is compute capability 8\.9"),
         ((87,), "float16", r"^sm 87 \(Jetson Orin\): .* flagdit build DIR -o BUNDLE --target tensorrt$"),
         ((110,), "float16", r"^sm 110 \(Jetson Thor\): .* flagdit build DIR -o BUNDLE --target tensorrt$"),
+        ((86, 89), "fp8", r"^sm 86 has no fp8, which begins with sm 89 \(Ada\); choose int8 or float16$"),
         ((75, 89), "bfloat16", r"^sm 75 \(Turing\) has no bfloat16; leave it out, or choose float16$"),
     ],
 )
@@ -159,8 +179,8 @@ def test_targets_it_does_not_compile_for(architectures: tuple[int, ...], precisi
 
 
 def test_unknown_precision() -> None:
-    with pytest.raises(BuildError, match=r"^precision 'int8' is not one of float32, float16, bfloat16$"):
-        BuildOptions(precision="int8")
+    with pytest.raises(BuildError, match=r"^precision 'int4' is not one of float32, float16, bfloat16, int8, fp8$"):
+        BuildOptions(precision="int4")
 
 
 def test_a_failed_build_leaves_nothing(directory: Path, spec: ModelSpec, tmp_path: Path) -> None:

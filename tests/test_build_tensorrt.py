@@ -7,12 +7,12 @@ import pytest
 
 from flagdit.engine.bundle.builder import read_model
 from flagdit.engine.compiler import cuda_device
-from flagdit.engine.compiler.build_tensorrt import build_tensorrt
+from flagdit.engine.compiler.build_tensorrt import build_tensorrt, check_device
 from flagdit.engine.compiler.cuda_device import device_architecture
 from flagdit.engine.compiler.engines import BuildOptions
 from flagdit.engine.compiler.hooks import Phases
 from flagdit.engine.compiler.layers import LayerReport, read_layers
-from flagdit.engine.errors import BackendError
+from flagdit.engine.errors import BackendError, BuildError
 
 LOG = """Name: a_myl0_0, LayerType: shape_call, Inputs: [], Constants: [], Outputs: [], TacticName: , StreamId: 0
 Name: _gemm_mha_v2_myl0_1, LayerType: kgen, Inputs: [ { Name: q }], TacticName: _gemm_mha_v2_0x88d7, StreamId: 0
@@ -75,10 +75,28 @@ def test_without_a_device_nothing_is_written(
     assert not list(tmp_path.iterdir())
 
 
+def test_fp8_needs_a_device_that_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An Orin, compute capability 8.7, has int8."""
+    monkeypatch.setattr(ctypes, "CDLL", lambda _name: Driver())
+    assert check_device(BuildOptions(precision="int8")) == 87
+    with pytest.raises(
+        BuildError, match=r"^sm 87 has no fp8, which begins with sm 89 \(Ada\); choose int8 or float16$"
+    ):
+        check_device(BuildOptions(precision="fp8"))
+
+
 def test_layers_that_launch_nothing_are_not_kernels() -> None:
     assert read_layers(LOG) == LayerReport(
-        kernels=2, fused_attentions=1, activation_bytes=9311744, weights_bytes=212992
+        kernels=2, fused_attentions=1, activation_bytes=9311744, weights_bytes=212992, products=1, low_products=0
     )
+
+
+def test_products_of_int8_and_fp8_are_told_by_what_they_read() -> None:
+    line = "Name: {}, LayerType: {}, Inputs: [ {{ Name: x, Datatype: {} }}], TacticName: , StreamId: 0\n"
+    layers = [("a", "gemm", "Int8"), ("b", "gemm", "FP8"), ("c", "gemm", "Half"), ("d", "kgen", "Int8")]
+    report = read_layers("".join(line.format(*layer) for layer in layers))
+    assert report is not None
+    assert (report.products, report.low_products) == (3, 2)
 
 
 def test_a_log_without_layers_has_no_report() -> None:

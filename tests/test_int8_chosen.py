@@ -84,8 +84,8 @@ def test_build_adds_the_engine_by_itself(flagdit, model_dir8: Path, model_dir: P
     assert [path.name for path in Path("one").glob("denoise.int8*")] == [file_of("int8")]
     code, _, err = flagdit("build", model_dir, "-o", "c", "--precision", "int8")
     assert code == 2 and "are stored as float32; for int8 export them so: flagdit export" in " ".join(err.split())
-    code, _, err = flagdit("build", model_dir8, "-o", "c", "--target", "tensorrt", "--precision", "int8")
-    assert code == 2 and "tensorrt does not compute in int8; allowed are float16" in " ".join(err.split())
+    code, _, err = flagdit("build", model_dir8, "-o", "c", "--target", "onnxruntime-cuda", "--precision", "int8")
+    assert code == 2 and "onnxruntime-cuda does not compute in int8; allowed are float16" in " ".join(err.split())
     assert not Path("c").exists()
 
 

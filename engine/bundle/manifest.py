@@ -207,12 +207,13 @@ class Engine(Spec):
     version: str
     architectures: tuple[int, ...]  # compute capabilities times ten: 89 is 8.9; none of a CPU's
     platform: str
-    precision: Literal["float32", "float16", "bfloat16", "int8", "int8-bf16"]
+    precision: Literal["float32", "float16", "bfloat16", "int8", "int8-bf16", "fp8"]
     profiles: tuple[dict[str, Profile], ...]
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     build_seconds: float
     peak_build_bytes: int | None = None
+    psnr: float | None = None
 
 
 class Manifest(Spec):

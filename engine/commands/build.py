@@ -13,7 +13,8 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
 from flagdit.engine.bundle import Engine, Manifest, ModelSpec
 from flagdit.engine.bundle.builder import build_bundle
-from flagdit.engine.commands.common import messages, parse_size, say
+from flagdit.engine.commands.build_low import LowBuild, with_difference
+from flagdit.engine.commands.common import messages, parse_size, read_prompts, say
 from flagdit.engine.commands.progress import Log, redraws
 from flagdit.engine.compiler import (
     CPU_PRECISIONS,
@@ -32,7 +33,7 @@ from flagdit.engine.compiler import (
 )
 from flagdit.engine.compiler.build import Precision as GpuPrecision
 from flagdit.engine.compiler.build import Target as GpuTarget
-from flagdit.engine.compiler.cuda_device import device_architecture
+from flagdit.engine.compiler.build_tensorrt import check_device
 from flagdit.engine.compiler.precision import import_ir
 from flagdit.engine.cpu import unused
 from flagdit.engine.errors import BuildError
@@ -55,28 +56,30 @@ class Precision(StrEnum):
     float32 = "float32"
     int8 = "int8"
     int8_bf16 = "int8-bf16"
+    fp8 = "fp8"
 
 
 PRECISIONS = {
     Target.onnxruntime: (Precision.float32, Precision.int8, Precision.int8_bf16),
     Target.onnxruntime_cuda: (Precision.float16, Precision.bfloat16, Precision.float32),
-    Target.tensorrt_rtx: (Precision.float16, Precision.bfloat16, Precision.float32),
-    Target.tensorrt: (Precision.float16, Precision.bfloat16, Precision.float32),
+    Target.tensorrt_rtx: (Precision.float16, Precision.bfloat16, Precision.float32, Precision.int8, Precision.fp8),
+    Target.tensorrt: (Precision.float16, Precision.bfloat16, Precision.float32, Precision.int8, Precision.fp8),
 }
 """Of each target, the default first."""
 
 USED = {
     Target.onnxruntime: (),
     Target.onnxruntime_cuda: (),
-    Target.tensorrt_rtx: ("--sm", "--max-size", "--max-batch"),
-    Target.tensorrt: ("--max-size", "--max-batch"),
+    Target.tensorrt_rtx: ("--sm", "--max-size", "--max-batch", "--prompts"),
+    Target.tensorrt: ("--max-size", "--max-batch", "--prompts"),
 }
 """Options that say something of each target's engines."""
 
-ARCHITECTURES = "86,89,120"
+ARCHITECTURES, FP8_ARCHITECTURES = "86,89,120", "89,120"
 
 PRECISION_HELP = (
-    "Of the engines: float16, bfloat16 or float32 on a GPU; int8 or int8-bf16 on a CPU, both if so exported."
+    "Of the engines: float16, bfloat16 or float32 on a GPU, with TensorRT and TensorRT-RTX also int8, and fp8 from "
+    "sm 89 on; int8 or int8-bf16 on a CPU, both if so exported."
 )
 
 BUILDERS = {Target.tensorrt_rtx: build_rtx, Target.tensorrt: build_tensorrt}
@@ -87,7 +90,11 @@ def build(
     output: Annotated[Path, typer.Option("-o", "--output", help="The bundle directory to write.")],
     target: Annotated[Target, typer.Option(help="What the bundle is to run in.")] = Target.onnxruntime,
     sm: Annotated[
-        str | None, typer.Option(help="TensorRT-RTX: compute capabilities, times ten.", show_default=ARCHITECTURES)
+        str | None,
+        typer.Option(
+            help="TensorRT-RTX: compute capabilities, times ten.",
+            show_default=f"{ARCHITECTURES}; fp8 {FP8_ARCHITECTURES}",
+        ),
     ] = None,
     precision: Annotated[Precision | None, typer.Option(help=PRECISION_HELP)] = None,
     max_size: Annotated[
@@ -95,6 +102,13 @@ def build(
     ] = None,
     max_batch: Annotated[
         int | None, typer.Option(min=1, max=64, help="Most pictures at a time that engines serve.", show_default="1")
+    ] = None,
+    prompts: Annotated[
+        Path | None,
+        typer.Option(
+            help="For int8 and fp8 of TensorRT: a text file, one prompt a line, to find the scales of activations on.",
+            show_default="4 of the model's examples",
+        ),
     ] = None,
 ) -> None:
     """Build a bundle: everything that runs a model, in one directory.
@@ -104,10 +118,11 @@ def build(
     Every bundle runs in ONNX Runtime, in fp32; if its weights were exported as int8, in int8, too, where the CPU can.
     [bold]onnxruntime-cuda[/] adds a graph for any GPU that ONNX Runtime computes on, made here without one.
     [bold]tensorrt-rtx[/] adds engines for RTX GPUs, built here without one; [bold]tensorrt[/] adds engines for the GPU
-    of this machine, and is what a Jetson builds for itself.
+    of this machine, and is what a Jetson builds for itself. In int8 and fp8 scales of activations are found first, in
+    runs on the CPU, and kept in the bundle; how far pictures are then from those in fp32 is said.
     """
     check_precision(target, precision)
-    _check_used(target, {"--sm": sm, "--max-size": max_size, "--max-batch": max_batch})
+    _check_used(target, {"--sm": sm, "--max-size": max_size, "--max-batch": max_batch, "--prompts": prompts})
     if target is Target.onnxruntime:
         manifest = build_bundle(model, output, partial(_for_cpu, precision), check=partial(_check_cpu, precision))
     elif target is Target.onnxruntime_cuda:
@@ -115,8 +130,9 @@ def build(
         manifest = build_bundle(model, output, partial(_for_cuda, precision))
     else:
         limits = Limits(size=parse_size(max_size), batch=max_batch or 1)
-        options = BuildOptions(architectures(sm or ARCHITECTURES), _of_gpu(target, precision), limits)
-        manifest = _with_engines(model, output, target, options=options)
+        default = FP8_ARCHITECTURES if precision is Precision.fp8 else ARCHITECTURES
+        options = BuildOptions(architectures(sm or default), _of_gpu(target, precision), limits)
+        manifest = _with_engines(model, output, target, options=options, low=_low_build(model, options, prompts))
     _summary(manifest, output)
 
 
@@ -140,9 +156,20 @@ def _check_cpu(precision: Precision | None, spec: ModelSpec) -> None:
         check_int8(spec)
 
 
-def _check_gpu(target: Target, options: BuildOptions, spec: ModelSpec) -> None:
+def _low_build(model: str, options: BuildOptions, prompts: Path | None) -> LowBuild | None:
+    """What comes before engines whose products are in int8 or fp8. Raises BuildError for prompts that others get."""
+    if options.low is not None:
+        return LowBuild(options.low, model, () if prompts is None else read_prompts(prompts))
+    if prompts is not None:
+        raise BuildError(f"--prompts has no part in {options.precision}; leave it out, or choose int8 or fp8")
+    return None
+
+
+def _check_gpu(target: Target, options: BuildOptions, low: LowBuild | None, spec: ModelSpec) -> None:
     if target is Target.tensorrt:
-        device_architecture("building a TensorRT engine")
+        check_device(options)
+    if low is not None:
+        low.check(spec)
     check_engines(spec, cast(GpuTarget, target.value), options)
 
 
@@ -171,7 +198,7 @@ def architectures(text: str) -> tuple[int, ...]:
         raise BuildError(f"sm {text!r} is not a list of numbers; for instance 86,89,120") from None
 
 
-def _with_engines(model: str, output: Path, target: Target, *, options: BuildOptions) -> Manifest:
+def _with_engines(model: str, output: Path, target: Target, *, options: BuildOptions, low: LowBuild | None) -> Manifest:
     if target is Target.tensorrt_rtx:
         check_architectures(options)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
@@ -188,17 +215,20 @@ def _with_engines(model: str, output: Path, target: Target, *, options: BuildOpt
                 logs[graph].reach(round(100 * fraction))
 
         def build_engines(model_dir: Path, spec: ModelSpec, directory: Path) -> list[Engine]:
+            seen = None if low is None else low.prepare(model_dir, spec, directory, progress)
             built = BUILDERS[target](model_dir, spec, directory, options=options, progress=progress)
             for item in built:
                 _describe(item)
-            return [item.engine for item in built]
+            return [with_difference(item.engine, seen) for item in built]
 
-        return build_bundle(model, output, build_engines, check=partial(_check_gpu, target, options))
+        return build_bundle(model, output, build_engines, check=partial(_check_gpu, target, options, low))
 
 
 def _describe(built: BuiltEngine) -> None:
     engine, layers = built
     kernels = "" if layers is None else f", {layers.kernels} kernels, {layers.fused_attentions} of them fused attention"
+    if layers is not None and layers.low_products:
+        kernels += f", {layers.low_products} of {layers.products} products in {engine.precision}"
     say(f"{engine.file}: {engine.precision}, built in {engine.build_seconds:.0f} s{kernels}")
 
 

@@ -12,14 +12,16 @@ import importlib.util
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from flagdit.engine.bundle import Profile, Spec, Tensor
 from flagdit.engine.compiler.hooks import make_log, make_monitor
 from flagdit.engine.compiler.int8_weights import fold_int8
 from flagdit.engine.compiler.layers import LayerReport, read_layers
 from flagdit.engine.compiler.plain import to_plain
-from flagdit.engine.compiler.precision import import_ir, to_half
+from flagdit.engine.compiler.precision import Half, import_ir, to_half
+from flagdit.engine.compiler.quantised import HALF, to_quantised
+from flagdit.engine.compiler.scales import Low, Scales, read_scales
 from flagdit.engine.errors import BackendError, BuildError
 from flagdit.engine.machine import peak_bytes
 from flagdit.files.errors import refusals
@@ -28,7 +30,8 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 Target = Literal["tensorrt-rtx", "tensorrt"]
-Precision = Literal["float32", "float16", "bfloat16"]
+Precision = Literal["float32", "float16", "bfloat16", "int8", "fp8"]
+LOW: tuple[Low, ...] = get_args(Low)
 
 MODULES = {"tensorrt-rtx": ("tensorrt_rtx_bindings",), "tensorrt": ("tensorrt", "tensorrt_bindings")}
 """Import names of a target's bindings: the wheels', and for TensorRT the one that JetPack installs."""
@@ -40,7 +43,8 @@ NAMES = {"tensorrt-rtx": "TensorRT-RTX", "tensorrt": "TensorRT"}
 class Job(Spec):
     """One engine to build: the ONNX file `graph`, its external data beside it, into the file `output`.
 
-    architectures: compute capabilities times ten to compile for; None is the device at hand.
+    architectures: compute capabilities times ten to compile for; None is the device at hand. scales: the file of them,
+    for products in int8 or fp8.
     """
 
     target: Target
@@ -49,6 +53,7 @@ class Job(Spec):
     precision: Precision
     profile: dict[str, Profile]
     architectures: tuple[int, ...] | None = None
+    scales: Path | None = None
 
 
 class Built(Spec):
@@ -69,7 +74,8 @@ def build(job: Job, progress: Callable[[float], None]) -> Built:
     """
     trt = import_trt(job.target)
     start = time.monotonic()
-    model = read_graph(job.graph, job.precision, plain=needs_plain(job.target, trt.__version__))
+    scales = None if job.scales is None else read_scales(job.scales)
+    model = read_graph(job.graph, job.precision, plain=needs_plain(job.target, trt.__version__), scales=scales)
     log = make_log(trt)
     builder = trt.Builder(log)
     network = parse(trt, log, builder, model=model, job=job)
@@ -116,12 +122,20 @@ def needs_plain(target: Target, version: str) -> bool:
     return target == "tensorrt" and tuple(map(int, version.split(".")[:2])) < (10, 15)
 
 
-def read_graph(path: Path, precision: Precision, *, plain: bool = False) -> ir.Model:
-    """The graph in its precision; weights stay in the file they are in. plain: see to_plain."""
+def read_graph(path: Path, precision: Precision, *, plain: bool = False, scales: Scales | None = None) -> ir.Model:
+    """The graph in its precision; weights stay in the file they are in. plain: see to_plain.
+
+    scales: of products in int8 or fp8.
+    """
     model: ir.Model = import_ir().load(path)
     fold_int8(model)
-    if precision != "float32":
-        to_half(model, precision)
+    if precision in LOW:
+        if scales is None:
+            raise BuildError(f"{path.name}: {precision} needs scales")
+        to_quantised(model, precision, scales)
+        to_half(model, HALF)
+    elif precision != "float32":
+        to_half(model, cast(Half, precision))
     if plain:
         to_plain(model)
     return model

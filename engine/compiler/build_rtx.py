@@ -5,7 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from flagdit.engine.bundle import ModelSpec
-from flagdit.engine.compiler.engines import BuildOptions, BuiltEngine, EngineTarget, Progress, build_engines
+from flagdit.engine.compiler.engines import (
+    BuildOptions,
+    BuiltEngine,
+    EngineTarget,
+    Progress,
+    build_engines,
+    check_fp8,
+)
 from flagdit.engine.errors import BuildError
 
 ARCHITECTURES = (75, 80, 86, 89, 120, 121)
@@ -41,5 +48,8 @@ def check_architectures(options: BuildOptions) -> None:
             )
         if number not in ARCHITECTURES:
             raise BuildError(f"sm {number}: TensorRT-RTX compiles for sm {allowed} (89 is compute capability 8.9)")
+    if options.precision == "fp8":
+        for number in options.architectures:
+            check_fp8(number)
     if options.precision == "bfloat16" and 75 in options.architectures:
         raise BuildError("sm 75 (Turing) has no bfloat16; leave it out, or choose float16")

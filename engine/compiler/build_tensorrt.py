@@ -9,7 +9,14 @@ from pathlib import Path
 
 from flagdit.engine.bundle import ModelSpec
 from flagdit.engine.compiler.cuda_device import device_architecture
-from flagdit.engine.compiler.engines import BuildOptions, BuiltEngine, EngineTarget, Progress, build_engines
+from flagdit.engine.compiler.engines import (
+    BuildOptions,
+    BuiltEngine,
+    EngineTarget,
+    Progress,
+    build_engines,
+    check_fp8,
+)
 
 
 def build_tensorrt(
@@ -19,8 +26,19 @@ def build_tensorrt(
 
     `options.architectures` is not used: the engines are those of CUDA device 0. TensorRT before 10.15 gets graphs
     without operators of opset 23 (plain.py). Raises BackendError if there is no CUDA device or no TensorRT,
-    RequestError if the size cannot tile, BuildError if TensorRT makes no engine.
+    RequestError if the size cannot tile, BuildError if the device has no such precision or TensorRT makes no engine.
     """
-    architecture = device_architecture("building a TensorRT engine")
+    architecture = check_device(options)
     target = EngineTarget("tensorrt", (architecture,), ahead=False)
     return build_engines(model_dir, spec, output, target=target, options=options, progress=progress)
+
+
+def check_device(options: BuildOptions) -> int:
+    """Compute capability, times ten, of the device to build for.
+
+    Raises BackendError if there is no CUDA device, BuildError if it does not compute in that precision.
+    """
+    architecture = device_architecture("building a TensorRT engine")
+    if options.precision == "fp8":
+        check_fp8(architecture)
+    return architecture

@@ -11,15 +11,20 @@ from typing import Literal, NamedTuple, get_args
 
 from flagdit.engine.bundle import Engine, Graph, ModelSpec
 from flagdit.engine.bundle.weights import check_weights
-from flagdit.engine.compiler.build import Built, Job, Precision, Target, require
+from flagdit.engine.compiler.build import LOW, Built, Job, Precision, Target, require
 from flagdit.engine.compiler.layers import LayerReport
 from flagdit.engine.compiler.process import build_apart
 from flagdit.engine.compiler.profiles import Limits, profiles, ranges
+from flagdit.engine.compiler.quantised import HALF
+from flagdit.engine.compiler.scales import SCALES, Low
 from flagdit.engine.errors import BuildError
 
 GraphName = Literal["condition", "denoise"]
 GRAPHS: tuple[GraphName, ...] = get_args(GraphName)
 """What gains from a GPU engine. The text encoder runs once per prompt and stays in ONNX Runtime."""
+
+FP8 = 89
+"""The first compute capability, times ten, that multiplies fp8."""
 
 SHORT = {"tensorrt-rtx": "rtx", "tensorrt": "trt"}
 
@@ -32,6 +37,7 @@ class BuildOptions:
     """What to compile for, in which precision, and the largest request to serve.
 
     architectures: compute capabilities times ten, for TensorRT-RTX; TensorRT builds for the device at hand.
+    precision: int8 and fp8 take the scales that lie beside the engines to be (SCALES).
     """
 
     architectures: tuple[int, ...] = (86, 89, 120)
@@ -41,6 +47,11 @@ class BuildOptions:
     def __post_init__(self) -> None:
         if self.precision not in get_args(Precision):
             raise BuildError(f"precision {self.precision!r} is not one of {', '.join(get_args(Precision))}")
+
+    @property
+    def low(self) -> Low | None:
+        """What products multiply in, if that is narrower than half."""
+        return self.precision if self.precision in LOW else None
 
 
 class BuiltEngine(NamedTuple):
@@ -71,16 +82,18 @@ def build_engines(
     too large for the precision or there is no engine in the end, and OutputError if it cannot be written.
     """
     axes = ranges(spec, options.limits)
-    check_weights(model_dir / spec.weights.file, options.precision)
+    half: Precision = HALF if options.low else options.precision
+    check_weights(model_dir / spec.weights.file, half)
     graphs: dict[GraphName, Graph] = {"condition": spec.graphs.condition, "denoise": spec.graphs.denoise}
     jobs = {
         name: Job(
             target=target.flavour,
             graph=(model_dir / graphs[name].file).resolve(),
             output=output.resolve() / target.file(name),
-            precision=options.precision,
+            precision=options.precision if name == "denoise" else half,
             profile=profiles(graphs[name], axes),
             architectures=target.architectures if target.ahead else None,
+            scales=output.resolve() / SCALES if options.low and name == "denoise" else None,
         )
         for name in GRAPHS
     }
@@ -90,6 +103,12 @@ def build_engines(
         for job in jobs.values():
             job.output.unlink(missing_ok=True)
         raise
+
+
+def check_fp8(architecture: int) -> None:
+    """Raise BuildError if a GPU of that compute capability, times ten, has no fp8."""
+    if architecture < FP8:
+        raise BuildError(f"sm {architecture} has no fp8, which begins with sm {FP8} (Ada); choose int8 or float16")
 
 
 def check_engines(spec: ModelSpec, target: Target, options: BuildOptions) -> None:

@@ -25,6 +25,8 @@ LAYOUT_OPS = frozenset(
     {"Concat", "Expand", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"}
 )
 """They move values and so keep their type."""
+UNTYPED_OPS = frozenset({"Shape", "DequantizeLinear"})
+"""Of any type: a shape has none, and what is dequantised has that of its scale."""
 
 
 def to_half(model: ir.Model, dtype: Half) -> None:
@@ -80,8 +82,8 @@ class _Half:
 
     def retype(self, node: ir.Node) -> None:
         """Give a node inputs of one type, half or fp32, and its outputs the same."""
-        if node.op_type == "Shape":
-            return  # of any type
+        if node.op_type in UNTYPED_OPS:
+            return
         floats = [(i, v) for i, v in enumerate(node.inputs) if v is not None and self.is_float(v)]
         follows_half = node.op_type in LAYOUT_OPS and any(v.dtype == self.half for _, v in floats)
         wanted = self.half if node.op_type in self.half_ops or follows_half else self.single

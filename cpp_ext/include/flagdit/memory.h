@@ -30,7 +30,7 @@ struct Footprint {
 };
 
 // Throws std::invalid_argument for a precision that is none of float32, int8,
-// int8-bf16, float16, bfloat16.
+// int8-bf16, float16, bfloat16, fp8.
 const Footprint& footprint_of(const std::string& precision);
 
 // Bytes that a process holds when a run takes most.

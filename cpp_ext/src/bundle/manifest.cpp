@@ -47,7 +47,7 @@ EngineSpec read_engine(const Value& value) {
     engine.architectures.push_back(item.whole());
   engine.platform = fields.at("platform").text();
   engine.precision =
-      fields.at("precision").one_of({"float32", "float16", "bfloat16", "int8", "int8-bf16"});
+      fields.at("precision").one_of({"float32", "float16", "bfloat16", "int8", "int8-bf16", "fp8"});
   for (const Value& item : fields.at("profiles").list()) {
     for (const auto& [name, profile] : item.entries()) check_profile(profile);
   }
@@ -55,6 +55,7 @@ EngineSpec read_engine(const Value& value) {
   engine.outputs = bundle::read_ports(fields.at("outputs"), true);
   fields.at("build_seconds").number();
   if (const auto peak = fields.given("peak_build_bytes")) peak->whole();
+  if (const auto psnr = fields.given("psnr")) psnr->number();
   fields.done();
   return engine;
 }

@@ -86,9 +86,10 @@ const Footprint& footprint_of(const std::string& precision) {
   if (precision == "float32") return kFloat32;
   if (precision == "int8") return kInt8;
   if (precision == "int8-bf16") return kInt8Bf16;
-  if (precision == "float16" || precision == "bfloat16") return kHalf;
-  throw std::invalid_argument("precision: got '" + precision +
-                              "', allowed 'float32', 'int8', 'int8-bf16', 'float16', 'bfloat16'");
+  if (precision == "float16" || precision == "bfloat16" || precision == "fp8") return kHalf;
+  throw std::invalid_argument(
+      "precision: got '" + precision +
+      "', allowed 'float32', 'int8', 'int8-bf16', 'float16', 'bfloat16', 'fp8'");
 }
 
 int64_t Memory::total() const {
