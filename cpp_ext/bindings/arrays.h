@@ -23,6 +23,8 @@ using ConstArray = nb::ndarray<nb::ro>;
 Tensor to_tensor(const std::string& name, const Array& array);
 Tensor to_tensor(const std::string& name, const ConstArray& array);
 
+inline Stream to_stream(uintptr_t stream) { return reinterpret_cast<Stream>(stream); }
+
 struct SlotView {
   SlotBuffer buffer;
   int64_t slots;

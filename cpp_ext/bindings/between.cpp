@@ -20,8 +20,6 @@ namespace {
 
 using namespace nb::literals;
 
-Stream to_stream(uintptr_t stream) { return reinterpret_cast<Stream>(stream); }
-
 void guide_arrays(const ConstArray& conditional, const std::optional<ConstArray>& unconditional,
                   const ConstArray& guidance, const Array& difference, const Array& guided,
                   uintptr_t stream) {

@@ -51,7 +51,7 @@ std::shared_ptr<Session> open_plan(const TensorRt& runtime, const std::string& n
   return runtime.open({name, bytes.data, bytes.size, std::move(ports), precision});
 }
 
-constexpr const char* kOpen =
+constexpr const char* kOpenPlan =
     "def open(self, name: str, content: bytes | memoryview, ports: Sequence[Port], precision: str) "
     "-> Session";
 
@@ -86,7 +86,7 @@ void register_device(nb::module_& m) {
   nb::class_<TensorRt>(m, "TensorRt", "TensorRT, from the library at a path, or the system's.")
       .def(nb::init<const std::string&>(), "library"_a = "")
       .def_prop_ro("version", &TensorRt::version)
-      .def("open", &open_plan, "name"_a, "content"_a, "ports"_a, "precision"_a, nb::sig(kOpen),
+      .def("open", &open_plan, "name"_a, "content"_a, "ports"_a, "precision"_a, nb::sig(kOpenPlan),
            "An engine of this version and for this GPU. ports: as the manifest has them.");
 }
 

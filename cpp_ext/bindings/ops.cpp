@@ -21,8 +21,6 @@ namespace {
 
 using namespace nb::literals;
 
-Stream to_stream(uintptr_t stream) { return reinterpret_cast<Stream>(stream); }
-
 std::optional<Tensor> to_optional(const std::string& name, const std::optional<Array>& array) {
   return array ? std::optional(to_tensor(name, *array)) : std::nullopt;
 }

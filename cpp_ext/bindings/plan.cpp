@@ -21,7 +21,7 @@ namespace {
 
 using namespace nb::literals;
 
-std::string repr(const Step& step) {
+std::string repr_step(const Step& step) {
   char text[200];
   std::snprintf(
       text, sizeof text, "Step(index=%lld, t=%.6g, t_next=%.6g, active=%lld, dense=%s, high=%lld)",
@@ -51,14 +51,15 @@ void register_step(nb::module_& m) {
       .def_ro("high", &Step::high, "Of the cached slots, how many are the highest scores.")
       .def(nb::self == nb::self, nb::sig("def __eq__(self, other: object, /) -> bool"))
       .def("__hash__", [](const Step& step) { return std::hash<int64_t>{}(step.index); })
-      .def("__repr__", &repr);
+      .def("__repr__", &repr_step);
 }
 
-std::vector<Step> plan_with(const std::vector<double>& times, int64_t tokens, int64_t pinned,
-                            std::variant<double, std::vector<double>> ratio, int64_t warmup,
-                            std::vector<int64_t> resets, int64_t bucket, std::optional<int64_t> end,
-                            int64_t skip_step, int64_t skip_every, double high_ratio,
-                            const std::string& mode, int64_t lines, int64_t head_multiple) {
+std::vector<Step> plan_from_times(const std::vector<double>& times, int64_t tokens, int64_t pinned,
+                                  std::variant<double, std::vector<double>> ratio, int64_t warmup,
+                                  std::vector<int64_t> resets, int64_t bucket,
+                                  std::optional<int64_t> end, int64_t skip_step, int64_t skip_every,
+                                  double high_ratio, const std::string& mode, int64_t lines,
+                                  int64_t head_multiple) {
   return plan_steps(
       times, {tokens, pinned, std::move(ratio), warmup, std::move(resets), bucket, end, skip_step,
               skip_every, high_ratio, to_mode("plan_steps", mode), lines, head_multiple});
@@ -75,7 +76,7 @@ void register_plan(nb::module_& m) {
   register_step(m);
   m.def("flow_times", &flow_times, "steps"_a, "shift"_a = 1.0,
         "steps + 1 increasing times from noise (0) to data (1), shifted towards the noise.");
-  m.def("plan_steps", &plan_with, "times"_a, "tokens"_a, "pinned"_a = 0, "ratio"_a = 1.0,
+  m.def("plan_steps", &plan_from_times, "times"_a, "tokens"_a, "pinned"_a = 0, "ratio"_a = 1.0,
         "warmup"_a = 4, "resets"_a = std::vector<int64_t>{12, 22}, "bucket"_a = 1,
         "end"_a = nb::none(), "skip_step"_a = 0, "skip_every"_a = 0, "high_ratio"_a = 1.0,
         "mode"_a = "corrected", "lines"_a = 1, "head_multiple"_a = 1,

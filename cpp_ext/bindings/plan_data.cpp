@@ -138,7 +138,7 @@ void register_choices(nb::module_& m) {
       .def_ro("head_multiple", &Budget::head_multiple);
 }
 
-constexpr const char* kPlan =
+constexpr const char* kPlanInit =
     "def __init__(self, *, steps: Sequence[Step], evaluations: Sequence[Evaluation], tokens: int, "
     "damping: Sequence[float] | None = None, unconditional: Sequence[bool] | None = None, "
     "pinned: int = 0, max_age: int = -1, capacity: NDArray[numpy.int32] | None = None, "
@@ -152,7 +152,7 @@ void register_plan_data(nb::module_& m) {
   register_choices(m);
   nb::class_<Plan>(m, "Plan",
                    "All decisions about which step recomputes how much, made before anything runs.")
-      .def("__init__", &init_plan, nb::sig(kPlan), nb::kw_only(), "steps"_a, "evaluations"_a,
+      .def("__init__", &init_plan, nb::sig(kPlanInit), nb::kw_only(), "steps"_a, "evaluations"_a,
            "tokens"_a, "damping"_a = nb::none(), "unconditional"_a = nb::none(), "pinned"_a = 0,
            "max_age"_a = -1, "capacity"_a = nb::none(), "keeps"_a = Keeps{},
            "ranking"_a = Ranking{}, "forecast"_a = Forecast{}, "budget"_a = Budget{},

@@ -29,7 +29,7 @@ DType to_dtype(const std::string& name) {
                               "float64");
 }
 
-std::string repr(const Port& port) {
+std::string repr_port(const Port& port) {
   return "Port('" + port.name + "', " + to_string(port.dtype) + " " + to_string(port.axes) +
          (port.output ? ", output)" : ")");
 }
@@ -49,7 +49,7 @@ void register_port(nb::module_& m) {
       .def_prop_ro("dtype", [](const Port& port) { return to_string(port.dtype); })
       .def_ro("axes", &Port::axes)
       .def_ro("output", &Port::output)
-      .def("__repr__", &repr);
+      .def("__repr__", &repr_port);
 }
 
 }  // namespace flagdit::python

@@ -29,8 +29,8 @@ uint64_t to_seed(nb::handle seed) {
   return seed_of(nb::cast<std::string>(nb::str(nb::steal(PyNumber_Index(seed.ptr())))));
 }
 
-using Bytes = nb::ndarray<nb::numpy, const uint8_t, nb::shape<-1, -1, 3>, nb::c_contig>;
-using Floats = nb::ndarray<nb::numpy, const float, nb::c_contig>;
+using Picture = nb::ndarray<nb::numpy, const uint8_t, nb::shape<-1, -1, 3>, nb::c_contig>;
+using Noise = nb::ndarray<nb::numpy, const float, nb::c_contig>;
 
 int64_t to_tile(nb::handle tile) {
   const Number pixels = to_number("tile", tile);
@@ -44,11 +44,11 @@ int64_t to_tile(nb::handle tile) {
 void to_canvas(nb::handle asked, Request& out) {
   const auto of = [&](const char* name) { return nb::getattr(asked, name, nb::none()); };
   if (const nb::object image = of("image"); !image.is_none()) {
-    const auto bytes = nb::cast<Bytes>(image);
+    const auto bytes = nb::cast<Picture>(image);
     const auto height = static_cast<int64_t>(bytes.shape(0));
     const auto width = static_cast<int64_t>(bytes.shape(1));
     const nb::object masked = of("mask");
-    const auto mask = masked.is_none() ? Bytes() : nb::cast<Bytes>(masked);
+    const auto mask = masked.is_none() ? Picture() : nb::cast<Picture>(masked);
     if (!masked.is_none())
       check_mask(width, height, static_cast<int64_t>(mask.shape(1)),
                  static_cast<int64_t>(mask.shape(0)));
@@ -59,7 +59,7 @@ void to_canvas(nb::handle asked, Request& out) {
     out.strength = to_number("strength", strength);
   if (const nb::object tile = of("tile"); !tile.is_none()) out.tile = to_tile(tile);
   if (const nb::object noise = of("noise"); !noise.is_none()) {
-    const auto values = nb::cast<Floats>(noise);
+    const auto values = nb::cast<Noise>(noise);
     out.noise.assign(values.data(), values.data() + values.size());
     out.noise_shape.assign(values.shape_ptr(), values.shape_ptr() + values.ndim());
   }
@@ -69,7 +69,7 @@ void to_canvas(nb::handle asked, Request& out) {
 std::vector<Bound> to_features(nb::handle given) {
   std::vector<Bound> out;
   for (const auto& [name, array] : nb::cast<nb::dict>(given)) {
-    const auto values = nb::cast<Floats>(array);
+    const auto values = nb::cast<Noise>(array);
     const auto kept =
         std::make_shared<std::vector<float>>(values.data(), values.data() + values.size());
     check_range("embeds: axes", static_cast<int64_t>(values.ndim()), 2, 3);

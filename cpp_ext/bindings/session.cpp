@@ -169,7 +169,7 @@ std::shared_ptr<Session> open_graph(const OnnxRuntime& runtime, const std::strin
 constexpr const char* kBind = "def bind(self, tensors: Mapping[str, Array]) -> Binding";
 constexpr const char* kRun =
     "def run(self, inputs: Mapping[str, Array]) -> dict[str, NDArray[Any]]";
-constexpr const char* kOpen =
+constexpr const char* kOpenSession =
     "def open(self, name: str, content: bytes | memoryview, data: Mapping[str, bytes | memoryview] "
     "= {}, "
     "threads: int | None = None, precision: str = 'float32', lean: bool = False, device: str = "
@@ -255,7 +255,7 @@ void register_session(nb::module_& m) {
       .def_prop_ro("has_cuda", &OnnxRuntime::has_cuda, "Whether its CUDA provider is there.")
       .def("open", &open_graph, "name"_a, "content"_a, "data"_a = nb::dict(),
            "threads"_a = nb::none(), "precision"_a = "float32", "lean"_a = false,
-           "device"_a = "cpu", nb::sig(kOpen),
+           "device"_a = "cpu", nb::sig(kOpenSession),
            "A graph, loaded. content, data: of the graph, and of the files that it has its weights "
            "in, which need not be kept. lean: for the graph of a step (onnxruntime.h). device: cpu "
            "or cuda.");

@@ -19,7 +19,7 @@ namespace {
 
 using namespace nb::literals;
 
-std::string repr(const Evaluation& evaluation) {
+std::string repr_evaluation(const Evaluation& evaluation) {
   char text[192];
   std::snprintf(text, sizeof text,
                 "Evaluation(step=%lld, t=%.6g, dt=%.6g, bend=%.6g, last=%s, arc=%.6g)",
@@ -28,7 +28,7 @@ std::string repr(const Evaluation& evaluation) {
   return text;
 }
 
-constexpr const char* kPlan =
+constexpr const char* kPlanEvaluations =
     "def plan_evaluations(steps: Sequence[Step], solver: str = 'euler', "
     "weights: Sequence[tuple[float, float, float]] = ()) -> list[Evaluation]";
 
@@ -52,7 +52,7 @@ void register_solver(nb::module_& m) {
       .def_ro("last", &Evaluation::last, "Whether its step ends with it.")
       .def(nb::self == nb::self, nb::sig("def __eq__(self, other: object, /) -> bool"))
       .def("__hash__", [](const Evaluation& e) { return std::hash<double>{}(e.t); })
-      .def("__repr__", &repr);
+      .def("__repr__", &repr_evaluation);
   m.def(
       "plan_evaluations",
       [](const std::vector<Step>& steps, const std::string& solver,
@@ -61,7 +61,7 @@ void register_solver(nb::module_& m) {
         for (const auto& [velocity, slope, curve] : weights) of.push_back({velocity, slope, curve});
         return plan_evaluations(steps, to_solver("plan_evaluations", solver), of);
       },
-      nb::sig(kPlan), "steps"_a, "solver"_a = "euler", "weights"_a = nb::make_tuple(),
+      nb::sig(kPlanEvaluations), "steps"_a, "solver"_a = "euler", "weights"_a = nb::make_tuple(),
       "What `denoise` is called for: once a step, twice with 'midpoint' and 'heun'. weights: of "
       "each step, of its velocity, slope and curve in units of h, h^2 and h^3.");
 }

@@ -22,14 +22,14 @@ struct Levels {
       largest =
           _mm512_max_ps(largest, _mm512_abs_ps(_mm512_maskz_loadu_ps(first(count - k), x + k)));
     const float most = _mm512_reduce_max_ps(largest);
-    const __m512 factor = _mm512_set1_ps(kLevels / most);
+    const __m512 factor = _mm512_set1_ps(kInt8Levels / most);
     int8_t* to = values + token * width;
     for (int64_t k = 0; k < width; k += 16) {
       const __m512 scaled = _mm512_mul_ps(_mm512_maskz_loadu_ps(first(count - k), x + k), factor);
       _mm_store_si128(reinterpret_cast<__m128i*>(to + k),
                       _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(scaled)));
     }
-    unit[token] = most / kLevels;
+    unit[token] = most / kInt8Levels;
   }
 
   // Tiles are whole: what there is no token for is zero.

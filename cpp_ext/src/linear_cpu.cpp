@@ -31,19 +31,19 @@ struct Quantised {
 
 // The nearest level. What is no number has none: it is 0.
 int8_t level(float x) {
-  return std::abs(x) < kLevels + 0.5f ? static_cast<int8_t>(std::nearbyint(x)) : int8_t{0};
+  return std::abs(x) < kInt8Levels + 0.5f ? static_cast<int8_t>(std::nearbyint(x)) : int8_t{0};
 }
 
 Quantised quantise(const std::vector<float>& x) {
   float largest = kSmallest;
   for (const float v : x) largest = std::max(largest, std::abs(v));
-  Quantised q{std::vector<int8_t>(x.size()), largest / kLevels};
-  const float factor = kLevels / largest;
+  Quantised q{std::vector<int8_t>(x.size()), largest / kInt8Levels};
+  const float factor = kInt8Levels / largest;
   for (size_t k = 0; k < x.size(); ++k) q.levels[k] = level(x[k] * factor);
   return q;
 }
 
-float product(const Quantised& x, const Int8Matrix& w, int64_t output) {
+float product_of(const Quantised& x, const Int8Matrix& w, int64_t output) {
   int32_t sum = 0;
   for (int64_t k = 0; k < w.inputs(); ++k) sum += int32_t{x.levels[k]} * w.at(output, k);
   return static_cast<float>(sum) * (x.unit * w.scales()[output]);
@@ -88,7 +88,7 @@ void multiply(const Quantised& x, const Product& p, int64_t token) {
   std::vector<float> wide(p.y == nullptr ? outputs : 0);
   float* y = p.y == nullptr ? wide.data() : p.y + token * outputs;
   for (int64_t n = 0; n < outputs; ++n)
-    y[n] = product(x, w, n) + (p.bias == nullptr ? 0.0f : p.bias[n]);
+    y[n] = product_of(x, w, n) + (p.bias == nullptr ? 0.0f : p.bias[n]);
   normalise(p.norm, outputs, y);
   rotate(p.rotary, token, outputs, y);
   add_residual(p.residual, token, outputs, y);
@@ -111,9 +111,9 @@ void feed_forward_cpu(const FeedForward& f, Tokens at) {
   for (int64_t token = at.begin; token < at.begin + at.count; ++token) {
     const Quantised x = quantise(modulated(f.modulation, f.x, token, f.w1->inputs()));
     for (int64_t n = 0; n < f.w1->outputs(); ++n) {
-      const float gate = product(x, *f.w1, n) + (f.bias == nullptr ? 0.0f : f.bias[n]);
+      const float gate = product_of(x, *f.w1, n) + (f.bias == nullptr ? 0.0f : f.bias[n]);
       hidden[n] =
-          f.w3 == nullptr ? gelu(gate) : gate / (1.0f + std::exp(-gate)) * product(x, *f.w3, n);
+          f.w3 == nullptr ? gelu(gate) : gate / (1.0f + std::exp(-gate)) * product_of(x, *f.w3, n);
     }
     multiply(quantise(hidden), f.out, token);
   }

@@ -7,14 +7,15 @@
 
 namespace flagdit {
 
-constexpr int64_t kAlignment = 256;
+constexpr int64_t kArenaAlignment = 256;
 
 Arena::Arena(Device device, int64_t bytes)
     : memory_(allocate(device, bytes)), size_(bytes), device_(device) {}
 
 Tensor Arena::make(DType dtype, const Shape& shape) {
   const int64_t bytes = bytes_of(dtype, shape);
-  const int64_t whole = sum("arena", {bytes, kAlignment - 1}) / kAlignment * kAlignment;
+  const int64_t whole =
+      sum("arena", {bytes, kArenaAlignment - 1}) / kArenaAlignment * kArenaAlignment;
   const int64_t after = sum("arena", {used_, whole});
   if (memory_ != nullptr) check_range("arena: bytes", after, 0, size_);
   Tensor out{memory_ == nullptr ? nullptr : memory_.get() + used_, dtype, shape, device_};
