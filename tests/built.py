@@ -61,7 +61,7 @@ def built_of(name: str, folder: Path) -> Built:
     _, source = saved(name, folder / "source")
     export_model(open_checkpoint(source), folder / "model", ExportOptions(name=name, dtype="int8", size=(16, 16)))
     encoders = (ThreeEncoders if name.startswith("sd3") else OneEncoder)(folder / "text")
-    options: dict[str, Any] = {"max_tokens": 16, "dtype": "float32", "int8": False, "progress": lambda _: None}
+    options: dict[str, Any] = {"max_tokens": 16, "dtype": "float32", "progress": lambda _: None}
     spec = json.loads((folder / "model" / "model.json").read_text())
     spec["texts"] = export_given(encoders.given, encoders.wanted, folder / "model", **options)
     (folder / "model" / "model.json").write_text(json.dumps(spec))

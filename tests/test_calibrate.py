@@ -113,8 +113,8 @@ def test_shapes_keep_to_the_budget(pipeline: Pipeline, budget: float) -> None:
 
 
 def test_prompts_are_split() -> None:
-    chosen, held = split([str(i) for i in range(30)])
-    assert len(chosen) == len(held) == 12 and not set(chosen) & set(held)
+    chosen, held = split([str(i) for i in range(130)])
+    assert len(chosen) == len(held) == 48 and not set(chosen) & set(held)
     assert split("abcde") == (["a", "b"], ["c", "d", "e"])
 
 

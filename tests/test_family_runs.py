@@ -96,7 +96,7 @@ def encoded(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[A
         folder = tmp_path_factory.mktemp("text")
         encoders = (ThreeEncoders if family == "sd3" else OneEncoder)(folder / "source")
         (folder / "made").mkdir()
-        options: dict[str, Any] = {"max_tokens": 16, "dtype": "float32", "int8": False, "progress": lambda _: None}
+        options: dict[str, Any] = {"max_tokens": 16, "dtype": "float32", "progress": lambda _: None}
         return encoders, folder / "made", export_given(encoders.given, encoders.wanted, folder / "made", **options)
 
     return lambda family: make("sd3" if family == "sd3" else "")

@@ -47,7 +47,7 @@ def painter(of_family, tmp_path_factory: pytest.TempPathFactory, text: OneEncode
     model, folder = of_family("next-dit")
     whole = tmp_path_factory.mktemp("painter")
     shutil.copytree(folder, whole / "model")
-    options: dict[str, Any] = {"max_tokens": 16, "dtype": "float32", "int8": False, "progress": lambda _: None}
+    options: dict[str, Any] = {"max_tokens": 16, "dtype": "float32", "progress": lambda _: None}
     texts = export_given(text.given, text.wanted, whole / "model", **options)
     vae = random_vae(4, whole / "vae")
     entries, downscale = export_vae(whole / "vae", whole / "model", 4, "float32")
