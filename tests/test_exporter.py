@@ -176,5 +176,11 @@ def test_model_json_is_complete(model_dir: Path) -> None:
     spec = json.loads((model_dir / "model.json").read_text())
     (text,) = spec["texts"]
     assert text.pop("graph")["outputs"] == [{"name": "text", "dtype": "float32", "shape": ["R", "T", 16]}]
-    assert text == {"tokenizer": "tokenizer.json", "template": "{}", "max_tokens": 12, "padding": None, "dtype": "float32"}
+    assert text == {
+        "tokenizer": "tokenizer.json",
+        "template": "{}",
+        "max_tokens": 12,
+        "padding": None,
+        "dtype": "float32",
+    }
     assert spec["graphs"]["denoise"]["inputs"][0] == {"name": "tokens", "dtype": "float32", "shape": ["A", "R", 48]}
