@@ -12,7 +12,7 @@ CMAKE_FLAGS := -G Ninja -DFLAGDIT_WERROR=ON -DCMAKE_UNITY_BUILD=ON
 # Tests run in so many processes, one thread of torch each.
 WORKERS ?= 2
 PYTEST := -m pytest -n $(WORKERS) --dist worksteal
-test lowest runtime sanitize: export OMP_NUM_THREADS := 1
+test lowest runtime emulator sanitize: export OMP_NUM_THREADS := 1
 
 .PHONY: demo test lowest lint typing-path cuda stand-in emulator runtime sanitize clean
 
@@ -78,7 +78,7 @@ emulator: $(VENV)/.dev
 	  -DFLAGDIT_TENSORRT=ON -DTENSORRT_INCLUDE_DIR=$(CURDIR)/tests/fake_tensorrt
 	$(BIN)/cmake --build $(EMULATOR) --target _ext tensorrt_test
 	$(EMULATOR)/tensorrt_test
-	FLAGDIT_EMULATOR=1 PYTHONPATH=$(EMULATOR) $(BIN)/python -m pytest -q --noconftest -k cuda $(EMULATOR_TESTS)
+	FLAGDIT_EMULATOR=1 PYTHONPATH=$(EMULATOR) $(BIN)/python $(PYTEST) -q --noconftest -k cuda $(EMULATOR_TESTS)
 
 # The library and the program that need no Python, their tests, and both examples against what is installed.
 runtime: $(VENV)/.dev
