@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from records import believed, cache  # noqa: F401 (fixtures)
 from tiny import TINY, random_flag_dit, write_text_encoder
 
 from flagdit.engine import cli

@@ -1,12 +1,7 @@
-"""Digests that are remembered: what a record must say of a file to be believed, and who may have written it.
-
-A file is damaged and said to be right, so whoever believes the record takes the damaged file, and whoever reads it does
-not.
-"""
+"""Digests that are remembered: what a record must say of a file to be believed, and who may have written it."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import subprocess
@@ -15,30 +10,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
+from records import MIB, MOST, RIGHT, SETTLED, changed, known, remember, the_record
 
-from flagdit import cpp_ext
 from flagdit.cpp_ext import FileRecord, records_folder
-from flagdit.engine import Bundle, BundleError, Pipeline
-from flagdit.engine.bundle import regular
-from flagdit.engine.bundle.onnx_file import external_tensors
-from flagdit.engine.bundle.reader import DEMO
 
-MIB = 1 << 20
-SETTLED = 60 * 10**9  # nanoseconds after its last change that a file is remembered
-MOST = 512
-RIGHT = hashlib.sha256(b"right").hexdigest()
-WEIGHTS = "weights.safetensors"
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of the records, which is not there yet."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.delenv("FLAGDIT_NO_RECORDS", raising=False)
-    assert records_folder() == str(tmp_path / "cache" / "flagdit" / "digests")
-    return tmp_path / "cache" / "flagdit" / "digests"
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 @pytest.fixture
@@ -48,28 +25,6 @@ def file(tmp_path: Path) -> Path:
     if not remember(path):
         pytest.skip("files of this file system are not remembered")
     return path
-
-
-def changed(path: Path) -> int:
-    about = path.stat()
-    return max(about.st_mtime_ns, about.st_ctime_ns)
-
-
-def remember(path: Path, now: int | None = None) -> bool:
-    """As if the file were right, and had been read long after its last change; whether it is known then."""
-    with path.open("rb") as opened:
-        FileRecord(opened.fileno(), changed(path) + SETTLED if now is None else now).keep(RIGHT)
-    return known(path)
-
-
-def known(path: Path, digest: str = RIGHT) -> bool:
-    with path.open("rb") as opened:
-        return FileRecord(opened.fileno()).holds(digest)
-
-
-def the_record(cache: Path) -> Path:
-    (record,) = cache.iterdir()
-    return record
 
 
 def test_a_file_is_known_by_its_digest(file: Path, cache: Path) -> None:
@@ -277,96 +232,3 @@ def test_several_processes_at_once(file: Path, cache: Path) -> None:
     running = [subprocess.Popen(command) for _ in range(3)]
     assert [process.wait() for process in running] == [0, 0, 0]
     assert known(file) and known(second) and len(list(cache.iterdir())) == 2
-
-
-READERS: dict[str, Callable[[Path], object]] = {
-    "checked": Bundle.load,
-    "checked by the core": lambda path: cpp_ext.Bundle.open(str(path)).check(),
-    "used": lambda path: Bundle.open(path).read(WEIGHTS),
-}
-
-
-@pytest.fixture
-def believed(cache: Path, tmp_path: Path) -> Path:
-    """A bundle with damaged weights that are said to be right."""
-    copy = Path(shutil.copytree(DEMO, tmp_path / "bundle"))
-    with (copy / WEIGHTS).open("r+b") as opened:
-        opened.seek(-1000, os.SEEK_END)
-        opened.write(bytes(1000))
-    digest = Bundle.open(copy).manifest.files[WEIGHTS].sha256
-    with (copy / WEIGHTS).open("rb") as opened:
-        FileRecord(opened.fileno(), changed(copy / WEIGHTS) + SETTLED).keep(digest)
-    if not known(copy / WEIGHTS, digest):
-        pytest.skip("files of this file system are not remembered")
-    return copy
-
-
-@pytest.mark.parametrize("reader", READERS)
-def test_who_believes_a_record(believed: Path, monkeypatch: pytest.MonkeyPatch, reader: str) -> None:
-    """Until the file changes; nobody, where that is turned off."""
-    READERS[reader](believed)
-    with monkeypatch.context() as off, pytest.raises(BundleError, match=f"{WEIGHTS}: damaged"):
-        off.setenv("FLAGDIT_NO_RECORDS", "1")
-        READERS[reader](believed)
-    (believed / WEIGHTS).touch()
-    with pytest.raises(BundleError, match=f"{WEIGHTS}: damaged"):
-        READERS[reader](believed)
-
-
-def test_of_a_known_file_only_what_a_graph_has_in_it_is_read(
-    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The rest of it is zeros, and the picture the same."""
-    bundle = Bundle.open(shutil.copytree(DEMO, tmp_path / "bundle"))
-    path, expected = bundle.path(WEIGHTS), bundle.manifest.files[WEIGHTS]
-    read: dict[str, bytes | memoryview] = {}
-    whole = bundle.graph("condition.onnx", read).data[WEIGHTS]
-    assert bytes(whole) == path.read_bytes() and list(read) == [WEIGHTS]
-    pictures = [Pipeline.load(bundle.directory, threads=1)("an apple", steps=2).latents]
-    with path.open("rb") as opened:
-        FileRecord(opened.fileno(), changed(path) + SETTLED).keep(expected.sha256)
-    if not known(path, expected.sha256):
-        pytest.skip("files of this file system are not remembered")
-    read = {}
-    parts = bundle.graph("condition.onnx", read).data[WEIGHTS]
-    assert read == {} and len(parts) == expected.bytes
-    needed = np.zeros(len(parts), bool)
-    for tensor in external_tensors("condition.onnx", bundle.read("condition.onnx")):
-        needed[tensor.offset : tensor.offset + tensor.length] = True
-    np.testing.assert_array_equal(np.asarray(parts), np.where(needed, np.asarray(whole), 0))
-    assert 0 < needed.mean() < 1
-    pictures.append(Pipeline.load(bundle.directory, threads=1)("an apple", steps=2).latents)
-    np.testing.assert_array_equal(*pictures)
-    overlapping = regular.known_parts(path, expected, [(8, 16), (30, 4), (8, 8), (12, 14), (30, 0)])
-    assert overlapping is not None
-    content = path.read_bytes()
-    assert overlapping[:40] == bytes(8) + content[8:26] + bytes(4) + content[30:34] + bytes(6)
-    monkeypatch.setenv("FLAGDIT_NO_RECORDS", "1")
-    assert regular.known_parts(path, expected, [(0, 8)]) is None
-
-
-def test_verify_believes_nothing(believed: Path, flagdit) -> None:  # type: ignore[no-untyped-def]
-    """It names each file that is not what it should be, and goes on to the next."""
-    code, out, _ = flagdit("inspect", believed)
-    assert code == 0 and "all intact; large ones are as they were when they were read last" in out
-    (believed / "place.onnx").unlink()
-    os.truncate(believed / "tokenizer.json", 10)
-    code, out, err = flagdit("verify", believed)
-    assert code == 1 and out == "" and len(err.splitlines()) == 3
-    assert f"error: {believed / WEIGHTS}: damaged" in err and "place.onnx: missing from the bundle" in err
-    assert "tokenizer.json: 10 bytes instead of" in err
-    code, _, err = flagdit("verify", believed / "nothing")
-    assert code == 2 and "no such bundle directory" in err
-
-
-def test_verify_remembers(tmp_path: Path, flagdit, cache: Path) -> None:  # type: ignore[no-untyped-def]
-    told: list[tuple[int, int]] = []
-    assert Bundle.verify("demo", lambda done, whole: told.append((done, whole))) == []
-    whole = sum(file.bytes for file in Bundle.open("demo").manifest.files.values())
-    assert told[-1] == (whole, whole) and sorted(told) == told
-    code, out, _ = flagdit("verify", "demo")
-    assert code == 0 and out == "every byte is what the manifest says\n"
-    if time.time_ns() - changed(DEMO / WEIGHTS) > SETTLED and known(
-        DEMO / WEIGHTS, Bundle.open("demo").model.weights.sha256
-    ):
-        assert Bundle.load("demo").known == 1

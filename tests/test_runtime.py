@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 from pipelines import CASES as FAMILIES
 from pipelines import write_bundle
-from test_file_records import SETTLED, WEIGHTS, believed, cache, changed  # noqa: F401
+from records import SETTLED, WEIGHTS, changed
 from test_pictures import painter, text  # noqa: F401
 
 from flagdit.cpp_ext import FileRecord
@@ -148,7 +148,7 @@ def check_alike(environment: dict[str, str], tmp_path: Path, options: list[str],
     assert about[0] == about[1]
 
 
-def test_verify(environment: dict[str, str], believed: Path) -> None:  # noqa: F811
+def test_verify(environment: dict[str, str], believed: Path) -> None:
     """Reads what --inspect knows from a record of Python's, and names every file that is damaged."""
     with_records = {**environment, "XDG_CACHE_HOME": os.environ["XDG_CACHE_HOME"]}
     del with_records["FLAGDIT_NO_RECORDS"]
@@ -162,7 +162,7 @@ def test_verify(environment: dict[str, str], believed: Path) -> None:  # noqa: F
     assert (whole.returncode, whole.stdout, whole.stderr) == (0, "every byte is what the manifest says\n", "")
 
 
-def test_a_known_file_is_read_in_parts(environment: dict[str, str], tmp_path: Path, cache: Path) -> None:  # noqa: F811
+def test_a_known_file_is_read_in_parts(environment: dict[str, str], tmp_path: Path, cache: Path) -> None:
     """Those that its graphs need, and the picture is the same."""
     copy = Path(shutil.copytree(DEMO, tmp_path / "bundle"))
     digest = json.loads((copy / "manifest.json").read_text())["files"][WEIGHTS]["sha256"]

@@ -1,0 +1,100 @@
+"""Who believes a record of a digest: a file is damaged and said to be right, so whoever reads it does not take it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from records import SETTLED, WEIGHTS, changed, known
+
+from flagdit import cpp_ext
+from flagdit.cpp_ext import FileRecord
+from flagdit.engine import Bundle, BundleError, Pipeline
+from flagdit.engine.bundle import regular
+from flagdit.engine.bundle.onnx_file import external_tensors
+from flagdit.engine.bundle.reader import DEMO
+
+pytestmark = pytest.mark.usefixtures("cache")
+
+
+READERS: dict[str, Callable[[Path], object]] = {
+    "checked": Bundle.load,
+    "checked by the core": lambda path: cpp_ext.Bundle.open(str(path)).check(),
+    "used": lambda path: Bundle.open(path).read(WEIGHTS),
+}
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_who_believes_a_record(believed: Path, monkeypatch: pytest.MonkeyPatch, reader: str) -> None:
+    """Until the file changes; nobody, where that is turned off."""
+    READERS[reader](believed)
+    with monkeypatch.context() as off, pytest.raises(BundleError, match=f"{WEIGHTS}: damaged"):
+        off.setenv("FLAGDIT_NO_RECORDS", "1")
+        READERS[reader](believed)
+    (believed / WEIGHTS).touch()
+    with pytest.raises(BundleError, match=f"{WEIGHTS}: damaged"):
+        READERS[reader](believed)
+
+
+def test_of_a_known_file_only_what_a_graph_has_in_it_is_read(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rest of it is zeros, and the picture the same."""
+    bundle = Bundle.open(shutil.copytree(DEMO, tmp_path / "bundle"))
+    path, expected = bundle.path(WEIGHTS), bundle.manifest.files[WEIGHTS]
+    read: dict[str, bytes | memoryview] = {}
+    whole = bundle.graph("condition.onnx", read).data[WEIGHTS]
+    assert bytes(whole) == path.read_bytes() and list(read) == [WEIGHTS]
+    pictures = [Pipeline.load(bundle.directory, threads=1)("an apple", steps=2).latents]
+    with path.open("rb") as opened:
+        FileRecord(opened.fileno(), changed(path) + SETTLED).keep(expected.sha256)
+    if not known(path, expected.sha256):
+        pytest.skip("files of this file system are not remembered")
+    read = {}
+    parts = bundle.graph("condition.onnx", read).data[WEIGHTS]
+    assert read == {} and len(parts) == expected.bytes
+    needed = np.zeros(len(parts), bool)
+    for tensor in external_tensors("condition.onnx", bundle.read("condition.onnx")):
+        needed[tensor.offset : tensor.offset + tensor.length] = True
+    np.testing.assert_array_equal(np.asarray(parts), np.where(needed, np.asarray(whole), 0))
+    assert 0 < needed.mean() < 1
+    pictures.append(Pipeline.load(bundle.directory, threads=1)("an apple", steps=2).latents)
+    np.testing.assert_array_equal(*pictures)
+    overlapping = regular.known_parts(path, expected, [(8, 16), (30, 4), (8, 8), (12, 14), (30, 0)])
+    assert overlapping is not None
+    content = path.read_bytes()
+    assert overlapping[:40] == bytes(8) + content[8:26] + bytes(4) + content[30:34] + bytes(6)
+    monkeypatch.setenv("FLAGDIT_NO_RECORDS", "1")
+    assert regular.known_parts(path, expected, [(0, 8)]) is None
+
+
+def test_verify_believes_nothing(believed: Path, flagdit) -> None:  # type: ignore[no-untyped-def]
+    """It names each file that is not what it should be, and goes on to the next."""
+    code, out, _ = flagdit("inspect", believed)
+    assert code == 0 and "all intact; large ones are as they were when they were read last" in out
+    (believed / "place.onnx").unlink()
+    os.truncate(believed / "tokenizer.json", 10)
+    code, out, err = flagdit("verify", believed)
+    assert code == 1 and out == "" and len(err.splitlines()) == 3
+    assert f"error: {believed / WEIGHTS}: damaged" in err and "place.onnx: missing from the bundle" in err
+    assert "tokenizer.json: 10 bytes instead of" in err
+    code, _, err = flagdit("verify", believed / "nothing")
+    assert code == 2 and "no such bundle directory" in err
+
+
+def test_verify_remembers(tmp_path: Path, flagdit, cache: Path) -> None:  # type: ignore[no-untyped-def]
+    told: list[tuple[int, int]] = []
+    assert Bundle.verify("demo", lambda done, whole: told.append((done, whole))) == []
+    whole = sum(file.bytes for file in Bundle.open("demo").manifest.files.values())
+    assert told[-1] == (whole, whole) and sorted(told) == told
+    code, out, _ = flagdit("verify", "demo")
+    assert code == 0 and out == "every byte is what the manifest says\n"
+    if time.time_ns() - changed(DEMO / WEIGHTS) > SETTLED and known(
+        DEMO / WEIGHTS, Bundle.open("demo").model.weights.sha256
+    ):
+        assert Bundle.load("demo").known == 1
