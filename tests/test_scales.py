@@ -33,7 +33,7 @@ PROMPTS = ["a red apple", "a blue star on a green background"]
 
 @pytest.fixture(scope="module")
 def found(model_dir: Path) -> Scales:
-    return find_scales(model_dir, read_model(model_dir), PROMPTS, report=lambda _: None)
+    return find_scales(pipeline_of(model_dir, read_model(model_dir)), PROMPTS, report=lambda _: None)
 
 
 class Recorder:
@@ -90,17 +90,17 @@ def test_they_are_kept_as_they_are(found: Scales, tmp_path: Path) -> None:
 def test_without_prompts_or_encoders_nothing_is_found(model_dir: Path) -> None:
     spec = read_model(model_dir)
     with pytest.raises(BuildError, match=r"^tiny has no examples to find scales on; give some with --prompts FILE$"):
-        find_scales(model_dir, spec, report=lambda _: None)
+        find_scales(pipeline_of(model_dir, spec), report=lambda _: None)
     with pytest.raises(BuildError, match=r"^tiny has no text encoder, so nothing can be painted to find scales on"):
-        find_scales(model_dir, spec.model_copy(update={"texts": ()}), PROMPTS, report=lambda _: None)
+        find_scales(pipeline_of(model_dir, spec.model_copy(update={"texts": ()})), PROMPTS, report=lambda _: None)
 
 
 def test_pictures_are_compared_with_fp32(model_dir: Path, found: Scales) -> None:
-    spec = read_model(model_dir)
-    seen = difference_of(model_dir, spec, "int8", found, report=lambda _: None)
+    pipeline = pipeline_of(model_dir, read_model(model_dir))
+    seen = difference_of(pipeline, "int8", found, report=lambda _: None)
     larger = {"largest": {n: tuple(8 * x for x in v) for n, v in found.largest.items()}}
     coarse = found.model_copy(update={**larger, "typical": {n: 8 * x for n, x in found.typical.items()}})
-    worse = difference_of(model_dir, spec, "int8", coarse, report=lambda _: None)
+    worse = difference_of(pipeline, "int8", coarse, report=lambda _: None)
     assert seen is not None and worse is not None
     assert seen.pictures == len(PROMPTS)
     assert 15 < worse.psnr < seen.psnr < 100

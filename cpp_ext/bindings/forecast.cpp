@@ -96,8 +96,7 @@ void move_caches(const OwnedForecast& self, const std::optional<ConstArray>& swa
   std::optional<Swaps> pairs;
   if (swaps) pairs = Swaps{to_tensor("move: swaps", *swaps), to_tensor("move: counts", *counts)};
   nb::gil_scoped_release release;
-  self.forecast.move(pairs, {fresh, time, active, target, damping, tail},
-                     reinterpret_cast<Stream>(stream));
+  self.forecast.move(pairs, {fresh, time, active, target, damping, tail}, to_stream(stream));
 }
 
 // The signatures say Array (arrays.py) where nanobind would say NumPy's untyped NDArray.

@@ -33,7 +33,7 @@ void draw(const Array& out, const std::vector<nb::object>& seeds, uintptr_t stre
   for (const nb::object& seed : seeds) numbers.push_back(noise_seed(seed));
   const Tensor tensor = to_tensor("normal_noise: out", out);
   nb::gil_scoped_release release;
-  normal_noise(tensor, numbers, reinterpret_cast<Stream>(stream));
+  normal_noise(tensor, numbers, to_stream(stream));
 }
 
 }  // namespace

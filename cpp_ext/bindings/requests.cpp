@@ -30,7 +30,7 @@ uint64_t to_seed(nb::handle seed) {
 }
 
 using Picture = nb::ndarray<nb::numpy, const uint8_t, nb::shape<-1, -1, 3>, nb::c_contig>;
-using Noise = nb::ndarray<nb::numpy, const float, nb::c_contig>;
+using GivenFloats = nb::ndarray<nb::numpy, const float, nb::c_contig>;
 
 int64_t to_tile(nb::handle tile) {
   const Number pixels = to_number("tile", tile);
@@ -59,7 +59,7 @@ void to_canvas(nb::handle asked, Request& out) {
     out.strength = to_number("strength", strength);
   if (const nb::object tile = of("tile"); !tile.is_none()) out.tile = to_tile(tile);
   if (const nb::object noise = of("noise"); !noise.is_none()) {
-    const auto values = nb::cast<Noise>(noise);
+    const auto values = nb::cast<GivenFloats>(noise);
     out.noise.assign(values.data(), values.data() + values.size());
     out.noise_shape.assign(values.shape_ptr(), values.shape_ptr() + values.ndim());
   }
@@ -69,7 +69,7 @@ void to_canvas(nb::handle asked, Request& out) {
 std::vector<Bound> to_features(nb::handle given) {
   std::vector<Bound> out;
   for (const auto& [name, array] : nb::cast<nb::dict>(given)) {
-    const auto values = nb::cast<Noise>(array);
+    const auto values = nb::cast<GivenFloats>(array);
     const auto kept =
         std::make_shared<std::vector<float>>(values.data(), values.data() + values.size());
     check_range("embeds: axes", static_cast<int64_t>(values.ndim()), 2, 3);

@@ -46,7 +46,7 @@ void swap_arrays(const OwnedSlotBuffers& self, const ConstArray& swaps, const Co
   const Tensor pairs = to_tensor("swap: swaps", swaps);
   const Tensor lengths = to_tensor("swap: counts", counts);
   nb::gil_scoped_release release;
-  self.buffers.swap(pairs, lengths, reinterpret_cast<Stream>(stream));
+  self.buffers.swap(pairs, lengths, to_stream(stream));
 }
 
 void init_slots(OwnedSlotBuffers* self, std::vector<Array> arrays, int64_t samples,

@@ -30,6 +30,15 @@ int64_t bytes_of(const Manifest& manifest, const GraphSpec& graph) {
   return own + (graph.weights ? manifest.files.at(*graph.weights).bytes : 0);
 }
 
+std::shared_ptr<Session> open(const Bundle& bundle, const OnnxRuntime& runtime,
+                              const GraphSpec& graph, const OnnxOptions& options,
+                              std::map<std::string, Content>& weights) {
+  const HeldGraph held = bundle.graph(graph.file, weights);
+  auto session = runtime.open(held.bytes, options);
+  check_borders(graph, *session);
+  return session;
+}
+
 }  // namespace
 
 Pipeline::Pipeline(const std::string& bundle, PipelineOptions options)
@@ -86,15 +95,6 @@ int64_t Pipeline::encoder_memory() const {
   return most;
 }
 
-std::shared_ptr<Session> Pipeline::open(const OnnxRuntime& runtime, const GraphSpec& graph,
-                                        const OnnxOptions& options,
-                                        std::map<std::string, Content>& weights) const {
-  const HeldGraph held = bundle_.graph(graph.file, weights);
-  auto session = runtime.open(held.bytes, options);
-  check_borders(graph, *session);
-  return session;
-}
-
 // An engine of TensorRT has no letters: its ports are those of the manifest.
 std::shared_ptr<Session> Pipeline::open_engine(std::map<std::string, Content>& weights) {
   const ModelSpec& spec = bundle_.model();
@@ -114,7 +114,7 @@ std::shared_ptr<Session> Pipeline::open_engine(std::map<std::string, Content>& w
   const GraphSpec denoise = engine_ == nullptr
                                 ? spec.denoise
                                 : GraphSpec{engine_->file, engine_->inputs, engine_->outputs};
-  return open(runtime(), denoise, lean, weights);
+  return open(bundle_, runtime(), denoise, lean, weights);
 }
 
 // Texts are encoded on the CPU, once: the graphs of encoders are made for it. Large ones are loaded
@@ -128,10 +128,7 @@ std::vector<std::shared_ptr<Session>> Pipeline::encoders() {
   for (const TextSpec& text : bundle->model().texts) {
     const auto own = [bundle, all, runtime = runtime_, &graph = text.graph] {
       std::map<std::string, Content> weights;
-      const HeldGraph held = bundle->graph(graph.file, weights);
-      auto session = runtime->open(held.bytes, all);
-      check_borders(graph, *session);
-      return session;
+      return open(*bundle, *runtime, graph, all, weights);
     };
     if (bytes_of(bundle->manifest(), text.graph) < kLoadedInTurn) {
       out.push_back(own());
@@ -154,15 +151,15 @@ void Pipeline::load() {
   std::map<std::string, Content> weights, none;  // read once for all graphs
   Stages stages;
   stages.texts = encoders();
-  stages.condition = open(runtime(), spec.condition, made, weights);
-  stages.place = open(runtime(), spec.place, one, none);
+  stages.condition = open(bundle_, runtime(), spec.condition, made, weights);
+  stages.place = open(bundle_, runtime(), spec.place, one, none);
   stages.denoise = open_engine(weights);
   weights.clear();  // the sessions have what they need, and what decodes needs its own
   if (engine_ != nullptr) bundle_.check_engine(*engine_, *stages.denoise);
   all.device = made.device;
   const auto opened = [&](const std::optional<GraphSpec>& graph) {
     none.clear();
-    return graph ? open(runtime(), *graph, all, none) : nullptr;
+    return graph ? open(bundle_, runtime(), *graph, all, none) : nullptr;
   };
   decoders_ = {opened(spec.decode), opened(spec.preview)};
   stages.encode = opened(spec.encode);

@@ -68,7 +68,11 @@ class _Sums:
 
 def psnr(pictures: FloatArray, exact: FloatArray) -> npt.NDArray[np.float64]:
     """Of each picture (B, C, H, W) with values in [-1, 1], in dB; at most 100."""
-    error = np.square(np.clip(pictures, -1, 1) - np.clip(exact, -1, 1), dtype=np.float64).mean((1, 2, 3))
+    return decibels(np.square(np.clip(pictures, -1, 1) - np.clip(exact, -1, 1), dtype=np.float64).mean((1, 2, 3)))
+
+
+def decibels(error: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Of mean squared errors of values in [-1, 1]; at most 100."""
     out: npt.NDArray[np.float64] = 10 * np.log10(4 / np.maximum(error, 4e-10))
     return out
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from flagdit.engine.bundle import Engine, ModelSpec, regular
 from flagdit.engine.bundle.reader import DEMO, MANIFEST, Bundle
 from flagdit.engine.commands.common import say
-from flagdit.engine.compiler.find_scales import check_source
-from flagdit.engine.compiler.low import Difference, difference_of, scales_for
-from flagdit.engine.compiler.scales import SCALES, Low
+from flagdit.engine.compiler.find_scales import check_source, find_scales, pipeline_of
+from flagdit.engine.compiler.low import Difference, difference_of, kept_scales
+from flagdit.engine.compiler.scales import SCALES, Low, write_scales
 
 Progress = Callable[[str, float], None]
 
@@ -45,17 +45,18 @@ class LowBuild:
     def prepare(self, model_dir: Path, spec: ModelSpec, directory: Path, progress: Progress) -> Difference | None:
         """Write the scales into the directory; what quantised products do to pictures, which is said, too."""
         kept = self.kept
-        scales = scales_for(
-            model_dir,
-            spec,
-            directory,
-            kept=kept,
-            prompts=self.prompts,
-            report=lambda fraction: progress("scales", fraction),
-        )
+        pipeline = pipeline_of(model_dir, spec) if spec.texts else None
+        if kept is not None:
+            scales = kept_scales(kept, model_dir / spec.graphs.denoise.file)
+        else:
+            assert pipeline is not None  # `check` asks for texts where no scales are kept
+            scales = find_scales(pipeline, self.prompts, report=lambda fraction: progress("scales", fraction))
+        write_scales(directory / SCALES, scales)
         found = "as they were found before" if kept else f"found in {scales.calls} calls of denoise"
         say(f"{SCALES}: {len(scales.largest)} scales of activations, {found}")
-        seen = difference_of(model_dir, spec, self.low, scales, report=lambda fraction: progress("pictures", fraction))
+        seen = None
+        if pipeline is not None:
+            seen = difference_of(pipeline, self.low, scales, report=lambda fraction: progress("pictures", fraction))
         if seen is None:
             say(f"{self.low}: not compared with fp32, there is no text encoder or no prompt to paint")
         else:

@@ -43,14 +43,15 @@ Report = Callable[[float], None]
 """Called with the fraction that is done, from 0 to 1."""
 
 
-def find_scales(directory: Path, spec: ModelSpec, prompts: Sequence[str] = (), *, report: Report) -> Scales:
-    """From the files of a model; prompts: by default the first of the model's examples.
+def find_scales(pipeline: Pipeline, prompts: Sequence[str] = (), *, report: Report) -> Scales:
+    """Of the model of `pipeline_of`; prompts: by default the first of its examples.
 
     Raises BuildError if it has no text encoder, or there are no prompts.
     """
+    spec, bundle = pipeline.spec, pipeline.bundle
     check_source(spec, prompts)
-    asked = tuple(prompts or spec.examples[:PROMPTS])
-    pipeline, graph = pipeline_of(directory, spec), directory / spec.graphs.denoise.file
+    asked, file = tuple(prompts or spec.examples[:PROMPTS]), spec.graphs.denoise.file
+    graph = bundle.path(file)
     model = load_wide(graph)
     inputs, found = by_input(products_of(model.graph)), _Found()
     largest = {x.name or "": watch_largest(model, x) for x in inputs}
@@ -61,7 +62,7 @@ def find_scales(directory: Path, spec: ModelSpec, prompts: Sequence[str] = (), *
         run_of(pipeline, session, prompt, number)
         report((number + 1) / len(asked))
     return Scales(
-        graph=digest(graph).sha256,
+        graph=bundle.manifest.files[file].sha256,
         prompts=asked,
         calls=found.calls,
         largest={name: tuple(found.largest[output].tolist()) for name, output in largest.items()},

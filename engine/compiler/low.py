@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from flagdit.engine.bundle.manifest import ModelSpec
+from flagdit.engine.bench.measure import decibels
 from flagdit.engine.bundle.regular import digest
-from flagdit.engine.compiler.find_scales import PROMPTS, find_scales, load_wide, opened, pipeline_of, run_of
+from flagdit.engine.compiler.find_scales import PROMPTS, Report, load_wide, opened, run_of
 from flagdit.engine.compiler.quantised import to_quantised
-from flagdit.engine.compiler.scales import SCALES, Low, Scales, read_scales, write_scales
+from flagdit.engine.compiler.scales import Low, Scales, read_scales
 from flagdit.engine.errors import BuildError
 from flagdit.engine.layout import FloatArray
+from flagdit.engine.pipeline import Pipeline
 
 SEEN = 3
 """Pictures that are painted in fp32 and beside it."""
-
-Report = Callable[[float], None]
 
 
 class Difference(NamedTuple):
@@ -29,34 +27,25 @@ class Difference(NamedTuple):
     pictures: int
 
 
-def scales_for(
-    model_dir: Path, spec: ModelSpec, output: Path, *, kept: Path | None, prompts: Sequence[str], report: Report
-) -> Scales:
-    """The scales of a model, which then lie in the directory `output` (SCALES).
-
-    kept: scales that were found before, which are taken as they are if there are any, unless there are prompts to find
-    others on. Raises BuildError if they are of another graph, or there is nothing to find them on.
-    """
-    graph = digest(model_dir / spec.graphs.denoise.file).sha256
-    if kept is not None and kept.is_file() and not prompts:
-        scales = read_scales(kept)
-        if scales.graph != graph:
-            raise BuildError(f"{kept} is of another graph; remove it, and its scales are found anew")
-    else:
-        scales = find_scales(model_dir, spec, prompts, report=report)
-    write_scales(output / SCALES, scales)
+def kept_scales(path: Path, graph: Path) -> Scales:
+    """Scales that were found before. Raises BuildError if they are of another graph."""
+    scales = read_scales(path)
+    if scales.graph != digest(graph).sha256:
+        raise BuildError(f"{path} is of another graph; remove it, and its scales are found anew")
     return scales
 
 
-def difference_of(model_dir: Path, spec: ModelSpec, low: Low, scales: Scales, *, report: Report) -> Difference | None:
+def difference_of(pipeline: Pipeline, low: Low, scales: Scales, *, report: Report) -> Difference | None:
     """Pictures with products in `low` beside those of the model's own graph, both on the CPU, all else in fp32.
 
-    The prompts are examples that the scales were not found on, if there are others. None if nothing can be painted.
+    pipeline: of `pipeline_of`. The prompts are examples that the scales were not found on, if there are others. None if
+    there are none at all.
     """
+    spec, seen = pipeline.spec, list[float]()
     prompts = [p for p in spec.examples if p not in scales.prompts][:SEEN] or list(scales.prompts)[:SEEN]
-    if not spec.texts or not prompts:
+    if not prompts:
         return None
-    pipeline, graph, decibels = pipeline_of(model_dir, spec), model_dir / spec.graphs.denoise.file, []
+    graph = pipeline.bundle.path(spec.graphs.denoise.file)
     model = load_wide(graph)
     to_quantised(model, low, scales, half=None)
     denoise = opened(graph, model)
@@ -64,9 +53,9 @@ def difference_of(model_dir: Path, spec: ModelSpec, low: Low, scales: Scales, *,
         seed = PROMPTS + number
         wanted = run_of(pipeline, pipeline.stages.denoise, prompt, seed).latents
         made = run_of(pipeline, denoise, prompt, seed).latents
-        decibels.append(psnr_of(made, wanted, bounded=spec.latent.space == "pixels"))
+        seen.append(psnr_of(made, wanted, bounded=spec.latent.space == "pixels"))
         report((number + 1) / len(prompts))
-    return Difference(round(float(np.mean(decibels)), 2), len(prompts))
+    return Difference(round(float(np.mean(seen)), 2), len(prompts))
 
 
 def psnr_of(made: FloatArray, wanted: FloatArray, *, bounded: bool) -> float:
@@ -74,5 +63,4 @@ def psnr_of(made: FloatArray, wanted: FloatArray, *, bounded: bool) -> float:
     if bounded:
         made, wanted = np.clip(made, -1, 1), np.clip(wanted, -1, 1)
     most = 1.0 if bounded else float(np.abs(wanted).max())
-    error = float(np.square(made - wanted, dtype=np.float64).mean()) / most**2
-    return float(10 * np.log10(4 / max(error, 4e-10)))
+    return float(decibels(np.square(made - wanted, dtype=np.float64).mean() / most**2))

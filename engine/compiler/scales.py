@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
 
+from flagdit.engine.bundle import regular
 from flagdit.engine.bundle.json_file import parse_json
 from flagdit.engine.bundle.spec import Digest, Spec
 from flagdit.engine.errors import BuildError
@@ -18,6 +19,9 @@ from flagdit.files import write_file
 
 SCALES = "scales.json"
 """The file of a bundle."""
+
+MAX_BYTES = 64 << 20
+"""Of it: a model of 32 layers of 4096 has some 15 MB."""
 
 Low = Literal["int8", "fp8"]
 """int8 or float8 (e4m3): what products multiply in."""
@@ -44,9 +48,9 @@ def write_scales(path: Path, scales: Scales) -> None:
 
 
 def read_scales(path: Path) -> Scales:
-    """Raises BuildError if the file holds none."""
+    """Raises BuildError if the file holds none, BundleError if it is no JSON, too large, or no regular file."""
     try:
-        return Scales.model_validate(parse_json(path.read_bytes(), path))
+        return Scales.model_validate(parse_json(regular.read(path, MAX_BYTES), path))
     except ValidationError as error:
         fault = error.errors()[0]
         where = ".".join(map(str, fault["loc"]))

@@ -73,9 +73,6 @@ class Pipeline {
   const OnnxRuntime& runtime();
   std::vector<std::shared_ptr<Session>> encoders();
   std::shared_ptr<Session> open_engine(std::map<std::string, Content>& weights);
-  std::shared_ptr<Session> open(const OnnxRuntime& runtime, const GraphSpec& graph,
-                                const OnnxOptions& options,
-                                std::map<std::string, Content>& weights) const;
 
   PipelineOptions options_;
   Bundle bundle_;
