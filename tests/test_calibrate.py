@@ -25,6 +25,7 @@ from flagdit.engine.presets import Preset, of_spec
 from flagdit.export.cli import read_examples
 from flagdit.files import check
 
+SOUGHT = {"effort": 0, "regions": True}
 PROMPTS = ["a red apple", "a book", "a house", "a red book", "a blue house", "an apple"]
 
 
@@ -201,32 +202,43 @@ def test_refuses(flagdit, bundle: Path, tmp_path: Path, options: tuple[str, ...]
     assert (bundle / "manifest.json").read_bytes() == before and not (bundle / ".calibration").exists()
 
 
+def test_dense_plans_alone_compete_when_asked_to(flagdit, bundle: Path) -> None:  # type: ignore[no-untyped-def]
+    """The strongest rival of a plan with regions: dense steps whose numbers are fitted as well."""
+    options = (bundle, "--prompts", "prompts.txt", "--effort", 0, "--threads", 1, "--budget", ".4", "--no-regions")
+    code, _, err = flagdit("calibrate", *options)
+    assert code == 0, err
+    (preset,) = Bundle.load(bundle).model.presets
+    assert len(preset.times) == 1 + 12 and set(preset.ratios) <= {1.0} and not preset.forecast_kv
+
+
 def test_a_journal_that_says_nothing_is_passed_over(pipeline: Pipeline, tmp_path: Path) -> None:
     """Cut short, of another calibration, or of another version."""
     calibration = plans.Calibration(pipeline, PROMPTS, None, guidance=4.0, folder=tmp_path)
     (folder,) = tmp_path.iterdir()
     preset, about = json.loads(SPEC.model_dump_json()), calibration._about
-    kept = {"about": about, "done": {"draft": {"effort": 0, "preset": preset}}}
+    kept = {"about": about, "done": {"draft": {**SOUGHT, "preset": preset}}}
 
     def known(content: str) -> PresetSpec | None:
         (folder / "journal.json").write_text(content)
-        return calibration.known("draft", 0)
+        return calibration.known("draft", SOUGHT)
 
-    assert known(json.dumps(kept)) == SPEC and calibration.known("draft", 1) is None
+    assert known(json.dumps(kept)) == SPEC
+    assert calibration.known("draft", {**SOUGHT, "effort": 1}) is None
+    assert calibration.known("draft", {**SOUGHT, "regions": False}) is None
     assert known("{") is None
     assert known(json.dumps({**kept, "about": ["other"]})) is None
-    for done in ({"preset": preset}, {"effort": 0, "preset": {**preset, "noise": "numpy"}}, {"effort": 0}, 3, None):
+    for done in ({"preset": preset}, {**SOUGHT, "preset": {**preset, "noise": "numpy"}}, SOUGHT, 3, None):
         assert known(json.dumps({**kept, "done": {"draft": done}})) is None
 
 
 def test_each_calibration_keeps_its_own(pipeline: Pipeline, tmp_path: Path) -> None:
     """One that ends takes nothing of another that goes on beside it, or was stopped."""
     one = plans.Calibration(pipeline, PROMPTS, None, guidance=4.0, folder=tmp_path / "kept")
-    one.remember("draft", {"effort": 0, "preset": json.loads(SPEC.model_dump_json())})
+    one.remember("draft", {**SOUGHT, "preset": json.loads(SPEC.model_dump_json())})
     other = plans.Calibration(pipeline, PROMPTS, (48, 16), guidance=4.0, folder=tmp_path / "kept")
-    other.remember("fast", {"effort": 0, "preset": {}})
+    other.remember("fast", {**SOUGHT, "preset": {}})
     other.forget()
-    assert one.known("draft", 0) == SPEC and other.known("fast", 0) is None
+    assert one.known("draft", SOUGHT) == SPEC and other.known("fast", SOUGHT) is None
     one.forget()
     assert not (tmp_path / "kept").exists()
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Self
@@ -128,13 +128,14 @@ class Calibration:
         """Let other processes have its folder."""
         self._lock.close()
 
-    def plan(self, budget: float, effort: int) -> PresetSpec:
-        """The best plan of a budget, from the journal if it is there."""
-        known = self.known(name_of(budget), effort)
+    def plan(self, budget: float, effort: int, *, regions: bool = True) -> PresetSpec:
+        """The best plan of a budget, or the best dense one (regions=False), from the journal if it is there."""
+        sought: dict[str, object] = {"effort": effort, "regions": regions}
+        known = self.known(name_of(budget), sought)
         if known is not None:
             return known
         best = None
-        for doing, found in search(budget, self._cost_of, self.chosen, effort=effort):
+        for doing, found in search(budget, self._cost_of, self.chosen, effort=effort, regions=regions):
             self._progress(f"{name_of(budget)}: {doing}")
             best = found
         assert best is not None  # the last thing that a search says
@@ -145,7 +146,7 @@ class Calibration:
             )
         self._progress(f"{name_of(budget)}: checking on other prompts")
         preset = self._checked(budget, best.preset, best.psnr)
-        self.remember(name_of(budget), {"effort": effort, "preset": preset.model_dump(mode="json")})
+        self.remember(name_of(budget), sought | {"preset": preset.model_dump(mode="json")})
         return preset
 
     def _cost_of(self, shape: Shape) -> float:
@@ -195,11 +196,12 @@ class Calibration:
     def _path(self) -> Path:
         return self._folder / "journal.json"
 
-    def known(self, name: str, effort: int) -> PresetSpec | None:
-        """What the journal has of a budget, unless it is of another effort or cannot be read."""
+    def known(self, name: str, sought: Mapping[str, object]) -> PresetSpec | None:
+        """What the journal has of a budget, unless it was sought in another way or cannot be read."""
         try:
             done = self._journal()[name]
-            return PresetSpec.model_validate(done["preset"]) if done["effort"] == effort else None
+            same = all(done[name] == how for name, how in sought.items())
+            return PresetSpec.model_validate(done["preset"]) if same else None
         except (KeyError, TypeError, ValueError):
             return None
 

@@ -83,14 +83,15 @@ def _filled(steps: int, warmup: int, last: bool, *, budget: float, cost_of: Call
 
 
 def search(
-    budget: float, cost_of: Callable[[Shape], float], painter: Painter, *, effort: int
+    budget: float, cost_of: Callable[[Shape], float], painter: Painter, *, effort: int, regions: bool = True
 ) -> Iterator[tuple[str, Candidate | None]]:
     """The best plan found for a budget: says what it is doing, and at the end (None before it) the winner.
 
     effort: rounds of fitting at a cost of .33; cheaper plans, which gain more by it, get as many more.
+    regions: False lets dense plans alone compete.
     """
     tried, few = [], painter.first(FIRST_ROUND)
-    for shape in shapes(budget, cost_of):
+    for shape in shapes(budget, cost_of)[: None if regions else 1]:
         yield f"trying {shape}", None
         for shift, slope in STARTS + EULER * (budget <= SMALL):
             tried.append(_compared(Candidate(shape, start(shape, shift, slope)), few))

@@ -53,6 +53,9 @@ def calibrate(
     effort: Annotated[
         int, typer.Option(min=0, max=50, help="Rounds of fitting; 0 chooses shapes and shifts alone.")
     ] = 2,
+    regions: Annotated[
+        bool, typer.Option("--regions/--no-regions", help="With --no-regions, dense plans alone compete.")
+    ] = True,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; all cores by default.")] = None,
     precision: PrecisionOption = None,
 ) -> None:
@@ -77,7 +80,7 @@ def calibrate(
     check_requests(ready, texts, dimensions, guidance=scale)
     _check_writable(ready.bundle)
     check_apart({"the manifest": ready.bundle.path(MANIFEST)}, {"--prompts": prompts})
-    found = _find(load(ready), texts, dimensions, guidance=scale, budgets=budgets, effort=effort)
+    found = _find(load(ready), texts, dimensions, guidance=scale, budgets=budgets, effort=effort, regions=regions)
     show(preset_table(found))
     say(f"wrote {len(found)} presets into {bundle}; next: flagdit generate PROMPT --bundle {bundle} --preset NAME")
 
@@ -103,6 +106,7 @@ def _find(
     guidance: float,
     budgets: list[float],
     effort: int,
+    regions: bool,
 ) -> list[Preset]:
     """The plans, written into the bundle; what was kept on the way is gone then."""
     folder, found = pipeline.bundle.directory / FOLDER, list[Preset]()
@@ -112,7 +116,7 @@ def _find(
     ):
         for budget in budgets:
             with _kept():
-                found.append(calibration.plan(budget, effort))
+                found.append(calibration.plan(budget, effort, regions=regions))
             work.advance()
             if not redraws():
                 say(f"{found[-1].name}: {found[-1].psnr['held_out']} dB at a cost of {found[-1].cost}")
