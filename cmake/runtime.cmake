@@ -4,7 +4,6 @@ include(CMakePackageConfigHelpers)
 find_package(Threads REQUIRED)
 
 add_library(flagdit_runtime STATIC
-  cpp_ext/runtime/borders.cpp
   cpp_ext/runtime/capi.cpp
   cpp_ext/runtime/generation.cpp
   cpp_ext/runtime/library.cpp

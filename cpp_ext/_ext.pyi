@@ -1174,12 +1174,27 @@ class FileRecord:
 def records_folder() -> str:
     """Where digests are remembered; empty if they are not."""
 
+class Weights:
+    """Files of weights that graphs of a bundle share."""
+
+    def __init__(self) -> None: ...
+
+    @property
+    def files(self) -> list[str]:
+        """Names of those that were read whole."""
+
 class Bundle:
     """A directory whose files are what its manifest says."""
 
     @staticmethod
     def open(path: str) -> Bundle:
         """Raises the error of a bundle if it is none."""
+
+    @staticmethod
+    def of(path: str, text: bytes) -> Bundle:
+        """
+        Of a directory and what its manifest.json would say. Raises the error of a bundle if that contradicts itself.
+        """
 
     def check(self) -> int:
         """
@@ -1191,6 +1206,20 @@ class Bundle:
         """
         Read every byte, whatever is known. told: of the bytes that are done, and of how many. Returns a line for each file that is not what the manifest says. Raises the error of a bundle if its manifest is none.
         """
+
+    def read(self, file: str, limit: int | None = None) -> memoryview:
+        """
+        A file's bytes, as the manifest says they are, in memory of this process. Raises the error of a bundle if they are not, or are more than `limit`, that of a backend if there is no memory.
+        """
+
+    def graph(self, file: str, weights: Weights) -> tuple[memoryview, dict[str, memoryview]]:
+        """
+        A graph's bytes, and those of the files that its weights are in, by name. Of a file that is known to be right only what the graph has in it is read, and zeros are the rest; else all of it, once for all graphs with the same `weights`. Raises as `read` does.
+        """
+
+    @property
+    def text(self) -> bytes:
+        """Of manifest.json, as it was read."""
 
     @property
     def name(self) -> str: ...
@@ -1218,10 +1247,28 @@ def check_selftest(session: object, content: bytes | memoryview) -> None:
     Raise the error of a backend unless a session of `denoise`, which is run once for each case, makes what it should of the vectors in the content of a selftest.safetensors; of a bundle if that has none.
     """
 
+def sha256(data: bytes) -> str: ...
+
 def check_manifest(path: str, content: bytes) -> None:
     """Raises the error of a bundle unless a manifest.json can be read."""
 
-def sha256(data: bytes) -> str: ...
+def check_model(path: str, content: bytes) -> None:
+    """Raises the error of a bundle unless a model.json can be read."""
+
+def check_borders(file: str, said: Sequence[Port], found: Sequence[Port]) -> None:
+    """
+    Raises the error of a bundle unless a graph has the inputs and outputs that are said of it. An axis of the graph that has no name may be any.
+    """
+
+def external_files(name: str, content: bytes | memoryview, sizes: Mapping[str, int]) -> list[str]:
+    """
+    Names of the files that a graph has weights in; sizes: of all that it may, in bytes. Raises the error of a bundle, by the graph's name, for any other file, for what is behind the end of one, for a tensor outside that is no weight of the graph, and for what is no ONNX file.
+    """
+
+def external_tensors(name: str, content: bytes | memoryview) -> list[tuple[str, str, int, int]]:
+    """
+    Name, file, offset and bytes of each tensor of a graph whose values are not in it. Raises as `external_files` does.
+    """
 
 class Gpu:
     """The GPU that runs use: the first one."""

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from flagdit.cpp_ext import LOADED_IN_TURN, InTurn, Session, resident
+from flagdit.cpp_ext import LOADED_IN_TURN, InTurn, Session, Weights, check_borders, resident
 from flagdit.engine.bundle import Engine, Graph
-from flagdit.engine.bundle.contract import check_borders
 from flagdit.engine.bundle.reader import Bundle
 from flagdit.engine.cpu import Precision
 from flagdit.engine.device import Chosen
 from flagdit.engine.memory import stored_bytes
 from flagdit.engine.preflight import Preflight
 from flagdit.engine.run import Stages
-from flagdit.engine.session import Bytes, borders, open_plan, open_session, ports_of
+from flagdit.engine.session import open_plan, open_session, ports_of
 from flagdit.engine.text import TextEncoder
 
 
@@ -20,16 +19,16 @@ def load_stages(ready: Preflight) -> Stages:
     bundle, spec, threads, chosen = ready.bundle, ready.spec, ready.threads, ready.chosen
     # Of TensorRT's runtime a machine need not have more than the engine asks for.
     device = chosen.device if chosen.backend == "onnxruntime" else "cpu"
-    weights: dict[str, Bytes] = {}  # read once for all graphs; afterwards the sessions have what they need
+    weights = Weights()  # read once for all graphs; afterwards the sessions have what they need
     text = TextEncoder([_encoder(bundle, one.graph, threads) for one in spec.texts], ready.prompts)
     # The sums of `condition` depend on the number of threads.
     condition = _session(bundle, spec.graphs.condition, weights, threads=1, device=device)
-    place = _session(bundle, spec.graphs.place, {}, threads=1)
+    place = _session(bundle, spec.graphs.place, Weights(), threads=1)
     denoise = load_denoise(bundle, chosen, weights, threads=threads)
     del weights
 
     def optional(graph: Graph | None) -> Session | None:
-        return None if graph is None else _session(bundle, graph, {}, threads=threads, device=device)
+        return None if graph is None else _session(bundle, graph, Weights(), threads=threads, device=device)
 
     graphs = spec.graphs
     decode, encode, preview = optional(graphs.decode), optional(graphs.encode), optional(graphs.preview)
@@ -42,7 +41,7 @@ def _encoder(bundle: Bundle, graph: Graph, threads: int | None) -> Session:
     """A text encoder, on the CPU, which runs once. A large one is loaded when it runs, and let go then."""
 
     def opened() -> Session:
-        return _session(bundle, graph, {}, threads=threads)
+        return _session(bundle, graph, Weights(), threads=threads)
 
     if stored_bytes(bundle.manifest, graph) < LOADED_IN_TURN:
         return opened()
@@ -52,7 +51,7 @@ def _encoder(bundle: Bundle, graph: Graph, threads: int | None) -> Session:
 def _session(
     bundle: Bundle,
     graph: Graph | Engine,
-    weights: dict[str, Bytes],
+    weights: Weights,
     *,
     threads: int | None,
     precision: Precision = "float32",
@@ -61,12 +60,11 @@ def _session(
 ) -> Session:
     """A graph of the bundle that has the inputs and outputs which the manifest says; see Bundle.graph for `weights`."""
     session = open_session(bundle.graph(graph.file, weights), threads, precision, lean=lean, device=device)
-    check_borders(graph.file, graph.inputs, borders(session, output=False))
-    check_borders(graph.file, graph.outputs, borders(session, output=True))
+    check_borders(graph.file, ports_of(graph.inputs, graph.outputs), session.ports)
     return session
 
 
-def load_denoise(bundle: Bundle, chosen: Chosen, weights: dict[str, Bytes], *, threads: int | None) -> Session:
+def load_denoise(bundle: Bundle, chosen: Chosen, weights: Weights, *, threads: int | None) -> Session:
     """Raises BackendError if an engine for a GPU computes wrong numbers."""
     engine = chosen.engine
     if chosen.backend == "tensorrt" and engine is not None:

@@ -10,7 +10,7 @@ from typing import Literal, cast
 
 import numpy.typing as npt
 
-from flagdit.cpp_ext import Session
+from flagdit.cpp_ext import Session, Weights
 from flagdit.engine.bundle.reader import Bundle
 from flagdit.engine.coarse import Coarse
 from flagdit.engine.cpu import Precision, available
@@ -189,7 +189,9 @@ class Pipeline:
             return self
         other, own = copy(self), self.chosen
         other.chosen = choose(self.bundle.manifest, device=own.device, backend=own.backend, precision=precision)
-        other.stages = replace(self.stages, denoise=load_denoise(self.bundle, other.chosen, {}, threads=self._threads))
+        other.stages = replace(
+            self.stages, denoise=load_denoise(self.bundle, other.chosen, Weights(), threads=self._threads)
+        )
         return other
 
     def with_denoise(self, session: Session) -> Pipeline:

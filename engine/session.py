@@ -12,18 +12,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from flagdit.cpp_ext import OnnxRuntime, Port, Session, TensorRt
+from flagdit.cpp_ext import OnnxRuntime, Port, Session, TensorRt, external_files
 from flagdit.engine.bundle import Engine, Tensor
-from flagdit.engine.bundle.onnx_file import check_external, external_tensors
 from flagdit.engine.cpu import Precision, checked_threads
 from flagdit.engine.cuda_libraries import load_cuda_libraries
 from flagdit.engine.errors import BackendError
 
 Array = npt.NDArray[Any]
 Bytes = bytes | memoryview
-Borders = Mapping[str, tuple[str, tuple[int | str | None, ...]]]
-"""What inputs or outputs a graph has: dtype and shape by name."""
-
 LIBRARIES = ("libonnxruntime.so*", "libonnxruntime*.dylib", "onnxruntime.dll")
 """What the library is called in its package, on one system or another."""
 
@@ -32,7 +28,7 @@ LIBRARIES = ("libonnxruntime.so*", "libonnxruntime*.dylib", "onnxruntime.dll")
 class GraphFile:
     """A graph and the files that its weights are in, as bytes: the runtime reads no file by itself.
 
-    data: by the names that the graph calls them (onnx_file.check_external).
+    data: by the names that the graph calls them.
     """
 
     name: str
@@ -43,9 +39,8 @@ class GraphFile:
     def beside(cls, path: Path) -> GraphFile:
         """A graph of a directory that is trusted. Raises BundleError if its weights are in no file beside it."""
         content = path.read_bytes()
-        tensors = external_tensors(path.name, content)
         sizes = {file.name: file.stat().st_size for file in path.parent.iterdir()}
-        names = check_external(path.name, tensors, sizes)
+        names = external_files(path.name, content, sizes)
         return cls(path.name, content, {name: (path.parent / name).read_bytes() for name in names})
 
 
@@ -94,15 +89,6 @@ def ports_of(inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> list[Port]:
         for tensors, output in ((inputs, False), (outputs, True))
         for tensor in tensors
     ]
-
-
-def borders(session: Session, output: bool) -> Borders:
-    """Dtype and shape by name of all inputs, or outputs, as a manifest writes them; an axis without a name is None."""
-    return {
-        port.name: (port.dtype, tuple(axis or None if isinstance(axis, str) else axis for axis in port.axes))
-        for port in session.ports
-        if port.output == output
-    }
 
 
 def dtype_of(session: Session, name: str) -> npt.DTypeLike:

@@ -9,14 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from hostile import edit_graph, reseal
 from records import SETTLED, WEIGHTS, changed, known
 
 from flagdit import cpp_ext
-from flagdit.cpp_ext import FileRecord
+from flagdit.cpp_ext import FileRecord, Weights, external_tensors
 from flagdit.engine import Bundle, BundleError, Pipeline
-from flagdit.engine.bundle import regular
-from flagdit.engine.bundle.onnx_file import external_tensors
 from flagdit.engine.bundle.reader import DEMO
 
 pytestmark = pytest.mark.usefixtures("cache")
@@ -47,30 +47,50 @@ def test_of_a_known_file_only_what_a_graph_has_in_it_is_read(
     """The rest of it is zeros, and the picture the same."""
     bundle = Bundle.open(shutil.copytree(DEMO, tmp_path / "bundle"))
     path, expected = bundle.path(WEIGHTS), bundle.manifest.files[WEIGHTS]
-    read: dict[str, bytes | memoryview] = {}
+    read = Weights()
     whole = bundle.graph("condition.onnx", read).data[WEIGHTS]
-    assert bytes(whole) == path.read_bytes() and list(read) == [WEIGHTS]
+    assert bytes(whole) == path.read_bytes() and read.files == [WEIGHTS]
     pictures = [Pipeline.load(bundle.directory, threads=1)("an apple", steps=2).latents]
     with path.open("rb") as opened:
         FileRecord(opened.fileno(), changed(path) + SETTLED).keep(expected.sha256)
     if not known(path, expected.sha256):
         pytest.skip("files of this file system are not remembered")
-    read = {}
+    read = Weights()
     parts = bundle.graph("condition.onnx", read).data[WEIGHTS]
-    assert read == {} and len(parts) == expected.bytes
+    assert read.files == [] and len(parts) == expected.bytes
     needed = np.zeros(len(parts), bool)
-    for tensor in external_tensors("condition.onnx", bundle.read("condition.onnx")):
-        needed[tensor.offset : tensor.offset + tensor.length] = True
+    for _, _, offset, length in external_tensors("condition.onnx", bundle.read("condition.onnx")):
+        needed[offset : offset + length] = True
     np.testing.assert_array_equal(np.asarray(parts), np.where(needed, np.asarray(whole), 0))
     assert 0 < needed.mean() < 1
     pictures.append(Pipeline.load(bundle.directory, threads=1)("an apple", steps=2).latents)
     np.testing.assert_array_equal(*pictures)
-    overlapping = regular.known_parts(path, expected, [(8, 16), (30, 4), (8, 8), (12, 14), (30, 0)])
-    assert overlapping is not None
-    content = path.read_bytes()
-    assert overlapping[:40] == bytes(8) + content[8:26] + bytes(4) + content[30:34] + bytes(6)
     monkeypatch.setenv("FLAGDIT_NO_RECORDS", "1")
-    assert regular.known_parts(path, expected, [(0, 8)]) is None
+    assert bytes(bundle.graph("condition.onnx", read).data[WEIGHTS]) == bytes(whole) and read.files == [WEIGHTS]
+
+
+def test_parts_of_a_known_file_may_overlap(cache: Path, tmp_path: Path) -> None:
+    """As a graph says where they are: two of its weights begin within the same one."""
+    copied = Path(shutil.copytree(DEMO, tmp_path / "bundle"))
+
+    def overlap(model: onnx.ModelProto) -> None:
+        outside = [tensor for tensor in model.graph.initializer if tensor.data_location == onnx.TensorProto.EXTERNAL]
+        for tensor, offset in zip(outside[1:3], ("64", "8"), strict=True):
+            next(entry for entry in tensor.external_data if entry.key == "offset").value = offset
+
+    edit_graph(copied / "condition.onnx", overlap)
+    reseal(copied)
+    bundle = Bundle.open(copied)
+    path, expected = bundle.path(WEIGHTS), bundle.manifest.files[WEIGHTS]
+    with path.open("rb") as opened:
+        FileRecord(opened.fileno(), changed(path) + SETTLED).keep(expected.sha256)
+    if not known(path, expected.sha256):
+        pytest.skip("files of this file system are not remembered")
+    content, needed = np.frombuffer(path.read_bytes(), np.uint8), np.zeros(expected.bytes, bool)
+    for _, _, offset, length in external_tensors("condition.onnx", bundle.read("condition.onnx")):
+        needed[offset : offset + length] = True
+    parts = np.asarray(bundle.graph("condition.onnx", Weights()).data[WEIGHTS])
+    np.testing.assert_array_equal(parts, np.where(needed, content, 0))
 
 
 def test_verify_believes_nothing(believed: Path, flagdit) -> None:  # type: ignore[no-untyped-def]

@@ -1,4 +1,4 @@
-"""A bundle as the core reads it, without Python: the same verdict on every file, in our own words."""
+"""A bundle as the core reads it: what it refuses, in whose words, and that Python's types have all that it takes."""
 
 from __future__ import annotations
 
@@ -17,8 +17,6 @@ from pydantic import ValidationError
 from flagdit import cpp_ext
 from flagdit.engine import BundleError
 from flagdit.engine.bundle import Manifest
-from flagdit.engine.bundle.contract import check_spec
-from flagdit.engine.bundle.json_file import parse_json
 from flagdit.engine.bundle.reader import DEMO, MANIFEST, MAX_JSON_BYTES, Bundle, read_spec
 from flagdit.engine.cpu import available
 from flagdit.engine.text import Prompts
@@ -47,14 +45,10 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 
 def python_reads(content: bytes) -> bool:
-    """Whether Python takes it for a manifest."""
+    """Whether it is a manifest by Python's types, which say nothing of what its parts have to do with each other."""
     try:
-        document = parse_json(content, Path(PATH))
-        spec = Manifest.model_validate(document)
-        if document["schema_version"] != 2:
-            return False
-        check_spec(Path(PATH), spec.model)
-    except (BundleError, ValidationError, TypeError, KeyError):
+        Manifest.model_validate(json.loads(content))
+    except (ValidationError, ValueError):
         return False
     return True
 
@@ -85,9 +79,9 @@ def test_a_manifest_with_a_wrong_byte_anywhere(small: bytes) -> None:
     for at in range(len(small)):
         byte = rng.choice((small[at] ^ 1 << rng.randrange(8), rng.choice(b"0123456789"), rng.choice(SIGNS)))
         content = small[:at] + bytes([byte]) + small[at + 1 :]
-        reads = core_reads(content)
-        assert reads == python_reads(content), (at, content[max(0, at - 40) : at + 40])
-        both += reads
+        if core_reads(content):
+            assert python_reads(content), (at, content[max(0, at - 40) : at + 40])
+            both += 1
     assert both > len(small) // 20
 
 
@@ -102,9 +96,7 @@ TO_COME: list[tuple[list[str | int], object, str]] = [
 
 
 @pytest.mark.parametrize(("path", "value", "message"), TO_COME)
-def test_what_no_run_can_do_yet_is_refused_by_both(
-    small: bytes, path: list[str | int], value: object, message: str
-) -> None:
+def test_what_no_run_can_do_yet_is_refused(small: bytes, path: list[str | int], value: object, message: str) -> None:
     """Of what the format can say; and what the format cannot."""
     document = json.loads(small)
     *way, last = path
@@ -113,7 +105,6 @@ def test_what_no_run_can_do_yet_is_refused_by_both(
         place = place[step]
     place[last] = value
     content = json.dumps(document).encode()
-    assert not core_reads(content) and not python_reads(content)
     with pytest.raises(BundleError) as error:
         cpp_ext.check_manifest(PATH, content)
     assert message in str(error.value)
@@ -151,30 +142,39 @@ def test_a_manifest_with_other_values(small: bytes) -> None:
     rng, both = random.Random(1), 0
     for _ in range(1500):
         content = json.dumps(mutate(json.loads(small), rng, VALUES)).encode()
-        reads = core_reads(content)
-        # Of Python, true is 1: it takes what is not ours to write.
-        assert reads == python_reads(content) or (not reads and b"true" in content), content[:3000]
-        both += reads
+        if core_reads(content):
+            assert python_reads(content), content[:3000]
+            both += 1
     assert both > 50
 
 
-CHANGES: dict[str, Callable[[dict[str, Any]], object]] = {
-    "another version": lambda m: m.update(schema_version=3),
-    "no version": lambda m: m.pop("schema_version"),
-    "a file without a digest": lambda m: m["files"].pop("place.onnx"),
-    "another size": lambda m: m["files"]["place.onnx"].update(bytes=1),
-    "two digests": lambda m: m["model"]["weights"].update(sha256="0" * 64),
-    "heads that are not shared": lambda m: m["model"]["sizes"].update(kv_heads=3),
-    "a size that does not tile": lambda m: m["model"]["latent"].update(size=[66, 64]),
-    "an engine of another model": lambda m: m["engines"][0].update(inputs=m["engines"][0]["inputs"][:-1]),
-    "an input that nothing makes": lambda m: m["model"]["graphs"]["denoise"]["inputs"][1].update(name="speci\x1bl"),
-    "frames": lambda m: m["model"]["latent"].update(frames=2),
-    "a template": lambda m: m["model"]["texts"][0].update(template="a {} {}"),
-    "a template of the negative": lambda m: m["model"]["texts"][0].update(negative="a"),
-    "a second encoder of the same": lambda m: m["model"]["texts"].append(m["model"]["texts"][0]),
-    "pads of nothing": lambda m: m["model"].update(pads={"nothing": 0.5}),
-    "a size that is not of a preset": lambda m: m["model"].update(
-        presets=[{"name": "a", "size": [65, 64], "times": [0, 1], "weights": [], "ratios": [1], "cost": 1}]
+Change = Callable[[dict[str, Any]], object]
+CHANGES: dict[str, tuple[Change, str]] = {
+    "another version": (lambda m: m.update(schema_version=3), "schema version 3; this flagdit reads 2: make it again"),
+    "no version": (lambda m: m.pop("schema_version"), "schema version None; this flagdit reads 2"),
+    "a file without a digest": (lambda m: m["files"].pop("place.onnx"), "uses place.onnx without a digest"),
+    "another size": (lambda m: m["files"]["place.onnx"].update(bytes=1), " bytes instead of 1; copy it again"),
+    "two digests": (lambda m: m["model"]["weights"].update(sha256="0" * 64), "two digests of weights.safetensors"),
+    "heads that are not shared": (lambda m: m["model"]["sizes"].update(kv_heads=3), "which 3 kv heads do not share"),
+    "a size that does not tile": (lambda m: m["model"]["latent"].update(size=[66, 64]), "latent.size: "),
+    "an engine of another model": (
+        lambda m: m["engines"][0].update(inputs=m["engines"][0]["inputs"][:-1]),
+        "engines.0.outputs: 'value_head.7' is none of them",
+    ),
+    "an input that nothing makes": (
+        lambda m: m["model"]["graphs"]["denoise"]["inputs"][1].update(name="speci\x1bl"),
+        "graphs.denoise.inputs: 'speci\\x1bl' is none of them",
+    ),
+    "frames": (lambda m: m["model"]["latent"].update(frames=2), "latent.frames is 2; this flagdit runs 1 alone"),
+    "a template": (lambda m: m["model"]["texts"][0].update(template="a {} {}"), "texts.0.template has {} 2 times"),
+    "a template of the negative": (lambda m: m["model"]["texts"][0].update(negative="a"), "negative has {} 0 times"),
+    "a second encoder of the same": (lambda m: m["model"]["texts"].append(m["model"]["texts"][0]), "texts.0.graph"),
+    "pads of nothing": (lambda m: m["model"].update(pads={"nothing": 0.5}), "pads: 'nothing' is no output"),
+    "a size that is not of a preset": (
+        lambda m: m["model"].update(
+            presets=[{"name": "a", "size": [65, 64], "times": [0, 1], "weights": [], "ratios": [1], "cost": 1}]
+        ),
+        "presets, a: ",
     ),
 }
 
@@ -185,23 +185,25 @@ def copied(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("case", CHANGES)
-def test_errors_are_the_same(copied: Path, case: str) -> None:
-    edit_json(copied / MANIFEST, CHANGES[case])
-    with pytest.raises(BundleError) as expected:
-        Bundle.open(copied)
+def test_a_manifest_that_contradicts_itself(copied: Path, case: str) -> None:
+    change, message = CHANGES[case]
+    edit_json(copied / MANIFEST, change)
     with pytest.raises(BundleError) as error:
-        cpp_ext.Bundle.open(str(copied))
-    assert str(error.value) == str(expected.value)
+        Bundle.open(copied)
+    assert message in str(error.value) and str(error.value).isprintable()
 
 
 def test_directories_that_are_no_bundles(copied: Path) -> None:
     (copied / MANIFEST).rename(copied / "model.json")
-    for path in (copied, copied / "nothing", copied.parent, copied / "model.json"):
-        with pytest.raises(BundleError) as expected:
+    with pytest.raises(
+        BundleError, match=f"{copied}: a model directory, not a bundle yet; next: flagdit build {copied}"
+    ):
+        Bundle.open(copied)
+    for path in (copied / "nothing", copied / "model.json"):
+        with pytest.raises(BundleError, match=f"{path}: no such bundle directory; make one with: flagdit build MODEL"):
             Bundle.open(path)
-        with pytest.raises(BundleError) as error:
-            cpp_ext.Bundle.open(str(path))
-        assert str(error.value) == str(expected.value)
+    with pytest.raises(BundleError, match=f"{copied.parent / MANIFEST}: cannot be read"):
+        Bundle.open(copied.parent)
 
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "denoise.onnx", "tokenizer.json", "text_encoder.onnx"])
@@ -209,11 +211,8 @@ def test_damaged_files(copied: Path, name: str) -> None:
     content = bytearray((copied / name).read_bytes())
     content[len(content) // 2] ^= 1
     (copied / name).write_bytes(content)
-    with pytest.raises(BundleError) as expected:
+    with pytest.raises(BundleError, match=f"{copied / name}: damaged, its SHA-256 is not the manifest's"):
         Bundle.load(copied)
-    with pytest.raises(BundleError) as error:
-        cpp_ext.Bundle.open(str(copied)).check()
-    assert str(error.value) == str(expected.value)
 
 
 def test_weights_elsewhere(copied: Path) -> None:
@@ -221,30 +220,25 @@ def test_weights_elsewhere(copied: Path) -> None:
     graph = (copied / "denoise.onnx").read_bytes()
     (copied / "denoise.onnx").write_bytes(graph.replace(b"weights.safetensors", b"../weigh.safetensors"[:19]))
     reseal(copied)
-    with pytest.raises(BundleError) as expected:
+    with pytest.raises(BundleError, match=r"denoise\.onnx: the values of .* which is no file of the bundle"):
         Bundle.load(copied)
-    with pytest.raises(BundleError) as error:
-        cpp_ext.Bundle.open(str(copied)).check()
-    assert str(error.value) == str(expected.value)
 
 
 def test_a_graph_with_a_wrong_byte(copied: Path) -> None:
-    """The core finds the same files behind it as Python, or refuses it as Python does."""
+    """It is refused in our words, or has its weights where the onnx package finds them."""
     graph, rng, refused = (copied / "place.onnx").read_bytes(), random.Random(2), 0
     for _ in range(25):
         content = bytearray(graph)
         content[rng.randrange(len(content))] = rng.randrange(256)
         (copied / "place.onnx").write_bytes(content)
         reseal(copied)
-        texts = []
-        for read in (Bundle.load, lambda path: cpp_ext.Bundle.open(str(path)).check()):
-            try:
-                read(copied)
-                texts.append("")
-            except BundleError as error:
-                texts.append(str(error))
-        assert texts[0] == texts[1]
-        refused += texts[0] != ""
+        try:
+            Bundle.load(copied)
+        except BundleError as error:
+            assert str(error).startswith("place.onnx: ")
+            refused += 1
+        else:
+            assert cpp_ext.external_tensors("place.onnx", bytes(content)) == []
     assert refused
 
 
@@ -272,8 +266,6 @@ def test_sha256(size: int) -> None:
 
 def test_a_manifest_that_is_too_large(copied: Path) -> None:
     (copied / MANIFEST).write_bytes(b" " * (MAX_JSON_BYTES + 1))
-    with pytest.raises(BundleError) as expected:
-        read_spec(copied / MANIFEST, Manifest)
-    with pytest.raises(BundleError) as error:
-        cpp_ext.Bundle.open(str(copied))
-    assert str(error.value) == str(expected.value)
+    for read in (Bundle.open, lambda path: read_spec(path / MANIFEST, Manifest)):
+        with pytest.raises(BundleError, match=f"larger than {MAX_JSON_BYTES} bytes"):
+            read(copied)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from itertools import pairwise
 from typing import Any
 
@@ -11,8 +12,9 @@ import torch
 from diffused import FAMILIES
 from exported import Array, Exported
 
+from flagdit.cpp_ext import Port, check_borders, check_model
 from flagdit.engine.bundle import ModelSpec
-from flagdit.engine.bundle.contract import check_borders, check_denoise
+from flagdit.engine.session import ports_of
 
 HEIGHT, WIDTH = 12, 16  # latents: 48 patches, so Z-Image has 16 pads
 TIMES = (0.0, 0.1, 0.35, 0.7, 1.0)
@@ -31,15 +33,15 @@ def test_what_is_said_of_it_is_the_formats(both: tuple[str, Any, Exported]) -> N
     _, model, exported = both
     spec = ModelSpec.model_validate(exported.spec)
     for name, graph in (("condition", spec.graphs.condition), ("place", spec.graphs.place)):
-        check_borders(name, graph.outputs, borders(exported.sessions[name].get_outputs()))
-    check_denoise("denoise", spec, spec.graphs.denoise.inputs, outputs=spec.graphs.denoise.outputs)
+        check_borders(name, ports_of([], graph.outputs), outputs_of(exported.sessions[name]))
+    check_model("model.json", json.dumps(exported.spec).encode())
     assert spec.price.token > 0 and spec.price.pair > 0
     assert 0.6 < spec.weights.parameters / model.num_parameters() < 1.1
 
 
-def borders(ports: list[Any]) -> dict[str, tuple[str, tuple[int | str, ...]]]:
+def outputs_of(session: Any) -> list[Port]:
     types = {"tensor(float)": "float32", "tensor(int64)": "int64"}
-    return {port.name: (types[port.type], tuple(port.shape)) for port in ports}
+    return [Port(port.name, types[port.type], port.shape, True) for port in session.get_outputs()]
 
 
 def relative(found: Array, expected: Array) -> float:

@@ -11,8 +11,8 @@ import onnx
 import pytest
 from hostile import edit_graph, reseal
 
+from flagdit.cpp_ext import external_tensors
 from flagdit.engine import Bundle, BundleError, Pipeline
-from flagdit.engine.bundle import onnx_file
 from flagdit.engine.bundle.builder import build_bundle
 from flagdit.engine.bundle.reader import DEMO
 from flagdit.engine.session import GraphFile, open_session
@@ -101,27 +101,42 @@ def test_weights_are_in_the_bundle(flagdit, copy: Path, tmp_path: Path, case: st
     assert code == 2 and "intact" not in out and not (tmp_path / "out").exists()
 
 
-def test_the_fields_of_onnx_that_lead_to_tensors() -> None:
-    """Against the onnx package's own schema."""
-    fields: dict[str, dict[int, str]] = {}
+def ways_to_tensors() -> list[list[str]]:
+    """Of the onnx package's own schema: the fields from a model to a tensor, through no message twice."""
+    ways, unfinished = [], [([], onnx.ModelProto.DESCRIPTOR, {"ModelProto"})]
+    while unfinished:
+        way, message, passed = unfinished.pop()
+        for field in message.fields:
+            kind = field.message_type
+            if kind is None or kind.name in passed:
+                continue
+            if kind.name == "TensorProto":
+                ways.append([*way, field.name])
+            else:
+                unfinished.append(([*way, field.name], kind, passed | {kind.name}))
+    return ways
 
-    def visit(message: object) -> None:
-        kinds = {field.number: field.message_type for field in message.fields if field.message_type}  # type: ignore[attr-defined]
-        if message.name not in fields:  # type: ignore[attr-defined]
-            fields[message.name] = {number: kind.name for number, kind in kinds.items()}  # type: ignore[attr-defined]
-            for kind in kinds.values():
-                visit(kind)
 
-    visit(onnx.ModelProto.DESCRIPTOR)
-    reach = {"TensorProto"}
-    while more := {name for name, kinds in fields.items() if reach & set(kinds.values())} - reach:
-        reach |= more
-    leads = {name: {n: kind for n, kind in fields[name].items() if kind in reach} for name in reach - {"TensorProto"}}
-    assert {name: dict(parts) for name, parts in onnx_file.PARTS.items()} == leads
-    numbers = onnx.TensorProto.DESCRIPTOR.fields_by_name
-    names = ("dims", "data_type", "name", "external_data", "data_location")
-    ours = ("DIMS", "DATA_TYPE", "NAME", "EXTERNAL_DATA", "DATA_LOCATION")
-    assert [numbers[name].number for name in names] == [getattr(onnx_file, name) for name in ours]
+@pytest.mark.parametrize("way", ways_to_tensors(), ids=".".join)
+def test_a_tensor_is_found_wherever_onnx_may_have_it(way: list[str]) -> None:
+    """A weight of the graph is one, and any other is refused."""
+    model = onnx.ModelProto()
+    place: object = model
+    for name in way:
+        place = getattr(place, name)
+        place = place.add() if hasattr(place, "add") else place
+    tensor = onnx.helper.make_tensor("w", onnx.TensorProto.FLOAT, [2], bytes(8), raw=True)
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.ClearField("raw_data")
+    for key, value in (("location", "there"), ("offset", "4"), ("length", "8")):
+        tensor.external_data.add(key=key, value=value)
+    place.CopyFrom(tensor)  # type: ignore[attr-defined]
+    content = model.SerializeToString()
+    if way == ["graph", "initializer"]:
+        assert external_tensors("x.onnx", content) == [("w", "there", 4, 8)]
+    else:
+        with pytest.raises(BundleError, match=r"x\.onnx: a tensor of a node, 'w', has its values in another file"):
+            external_tensors("x.onnx", content)
 
 
 @pytest.mark.parametrize("name", ["condition.onnx", "denoise.onnx", "denoise.int8.onnx", "text_encoder.onnx"])
@@ -131,8 +146,9 @@ def test_where_weights_are_is_what_onnx_reads(name: str) -> None:
         (tensor.name, *(entry(tensor, key).value for key in ("location", "offset", "length")))
         for tensor in external(onnx.load_model_from_string(content))
     ]
-    found = onnx_file.external_tensors(name, content)
-    assert [(t.tensor, t.location, str(t.offset), str(t.length)) for t in found] == expected
+    assert [
+        (*place, str(offset), str(length)) for *place, offset, length in external_tensors(name, content)
+    ] == expected
 
 
 def test_a_session_keeps_none_of_the_bytes_it_was_given() -> None:

@@ -23,7 +23,7 @@ from flagdit import cpp_ext
 from flagdit.cpp_ext import job_of, upsample
 from flagdit.engine import DENSE, Coarse, Pipeline, RequestError
 from flagdit.engine.bundle.builder import build_bundle
-from flagdit.engine.bundle.onnx_file import BundleError
+from flagdit.engine.errors import BundleError
 from flagdit.engine.media.picture import to_image
 from flagdit.engine.model import model_of
 from flagdit.export.parts.autoencoder import export_vae

@@ -14,10 +14,9 @@ from angles import rope
 from reference import turn
 from tiny import TINY, assert_refused
 
-from flagdit.cpp_ext import Session
+from flagdit.cpp_ext import Session, check_model
 from flagdit.engine import Pipeline
 from flagdit.engine.bundle import ModelSpec
-from flagdit.engine.bundle.contract import check_spec
 from flagdit.engine.bundle.reader import DEMO
 from flagdit.engine.layout import TokenLayout, model_shift
 from flagdit.engine.session import GraphFile, open_session
@@ -85,7 +84,7 @@ def test_an_option_that_a_model_does_not_take_is_refused(pipeline: Pipeline) -> 
     graphs = pipeline.spec.graphs
     place = graphs.place.model_copy(update={"inputs": graphs.place.inputs[:1]})
     spec = pipeline.spec.model_copy(update={"graphs": graphs.model_copy(update={"place": place})})
-    check_spec(Path("model.json"), spec)
+    check_model("model.json", spec.model_dump_json().encode())
     other = copy(pipeline)
     other.stages = replace(pipeline.stages, spec=spec)
     for name, value in (("ntk", 2.0), ("ntk", "auto"), ("proportional", True)):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flagdit.cpp_ext import Port, Session, check_selftest
+from flagdit.cpp_ext import Port, Session, Weights, check_selftest
 from flagdit.engine.bundle.builder import build_bundle
 from flagdit.engine.bundle.reader import Bundle
 from flagdit.engine.bundle.selftest import SELFTEST
@@ -58,7 +58,7 @@ def bundle(model_dir: Path) -> Bundle:
 
 @pytest.fixture(scope="module")
 def denoise(bundle: Bundle) -> Session:
-    return open_session(bundle.graph(bundle.model.graphs.denoise.file, {}), 1)
+    return open_session(bundle.graph(bundle.model.graphs.denoise.file, Weights()), 1)
 
 
 def test_the_vectors_are_of_the_bundle(bundle: Bundle) -> None:
@@ -76,7 +76,7 @@ def test_the_vectors_are_of_the_bundle(bundle: Bundle) -> None:
 def test_the_exported_graph_and_the_half_engine_pass(bundle: Bundle, denoise: Session) -> None:
     test, engine = bundle.read(SELFTEST), bundle.manifest.engines[0]
     check_selftest(denoise, test)
-    check_selftest(open_session(bundle.graph(engine.file, {}), 1, "float16"), test)
+    check_selftest(open_session(bundle.graph(engine.file, Weights()), 1, "float16"), test)
 
 
 def heads_turned(values: np.ndarray) -> np.ndarray:

@@ -57,6 +57,7 @@ void register_run(nb::module_& m);
 void register_adapt(nb::module_& m);
 void register_text(nb::module_& m);
 void register_bundle(nb::module_& m);
+void register_manifest(nb::module_& m);
 void register_device(nb::module_& m);
 
 }  // namespace flagdit::python

@@ -1,12 +1,14 @@
-// A bundle as the core reads it, for tests: Python's own face reads it with pydantic.
+// A bundle: Python has its manifest and the bytes of its files from the core, which checks both.
 #include "flagdit/bundle.h"
 
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <map>
 #include <string>
 
+#include "../src/bundle/file.h"
 #include "arrays.h"
 #include "flagdit/digest.h"
 #include "flagdit/engines.h"
@@ -19,6 +21,32 @@ namespace flagdit::python {
 using namespace nb::literals;
 
 namespace {
+
+// Bytes that were verified, as Python reads them; the last view of them keeps them.
+nb::object view_of(const Content& content) {
+  using View = nb::ndarray<nb::numpy, nb::ro, uint8_t, nb::ndim<1>>;
+  const nb::capsule owner(new Content(content),
+                          [](void* kept) noexcept { delete static_cast<Content*>(kept); });
+  const View bytes(content->data(), {content->size()}, owner);
+  return nb::module_::import_("builtins").attr("memoryview")(nb::cast(bytes));
+}
+
+// Files of weights that were read, and are shared by the graphs which are loaded after it.
+struct Weights {
+  std::map<std::string, Content> read;
+};
+
+nb::tuple graph_of(const Bundle& bundle, const std::string& file, Weights& weights) {
+  HeldGraph graph;
+  {
+    const nb::gil_scoped_release release;
+    graph = bundle.graph(file, weights.read);
+  }
+  nb::dict data;
+  for (size_t i = 0; i < graph.bytes.data.size(); ++i)
+    data[graph.bytes.data[i].name.c_str()] = view_of(graph.held[i + 1]);
+  return nb::make_tuple(view_of(graph.held[0]), data);
+}
 
 void register_records(nb::module_& m) {
   nb::class_<FileRecord>(m, "FileRecord",
@@ -39,8 +67,26 @@ void register_records(nb::module_& m) {
 
 void register_bundle(nb::module_& m) {
   register_records(m);
+  nb::class_<Weights>(m, "Weights", "Files of weights that graphs of a bundle share.")
+      .def(nb::init<>())
+      .def_prop_ro(
+          "files",
+          [](const Weights& weights) {
+            std::vector<std::string> files;
+            for (const auto& [file, content] : weights.read) files.push_back(file);
+            return files;
+          },
+          "Names of those that were read whole.");
   nb::class_<Bundle>(m, "Bundle", "A directory whose files are what its manifest says.")
       .def_static("open", &Bundle::open, "path"_a, "Raises the error of a bundle if it is none.")
+      .def_static(
+          "of",
+          [](const std::string& path, const nb::bytes& text) {
+            return Bundle::of(path, {text.c_str(), text.size()});
+          },
+          "path"_a, "text"_a,
+          "Of a directory and what its manifest.json would say. Raises the error of a bundle if "
+          "that contradicts itself.")
       .def("check", &Bundle::check,
            "Every file. Returns how many were not read, since they were found right before. Raises "
            "the error of a bundle.")
@@ -60,6 +106,31 @@ void register_bundle(nb::module_& m) {
           "Read every byte, whatever is known. told: of the bytes that are done, and of how many. "
           "Returns a line for each file that is not what the manifest says. Raises the error of a "
           "bundle if its manifest is none.")
+      .def(
+          "read",
+          [](const Bundle& bundle, const std::string& file, std::optional<int64_t> limit) {
+            Content content;
+            {
+              const nb::gil_scoped_release release;
+              content = bundle.read(file, limit.value_or(INT64_MAX));
+            }
+            return view_of(content);
+          },
+          "file"_a, "limit"_a = nb::none(),
+          nb::sig("def read(self, file: str, limit: int | None = None) -> memoryview"),
+          "A file's bytes, as the manifest says they are, in memory of this process. Raises the "
+          "error of a bundle if they are not, or are more than `limit`, that of a backend if there "
+          "is no memory.")
+      .def("graph", &graph_of, "file"_a, "weights"_a,
+           nb::sig("def graph(self, file: str, weights: Weights) -> tuple[memoryview, dict[str, "
+                   "memoryview]]"),
+           "A graph's bytes, and those of the files that its weights are in, by name. Of a file "
+           "that is known to be right only what the graph has in it is read, and zeros are the "
+           "rest; else all of it, once for all graphs with the same `weights`. Raises as `read` "
+           "does.")
+      .def_prop_ro(
+          "text", [](const Bundle& b) { return nb::bytes(b.text().data(), b.text().size()); },
+          "Of manifest.json, as it was read.")
       .def_prop_ro("name", &Bundle::name)
       .def_prop_ro("graphs", &Bundle::graphs, "Files that ONNX Runtime may load.")
       .def_prop_ro(
@@ -102,12 +173,6 @@ void register_bundle(nb::module_& m) {
       "makes what it should of the vectors in the content of a selftest.safetensors; of a bundle "
       "if "
       "that has none.");
-  m.def(
-      "check_manifest",
-      [](const std::string& path, const nb::bytes& content) {
-        read_manifest(path, {content.c_str(), content.size()});
-      },
-      "path"_a, "content"_a, "Raises the error of a bundle unless a manifest.json can be read.");
   m.def(
       "sha256", [](const nb::bytes& data) { return sha256(data.c_str(), data.size()); }, "data"_a);
 }

@@ -31,5 +31,6 @@ NB_MODULE(_ext, m) {
   flagdit::python::register_job(m);
   flagdit::python::register_text(m);
   flagdit::python::register_bundle(m);
+  flagdit::python::register_manifest(m);
   flagdit::python::register_device(m);
 }

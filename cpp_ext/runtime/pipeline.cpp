@@ -4,7 +4,6 @@
 #include <thread>
 #include <utility>
 
-#include "borders.h"
 #include "flagdit/engines.h"
 #include "flagdit/error.h"
 #include "flagdit/in_turn.h"
@@ -35,7 +34,7 @@ std::shared_ptr<Session> open(const Bundle& bundle, const OnnxRuntime& runtime,
                               std::map<std::string, Content>& weights) {
   const HeldGraph held = bundle.graph(graph.file, weights);
   auto session = runtime.open(held.bytes, options);
-  check_borders(graph, *session);
+  check_borders(graph.file, graph.ports(), session->ports());
   return session;
 }
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from flagdit.cpp_ext import external_files
 from flagdit.engine.bundle import regular
 from flagdit.engine.bundle.manifest import SCHEMA_VERSION, Engine, File, Manifest, ModelSpec
-from flagdit.engine.bundle.onnx_file import MAX_GRAPH_BYTES, check_external, external_tensors
 from flagdit.engine.bundle.reader import MANIFEST, MODEL, Bundle, graph_files, model_files, read_spec
 from flagdit.engine.bundle.selftest import SELFTEST, needs_selftest, write_selftest
 from flagdit.engine.bundle.selftest_vectors import make_selftest
@@ -91,5 +91,4 @@ def copy_model(directory: Path, spec: ModelSpec, digests: Mapping[str, File] | N
         raise BundleError(f"{directory}: {spec.weights.file} is not what was exported; export the model again")
     sizes = {name: file.bytes for name, file in copied.items()}
     for name in graph_files(spec):
-        content = regular.verified(target / name, copied[name], MAX_GRAPH_BYTES)
-        check_external(name, external_tensors(name, content), sizes)
+        external_files(name, regular.read(target / name, regular.MAX_GRAPH_BYTES), sizes)

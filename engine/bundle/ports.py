@@ -5,11 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from flagdit.engine.bundle.graph_spec import Graph, Tensor
-from flagdit.files.printable import printable
-
-Shape = tuple[int | str, ...]
-Allowed = tuple[Sequence[str], Sequence[Shape]]
-"""Types and shapes that a port may have."""
 
 FLOATS = ("float32", "float16", "bfloat16")
 """What `denoise` may take conditions and caches in; all else has the type that it is made in."""
@@ -49,19 +44,3 @@ def timed(condition: Graph) -> list[Tensor]:
 def constants(condition: Graph) -> list[Tensor]:
     """All others: they are the same in all evaluations."""
     return [tensor for tensor in condition.outputs if not begins(tensor, "S")]
-
-
-def placed(place: Graph) -> dict[str, Allowed]:
-    """Inputs of `denoise` that `place` makes: an output that begins with N is of tokens, the same for all rows."""
-    return {
-        tensor.name: (
-            (tensor.dtype,),
-            [("A", *tensor.shape[1:]), ("A", "R", *tensor.shape[1:])] if begins(tensor, "N") else [tensor.shape],
-        )
-        for tensor in place.outputs
-    }
-
-
-def shown(shape: Sequence[int | str | None]) -> str:
-    """A shape on one line: of axes a manifest may say anything."""
-    return f"({', '.join('?' if axis is None else printable(str(axis)) for axis in shape)})"

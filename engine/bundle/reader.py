@@ -1,25 +1,22 @@
-"""A bundle: `manifest.json` and the files it names, checked before any of them is used."""
+"""A bundle: `manifest.json` and the files it names, checked by the core before any of them is used."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
 from pydantic import ValidationError
 
 from flagdit import cpp_ext as core
-from flagdit.cpp_ext import Session, check_selftest
+from flagdit.cpp_ext import Session, Weights, check_manifest, check_model, check_selftest
 from flagdit.engine.bundle import regular
-from flagdit.engine.bundle.contract import check_denoise, check_spec
 from flagdit.engine.bundle.graph_spec import Graph
 from flagdit.engine.bundle.json_file import parse_json
-from flagdit.engine.bundle.manifest import SCHEMA_VERSION, Engine, Manifest, ModelSpec
-from flagdit.engine.bundle.onnx_file import MAX_GRAPH_BYTES, External, check_external, external_tensors
+from flagdit.engine.bundle.manifest import Engine, Manifest, ModelSpec
 from flagdit.engine.bundle.selftest import SELFTEST, needs_selftest
-from flagdit.engine.bundle.spec import Spec
 from flagdit.engine.errors import BundleError
-from flagdit.engine.session import Bytes, GraphFile
+from flagdit.engine.session import GraphFile
 from flagdit.files import write_file
 from flagdit.files.printable import printable
 
@@ -27,17 +24,18 @@ DEMO = Path(__file__).parents[1] / "demo"
 MANIFEST, MODEL = "manifest.json", "model.json"
 MAX_JSON_BYTES = 16 << 20
 
-S = TypeVar("S", bound=Spec)
+S = TypeVar("S", Manifest, ModelSpec)
 
 
 class Bundle:
-    """A directory whose files are what its manifest says."""
+    """A directory whose files are what its manifest says. The core reads and checks them."""
 
     known: int = 0
     """How many files `load` did not read, since they were found right before and have not changed since."""
 
-    def __init__(self, directory: Path, manifest: Manifest) -> None:
-        self.directory, self.manifest = directory, manifest
+    def __init__(self, directory: Path, read: core.Bundle) -> None:
+        self.directory, self._core = directory, read
+        self.manifest: Manifest = _spec(directory / MANIFEST, read.text, Manifest)
 
     @property
     def name(self) -> str:
@@ -56,11 +54,7 @@ class Bundle:
         that of its largest graph, without the weights.
         """
         bundle = cls.open(path)
-        for name, expected in bundle.manifest.files.items():
-            if name not in bundle.graphs and not regular.check(bundle.path(name), expected):
-                bundle.known += 1
-        for name in bundle.graphs:
-            bundle.check_graph(name, bundle.read(name, MAX_GRAPH_BYTES))
+        bundle.known = bundle._core.check()
         return bundle
 
     @staticmethod
@@ -70,7 +64,7 @@ class Bundle:
         told: of the bytes that are done, and of how many. What is found right is known then. Raises BundleError if the
         manifest is none. Memory: that of its largest graph, without the weights.
         """
-        return core.Bundle.verify(str(DEMO if str(path) == "demo" else path), told)
+        return core.Bundle.verify(str(_directory(path)), told)
 
     @classmethod
     def open(cls, path: Path | str) -> Bundle:
@@ -79,38 +73,28 @@ class Bundle:
         Raises BundleError if it is missing, of another schema version, or its manifest contradicts itself or the sizes
         of the files.
         """
-        directory = DEMO if str(path) == "demo" else Path(path).absolute()
-        if not directory.is_dir():
-            raise BundleError(f"{path}: no such bundle directory; make one with: flagdit build MODEL -o {path}")
-        if (directory / MODEL).is_file() and not (directory / MANIFEST).is_file():
-            raise BundleError(f"{path}: a model directory, not a bundle yet; next: flagdit build {path} -o BUNDLE")
-        manifest = read_spec(directory / MANIFEST, Manifest)
-        unlisted = {name for name in _named_files(manifest) if name not in manifest.files}
-        if unlisted:
-            raise BundleError(f"{path}: {MANIFEST} uses {', '.join(sorted(unlisted))} without a digest; rebuild it")
-        weights = manifest.model.weights
-        if manifest.files[weights.file].sha256 != weights.sha256:
-            raise BundleError(f"{path}: {MANIFEST} has two digests of {weights.file}; rebuild it")
-        for name, expected in manifest.files.items():
-            regular.check_size(directory / name, expected)
-        for number, engine in enumerate(manifest.engines):
-            if engine.target.startswith("onnxruntime") and engine.graph == "denoise":
-                place = f"{directory / MANIFEST}: engines.{number}"
-                check_denoise(place, manifest.model, engine.inputs, outputs=engine.outputs)
-        return cls(directory, manifest)
+        directory = _directory(path)
+        return cls(directory.absolute(), core.Bundle.open(str(directory)))
+
+    @classmethod
+    def of(cls, directory: Path, manifest: Manifest) -> Bundle:
+        """A directory with what its manifest would say: while a bundle is made it has none yet. Raises BundleError."""
+        return cls(directory, core.Bundle.of(str(directory), manifest.model_dump_json().encode()))
 
     @property
     def graphs(self) -> list[str]:
         """Names of the files that ONNX Runtime may load."""
-        engines = [engine.file for engine in self.manifest.engines if engine.target.startswith("onnxruntime")]
-        return list(dict.fromkeys([*graph_files(self.model), *engines]))
+        return self._core.graphs
 
     def path(self, name: str) -> Path:
         return self.directory / name
 
     def read(self, name: str, limit: int | None = None) -> memoryview:
-        """A file's bytes, as the manifest says they are. See regular.verified for what it raises, and `limit`."""
-        return regular.verified(self.path(name), self.manifest.files[name], limit)
+        """A file's bytes, as the manifest says they are, in memory of this process: whatever becomes of it, they stay.
+
+        Raises BundleError if they are not, or are more than `limit`; BackendError if there is no memory.
+        """
+        return self._core.read(name, limit)
 
     def check_engine(self, engine: Engine, session: Session) -> None:
         """Try an engine of `denoise` before it is used, if the bundle has vectors and it needs that.
@@ -120,59 +104,35 @@ class Bundle:
         if needs_selftest(engine) and SELFTEST in self.manifest.files:
             check_selftest(session, self.read(SELFTEST))
 
-    def check_graph(self, name: str, content: Bytes) -> list[External]:
-        """What a graph has in other files. Raises BundleError if one is not of the bundle."""
-        sizes = {name: file.bytes for name, file in self.manifest.files.items()}
-        tensors = external_tensors(name, content)
-        check_external(name, tensors, sizes)
-        return tensors
-
-    def graph(self, name: str, weights: dict[str, Bytes]) -> GraphFile:
+    def graph(self, name: str, weights: Weights) -> GraphFile:
         """A graph to load, and its weights; weights: those that were read before, to which more are added.
 
         Of a file that is known to be right only what the graph has in it is read, and not added. Raises BundleError if
-        a byte of them is not what the manifest says.
+        a byte of them is not what the manifest says, or if the graph has weights elsewhere.
         """
-        content = self.read(name, MAX_GRAPH_BYTES)
-        parts: dict[str, list[tuple[int, int]]] = {}
-        for tensor in self.check_graph(name, content):
-            parts.setdefault(tensor.location, []).append((tensor.offset, tensor.length))
-        return GraphFile(name, content, {file: self._weights(file, parts[file], weights) for file in parts})
+        return GraphFile(name, *self._core.graph(name, weights))
 
-    def _weights(self, name: str, parts: list[tuple[int, int]], weights: dict[str, Bytes]) -> Bytes:
-        if name not in weights:
-            known = regular.known_parts(self.path(name), self.manifest.files[name], parts)
-            if known is not None:
-                return known
-            weights[name] = self.read(name)
-        return weights[name]
+
+def _directory(path: Path | str) -> Path:
+    return DEMO if str(path) == "demo" else Path(path)
 
 
 def read_spec(path: Path, kind: type[S]) -> S:
-    """Read and validate a manifest.json or model.json. Raises BundleError with the first fault, by its place."""
-    content = parse_json(regular.read(path, MAX_JSON_BYTES), path)
-    version = content.get("schema_version") if isinstance(content, dict) else None
-    if version != SCHEMA_VERSION or isinstance(version, bool):
-        shown = repr(version) if isinstance(version, str | int | float | None) else type(version).__name__
-        again = (
-            "flagdit export CHECKPOINT -o MODEL, then flagdit build MODEL -o BUNDLE"
-            if kind is Manifest
-            else "flagdit export CHECKPOINT -o MODEL"
-        )
-        raise BundleError(
-            f"{path}: schema version {shortened(shown)}; this flagdit reads {SCHEMA_VERSION}: make it again with "
-            f"{again}, or install the flagdit that wrote it"
-        )
+    """Read and check a manifest.json or model.json. Raises BundleError with the first fault, by its place."""
+    content = regular.read(path, MAX_JSON_BYTES)
+    check = check_manifest if kind is Manifest else check_model
+    check(str(path), content)
+    return _spec(path, content, kind)
+
+
+def _spec(path: Path, content: bytes, kind: type[S]) -> S:
+    """What the core has checked, as Python's types. They have the same bounds, so they refuse nothing of it."""
     try:
-        spec = kind.model_validate(content)
+        return kind.model_validate(parse_json(content, path))
     except ValidationError as error:
         fault = error.errors()[0]
         where, what = ".".join(str(part) for part in fault["loc"]), fault["msg"]
         raise BundleError(f"{path}: {shortened(where)}: {shortened(what)}; rebuild it with flagdit build") from None
-    model = spec.model if isinstance(spec, Manifest) else spec
-    if isinstance(model, ModelSpec):
-        check_spec(path, model)
-    return spec
 
 
 def shortened(text: str) -> str:
@@ -183,11 +143,6 @@ def shortened(text: str) -> str:
 def write_manifest(directory: Path, manifest: Manifest) -> None:
     """Write a bundle's manifest, whole or not at all. Raises OutputError."""
     write_file(directory / MANIFEST, manifest.model_dump_json(indent=1) + "\n")
-
-
-def _named_files(manifest: Manifest) -> Iterator[str]:
-    yield from model_files(manifest.model)
-    yield from (engine.file for engine in manifest.engines)
 
 
 def graph_files(spec: ModelSpec) -> list[str]:

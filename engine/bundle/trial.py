@@ -9,7 +9,6 @@ import numpy as np
 from flagdit.engine.bundle import regular
 from flagdit.engine.bundle.graph_spec import Graph
 from flagdit.engine.bundle.manifest import ModelSpec, Text
-from flagdit.engine.bundle.onnx_file import MAX_GRAPH_BYTES
 from flagdit.engine.errors import BuildError, BundleError
 from flagdit.engine.finite import broken
 from flagdit.engine.session import GraphFile, open_session
@@ -41,7 +40,9 @@ def try_text(directory: Path, spec: ModelSpec) -> None:
 def _try(directory: Path, text: Text, token: int) -> None:
     graph = text.graph
     weights = {} if graph.weights is None else {graph.weights: regular.read(directory / graph.weights, MOST_TRIED)}
-    session = open_session(GraphFile(graph.file, regular.read(directory / graph.file, MAX_GRAPH_BYTES), weights))
+    session = open_session(
+        GraphFile(graph.file, regular.read(directory / graph.file, regular.MAX_GRAPH_BYTES), weights)
+    )
     ids = np.full((1, text.max_tokens), token, np.int64)
     try:
         made = session.run({"input_ids": ids, "attention_mask": np.ones_like(ids)})

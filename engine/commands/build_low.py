@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from flagdit.engine.bundle import Engine, ModelSpec, regular
+from flagdit.engine.bundle import Engine, ModelSpec
 from flagdit.engine.bundle.reader import DEMO, MANIFEST, Bundle
 from flagdit.engine.commands.common import say
 from flagdit.engine.compiler.find_scales import check_source, find_scales, pipeline_of
@@ -34,7 +34,7 @@ class LowBuild:
             bundle = Bundle.open(path.parent)
             if SCALES not in bundle.manifest.files:
                 return None
-            regular.check(path, bundle.manifest.files[SCALES])
+            bundle.read(SCALES)
         return path
 
     def check(self, spec: ModelSpec) -> None:

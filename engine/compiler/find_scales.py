@@ -85,7 +85,7 @@ def pipeline_of(directory: Path, spec: ModelSpec) -> Pipeline:
     """The model's own graphs, on the CPU."""
     files = {name: digest(directory / name) for name in model_files(spec)}
     manifest = Manifest(schema_version=SCHEMA_VERSION, flagdit=version_of("flagdit"), model=spec, files=files)
-    return Pipeline(Bundle(directory, manifest), precision="float32", device="cpu")
+    return Pipeline(Bundle.of(directory, manifest), precision="float32", device="cpu")
 
 
 def opened(path: Path, model: ir.Model) -> Session:

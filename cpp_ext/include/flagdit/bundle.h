@@ -32,10 +32,13 @@ class Bundle {
   // Error(bundle) if it is missing, of another schema version, or
   // its manifest contradicts itself or the sizes of the files.
   static Bundle open(const std::string& path);
+  // Of a directory and what its manifest.json would say: while a bundle is made it has none yet.
+  static Bundle of(const std::string& path, std::string text);
 
   const std::string& directory() const { return directory_; }
   const Manifest& manifest() const { return manifest_; }
   const ModelSpec& model() const { return manifest_.model; }
+  const std::string& text() const { return text_; }  // of manifest.json, as it was read
   // What a user calls it: the name of its folder, without those above it.
   std::string name() const;
 
@@ -49,6 +52,9 @@ class Bundle {
   static std::vector<std::string> verify(const std::string& path, const Told& told);
   // The names of the files that ONNX Runtime may load.
   std::vector<std::string> graphs() const;
+  // A file's bytes, as the manifest says they are: whatever becomes of it, they stay what was
+  // verified. Throws Error(bundle) if they are not, or more than `limit`; Error(backend) without memory.
+  Content read(const std::string& file, int64_t limit = INT64_MAX) const;
   // A graph to load. weights: those that were read before, to which more are added. Of a file that is
   // known to be right only what the graph has in it is read, and not added. Throws Error(bundle) if a
   // byte of them is not what the manifest says.
@@ -63,13 +69,15 @@ class Bundle {
   Prompts prompts() const;
 
  private:
-  Bundle(std::string directory, Manifest manifest);
+  Bundle(std::string directory, std::string text, Manifest manifest);
   // Of a directory whose files may be missing.
   static Bundle described(const std::string& path);
+  // That the files are as large as the manifest says, and engines of `denoise` take what is made.
+  void check_described() const;
   void check_graph(const std::string& name, std::string_view content) const;
   std::string path(const std::string& name) const { return directory_ + "/" + name; }
 
-  std::string directory_;
+  std::string directory_, text_;
   Manifest manifest_;
 };
 

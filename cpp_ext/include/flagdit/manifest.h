@@ -132,6 +132,9 @@ struct Manifest {
 // bounds, or contradicts itself.
 Manifest read_manifest(const std::string& path, std::string_view content);
 
+// Of a model.json. Throws as `read_manifest` does.
+ModelSpec read_model(const std::string& path, std::string_view content);
+
 // The numbers of it that decisions need.
 Model model_of(const ModelSpec& spec);
 
@@ -139,5 +142,10 @@ Model model_of(const ModelSpec& spec);
 // what messages call it.
 void check_denoise(const std::string& place, const ModelSpec& model,
                    const std::vector<Port>& inputs, const std::vector<Port>& outputs);
+
+// That a graph has the inputs and outputs which are said of it. file: what messages call it. Throws
+// Error(bundle).
+void check_borders(const std::string& file, const std::vector<Port>& said,
+                   const std::vector<Port>& found);
 
 }  // namespace flagdit

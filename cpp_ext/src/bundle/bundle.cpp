@@ -66,21 +66,23 @@ std::string_view view(const Content& content) { return {content->data(), content
 
 }  // namespace
 
-Bundle::Bundle(std::string directory, Manifest manifest)
-    : directory_(std::move(directory)), manifest_(std::move(manifest)) {}
+Bundle::Bundle(std::string directory, std::string text, Manifest manifest)
+    : directory_(std::move(directory)), text_(std::move(text)), manifest_(std::move(manifest)) {}
 
 Bundle Bundle::open(const std::string& path) {
   Bundle bundle = described(path);
-  for (const auto& [name, expected] : bundle.manifest_.files)
-    bundle::check_size(bundle.path(name), expected);
-  const Manifest& manifest = bundle.manifest_;
-  for (size_t i = 0; i < manifest.engines.size(); ++i) {
-    const EngineSpec& engine = manifest.engines[i];
+  bundle.check_described();
+  return bundle;
+}
+
+void Bundle::check_described() const {
+  for (const auto& [name, expected] : manifest_.files) bundle::check_size(path(name), expected);
+  for (size_t i = 0; i < manifest_.engines.size(); ++i) {
+    const EngineSpec& engine = manifest_.engines[i];
     if (engine.target.rfind("onnxruntime", 0) != 0 || engine.graph != "denoise") continue;
-    check_denoise(bundle.path("manifest.json") + ": engines." + std::to_string(i), manifest.model,
+    check_denoise(path("manifest.json") + ": engines." + std::to_string(i), manifest_.model,
                   engine.inputs, engine.outputs);
   }
-  return bundle;
 }
 
 Bundle Bundle::described(const std::string& path) {
@@ -93,9 +95,14 @@ Bundle Bundle::described(const std::string& path) {
     refuse(shown + ": a model directory, not a bundle yet; next: flagdit build " + shown +
            " -o BUNDLE");
   }
-  Manifest manifest = read_manifest(file, bundle::read(file, kMaxJson));
-  check_listed(shown, manifest);
-  return Bundle(directory, std::move(manifest));
+  return of(path, bundle::read(file, kMaxJson));
+}
+
+Bundle Bundle::of(const std::string& path, std::string text) {
+  const std::string directory = bundle::absolute(path);
+  Manifest manifest = read_manifest(directory + "/manifest.json", text);
+  check_listed(printable(path), manifest);
+  return Bundle(directory, std::move(text), std::move(manifest));
 }
 
 std::string Bundle::name() const { return directory_.substr(directory_.find_last_of('/') + 1); }
@@ -159,19 +166,26 @@ std::vector<std::string> Bundle::verify(const std::string& path, const Told& tol
   return faults;
 }
 
+Content Bundle::read(const std::string& file, int64_t limit) const {
+  const auto expected = manifest_.files.find(file);
+  if (expected == manifest_.files.end())
+    refuse(printable(directory_) + ": has no file " + in_quotes(file) + "; rebuild it");
+  return bundle::verified(path(file), expected->second, limit);
+}
+
 HeldGraph Bundle::graph(const std::string& file, std::map<std::string, Content>& weights) const {
   HeldGraph graph;
-  graph.held.push_back(
-      bundle::verified(path(file), manifest_.files.at(file), bundle::kMaxGraphBytes));
+  graph.held.push_back(read(file, bundle::kMaxGraphBytes));
   graph.bytes.name = file;
   graph.bytes.content = {graph.held[0]->data(), graph.held[0]->size()};
   const auto tensors = bundle::external_tensors(file, view(graph.held[0]));
   for (const std::string& name : bundle::check_external(file, tensors, manifest_.files)) {
     const FileSpec& expected = manifest_.files.at(name);
-    Content content = weights[name];
+    const auto before = weights.find(name);
+    Content content = before == weights.end() ? nullptr : before->second;
     if (content == nullptr)
       content = bundle::known_parts(path(name), expected, parts_of(tensors, name));
-    if (content == nullptr) content = weights[name] = bundle::verified(path(name), expected);
+    if (content == nullptr) content = weights[name] = read(name);
     graph.held.push_back(content);
     graph.bytes.data.push_back({name, {content->data(), content->size()}});
   }
@@ -179,14 +193,13 @@ HeldGraph Bundle::graph(const std::string& file, std::map<std::string, Content>&
 }
 
 HeldGraph Bundle::engine(const std::string& file) const {
-  const Content content = bundle::verified(path(file), manifest_.files.at(file));
+  const Content content = read(file);
   return {{file, {content->data(), content->size()}, {}}, {content}};
 }
 
 void Bundle::check_engine(const EngineSpec& engine, Session& denoise) const {
-  const auto vectors = manifest_.files.find(kSelfTest);
-  if (engine.target == "onnxruntime" || vectors == manifest_.files.end()) return;
-  const Content content = bundle::verified(path(kSelfTest), vectors->second, kMaxSelfTest);
+  if (engine.target == "onnxruntime" || manifest_.files.count(kSelfTest) == 0) return;
+  const Content content = read(kSelfTest, kMaxSelfTest);
   SelfTest(view(content)).check(denoise);
 }
 
@@ -197,8 +210,7 @@ Prompts Bundle::prompts() const {
   }
   std::vector<Prompts::Reader> readers;
   for (const TextSpec& text : model().texts) {
-    const Content content =
-        bundle::verified(path(text.tokenizer), manifest_.files.at(text.tokenizer), kMaxTokenizer);
+    const Content content = read(text.tokenizer, kMaxTokenizer);
     readers.push_back({Tokenizer::read(text.tokenizer, view(content)),
                        {text.max_tokens, text.text_template,
                         text.negative.value_or(text.text_template), text.padding, text.truncate}});

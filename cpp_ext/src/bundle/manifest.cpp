@@ -1,4 +1,4 @@
-// How manifest.json is read, with the bounds that Python's engine/bundle/manifest.py has.
+// How manifest.json and model.json are read, within the bounds of their schema (docs/schema).
 #include "flagdit/manifest.h"
 
 #include <utility>
@@ -74,31 +74,47 @@ Manifest read_all(const Json& document) {
   return manifest;
 }
 
-void check_version(const std::string& path, const Json& document) {
+void check_version(const std::string& path, const Json& document, const char* again) {
   const auto found = document.is_object() ? document.find("schema_version") : document.end();
   const bool there = document.is_object() && found != document.end();
   if (there && found->is_number() && *found == kSchemaVersion) return;
-  throw Error(Fault::bundle, path + ": schema version " +
-                                 (there ? shortened(found->dump()) : "None") +
-                                 "; this flagdit reads " + std::to_string(kSchemaVersion) +
-                                 ": make it again with flagdit export CHECKPOINT -o MODEL, then "
-                                 "flagdit build MODEL -o BUNDLE, or "
-                                 "install the flagdit that wrote it");
+  throw Error(Fault::bundle,
+              path + ": schema version " + (there ? shortened(found->dump()) : "None") +
+                  "; this flagdit reads " + std::to_string(kSchemaVersion) +
+                  ": make it again with " + again + ", or install the flagdit that wrote it");
+}
+
+// What `read` makes of the document, if its model is whole.
+template <typename Read>
+auto checked(const std::string& path, std::string_view content, const char* again, Read read) {
+  const Json document = parse_json(path, content);
+  check_version(path, document, again);
+  try {
+    return read(document);
+  } catch (const bundle::WrongField& fault) {
+    throw Error(Fault::bundle, path + ": " + shortened(fault.where) + ": " +
+                                   shortened(fault.what()) + "; rebuild it with flagdit build");
+  }
 }
 
 }  // namespace
 
 Manifest read_manifest(const std::string& path, std::string_view content) {
-  const Json document = parse_json(path, content);
-  check_version(path, document);
-  try {
+  const char* again = "flagdit export CHECKPOINT -o MODEL, then flagdit build MODEL -o BUNDLE";
+  return checked(path, content, again, [&](const Json& document) {
     Manifest manifest = read_all(document);
     bundle::check_model(path, manifest.model);
     return manifest;
-  } catch (const bundle::WrongField& fault) {
-    throw Error(Fault::bundle, path + ": " + shortened(fault.where) + ": " +
-                                   shortened(fault.what()) + "; rebuild it with flagdit build");
-  }
+  });
+}
+
+ModelSpec read_model(const std::string& path, std::string_view content) {
+  const char* again = "flagdit export CHECKPOINT -o MODEL";
+  return checked(path, content, again, [&](const Json& document) {
+    ModelSpec model = bundle::read_model_spec(bundle::Value(document, ""));
+    bundle::check_model(path, model);
+    return model;
+  });
 }
 
 std::vector<Port> GraphSpec::ports() const {
