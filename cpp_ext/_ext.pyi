@@ -1228,12 +1228,6 @@ class Bundle:
     def graphs(self) -> list[str]:
         """Files that ONNX Runtime may load."""
 
-    @property
-    def available(self) -> list[str]:
-        """
-        Precisions that there are engines for that this CPU is made for, fastest first.
-        """
-
     def tokens(self, prompt: bytes) -> list[int]:
         """
         Token ids of a prompt, for the first encoder. Raises the error of a request.
@@ -1307,11 +1301,6 @@ def choose_device(device: str, backend: str, gpu: Gpu, provider: bool) -> str:
     cpu or cuda: where runs go that ask for that, or for auto. provider: whether ONNX Runtime has its CUDA provider. Raises the error of a backend with what is missing.
     """
 
-def choose_on_gpu(engines: Sequence[tuple[str, str, str, Sequence[int]]], model: str, backend: str, precision: str | None, gpu: Gpu) -> int | None:
-    """
-    Which engine of (graph, target, precision, architectures) runs on a GPU; none is the model's own graph. Raises the error of a backend.
-    """
-
 class TensorRt:
     """TensorRT, from the library at a path, or the system's."""
 
@@ -1324,3 +1313,50 @@ class TensorRt:
         """
         An engine of this version and for this GPU. ports: as the manifest has them.
         """
+
+class Cpu:
+    """What a CPU multiplies in faster than in fp32."""
+
+    def __init__(self, *, int8: bool = False, tiles: bool = False) -> None: ...
+
+    @staticmethod
+    def here() -> Cpu: ...
+
+    @property
+    def int8(self) -> bool:
+        """int8 products that are exact: VNNI, AMX, dotprod."""
+
+    @property
+    def tiles(self) -> bool:
+        """Tiles of int8 and bf16, which its system lends."""
+
+def has_int8(cpuinfo: str) -> bool:
+    """Whether the first CPU of Linux's list has such instructions."""
+
+class EngineFacts:
+    """What an engine is chosen by."""
+
+    def __init__(self, graph: str, file: str, target: str, precision: str, architectures: Sequence[int]) -> None: ...
+
+def available_on_cpu(engines: Sequence[EngineFacts], cpu: Cpu) -> list[str]:
+    """
+    Precisions of `denoise` that there are engines of and the CPU is made for, fastest first.
+    """
+
+def unused_on_cpu(engines: Sequence[EngineFacts], cpu: Cpu) -> list[str]:
+    """A line for each reason that some engines cannot run on a CPU."""
+
+def choose_on_cpu(engines: Sequence[EngineFacts], model: str, precision: str | None, cpu: Cpu) -> int | None:
+    """
+    Which engine `denoise` runs in on a CPU, by default the fastest; none is the model's own graph. Raises the error of a backend.
+    """
+
+def choose_on_gpu(engines: Sequence[EngineFacts], model: str, backend: str, precision: str | None, gpu: Gpu) -> int | None:
+    """
+    Which engine runs on a GPU; none is the model's own graph. Raises the error of a backend.
+    """
+
+def checked_threads(threads: int) -> int:
+    """
+    The number of threads. Raises the error of a backend if it is out of bounds.
+    """

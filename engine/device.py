@@ -35,8 +35,7 @@ def choose(
     where = choose_device(device, backend, gpu, bool(gpu.name) and has_provider())
     if where == "cpu":
         return Chosen("cpu", "onnxruntime", cpu.choose(manifest, cast(Precision | None, precision)))
-    engines = [(e.graph, e.target, e.precision, e.architectures) for e in manifest.engines]
-    number = choose_on_gpu(engines, manifest.model.name, backend, precision, gpu)
+    number = choose_on_gpu(cpu.facts(manifest.engines), manifest.model.name, backend, precision, gpu)
     return Chosen("cuda", cast(Backend, backend), None if number is None else manifest.engines[number])
 
 

@@ -178,7 +178,7 @@ class Pipeline:
     @property
     def precisions(self) -> tuple[Precision, ...]:
         """What there are engines for that this CPU is made for, fastest first; on a GPU what it was loaded with."""
-        return tuple(available(self.bundle.manifest)) if self.chosen.device == "cpu" else (self.precision,)
+        return available(self.bundle.manifest) if self.chosen.device == "cpu" else (self.precision,)
 
     def at(self, precision: Precision) -> Pipeline:
         """The same bundle with another engine; all else is shared with this one.

@@ -18,7 +18,6 @@ from flagdit import cpp_ext
 from flagdit.engine import BundleError
 from flagdit.engine.bundle import Manifest
 from flagdit.engine.bundle.reader import DEMO, MANIFEST, MAX_JSON_BYTES, Bundle, read_spec
-from flagdit.engine.cpu import available
 from flagdit.engine.text import Prompts
 from flagdit.engine.tokenizer import Tokenizer
 
@@ -66,7 +65,6 @@ def test_the_demo(small: bytes) -> None:
     assert core_reads(small) and core_reads((DEMO / MANIFEST).read_bytes())
     bundle = cpp_ext.Bundle.open(str(DEMO))
     assert bundle.graphs == Bundle.open("demo").graphs
-    assert bundle.available == list(available(Bundle.open("demo").manifest))
     bundle.check()
 
 

@@ -13,11 +13,11 @@ from reference import sample
 from flagdit.cpp_ext import has_amx
 from flagdit.engine import DENSE, Pipeline, RasConfig
 from flagdit.engine.bundle.reader import DEMO
-from flagdit.engine.cpu import Precision, multiplies_int8
+from flagdit.engine.cpu import Precision, here
 from flagdit.export import load_checkpoint
 
 tiles = pytest.mark.skipif(not has_amx(), reason="this CPU has no tiles of int8 and bf16")
-fast_int8 = pytest.mark.skipif(not multiplies_int8(), reason="this CPU has no int8 dot products")
+fast_int8 = pytest.mark.skipif(not here().int8, reason="this CPU has no int8 dot products")
 
 COLOURS = {
     "white": (250, 250, 250),

@@ -11,7 +11,7 @@ import pytest
 from flagdit.cpp_ext import has_amx
 from flagdit.engine import Pipeline, RasConfig
 from flagdit.engine.bundle.reader import Bundle
-from flagdit.engine.cpu import Precision, multiplies_int8
+from flagdit.engine.cpu import Precision, here
 
 PROMPTS = [
     "a red apple on a blue background",
@@ -27,7 +27,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 tiles = pytest.mark.skipif(not has_amx(), reason="this CPU has no tiles of int8 and bf16")
-fast_int8 = pytest.mark.skipif(not multiplies_int8(), reason="this CPU has no int8 dot products")
+fast_int8 = pytest.mark.skipif(not here().int8, reason="this CPU has no int8 dot products")
 in_every_precision = pytest.mark.parametrize(
     "precision", ["float32", pytest.param("int8", marks=fast_int8), pytest.param("int8-bf16", marks=tiles)]
 )

@@ -14,6 +14,7 @@ from built import HEIGHT, WIDTH, Built, built_of
 from diffused import FAMILIES
 from exported import Array, Feeds
 
+from flagdit.cpp_ext import Cpu
 from flagdit.engine import DENSE, Pipeline, RasConfig, cpu
 from flagdit.engine.bundle.builder import build_bundle
 from flagdit.engine.bundle.reader import Bundle
@@ -31,7 +32,7 @@ much where weights are random: another region is chosen where two are much alike
 FIXED = 0.02
 """The same of a head beside a tail, over the dense step; found: up to .01, where values fall to another level."""
 
-fast_int8 = pytest.mark.skipif(not cpu.multiplies_int8(), reason="this CPU has no int8 dot products")
+fast_int8 = pytest.mark.skipif(not cpu.here().int8, reason="this CPU has no int8 dot products")
 precisions = pytest.mark.parametrize("precision", [pytest.param("int8", marks=fast_int8), "int8-bf16"])
 
 
@@ -180,7 +181,7 @@ def test_a_picture_is_near_that_in_fp32(
     built: Built, exact: tuple[Array, Array], precision: CpuPrecision, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Dense, and in regions: nearer to these regions in fp32 than they are to the dense picture."""
-    monkeypatch.setattr("flagdit.engine.cpu.has_amx", lambda: True)  # the operators run anywhere, if slowly
+    monkeypatch.setattr(cpu, "here", lambda: Cpu(int8=True, tiles=True))  # the operators run anywhere, if slowly
     dense, regions = exact
     assert 0 < off(painted(built, precision, DENSE), dense) < LATENTS
     assert 0 < off(painted(built, precision, RasConfig(0.5)), regions) < REGIONS * off(dense, regions)

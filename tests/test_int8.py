@@ -27,7 +27,7 @@ from flagdit.export.storage import PER_TOKEN, SCALE, quantise, store, widen
 
 Feeds = dict[str, np.ndarray]
 
-fast_int8 = pytest.mark.skipif(not cpu.multiplies_int8(), reason="this CPU has no int8 dot products")
+fast_int8 = pytest.mark.skipif(not cpu.here().int8, reason="this CPU has no int8 dot products")
 int8_engines = pytest.mark.parametrize("precision", [pytest.param("int8", marks=fast_int8), "int8-bf16"])
 
 

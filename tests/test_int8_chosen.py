@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tiny import TINY, random_flag_dit
 
-from flagdit.cpp_ext import has_amx
+from flagdit.cpp_ext import Cpu, has_amx, has_int8
 from flagdit.engine import DENSE, BackendError, BuildError, Pipeline, Preset, cpu
 from flagdit.engine.bench import Setting, measure
 from flagdit.engine.bench.exact import EXACT, EXACT_SHIFT
@@ -18,7 +18,7 @@ from flagdit.engine.compiler.build_cpu import file_of
 from flagdit.engine.cpu import PRECISIONS
 from flagdit.export import ExportOptions, export_model
 
-fast_int8 = pytest.mark.skipif(not cpu.multiplies_int8(), reason="this CPU has no int8 dot products")
+fast_int8 = pytest.mark.skipif(not cpu.here().int8, reason="this CPU has no int8 dot products")
 
 VNNI = "processor\t: 0\nflags\t\t: fpu vme avx512_vnni\n\nprocessor\t: 1\nflags\t\t: fpu vme avx512_vnni\n"
 OLD = "processor\t: 0\nmodel name\t: avx512_vnni?\nflags\t\t: fpu vme avx2\n"
@@ -34,11 +34,11 @@ def test_int8_is_chosen_where_it_is_fast(bundle8: Path, bundle_dir: Path, monkey
         Pipeline.load(bundle_dir, precision="int8")
     with pytest.raises(BackendError, match="precision 'int4' is not one of int8-bf16, int8, float32"):
         Pipeline.load(bundle8, precision="int4")  # type: ignore[arg-type]
-    monkeypatch.setattr("flagdit.engine.cpu.has_amx", lambda: False)
+    monkeypatch.setattr(cpu, "here", lambda: Cpu(int8=True, tiles=False))
     assert Pipeline.load(bundle8).precision == "int8"
     with pytest.raises(BackendError, match="this CPU has no tiles of int8 and bf16"):
         Pipeline.load(bundle8, precision="int8-bf16")
-    monkeypatch.setattr("flagdit.engine.cpu.multiplies_int8", lambda: False)
+    monkeypatch.setattr(cpu, "here", Cpu)
     assert Pipeline.load(bundle8).precision == "float32"
     with pytest.raises(BackendError, match="this CPU has no int8 dot products"):
         Pipeline.load(bundle8, precision="int8")
@@ -46,7 +46,7 @@ def test_int8_is_chosen_where_it_is_fast(bundle8: Path, bundle_dir: Path, monkey
 
 @fast_int8
 def test_a_run_says_its_precision(bundle8: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flagdit.engine.cpu.has_amx", lambda: True)  # the operators run anywhere, if slowly
+    monkeypatch.setattr(cpu, "here", lambda: Cpu(int8=True, tiles=True))  # the operators run anywhere, if slowly
     pictures = {}
     for precision in PRECISIONS:
         result = Pipeline.load(bundle8, threads=1, precision=precision)("a red apple", steps=4, ras=DENSE)
@@ -68,7 +68,7 @@ def test_pictures_in_int8_are_measured_against_fp32(bundle8: Path) -> None:
 
 @pytest.mark.parametrize(("cpuinfo", "expected"), [(VNNI, True), (OLD, False), (ARM, True), ("", False)])
 def test_reads_what_the_cpu_can_do(cpuinfo: str, expected: bool) -> None:
-    assert cpu.has_int8(cpuinfo) is expected
+    assert has_int8(cpuinfo) is expected
 
 
 def test_build_adds_the_engine_by_itself(flagdit, model_dir8: Path, model_dir: Path) -> None:  # type: ignore[no-untyped-def]

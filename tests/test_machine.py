@@ -52,7 +52,7 @@ import flagdit.engine
 for module in pkgutil.walk_packages(flagdit.engine.__path__, "flagdit.engine."):
     importlib.import_module(module.name)
 import flagdit.engine.cli, flagdit.engine.cpu, flagdit.engine.machine, flagdit.files
-flagdit.engine.cpu.CPUINFO = Path("no such file")
+flagdit.engine.cpu.here = flagdit.cpp_ext.Cpu  # one that says nothing of itself
 if sys.platform == "win32":
     assert flagdit.engine.machine.memory_bytes() is flagdit.engine.machine.peak_bytes() is None
 with flagdit.files.whole_folder(Path("folder"), "last") as part:

@@ -11,7 +11,6 @@
 #include "../src/bundle/file.h"
 #include "arrays.h"
 #include "flagdit/digest.h"
-#include "flagdit/engines.h"
 #include "flagdit/file_record.h"
 #include "flagdit/selftest.h"
 #include "sessions.h"
@@ -133,10 +132,6 @@ void register_bundle(nb::module_& m) {
           "Of manifest.json, as it was read.")
       .def_prop_ro("name", &Bundle::name)
       .def_prop_ro("graphs", &Bundle::graphs, "Files that ONNX Runtime may load.")
-      .def_prop_ro(
-          "available",
-          [](const Bundle& bundle) { return available(bundle.manifest(), Cpu::here()); },
-          "Precisions that there are engines for that this CPU is made for, fastest first.")
       .def(
           "tokens",
           [](const Bundle& bundle, const nb::bytes& prompt) {

@@ -1,14 +1,10 @@
 #include "flagdit/device.h"
 
-#include <nanobind/stl/optional.h>
 #include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
-#include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
-#include <optional>
 #include <string>
-#include <tuple>
 #include <vector>
 
 #include "flagdit/engines.h"
@@ -19,29 +15,6 @@ namespace flagdit::python {
 namespace {
 
 using namespace nb::literals;
-
-// Of an engine: graph, target, precision and architectures.
-using Engines =
-    std::vector<std::tuple<std::string, std::string, std::string, std::vector<int64_t>>>;
-
-// Which of them, by its place; none is the model's own graph.
-std::optional<size_t> choose_of(const Engines& engines, const std::string& model,
-                                const std::string& backend,
-                                const std::optional<std::string>& precision, const Gpu& gpu) {
-  Manifest manifest;
-  manifest.model.name = model;
-  for (const auto& [graph, target, own, architectures] : engines) {
-    EngineSpec engine;
-    engine.graph = graph;
-    engine.target = target;
-    engine.precision = own;
-    engine.architectures = architectures;
-    manifest.engines.push_back(engine);
-  }
-  const EngineSpec* chosen = choose_on_gpu(manifest, backend, precision, gpu);
-  if (chosen == nullptr) return std::nullopt;
-  return static_cast<size_t>(chosen - manifest.engines.data());
-}
 
 std::shared_ptr<Session> open_plan(const TensorRt& runtime, const std::string& name,
                                    const nb::object& content, std::vector<Port> ports,
@@ -80,9 +53,6 @@ void register_device(nb::module_& m) {
       "device"_a, "backend"_a, "gpu"_a, "provider"_a,
       "cpu or cuda: where runs go that ask for that, or for auto. provider: whether ONNX Runtime "
       "has its CUDA provider. Raises the error of a backend with what is missing.");
-  m.def("choose_on_gpu", &choose_of, "engines"_a, "model"_a, "backend"_a, "precision"_a, "gpu"_a,
-        "Which engine of (graph, target, precision, architectures) runs on a GPU; none is the "
-        "model's own graph. Raises the error of a backend.");
   nb::class_<TensorRt>(m, "TensorRt", "TensorRT, from the library at a path, or the system's.")
       .def(nb::init<const std::string&>(), "library"_a = "")
       .def_prop_ro("version", &TensorRt::version)

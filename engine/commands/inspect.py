@@ -21,7 +21,7 @@ from flagdit.engine.commands.again import command, shell, visible
 from flagdit.engine.commands.common import console, say_which
 from flagdit.engine.commands.ras import format_value
 from flagdit.engine.commands.tables import preset_table, show
-from flagdit.engine.cpu import obstacle, unused
+from flagdit.engine.cpu import unused
 from flagdit.engine.errors import RequestError
 from flagdit.engine.media import metadata, picture
 from flagdit.engine.ras import RasConfig
@@ -135,7 +135,7 @@ def _engines(manifest: Manifest) -> None:
     columns = ("engine", "target", "version", "sm", "precision", "here")
     table = Table(*columns, header_style="bold", box=None)
     for engine in manifest.engines:
-        architectures, runs = " ".join(map(str, engine.architectures)), "no" if obstacle(engine) else "yes"
+        architectures, runs = " ".join(map(str, engine.architectures)), "no" if unused([engine]) else "yes"
         table.add_row(engine.file, engine.target, engine.version, architectures, engine.precision, runs)
     show(table)
 

@@ -110,7 +110,7 @@ def plan(
         manifest = Bundle.open(bundle).manifest
         spec = manifest.model
         how = resolve(said, presets_of(spec, dimensions), model_shift(spec, dimensions))
-        outlook = priced(how, spec, dimensions, ntk=parse_ntk(ntk), precisions=tuple(available(manifest)))
+        outlook = priced(how, spec, dimensions, ntk=parse_ntk(ntk), precisions=available(manifest))
         outlook = replace(outlook, encoder=encoder_memory(manifest))
     else:
         outlook = counted(resolve(said), tokens or 0)
