@@ -80,6 +80,8 @@ class Bundle:
         of the files.
         """
         directory = DEMO if str(path) == "demo" else Path(path).absolute()
+        if directory.is_file():
+            raise BundleError(f"{path}: is a file and no bundle; give the bundle's folder")
         if not directory.is_dir():
             raise BundleError(f"{path}: no such bundle directory; make one with: flagdit build MODEL -o {path}")
         if (directory / MODEL).is_file() and not (directory / MANIFEST).is_file():
