@@ -59,7 +59,9 @@ def test_one_that_fails_is_let_go_of(monkeypatch: pytest.MonkeyPatch) -> None:
     pipeline = Pipeline.load("demo", threads=1)
     (encoder,) = pipeline.stages.text.sessions
     assert isinstance(encoder, InTurn)
-    for number, run in enumerate((lambda: pipeline("a red apple", steps=3), lambda: pipeline.stages.text.features("a"))):
+    for number, run in enumerate(
+        (lambda: pipeline("a red apple", steps=3), lambda: pipeline.stages.text.features("a"))
+    ):
         with pytest.raises(Exception, match="input_ids"):
             run()
         assert opened.count("text_encoder.onnx") == number + 1 and not encoder.loaded

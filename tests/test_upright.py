@@ -1,8 +1,7 @@
-"""A picture to begin with is turned as its EXIF says: in Python and in the program without Python, which is the same picture."""
+"""A picture to begin with is turned as its EXIF says, in Python and in the program without Python."""
 
 from __future__ import annotations
 
-import subprocess
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -11,10 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from PIL import Image, PngImagePlugin
-from test_fuzz_orientation import ORIENTATION, written
+from test_fuzz_orientation import written
 from test_runtime import PROMPT, environment, pytestmark, run  # noqa: F401
 
-from flagdit.engine import Pipeline
 from flagdit.engine.media.canvas import pixels
 
 Bytes = npt.NDArray[np.uint8]
@@ -55,7 +53,11 @@ CASES += [(6, "damaged", 1), (6, "none", 1)]
 
 @pytest.mark.parametrize(("orientation", "how", "found"), CASES)
 def test_python_and_the_program_see_the_same(
-    environment: dict[str, str], tmp_path: Path, orientation: int, how: str, found: int  # noqa: F811
+    environment: dict[str, str],  # noqa: F811
+    tmp_path: Path,
+    orientation: int,
+    how: str,
+    found: int,
 ) -> None:
     save(tmp_path / "image.png", orientation, how)
     with warnings.catch_warnings():

@@ -28,8 +28,8 @@ class Names:
         first = next(iter(paths))
         if several and not paths[first].suffix and not paths[first].exists():
             raise OutputError(
-                f"{paths[first]}: there is no such folder, and it is no picture's name, which ends in {suffix}; make the "
-                f"folder first: mkdir -p {paths[first]}"
+                f"{paths[first]}: there is no such folder, and it is no picture's name, which ends in {suffix}; make "
+                f"the folder first: mkdir -p {paths[first]}"
             )
         folder = {first: paths[first] / f"{NUMBERED}{suffix}"} if paths[first].is_dir() else {}
         self._paths = {**paths, **folder}
