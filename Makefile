@@ -90,7 +90,7 @@ runtime: $(VENV)/.dev
 
 # The core's tests against a copy of it built with ASan and UBSan. FUZZ: random cases of every operator and binding.
 FUZZ := 300
-CORE_TESTS := $(addprefix tests/test_,$(addsuffix .py,plan advance between decide known history dilate forecast solvers noise select repartition regions graphs operators_attention operators_blocks operators_products fuzz_operators fuzz_blocks fuzz_bindings fuzz_plan fuzz_text))
+CORE_TESTS := $(addprefix tests/test_,$(addsuffix .py,plan advance between decide known history dilate forecast solvers noise select repartition regions graphs operators_attention operators_blocks operators_products fuzz_operators fuzz_blocks fuzz_bindings fuzz_orientation fuzz_plan fuzz_text))
 sanitize: $(VENV)/.dev
 	@mkdir -p build/sanitize/flagdit/cpp_ext && cp cpp_ext/*.py build/sanitize/flagdit/cpp_ext/
 	$(BIN)/cmake -S . -B build/sanitize $(CMAKE_FLAGS) -DFLAGDIT_SANITIZE=ON -DFLAGDIT_RUNTIME=ON \

@@ -12,7 +12,8 @@ add_library(flagdit_runtime STATIC
   cpp_ext/runtime/said.cpp
   cpp_ext/runtime/said_options.cpp
   cpp_ext/runtime/said_parts.cpp
-  cpp_ext/runtime/said_pipeline.cpp)
+  cpp_ext/runtime/said_pipeline.cpp
+  cpp_ext/runtime/upright.cpp)
 target_include_directories(flagdit_runtime PRIVATE ${PROJECT_BINARY_DIR}/version)
 target_link_libraries(flagdit_runtime
   PUBLIC flagdit_core flagdit_files flagdit_onnxruntime flagdit_tensorrt PRIVATE flagdit_options flagdit_third_party)

@@ -1019,6 +1019,11 @@ def forced(age: Array, future: Array, max_age: int) -> bool:
     Whether any patch must be computed now to keep the promise of refresh.h; age (patches, B), future (max_age + 1,), i32.
     """
 
+def exif_orientation(exif: bytes) -> int:
+    """
+    Which way up a picture is, 1 to 8, as EXIF says; 0 if it does not, or is damaged.
+    """
+
 MAX_SEED: int = 18446744073709551615
 
 def check_request(request: object) -> None:

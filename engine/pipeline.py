@@ -23,7 +23,7 @@ from flagdit.engine.media.canvas import Picture
 from flagdit.engine.preflight import Preflight
 from flagdit.engine.presets import Preset, presets_of
 from flagdit.engine.ras import RasConfig, Solver
-from flagdit.engine.request import Given, Request, checked_prompts, checked_seed, drawn_seed
+from flagdit.engine.request import Given, Request, checked_prompts, checked_seed, checked_seeds, drawn_seed
 from flagdit.engine.resolve import Options, resolve
 from flagdit.engine.result import Preview, Result
 from flagdit.engine.run import Run
@@ -134,7 +134,7 @@ class Pipeline:
         labels = [""] * len(features or ())
         texts = checked_prompts(labels if prompts is None else prompts) if prompt is None else [prompt]
         first = drawn_seed() if isinstance(seed, str) and seed == "random" else checked_seed(seed)
-        numbers = list(seeds) if seeds is not None else [first + i for i in range(len(texts))]
+        numbers = checked_seeds(seeds) if seeds is not None else [first + i for i in range(len(texts))]
         said = Options(preset=preset, steps=steps, shift=shift, solver=solver, ras=ras, coarse=coarse)
         given = Given.of(image, mask, strength, noise=latents, tile=tile)
         if features is not None:

@@ -6,6 +6,7 @@ import json
 import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from flagdit.engine.presets import Preset
 from flagdit.engine.ras import RasConfig, Solver
 from flagdit.engine.resolve import Options
 
-__all__ = ["Request", "checked_prompts", "checked_seed", "drawn_seed"]
+__all__ = ["Request", "checked_prompts", "checked_seed", "checked_seeds", "drawn_seed"]
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,9 @@ class Given:
         return cls(read[0], read[1], strength, values, tile)
 
     def sized(self, size: tuple[int, int] | None) -> tuple[int, int] | None:
-        """The size that was said, or the picture's."""
+        """The size that was said, or the picture's. Raises RequestError if it is none."""
+        if size is not None:
+            check_size(size)
         return size if size is not None or self.image is None else (self.image.shape[1], self.image.shape[0])
 
     def parts(self) -> dict[str, Any]:
@@ -153,6 +156,21 @@ class Request:
 def drawn_seed() -> int:
     """A seed from the system's randomness, below 2^32: short enough to be typed again."""
     return secrets.randbelow(2**32)
+
+
+def check_size(size: Any) -> None:
+    """Raise RequestError unless it is a width and a height; what they may be is the model's to say."""
+    try:
+        _, _ = map(index, size)
+    except (TypeError, ValueError):
+        raise RequestError(f"size is {size!r}; allowed are a width and a height, for instance (64, 64)") from None
+
+
+def checked_seeds(seeds: Any) -> list[int]:
+    """As a list. Raises RequestError for one number."""
+    if isinstance(seeds, str) or not isinstance(seeds, Iterable):
+        raise RequestError(f"seeds is {seeds!r}; allowed is a list, a seed for each prompt; a first one is seed=")
+    return list(seeds)
 
 
 def checked_prompts(prompts: Sequence[str]) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from flagdit import cpp_ext
 from flagdit.engine.coarse import Coarse
+from flagdit.engine.errors import RequestError
 from flagdit.engine.presets import PRESETS, Preset
 from flagdit.engine.ras import RasConfig, Solver
 
@@ -50,5 +51,7 @@ def resolve(options: Options, presets: Mapping[str, Preset] = PRESETS, shift: fl
     Raises RequestError if options contradict each other, name no preset, say what is of another type, or a number of
     steps, or a shift that it has to count with, that is out of bounds; all other bounds are the plan's to check.
     """
+    if not isinstance(options.ras, RasConfig | None):
+        raise RequestError(f"ras is of type {type(options.ras).__name__}; allowed is RasConfig(...)")
     how = Preset.of(cpp_ext.resolve(options, dict(presets), shift))
     return how if options.ras is None or options.changes else replace(how, ras=options.ras)

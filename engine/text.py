@@ -68,8 +68,10 @@ class TextEncoder:
             self.sessions, self.prompts.all_tokens(prompt, negative=negative or not prompt), strict=True
         ):
             ids = np.array([tokens], np.int64)
-            made = session.run({"input_ids": ids, "attention_mask": np.ones_like(ids)})
+            try:
+                made = session.run({"input_ids": ids, "attention_mask": np.ones_like(ids)})
+            finally:  # one that fails is let go of, too
+                if isinstance(session, InTurn):
+                    session.rest()
             out.update({name: np.asarray(array[0], np.float32) for name, array in made.items()})
-            if isinstance(session, InTurn):
-                session.rest()
         return out

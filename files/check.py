@@ -24,7 +24,8 @@ def check_file(path: Path, suffixes: tuple[str, ...]) -> None:
     Removes what killed writers left in its folder.
     """
     if path.suffix.lower() not in suffixes:
-        raise OutputError(f"{path}: the name ends in {path.suffix or 'nothing'!r}; allowed are {', '.join(suffixes)}")
+        found = f"the name ends in {path.suffix!r}" if path.suffix else "the name says no type"
+        raise OutputError(f"{path}: {found}; allowed are {', '.join(suffixes)}")
     with refusals(path):
         folder = path.parent
         if not folder.is_dir():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,12 +11,13 @@ from pathlib import Path
 import pytest
 from records import believed, cache  # noqa: F401 (fixtures)
 from tiny import TINY, random_flag_dit, write_text_encoder
+from traced import Traced
 
 from flagdit.engine import cli
 from flagdit.engine.bundle.builder import build_bundle
 from flagdit.engine.compiler import build_cpu
 from flagdit.engine.pipeline import Pipeline
-from flagdit.export import ExportOptions, FlagDiT, export_model
+from flagdit.export import ExportOptions, FlagDiT, export_model, onnx_graph
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -23,6 +25,17 @@ def no_records() -> Iterator[None]:
     """Nothing is written where the user's own runs look for what is known of files (tests/test_file_records.py)."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FLAGDIT_NO_RECORDS", "1")
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def traced_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What two tests of a run export is traced once (tests/traced.py)."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "traced"
+    folder.mkdir(exist_ok=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(onnx_graph, "trace", Traced(onnx_graph.trace, folder))
         yield
 
 

@@ -51,6 +51,7 @@ def flip(name: str) -> Change:
 
 DAMAGE: dict[str, tuple[Change, str]] = {
     "no directory": (shutil.rmtree, "no such bundle directory; make one with: flagdit build"),
+    "a file": (lambda b: (shutil.rmtree(b), b.write_text("")), "is a file and no bundle; give the bundle's folder"),
     "no manifest": (lambda b: (b / "manifest.json").unlink(), "cannot be read"),
     "half a manifest": (lambda b: (b / "manifest.json").write_text('{"schema_'), "not JSON"),
     "a list": (lambda b: (b / "manifest.json").write_text("[]"), "schema version None; this flagdit reads 2"),

@@ -125,6 +125,8 @@ BAD_GENERATE = {
     "solver": (["a", "--solver", "rk4"], "solver: got 'rk4', allowed 'euler', 'midpoint', 'heun', 'ab2'"),
     "seed": (["a", "--seed", "-1"], "seed -1 is out of bounds; allowed are 0 to 18446744073709551615 (2^64 - 1)"),
     "seed above": (["a", "--seed", str(2**64)], "seed 18446744073709551616 is out of bounds"),
+    "several into nothing": (["a", "b", "-o", "DIR"], "DIR: there is no such folder, and it is no picture's name"),
+    "no ending": (["a", "-o", "picture"], "picture: the name says no type; allowed are .png"),
     "bundle": (["a", "--bundle", "nowhere"], "no such bundle directory; make one with: flagdit build"),
     "folder": (["a", "-o", "no/such/a.png"], "there is no folder no/such; make it first"),
     "no file system": (["a", "-o", "/proc/a.png"], "/proc/a.png: cannot be written"),

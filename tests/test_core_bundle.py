@@ -197,9 +197,10 @@ def test_directories_that_are_no_bundles(copied: Path) -> None:
         BundleError, match=f"{copied}: a model directory, not a bundle yet; next: flagdit build {copied}"
     ):
         Bundle.open(copied)
-    for path in (copied / "nothing", copied / "model.json"):
-        with pytest.raises(BundleError, match=f"{path}: no such bundle directory; make one with: flagdit build MODEL"):
-            Bundle.open(path)
+    with pytest.raises(BundleError, match="nothing: no such bundle directory; make one with: flagdit build MODEL"):
+        Bundle.open(copied / "nothing")
+    with pytest.raises(BundleError, match=r"model\.json: is a file and no bundle; give the bundle's folder"):
+        Bundle.open(copied / "model.json")
     with pytest.raises(BundleError, match=f"{copied.parent / MANIFEST}: cannot be read"):
         Bundle.open(copied.parent)
 

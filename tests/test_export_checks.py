@@ -190,6 +190,7 @@ def test_the_command_says_what_it_took_a_checkpoint_for(
     save_file(state, tmp_path / "model.safetensors")
     code, _, err = flagdit("export", "model.safetensors", "-o", "model", "--patch-size", 4)
     assert code == 0 and "3 layers of 48, 4 heads, 3 channels; RoPE's theta 10000" in err
+    assert "without a text encoder, which --text-encoder gives, prompts must come as features" in err
 
 
 SHAPES: dict[str, tuple[str, tuple[int, ...], str]] = {

@@ -43,3 +43,25 @@ def test_what_goes_wrong_while_one_is_loaded_is_said() -> None:
         encoder.run({"input_ids": np.ones((1, 2), np.int64)})
     assert not encoder.loaded
     encoder.rest()
+
+
+def test_one_that_fails_is_let_go_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has its memory only while it runs, also where it does not come to an end."""
+    other = Pipeline.load("demo", threads=1).stages.place  # takes no text
+    plain, opened = loading._session, list[str]()
+
+    def wrong(bundle: Any, graph: Any, *args: Any, **options: Any) -> Any:
+        opened.append(graph.file)
+        return other if graph.file == "text_encoder.onnx" else plain(bundle, graph, *args, **options)
+
+    monkeypatch.setattr(loading, "LOADED_IN_TURN", 1)
+    monkeypatch.setattr(loading, "_session", wrong)
+    pipeline = Pipeline.load("demo", threads=1)
+    (encoder,) = pipeline.stages.text.sessions
+    assert isinstance(encoder, InTurn)
+    for number, run in enumerate(
+        (lambda: pipeline("a red apple", steps=3), lambda: pipeline.stages.text.features("a"))
+    ):
+        with pytest.raises(Exception, match="input_ids"):
+            run()
+        assert opened.count("text_encoder.onnx") == number + 1 and not encoder.loaded

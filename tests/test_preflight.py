@@ -230,9 +230,12 @@ def test_what_is_no_safetensors_file_is_refused(tmp_path: Path, content: bytes) 
 
 UNUSED = {
     "sizes": (("--max-size", "64x64"), "--max-size 64x64 has no part in a bundle for onnxruntime; leave it out"),
-    "batches": (("--max-batch", 2), "--max-batch 2 has no part in a bundle for onnxruntime"),
+    "batches": (("--max-batch", 2), "--max-batch 2 has no part in a bundle for onnxruntime, which runs any"),
     "architectures": (("--sm", "89"), "--sm 89 has no part in a bundle for onnxruntime"),
-    "of a device": (("--target", "tensorrt", "--sm", "89"), "--sm 89 has no part in a bundle for tensorrt"),
+    "of a device": (
+        ("--target", "tensorrt", "--sm", "89"),
+        "--sm 89 has no part in a bundle for tensorrt; --max-size,",
+    ),
     "int8": (("--precision", "int8"), "the weights of tiny are stored as float32; for int8 export them so"),
     "untiled": (("--target", "tensorrt-rtx", "--max-size", "33x32"), "size 33x32 is not made of 4x4 patches"),
     "no device": (("--target", "tensorrt"), "CUDA"),

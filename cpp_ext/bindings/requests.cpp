@@ -12,6 +12,7 @@
 #include "arrays.h"
 #include "flagdit/checked.h"
 #include "flagdit/error.h"
+#include "flagdit/orientation.h"
 #include "flagdit/texts.h"
 #include "options.h"
 
@@ -117,6 +118,15 @@ Sampling to_sampling(nb::handle asked) {
 }
 
 void register_request(nb::module_& m) {
+  m.def(
+      "exif_orientation",
+      [](const nb::bytes& exif) {
+        const auto* const data = static_cast<const uint8_t*>(exif.data());
+        const std::vector<uint8_t> own(data, data + exif.size());  // without the zero behind it
+        return orientation_of(own.data(), own.size());
+      },
+      "exif"_a,
+      "Which way up a picture is, 1 to 8, as EXIF says; 0 if it does not, or is damaged.");
   m.attr("MAX_SEED") = nb::int_(UINT64_MAX);
   m.def(
       "check_request", [](nb::handle asked) { check(to_request(asked), to_sampling(asked)); },

@@ -18,6 +18,7 @@
 
 #include "../src/printable.h"
 #include "flagdit/error.h"
+#include "upright.h"
 
 namespace flagdit {
 namespace {
@@ -90,6 +91,7 @@ Pixels read_png(const std::string& path) {
   unsigned width = 0, height = 0;
   lodepng::State state;
   state.info_raw.colortype = LCT_RGB;
+  state.decoder.remember_unknown_chunks = 1;
   unsigned failed = lodepng_inspect(&width, &height, &state, content.data(), content.size());
   if (failed == 0 && (width > kMostSide || height > kMostSide))
     throw Error(Fault::request, printable(path) + ": is " + std::to_string(width) + "x" +
@@ -101,7 +103,7 @@ Pixels read_png(const std::string& path) {
     throw Error(Fault::request, printable(path) + ": cannot be read as a PNG picture (" +
                                     lodepng_error_text(failed) + ")");
   out.width = width, out.height = height;
-  return out;
+  return upright(std::move(out), orientation_of(state));
 }
 
 void write_file(const std::string& path, const std::string& content) {

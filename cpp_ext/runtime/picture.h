@@ -15,8 +15,8 @@ std::vector<uint8_t> to_bytes(const float* pixels, int64_t width, int64_t height
 std::string to_png(const std::vector<uint8_t>& bytes, int64_t width, int64_t height,
                    const std::vector<std::pair<std::string, std::string>>& texts);
 
-// A PNG's picture as bytes (height, width, 3), whatever colours it is in; what is transparent in it
-// shows. Throws Error(request), by its path.
+// A PNG's picture as bytes (height, width, 3), whatever colours it is in, turned as its EXIF says;
+// what is transparent in it shows. Throws Error(request), by its path.
 struct Pixels {
   int64_t width = 0, height = 0;
   std::vector<uint8_t> bytes;

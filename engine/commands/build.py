@@ -147,8 +147,8 @@ def _check_used(target: Target, said: Mapping[str, object]) -> None:
     """Refuse options that a target has no use for: who gives them expects something of them."""
     for name, value in said.items():
         if value is not None and name not in USED[target]:
-            allowed = ", ".join(USED[target]) or "none of the kind, any size and batch runs"
-            raise BuildError(f"{name} {value} has no part in a bundle for {target}; leave it out (allowed: {allowed})")
+            others = f"; {', '.join(USED[target])} have one" if USED[target] else ", which runs any size and batch"
+            raise BuildError(f"{name} {value} has no part in a bundle for {target}{others}; leave it out")
 
 
 def _check_cpu(precision: Precision | None, spec: ModelSpec) -> None:

@@ -202,7 +202,13 @@ def _regions(ras: dict[str, Any]) -> str:
     """Fields that are not RasConfig's own; none of them is dense sampling without anything to say of it."""
     own = {field.name: field.default for field in fields(RasConfig)} | {"metric": RasConfig(mode=_mode(ras)).ranking}
     said = {name: value for name, value in ras.items() if name in own and value != own[name]}
-    return ", ".join(f"{name} {_short(value) if value else format_value(value)}" for name, value in said.items())
+    return ", ".join(_field(name, value) for name, value in said.items())
+
+
+def _field(name: str, value: Any) -> str:
+    if value == []:
+        return f"no {name}"
+    return f"{name} {_short(value) if value else format_value(value)}"
 
 
 def _mode(ras: dict[str, Any]) -> Any:

@@ -20,11 +20,17 @@ class Names:
     """Names of the files of every picture: what a user calls each kind of them, such as --map, and its path.
 
     With `%d` in the first path's name, a folder in its place, or more than one picture, all are numbered, from 1 or
-    from above the highest number that is taken. Raises OutputError for a name that has a place, and none for a number.
+    from above the highest number that is taken. Raises OutputError for a name that has a place, and none for a number,
+    and for one of several pictures that is neither a picture's nor that of a folder.
     """
 
     def __init__(self, paths: Mapping[str, Path], several: bool, suffix: str = ".png") -> None:
         first = next(iter(paths))
+        if several and not paths[first].suffix and not paths[first].exists():
+            raise OutputError(
+                f"{paths[first]}: there is no such folder, and it is no picture's name, which ends in {suffix}; make "
+                f"the folder first: mkdir -p {paths[first]}"
+            )
         folder = {first: paths[first] / f"{NUMBERED}{suffix}"} if paths[first].is_dir() else {}
         self._paths = {**paths, **folder}
         self.numbered = several or bool(folder) or PLACE.search(self._paths[first].name) is not None

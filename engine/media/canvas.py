@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -38,12 +39,23 @@ def pixels(picture: Picture, name: str) -> Bytes:
 
 def _bytes(image: Image.Image) -> Bytes:
     """(Y, X, 3). Of 16 bits the upper 8 are taken: Pillow's own conversion makes all above 255 white."""
-    image = ImageOps.exif_transpose(image)
+    image = _upright(image)
     if image.mode in ("I", "F"):
         raise ValueError(f"its values are of mode {image.mode}, in which nobody knows what white is; give bytes")
     if image.mode.startswith("I;16"):
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     return np.ascontiguousarray(np.asarray(image.convert("RGB")))
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Turned as its EXIF says; as it is where that is damaged, which harms no pixel."""
+    image.load()  # raises for a damaged picture
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of damaged EXIF Pillow says much
+        try:
+            return ImageOps.exif_transpose(image)
+        except Exception:  # or raises what comes
+            return image
 
 
 def _read(path: Path) -> Bytes:

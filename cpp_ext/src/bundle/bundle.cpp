@@ -87,6 +87,7 @@ void Bundle::check_described() const {
 
 Bundle Bundle::described(const std::string& path) {
   const std::string shown = printable(path);
+  if (bundle::is_file(path)) refuse(shown + ": is a file and no bundle; give the bundle's folder");
   if (!bundle::is_directory(path)) {
     refuse(shown + ": no such bundle directory; make one with: flagdit build MODEL -o " + shown);
   }

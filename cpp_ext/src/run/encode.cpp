@@ -30,6 +30,15 @@ std::vector<Bound> encode_one(Session& encoder, const std::vector<int64_t>& toke
   return given;
 }
 
+// Lets go of an encoder that is loaded in turn, also where it fails: the next one, and what comes
+// after the last, has its memory.
+struct Rest {
+  InTurn* encoder;
+  ~Rest() {
+    if (encoder != nullptr) encoder->rest();
+  }
+};
+
 // Features that are given, in place of what encoders make.
 void take(const Text& text, std::vector<Bound>& into, int64_t& longest) {
   for (const Bound& features : text.features) {
@@ -52,6 +61,7 @@ Features encode(const std::vector<std::shared_ptr<Session>>& encoders,
              std::to_string(encoders.size()));
   }
   for (size_t number = 0; number < encoders.size(); ++number) {
+    const Rest after{dynamic_cast<InTurn*>(encoders[number].get())};
     for (size_t i = 0; i < texts.size(); ++i) {
       if (!texts[i].features.empty()) continue;
       const std::vector<int64_t>& ids = texts[i].ids[number];
@@ -59,8 +69,6 @@ Features encode(const std::vector<std::shared_ptr<Session>>& encoders,
         out.texts[i].push_back(std::move(features));
       out.longest = std::max(out.longest, static_cast<int64_t>(ids.size()));
     }
-    // The next one, and what comes after the last, has its memory.
-    if (auto* const own = dynamic_cast<InTurn*>(encoders[number].get())) own->rest();
   }
   return out;
 }
