@@ -44,23 +44,42 @@ class Packer {
  public:
   Packer(const Attention& a, const Attended& to, const Packed& into, int64_t slot)
       : to_(to), into_(into), slot_(slot), size_(a.size), heads_(a.kv_heads) {
-    const int64_t block = kPackKeys * into.width;
-    auto* values = scratch<uint16_t, struct RowScratch>(heads_ * block);
-    for (int64_t row = 0; row < into.rows; ++row) {
-      for (int64_t i = 0; i < kPackKeys; ++i) {
-        auto* keys = into.key + (row * heads_ * into.keys + slot + i) * into.width;
-        copy(row, slot + i, Of::keys, keys, into.keys * into.width);
-        copy(row, slot + i, Of::values, values + i * into.width, block);
-      }
-      for (int64_t head = 0; head < heads_; ++head)
-        for (int64_t c = 0; c < into.width; c += 16)
-          turn(row * heads_ + head, c, values + head * block);
-      copy_bias(row);
-    }
+    const int64_t keys = into.keys * into.width, block = kPackKeys * into.width;
+    copy_all(Of::keys, into.key + slot * into.width, keys);
+    auto* values = scratch<uint16_t, struct RowScratch>(into.pairs * block);
+    copy_all(Of::values, values, block);
+    for (int64_t pair = 0; pair < into.pairs; ++pair)
+      for (int64_t c = 0; c < into.width; c += 16) turn(pair, c, values + pair * block);
+    for (int64_t row = 0; row < into.rows; ++row) copy_bias(row);
   }
 
  private:
   enum class Of { keys, values };
+
+  // All rows of a token together, since they are in memory, too.
+  void copy_all(Of of, uint16_t* to, int64_t stride) const {
+    for (int64_t i = 0; i < kPackKeys; ++i, to += into_.width) {
+      if (to_.kept != nullptr && slot_ + i + 1 < to_.count()) fetch(slot_ + i + 1, of);
+      for (int64_t row = 0; row < into_.rows; ++row)
+        copy(row, slot_ + i, of, to + row * heads_ * stride, stride);
+    }
+  }
+
+  // Asks for the rows of a token: tokens are in any order, which a processor cannot foresee.
+  void fetch(int64_t slot, Of of) const {
+    const Tails& tails = *to_.kept->tails;
+    const bool head = slot < to_.head.count;
+    if (head && !tails.keeps) return;
+    const auto ask = [&](int64_t row, int32_t which) {
+      const uint16_t* its = kept_row(row, slot, of, which);
+      for (int64_t c = 0; c < heads_ * size_; c += 32) _mm_prefetch(its + c, _MM_HINT_T0);
+    };
+    for (int64_t row = 0; row < into_.rows; ++row) {
+      const int32_t last = tails.last[at(row, slot)];
+      ask(row, last);
+      if (!head) ask(row, 1 - last);
+    }
+  }
 
   // All heads of a token, (G, width), `stride` apart: a whole cache line at a time, since the next
   // may take its place in the cache.
