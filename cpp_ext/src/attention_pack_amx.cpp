@@ -39,6 +39,15 @@ struct Line {
   }
 };
 
+// Whole lines go past the caches: nothing reads them before the next step, and what they replace in
+// memory need not be read first.
+inline void put_away(uint16_t* to, __mmask32 mask, __m512i values) {
+  if (mask == ~__mmask32(0) && reinterpret_cast<uintptr_t>(to) % 64 == 0)
+    _mm512_stream_si512(reinterpret_cast<__m512i*>(to), values);
+  else
+    _mm512_mask_storeu_epi16(to, mask, values);
+}
+
 // Packs 32 keys from `slot` on, of all pairs: a token after the other, whose heads lie together.
 class Packer {
  public:
@@ -51,6 +60,7 @@ class Packer {
     for (int64_t pair = 0; pair < into.pairs; ++pair)
       for (int64_t c = 0; c < into.width; c += 16) turn(pair, c, values + pair * block);
     for (int64_t row = 0; row < into.rows; ++row) copy_bias(row);
+    _mm_sfence();  // what was put away is there for whoever comes next
   }
 
  private:
@@ -59,25 +69,21 @@ class Packer {
   // All rows of a token together, since they are in memory, too.
   void copy_all(Of of, uint16_t* to, int64_t stride) const {
     for (int64_t i = 0; i < kPackKeys; ++i, to += into_.width) {
-      if (to_.kept != nullptr && slot_ + i + 1 < to_.count()) fetch(slot_ + i + 1, of);
+      const int64_t next = slot_ + i + 1;
+      if (to_.kept != nullptr && next >= to_.head.count && next < to_.count()) fetch(next, of);
       for (int64_t row = 0; row < into_.rows; ++row)
         copy(row, slot_ + i, of, to + row * heads_ * stride, stride);
     }
   }
 
-  // Asks for the rows of a token: tokens are in any order, which a processor cannot foresee.
+  // Asks for the rows of a token of the tail: they are in any order, which a processor cannot
+  // foresee.
   void fetch(int64_t slot, Of of) const {
-    const Tails& tails = *to_.kept->tails;
-    const bool head = slot < to_.head.count;
-    if (head && !tails.keeps) return;
-    const auto ask = [&](int64_t row, int32_t which) {
-      const uint16_t* its = kept_row(row, slot, of, which);
-      for (int64_t c = 0; c < heads_ * size_; c += 32) _mm_prefetch(its + c, _MM_HINT_T0);
-    };
     for (int64_t row = 0; row < into_.rows; ++row) {
-      const int32_t last = tails.last[at(row, slot)];
-      ask(row, last);
-      if (!head) ask(row, 1 - last);
+      for (const int32_t which : {0, 1}) {
+        const uint16_t* its = kept_row(row, slot, of, which);
+        for (int64_t c = 0; c < heads_ * size_; c += 32) _mm_prefetch(its + c, _MM_HINT_T0);
+      }
     }
   }
 
@@ -104,7 +110,7 @@ class Packer {
     fill(to, stride, [&](int64_t head, int64_t c, __mmask32 mask) {
       const uint16_t* from = (of == Of::keys ? key_of : value_of)(to_, row, head, slot) + c;
       const __m512i got = _mm512_maskz_loadu_epi16(mask, mask != 0 ? from : nullptr);
-      if (keep != nullptr) _mm512_mask_storeu_epi16(keep + head * size_ + c, mask, got);
+      if (keep != nullptr) put_away(keep + head * size_ + c, mask, got);
       return got;
     });
   }
