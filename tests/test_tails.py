@@ -52,6 +52,7 @@ class PlainBinding:
 def painters(threads: int) -> tuple[Pipeline, Pipeline, Plain]:
     """The demo as it is, and with a session that finds no tails."""
     pipeline = Pipeline.load("demo", threads=threads, precision="int8-bf16")
+    assert pipeline.stages.denoise.finds_tails
     plain = Plain(pipeline.stages.denoise)
     other = Pipeline.load("demo", threads=threads, precision="int8-bf16")
     other.stages = replace(other.stages, denoise=cast(Session, plain))
