@@ -44,7 +44,8 @@ void OnnxBinding::run_with(const Tails& tails) {
   const onnxruntime::CalledTails called(tails);
   run(nullptr);
   if (!called.all_taken())
-    throw Error(Fault::backend, graph_->name + ": ONNX Runtime called its operators on a thread of " +
+    throw Error(Fault::backend, graph_->name +
+                                    ": ONNX Runtime called its operators on a thread of " +
                                     "its own, or not all of them; next: another version of it");
 }
 

@@ -25,9 +25,9 @@ struct KeptKeyValues {
 // What is attended to: a head and then a tail, either of which may be empty. It is
 // softmax(scale * q k + bias) v.
 struct Attended {
-  KeyValues head{}, tail{};  // of a tail that is kept by token, the count only
+  KeyValues head{}, tail{};             // of a tail that is kept by token, the count only
   const KeptKeyValues* kept = nullptr;  // needs tiles
-  const float* bias = nullptr;  // (R, M) of every key, M = head + tail; null for none
+  const float* bias = nullptr;          // (R, M) of every key, M = head + tail; null for none
   float scale = 1.0f;
 
   int64_t count() const { return head.count + tail.count; }

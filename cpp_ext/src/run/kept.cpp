@@ -42,8 +42,7 @@ bool Kept::keeps(size_t call, int64_t step) const {
   for (size_t next = static_cast<size_t>(step) + 1; next < plan_.steps.size(); ++next) {
     const Step& its = plan_.steps[next];
     if (!plan_.runs(number, its.index)) continue;
-    return !its.dense ||
-           (plan_.precedes_ras(number, its.index) && !plan_.places_anew(its.index));
+    return !its.dense || (plan_.precedes_ras(number, its.index) && !plan_.places_anew(its.index));
   }
   return false;
 }
@@ -82,8 +81,7 @@ void Kept::read_tail(size_t call, const Work& work, size_t evaluation) {
   const int64_t samples = buffers_.extent.samples;
   const auto* anchored = buffers_.forecast_arrays[call].front().anchored.as<float>();
   const auto* token = buffers_.token.as<int32_t>();
-  const double target =
-      evaluation == work.first ? work.step.t : plan_.evaluations[evaluation].t;
+  const double target = evaluation == work.first ? work.step.t : plan_.evaluations[evaluation].t;
   const auto damping = static_cast<float>(plan_.damping[static_cast<size_t>(work.step.index)]);
   const ForecastNumbers then{0, 0.0f, 0, static_cast<float>(target), damping, true};
   for (int64_t at = work.step.active * samples; at < plan_.tokens * samples; ++at) {
