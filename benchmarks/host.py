@@ -7,7 +7,11 @@ Each flagdit is a process of its own, and they take turns, a run each. Of every 
 that what else the machine does hardly does: all runs of a kind do the same. One thread, one picture. Milliseconds are
 of a run: `engine` in engine calls, `host` between them, as a report says it, and `rest` all that is not in an engine
 call, from one preview to the next, from the second step on. `cpu` is process time of the whole run, with text and
-pictures, the least, too. Shares are of engine and host, or rest.
+pictures, the least, too; `both` is engine and host. Shares are of engine and host, or rest.
+
+Where the machine is so busy that hardly a step has a core to itself, let all clocks be CPU time of their thread:
+
+    cc -O2 -shared -fPIC -o clock.so benchmarks/cpu_clock.c && LD_PRELOAD=$PWD/clock.so python benchmarks/host.py ...
 """
 
 from __future__ import annotations
@@ -95,6 +99,7 @@ def figures(runs: list[dict[str, Any]]) -> dict[str, float]:
     return {
         "engine": engine * 1e3,
         "host": host * 1e3,
+        "both": (engine + host) * 1e3,
         "rest": rest * 1e3,
         "cpu": min(run["cpu"] for run in runs) * 1e3,
         "host_share": host / (engine + host),
@@ -137,7 +142,7 @@ def show(row: dict[str, Any]) -> None:
         if side in row:
             got = row[side]
             times = ", ".join(f"{name} {got[name]:.2f}" for name in ("engine", "host", "rest", "cpu"))
-            print(f"{row['precision']} {row['size']} {side}: {times} ms; host {got['host_share']:.2%}, "
+            print(f"{row['precision']} {row['size']} {row['preset']} {side}: {times} ms; host {got['host_share']:.2%}, "
                   f"rest {got['rest_share']:.2%}", flush=True)  # fmt: skip
 
 
@@ -146,7 +151,7 @@ def main(
     against: Annotated[str | None, typer.Option(help="A PYTHONPATH that has another flagdit.")] = None,
     size: Annotated[list[str] | None, typer.Option(help="WxH; 64x64 and 128x128 by default.")] = None,
     precision: Annotated[list[str] | None, typer.Option(help="All that suit this CPU by default.")] = None,
-    preset: Annotated[str, typer.Option()] = "balanced",
+    preset: Annotated[list[str] | None, typer.Option(help="balanced by default.")] = None,
     repeats: Annotated[int, typer.Option(min=1)] = 9,
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the results here.")] = None,
     paint: Annotated[str | None, typer.Option(hidden=True, help="Be the process of a Painter.")] = None,
@@ -156,7 +161,8 @@ def main(
         paint_all(paint, sys.stdin, sys.stdout)
         return
     engines = precision or list(Pipeline.load(bundle, threads=1).precisions)
-    kinds = [{"precision": p, "size": s, "preset": preset} for p in engines for s in size or SIZES]
+    presets = preset or ["balanced"]
+    kinds = [{"precision": p, "size": s, "preset": q} for p in engines for s in size or SIZES for q in presets]
     rows = measure(bundle, against, kinds, repeats)
     if json_path is not None:
         about = {"command": "benchmarks/host.py", "device": cpu_name(), "repeats": repeats, "threads": 1}

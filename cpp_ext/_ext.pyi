@@ -779,6 +779,12 @@ class Session:
     @property
     def precision(self) -> str: ...
 
+    @property
+    def finds_tails(self) -> bool:
+        """
+        Whether its operators read and write caches by token, where keys and values are forecast: no pass of the core makes a tail.
+        """
+
     def bind(self, tensors: Mapping[str, Array]) -> Binding:
         """All inputs and outputs by name, for a graph that runs often."""
 

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "../onnxruntime/tails.h"
+
 namespace flagdit {
 
 OnnxBinding::OnnxBinding(std::shared_ptr<OnnxGraph> graph)
@@ -36,6 +38,15 @@ void OnnxBinding::run(Stream) {
   const OrtApi& api = *graph_->library->api;
   check(api.RunWithBinding(graph_->session.get(), graph_->run.get(), io_.get()), "run");
   if (graph_->memory.get() != nullptr && !settled()) graph_->seen.push_back(shapes_);
+}
+
+void OnnxBinding::run_with(const Tails& tails) {
+  const onnxruntime::CalledTails called(tails);
+  run(nullptr);
+  if (!called.all_taken())
+    throw Error(Fault::backend, graph_->name +
+                                    ": ONNX Runtime called its operators on a thread of " +
+                                    "its own, or not all of them; next: another version of it");
 }
 
 bool OnnxBinding::settled() const {

@@ -41,6 +41,7 @@ class OnnxBinding : public Binding {
   void add(const Port& port);
 
   void run(Stream stream) override;
+  void run_with(const Tails& tails) override;
   bool settled() const override;
   // The outputs that the runtime made, in the order in which they were added.
   std::vector<Bound> outputs(const std::vector<const Port*>& ports);

@@ -1,6 +1,10 @@
 // A graph in ONNX Runtime, on the CPU or a GPU.
+#include <algorithm>
+#include <set>
 #include <utility>
 
+#include "../onnxruntime/tails.h"
+#include "flagdit/amx.h"
 #include "flagdit/device.h"
 #include "onnxruntime_binding.h"
 #include "onnxruntime_cuda.h"
@@ -29,6 +33,7 @@ class OnnxSession : public Session {
     if (device_ == Device::cuda) lengths = kLengths;
     const OnnxHandle<OrtSessionOptions> own = made(graph, options);
     graph_->session = OnnxHandle<OrtSession>(library_->api->ReleaseSession);
+    const onnxruntime::FoundTails found;
     check(library_->api->CreateSessionFromArray(
         library_->env, graph.content.data, graph.content.size, own.get(), graph_->session.out()));
     if (device_ == Device::cuda) {
@@ -37,11 +42,13 @@ class OnnxSession : public Session {
     }
     read_ports(false);
     read_ports(true);
+    finds_tails_ = has_amx() && all_found(found.ports());
   }
 
   const std::vector<Port>& ports() const override { return ports_; }
   Device device() const override { return device_; }
   Stream stream() const override { return graph_->stream.get(); }
+  bool finds_tails() const override { return finds_tails_; }
 
   std::unique_ptr<Binding> bind(const std::vector<Bound>& tensors) override {
     return bound(tensors, device_, graph_->place());
@@ -62,6 +69,14 @@ class OnnxSession : public Session {
 
  private:
   void check(OrtStatus* status) const { library_->check(status, name, "load"); }
+
+  // Whether there are tails, and the operators find each; they take bf16 only.
+  bool all_found(const std::set<std::string>& tails) const {
+    const auto tail = [](const Port& port) { return port.tail(); };
+    const auto lost = [&](const Port& port) { return tail(port) && tails.count(port.name) == 0; };
+    return std::any_of(ports_.begin(), ports_.end(), tail) &&
+           std::none_of(ports_.begin(), ports_.end(), lost);
+  }
 
   // place: of tensors on the device.
   std::unique_ptr<OnnxBinding> bound(const std::vector<Bound>& tensors, Device device,
@@ -178,6 +193,7 @@ class OnnxSession : public Session {
   Device device_;
   std::shared_ptr<OnnxGraph> graph_;
   std::vector<Port> ports_;
+  bool finds_tails_ = false;
 };
 
 }  // namespace

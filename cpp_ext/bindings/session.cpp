@@ -245,6 +245,9 @@ void register_session(nb::module_& m) {
           "That calls are enqueued on, as a number; 0 on a CPU.")
       .def_ro("backend", &Session::backend)
       .def_ro("precision", &Session::precision)
+      .def_prop_ro("finds_tails", &Session::finds_tails,
+                   "Whether its operators read and write caches by token, where keys and values "
+                   "are forecast: no pass of the core makes a tail.")
       .def("bind", &bind_arrays, "tensors"_a, nb::sig(kBind),
            "All inputs and outputs by name, for a graph that runs often.")
       .def("run", &run_arrays, "inputs"_a, nb::sig(kRun), "Run once; the outputs by name.");

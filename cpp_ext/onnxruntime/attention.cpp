@@ -1,7 +1,10 @@
 // Attention to cached tokens and to the text, as an operator.
 #include "flagdit/attention.h"
 
+#include "flagdit/session.h"
 #include "operators.h"
+#include "product_parts.h"
+#include "tails.h"
 
 namespace flagdit::onnxruntime {
 namespace {
@@ -17,7 +20,11 @@ struct AttentionOp {
                                   bits(2, 8)};
   static constexpr ONNXTensorElementDataType kOutputs[] = {kFloat};
 
-  explicit AttentionOp(const KernelInfo& info) : text_scale_(info.real("text_scale")) {}
+  explicit AttentionOp(const KernelInfo& info)
+      : text_scale_(info.real("text_scale")), ports_{tail_of(info, 4), tail_of(info, 5)} {
+    if (!finds_tail()) return;
+    for (const std::string& port : ports_) FoundTails::add(port);
+  }
 
   void compute(Context& context) const {
     const View<float> query = context.input(0), scale = context.input(1);
@@ -37,6 +44,8 @@ struct AttentionOp {
     if (context.has(4, 2))
       a.tokens.tail = slots(a, context.input<uint16_t>(4), context.input<uint16_t>(5));
     if (context.has(6, 4)) read_text(context, a);
+    const KeptKeyValues kept = read_kept(a);
+    if (kept.tails != nullptr) a.tokens.kept = &kept;
     const int64_t keys = sum("keys and key_tail", {a.tokens.head.count, a.tokens.tail.count});
     const int64_t width = product("query", {a.heads, a.size});
     if (context.has(10, 1)) {
@@ -53,6 +62,31 @@ struct AttentionOp {
   }
 
  private:
+  // The port of a tail, an input of the graph, if what comes before it is the head of the same cache
+  // and no more; otherwise empty.
+  static std::string tail_of(const KernelInfo& info, size_t input) {
+    const std::string tail = info.called(input);
+    return head_of(tail) == info.called(input - 2) ? tail : "";
+  }
+
+  bool finds_tail() const { return !ports_[0].empty() && !ports_[1].empty(); }
+
+  // Where keys and values are by token, in a call that has them so. What a graph may have made
+  // otherwise than the run did is its head and its tail.
+  KeptKeyValues read_kept(const Attention& a) const {
+    const Tails* tails = finds_tail() ? CalledTails::now() : nullptr;
+    if (tails == nullptr) return {};
+    const KeptKeyValues kept{tails, CalledTails::take(ports_[0]), CalledTails::take(ports_[1])};
+    need_size("keys: tokens", a.tokens.head.count, "those of the call", tails->active);
+    need_size("key_tail: tokens", a.tokens.tail.count, "those of the call", tails->tail);
+    need_size("keys: rows", a.rows, "those of the call", tails->rows);
+    for (const KeptRows& cache : {kept.keys, kept.values}) {
+      need_size("keys: values of a row", a.kv_heads * a.size, "those of the cache", cache.width);
+      need_size("keys and key_tail", tails->active + tails->tail, "the tokens", cache.tokens);
+    }
+    return kept;
+  }
+
   void read_text(const Context& context, Attention& a) const {
     const Keys key = context.input<uint16_t>(6), value = context.input<uint16_t>(7);
     const View<float> bias = context.input(8), gate = context.input(9);
@@ -75,6 +109,7 @@ struct AttentionOp {
   }
 
   float text_scale_;
+  std::string ports_[2];  // of the tails of keys and of values
 };
 
 }  // namespace

@@ -70,6 +70,7 @@ class KernelInfo {
   int64_t flag(const char* attribute) const;                  // 0 or 1; 0 without it
   float real_or(const char* attribute, float without) const;  // at least 0
   bool given(size_t input) const;                             // whether it is not left out
+  std::string called(size_t input) const;                     // as the graph does; empty without it
   const OrtKernelInfo* raw() const { return info_; }
 
  private:

@@ -151,12 +151,17 @@ float KernelInfo::real_or(const char* attribute, float without) const {
   return without;
 }
 
-bool KernelInfo::given(size_t input) const {
+bool KernelInfo::given(size_t input) const { return !called(input).empty(); }
+
+std::string KernelInfo::called(size_t input) const {
   size_t count = 0, size = 0;
   check(api().KernelInfo_GetInputCount(info_, &count));
-  if (input >= count) return false;
-  check(api().KernelInfo_GetInputName(info_, input, nullptr, &size));
-  return size > 1;  // with its end
+  if (input >= count) return "";
+  check(api().KernelInfo_GetInputName(info_, input, nullptr, &size));  // with its end
+  std::string name(size, '\0');
+  check(api().KernelInfo_GetInputName(info_, input, name.data(), &size));
+  name.resize(size > 0 ? size - 1 : 0);
+  return name;
 }
 
 const OrtValue* Context::find(size_t input) const {

@@ -33,6 +33,10 @@ std::optional<std::string> head_of(const std::string& tail) {
   return std::string(tail).replace(at, std::string(kTail).size(), "_head");
 }
 
+void Binding::run_with(const Tails&) {
+  throw Error(Fault::backend, "a binding was given tails to find, and its session finds none");
+}
+
 const Port& Session::port(const std::string& wanted) const {
   const Port* port = find(ports(), wanted);
   if (port != nullptr) return *port;

@@ -4,6 +4,8 @@
 
 #include <cstdint>
 
+#include "flagdit/tails.h"
+
 namespace flagdit {
 
 // Keys and values of `count` tokens, d values each, in bf16. The others are strides, in values.
@@ -14,11 +16,18 @@ struct KeyValues {
   int64_t token = 0, row = 0, head = 0;
 };
 
+// Keys and values by token: where the tail is found, and the head kept, instead of in slots.
+struct KeptKeyValues {
+  const Tails* tails;
+  KeptRows keys, values;
+};
+
 // What is attended to: a head and then a tail, either of which may be empty. It is
 // softmax(scale * q k + bias) v.
 struct Attended {
-  KeyValues head{}, tail{};
-  const float* bias = nullptr;  // (R, M) of every key, M = head + tail; null for none
+  KeyValues head{}, tail{};             // of a tail that is kept by token, the count only
+  const KeptKeyValues* kept = nullptr;  // needs tiles
+  const float* bias = nullptr;          // (R, M) of every key, M = head + tail; null for none
   float scale = 1.0f;
 
   int64_t count() const { return head.count + tail.count; }

@@ -5,7 +5,9 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "flagdit/advance.h"
@@ -16,6 +18,7 @@
 #include "flagdit/renormalise.h"
 #include "flagdit/repartition.h"
 #include "flagdit/session.h"
+#include "flagdit/tails.h"
 
 namespace flagdit {
 
@@ -67,6 +70,8 @@ class Buffers {
   SlotBuffers moved(size_t calls) const;
   // The forecasts of a call.
   std::vector<CacheForecast> forecasts(size_t call) const;
+  // Or, for a session that finds its tails, the same arrays by token, by port.
+  std::map<std::string, KeptRows> kept(size_t call) const;
 
   // Latents (B, C, F, H, W), moved `ahead` in time along the cached velocities, once all is done
   // that was enqueued on the stream.

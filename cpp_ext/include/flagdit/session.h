@@ -13,6 +13,8 @@
 
 namespace flagdit {
 
+struct Tails;
+
 // A size, or a letter for one that the caller chooses: A active slots, M cached ones, N tokens, R
 // rows, T text tokens, S evaluations.
 using Axis = std::variant<int64_t, std::string>;
@@ -56,6 +58,9 @@ class Binding {
   // Runs the graph once; on a GPU, enqueues it. Throws Error if the graph or the backend is at
   // fault.
   virtual void run(Stream stream) = 0;
+  // The same on a CPU, for a session that finds its tails: what is bound as tails is not read, and
+  // what `tails` keeps of the head is written. Throws Error, too, if the graph did not take them.
+  virtual void run_with(const Tails& tails);
   // Whether it can be captured in a CUDA graph now: it neither allocates nor waits any more.
   virtual bool settled() const { return false; }
 };
@@ -76,6 +81,8 @@ class Session {
   // Runs once, for a graph that makes what it gives, in memory of its own: sizes of outputs need not
   // be known.
   virtual std::vector<Bound> run(const std::vector<Bound>& inputs) = 0;
+  // Whether bindings run with Tails (tails.h): if so, all caches are (N, R, G, d) in bf16.
+  virtual bool finds_tails() const { return false; }
 
   // The port of that name. Throws Error if there is none.
   const Port& port(const std::string& name) const;

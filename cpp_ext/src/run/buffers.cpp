@@ -179,4 +179,22 @@ std::vector<CacheForecast> Buffers::forecasts(size_t number) const {
   return out;
 }
 
+std::map<std::string, KeptRows> Buffers::kept(size_t number) const {
+  std::map<std::string, KeptRows> out;
+  std::map<int64_t, size_t> taken;  // of each width
+  auto cache = calls[number].caches.begin();
+  for (const Port& port : ports_) {
+    if (!port.tail()) continue;
+    const int64_t width = width_of(*cache++);
+    const size_t at = taken[width]++;
+    for (const ForecastArrays& group : forecast_arrays[number]) {
+      if (width_of(group.anchors.front()) != width) continue;
+      out[port.name] = {{group.anchors[at].as<uint16_t>(), group.slopes[at].as<uint16_t>()},
+                        token.shape[0],
+                        width};
+    }
+  }
+  return out;
+}
+
 }  // namespace flagdit

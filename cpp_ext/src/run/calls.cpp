@@ -97,14 +97,18 @@ void Calls::prepare() {
   }
 }
 
-double Calls::run(int64_t active, size_t calls, const Tensor& entry, Stream stream) {
+double Calls::run(int64_t active, size_t calls, const Tensor& entry,
+                  const std::vector<Tails>* tails, Stream stream) {
   double seconds = 0.0;
   for (size_t call = 0; call < calls; ++call) {
     Binding& binding = bound(active, call);
     // To copy an entry costs less than to bind it where it lies, and a graph needs one place.
     picks_[call].copy(entry, stream);
     const Clock::time_point start = Clock::now();
-    binding.run(stream);
+    if (tails == nullptr)
+      binding.run(stream);
+    else
+      binding.run_with((*tails)[call]);
     seconds += seconds_since(start);
   }
   return seconds;

@@ -29,7 +29,9 @@ class Calls {
 
   // All calls of an evaluation with so many active slots, each with the conditions of the
   // evaluation in `entry`. Returns the seconds of the host in the session.
-  double run(int64_t active, size_t calls, const Tensor& entry, Stream stream);
+  // tails: of each call, for a session that finds them; null for others.
+  double run(int64_t active, size_t calls, const Tensor& entry, const std::vector<Tails>* tails,
+             Stream stream);
   // Whether those calls can be captured in a graph now.
   bool settled(int64_t active, size_t calls) const;
 

@@ -21,9 +21,9 @@ std::vector<Work> works_of(const Plan& plan, size_t calls) {
   return out;
 }
 
-Forecasts::Forecasts(const Plan& plan, const Buffers& buffers, Arena& arena)
+Forecasts::Forecasts(const Plan& plan, const Buffers& buffers, bool by_token, Arena& arena)
     : plan_(plan), buffers_(buffers) {
-  if (!plan.keeps.cache_slope) return;
+  if (!plan.keeps.cache_slope || by_token) return;
   const auto count = static_cast<int64_t>(plan.evaluations.size());
   for (size_t call = 0; call < buffers.calls.size(); ++call)
     tables_.push_back(arena.make(DType::f32, {count, kNumbers}));

@@ -13,8 +13,8 @@ namespace flagdit {
 
 class Forecasts {
  public:
-  // Takes its tables from the arena: none if the plan forecasts nothing.
-  Forecasts(const Plan& plan, const Buffers& buffers, Arena& arena);
+  // Takes its tables from the arena: none if the plan forecasts nothing, or `by_token` (kept.h).
+  Forecasts(const Plan& plan, const Buffers& buffers, bool by_token, Arena& arena);
 
   // Once, when the arena has memory.
   void prepare();

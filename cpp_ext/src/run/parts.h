@@ -5,6 +5,7 @@
 
 #include "calls.h"
 #include "forecasts.h"
+#include "kept.h"
 #include "tables.h"
 
 namespace flagdit {
@@ -15,9 +16,10 @@ struct Parts {
       : tables(plan, arena),
         log(plan, buffers, arena),
         calls(denoise, conditions, buffers, arena),
-        forecasts(plan, buffers, arena),
+        forecasts(plan, buffers, Kept::by_token(denoise, plan), arena),
         guidance(arena.make(DType::f32, {extent.layout.patch_values()})),
         broken(arena.make(DType::i32, {1})) {
+    if (Kept::by_token(denoise, plan)) kept.emplace(plan, buffers);
     if (Decision::of(plan)) decision.emplace(plan, extent, arena);
   }
 
@@ -32,6 +34,7 @@ struct Parts {
   AgeLog log;
   Calls calls;
   Forecasts forecasts;
+  std::optional<Kept> kept;          // in place of what `forecasts` does
   Tensor guidance, broken;           // (P,) f32; (1,) i32, see count_broken
   std::optional<Decision> decision;  // of a plan that decides as it runs
 };

@@ -67,6 +67,7 @@ void Sampler::begin(const std::vector<float>& guidance, const float* start, cons
   parts_->tables.fill(*plan_, stream_);
   parts_->calls.fill(stream_);
   parts_->forecasts.fill(known_works(), stream_);
+  if (parts_->kept) parts_->kept->begin();
   buffers_.begin(start, conditions_.placed, stream_);
   if (buffers_.known) {
     if (known == nullptr)

@@ -25,7 +25,9 @@ void Sampler::enqueue(const Work& work) {
     const Evaluation& evaluation = plan_->evaluations[e];
     if (step.active > 0) {
       if (e > work.first) parts_->forecasts.retarget(work, parts_->tables.entry, stream_);
-      spent_ += parts_->calls.run(step.active, work.calls, parts_->tables.entry, stream_);
+      if (parts_->kept) parts_->kept->aim(work, e);
+      spent_ += parts_->calls.run(step.active, work.calls, parts_->tables.entry,
+                                  parts_->kept ? &parts_->kept->tails() : nullptr, stream_);
       guide(step.active, work.calls);
       renormalise(step.active);
     }
