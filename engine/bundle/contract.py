@@ -173,7 +173,9 @@ def _check_graphs(spec: ModelSpec) -> None:
     if not features:
         raise BundleError("graphs.condition.inputs: no text with a width")
     given: dict[str, Allowed] = {name: (("float32",), [shape]) for name, shape in features.items()}
-    _check_ports("graphs.condition.inputs", condition.inputs, {**_taken(condition, CONDITION_INPUTS), **given})
+    known: dict[str, Allowed] = {**CONDITION_INPUTS, "layers": (("float32",), [(spec.layers or "L",)])}
+    _check_ports("graphs.condition.inputs", condition.inputs, {**_taken(condition, known), **given})
+    _check_skipped(spec)
     _check_condition(spec, condition)
     _check_place(place)
     names = Counter(tensor.name for graph in (condition, place) for tensor in graph.outputs)
@@ -185,11 +187,19 @@ def _check_graphs(spec: ModelSpec) -> None:
         _check_text(spec, number, features)
 
 
+def _check_skipped(spec: ModelSpec) -> None:
+    for layer in spec.guidance.skip_layers:
+        if layer >= spec.layers:
+            known = str(spec.layers) if spec.layers else "0: graphs.condition has no input 'layers'"
+            raise BundleError(f"guidance.skip_layers: {layer}; allowed are numbers below {known}")
+
+
 def _is_features(tensor: Tensor) -> bool:
     """Whether an input of `condition` is made by a text encoder: of every token of a text, or of all of them."""
     shape = tensor.shape
-    sizes = isinstance(shape[-1], int) and (len(shape) == 2 or isinstance(shape[1], int) or shape[1] == "T")
-    return tensor.name not in CONDITION_INPUTS and len(shape) in (2, 3) and shape[0] == "R" and sizes
+    if tensor.name in CONDITION_INPUTS or len(shape) not in (2, 3) or shape[0] != "R":
+        return False
+    return isinstance(shape[-1], int) and (len(shape) == 2 or isinstance(shape[1], int) or shape[1] == "T")
 
 
 def _check_text(spec: ModelSpec, number: int, features: Mapping[str, tuple[int | str, ...]]) -> None:

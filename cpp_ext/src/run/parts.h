@@ -19,6 +19,7 @@ struct Parts {
         guidance(arena.make(DType::f32, {extent.layout.patch_values()})),
         broken(arena.make(DType::i32, {1})) {
     if (Decision::of(plan)) decision.emplace(plan, extent, arena);
+    if (plan.skips_layers()) skipping = arena.make(DType::f32, {extent.layout.patch_values()});
   }
 
   // Once, when the arena has memory.
@@ -34,6 +35,7 @@ struct Parts {
   Forecasts forecasts;
   Tensor guidance, broken;           // (P,) f32; (1,) i32, see count_broken
   std::optional<Decision> decision;  // of a plan that decides as it runs
+  std::optional<Tensor> skipping;    // (P,) f32: scale of the branch that skips layers
 };
 
 }  // namespace flagdit
