@@ -206,7 +206,7 @@ class Plan:
     All decisions about which step recomputes how much, made before anything runs.
     """
 
-    def __init__(self, *, steps: Sequence[Step], evaluations: Sequence[Evaluation], tokens: int, damping: Sequence[float] | None = None, unconditional: Sequence[bool] | None = None, pinned: int = 0, max_age: int = -1, capacity: NDArray[numpy.int32] | None = None, keeps: Keeps = ..., ranking: Ranking = ..., forecast: Forecast = ..., budget: Budget = ..., phase: Sequence[int] | None = None) -> None: ...
+    def __init__(self, *, steps: Sequence[Step], evaluations: Sequence[Evaluation], tokens: int, damping: Sequence[float] | None = None, unconditional: Sequence[bool] | None = None, pinned: int = 0, max_age: int = -1, capacity: NDArray[numpy.int32] | None = None, keeps: Keeps = ..., ranking: Ranking = ..., forecast: Forecast = ..., budget: Budget = ..., phase: Sequence[int] | None = None, skips: Sequence[bool] | None = None) -> None: ...
 
     @property
     def steps(self) -> list[Step]: ...
@@ -228,6 +228,10 @@ class Plan:
         """
 
     @property
+    def skips(self) -> list[bool]:
+        """(S,): whether a step runs the branch that skips layers, too."""
+
+    @property
     def phase(self) -> list[int]:
         """
         (S,): of the model's phases, the one that a step's tokens are placed for.
@@ -237,6 +241,14 @@ class Plan:
         """
         Whether tokens are placed anew before a step: it is of another phase than the one before.
         """
+
+    def turns(self, step: int) -> bool:
+        """
+        Whether the guided velocity of a step is of another field than before: a branch that skips layers begins, or has ended.
+        """
+
+    def branches(self, step: int) -> int:
+        """Of guidance that a step runs."""
 
     @property
     def tokens(self) -> int: ...
@@ -273,7 +285,7 @@ class Plan:
 
     def runs(self, call: int, step: int) -> bool:
         """
-        Whether a step makes the first call of `denoise` (0), or the second, where branches are apart.
+        Whether a step makes the first call of `denoise` (0), the second or the third, where branches are apart.
         """
 
     def precedes_ras(self, call: int, step: int) -> bool:
@@ -290,7 +302,7 @@ def times_of(steps: int | Sequence[float], shift: float, span: tuple[float, floa
     S + 1 times of the span: of a number of steps, shifted, or as they are given.
     """
 
-def make_plan(ras: object, steps: int | Sequence[float], tokens: int, pinned: int = 0, shift: float = 1.0, solver: str = 'euler', weights: Sequence[tuple[float, float, float]] = (), span: tuple[float, float] = (0.0, 1.0), head_multiple: int = 1, phases: Sequence[float] = ()) -> Plan:
+def make_plan(ras: object, steps: int | Sequence[float], tokens: int, pinned: int = 0, shift: float = 1.0, solver: str = 'euler', weights: Sequence[tuple[float, float, float]] = (), span: tuple[float, float] = (0.0, 1.0), head_multiple: int = 1, phases: Sequence[float] = (), skips: tuple[int, int] = (0, 0)) -> Plan:
     """
     Plan steps over tokens, of which the pinned ones are always recomputed. ras: an object with the attributes of RasConfig.
     """
@@ -511,7 +523,7 @@ def presets_of(specs: Sequence[object], width: int, height: int) -> dict[str, di
 def preset_of(spec: object) -> dict[str, Any]:
     """A preset of a manifest, in parts."""
 
-def plan_of(preset: object, tokens: int, pinned: int = 0, head_multiple: int = 1, phases: Sequence[float] = []) -> Plan:
+def plan_of(preset: object, tokens: int, pinned: int = 0, head_multiple: int = 1, phases: Sequence[float] = [], skips: tuple[int, int] = (0, 0)) -> Plan:
     """
     A preset's steps over tokens of the full size; with no shift of its own, even ones.
     """
@@ -519,7 +531,18 @@ def plan_of(preset: object, tokens: int, pinned: int = 0, head_multiple: int = 1
 def check_coarse(coarse: object) -> None:
     """Refuse a factor or a time that is out of bounds."""
 
-def coarse_plan(coarse: object, tokens: int, pinned: int = 0, shift: float = 1.0, phases: Sequence[float] = ()) -> Plan:
+def check_skips(skips: object) -> None:
+    """Refuse numbers of skip-layer guidance that are out of bounds."""
+
+def skip_steps(skips: object, steps: int) -> tuple[int, int]:
+    """
+    The first of the steps that run the branch that skips layers, and the end of them.
+    """
+
+def skipped_layers(skips: object, model: Model) -> list[int]:
+    """The layers that it skips in a model."""
+
+def coarse_plan(coarse: object, tokens: int, pinned: int = 0, shift: float = 1.0, phases: Sequence[float] = (), skips: tuple[int, int] = (0, 0)) -> Plan:
     """
     The coarse steps over tokens of the smaller size; `shift` is the run's.
     """
@@ -574,9 +597,9 @@ class GraphCache:
 
     def __len__(self) -> int: ...
 
-def guide(conditional: Array, unconditional: Array | None, guidance: Array, difference: Array, guided: Array, stream: int = 0) -> None:
+def guide(conditional: Array, unconditional: Array | None, guidance: Array, difference: Array, guided: Array, stream: int = 0, skipping: Array | None = None, skip_guidance: Array | None = None) -> None:
     """
-    guided = conditional + (guidance - 1) difference of the head, where the difference is taken anew if there is an unconditional output; in place.
+    guided = conditional + (guidance - 1) difference of the head, where the difference is taken anew if there is an unconditional output; with the output of a branch that skips layers, + skip_guidance (conditional - skipping) besides; in place.
     """
 
 def renormalise(output: Array, guided: Array | None, guidance: Array, token: Array, norms: Array, factors: Array, stride: int, at_most: bool, pinned: int = 0, stream: int = 0) -> None:
@@ -858,7 +881,7 @@ class Sampler:
     """
     The loop, one step at a time: from noise to latents.
 
-    denoise: a Session, or any object with `ports`, `bind(arrays)` and `run(arrays)`. constant, timed, placed: what its calls take besides the tokens: over the run (R, ...), an entry an evaluation (E, R, ...), by token (N, ...). guidance (P,) f32: scale of every value of a patch. start (B, C, F, H, W) f32. later: by phase of the plan after the first, what takes the place of `placed` and of constants.
+    denoise: a Session, or any object with `ports`, `bind(arrays)` and `run(arrays)`. constant, timed, placed: what its calls take besides the tokens: over the run (R, ...), an entry an evaluation (E, R, ...), by token (N, ...). guidance (P,) f32: scale of every value of a patch; of a plan that skips layers (2, P), with that of the branch which does. start (B, C, F, H, W) f32. later: by phase of the plan after the first, what takes the place of `placed` and of constants.
     """
 
     def __init__(self, denoise: object, layout: Layout, plan: Plan, *, constant: Mapping[str, Array], timed: Mapping[str, Array], placed: Mapping[str, Array], guidance: Array, start: Array, later: Mapping[int, Mapping[str, Array]] = {}) -> None: ...
@@ -1055,7 +1078,7 @@ class Model:
     What a manifest says of a model that jobs need: numbers, and no family.
     """
 
-    def __init__(self, *, channels: int, patch: tuple[int, int, int], size: tuple[int, int], sizes: Sizes, closes_lines: bool = False, closes_frames: bool = False, frames: int = 1, downscale: int = 1, guided: Sequence[int] = (), pads: Mapping[str, float] = {}, takes_ntk: bool = False, takes_proportional: bool = False, shift: float | tuple[int, int, float, float] = 1.0, presets: Sequence[object] = (), head_multiple: int = 1, multiple: int = 1, renormalise: str = 'none', vae: bool = False, encodes: bool = False, decodes: bool = False, ntk_power: float = 1.0, phases: Sequence[float] = (0.0,)) -> None: ...
+    def __init__(self, *, channels: int, patch: tuple[int, int, int], size: tuple[int, int], sizes: Sizes, closes_lines: bool = False, closes_frames: bool = False, frames: int = 1, downscale: int = 1, guided: Sequence[int] = (), pads: Mapping[str, float] = {}, takes_ntk: bool = False, takes_proportional: bool = False, shift: float | tuple[int, int, float, float] = 1.0, presets: Sequence[object] = (), head_multiple: int = 1, multiple: int = 1, renormalise: str = 'none', vae: bool = False, encodes: bool = False, decodes: bool = False, ntk_power: float = 1.0, phases: Sequence[float] = (0.0,), layers: int = 0, skipped: Sequence[int] = ()) -> None: ...
 
     @property
     def head_multiple(self) -> int: ...

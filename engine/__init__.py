@@ -19,6 +19,7 @@ from flagdit.engine.report import Report, StepReport
 from flagdit.engine.request import Request
 from flagdit.engine.result import Preview, Result
 from flagdit.engine.run import Run
+from flagdit.engine.skip_layers import SkipLayerGuidance
 
 __all__ = [
     "DENSE",
@@ -41,6 +42,7 @@ __all__ = [
     "RequestError",
     "Result",
     "Run",
+    "SkipLayerGuidance",
     "Solver",
     "StepReport",
     "make_plan",

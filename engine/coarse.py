@@ -38,9 +38,16 @@ class Coarse:
         """The number of coarse steps."""
         return int(self.steps) if not isinstance(self.steps, Sequence) else len(self.steps) - 1
 
-    def plan(self, tokens: int, pinned: int = 0, shift: float = 1.0, phases: Sequence[float] = ()) -> Plan:
-        """Its steps over so many tokens of the smaller size; `shift` is the run's. phases: as in make_plan."""
-        return cpp_ext.coarse_plan(self, tokens, pinned, shift, phases)
+    def plan(
+        self,
+        tokens: int,
+        pinned: int = 0,
+        shift: float = 1.0,
+        phases: Sequence[float] = (),
+        skips: tuple[int, int] = (0, 0),
+    ) -> Plan:
+        """Its steps over so many tokens of the smaller size; `shift` is the run's. phases, skips: as in make_plan."""
+        return cpp_ext.coarse_plan(self, tokens, pinned, shift, phases, skips)
 
 
 def full_span(coarse: Coarse | None) -> Span:

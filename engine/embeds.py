@@ -24,7 +24,7 @@ def checked_embeds(spec: ModelSpec, given: Embeds | Sequence[Embeds], name: str)
 
     T is at most what the bundle's encoder makes of the longest prompt; without one, LONGEST.
     """
-    ports = {port.name: port for port in spec.graphs.condition.inputs if port.name not in ("t", "text_mask")}
+    ports = {port.name: port for port in spec.graphs.condition.inputs if port.name not in ("t", "text_mask", "layers")}
     longest = {port.name: text.max_tokens for text in spec.texts for port in text.graph.outputs}
     several = isinstance(given, Sequence)
     texts: Sequence[Embeds] = given if isinstance(given, Sequence) else [given]

@@ -21,6 +21,8 @@ def model_of(spec: ModelSpec) -> Model:
         frames=latent.frames,
         downscale=latent.downscale,
         guided=spec.guidance.channels,
+        layers=spec.layers,
+        skipped=spec.guidance.skip_layers,
         pads=spec.pads,
         takes_ntk="ntk" in takes,
         takes_proportional="proportional" in takes,

@@ -27,6 +27,7 @@ from flagdit.engine.request import Given, Request, checked_prompts, checked_seed
 from flagdit.engine.resolve import Options, resolve
 from flagdit.engine.result import Preview, Result
 from flagdit.engine.run import Run
+from flagdit.engine.skip_layers import SkipLayerGuidance, skip_layer_guidance_of
 
 
 class Pipeline:
@@ -87,6 +88,7 @@ class Pipeline:
         steps: int | Sequence[float] | None = None,
         size: tuple[int, int] | None = None,
         guidance: float | None = None,
+        skip_layer_guidance: SkipLayerGuidance | float | None = None,
         shift: float | None = None,
         solver: Solver | None = None,
         ntk: Ntk = None,
@@ -107,6 +109,8 @@ class Pipeline:
 
         guidance: the scale of classifier-free guidance, by default the model's own; 1 is none. negative: the prompt of
         the unconditional branch, what guidance leads away from; "" is what models are trained with.
+        skip_layer_guidance: leads away from the model without some of its layers, too, in early steps (see
+        SkipLayerGuidance), if it knows that; a number is the scale, such as 2.8.
         seeds: one per prompt, 0 to 2^64 - 1, by default seed, seed + 1, ...; a "random" seed is drawn anew, and the
         report says it. size: (width, height), by default the model's own.
         preset: "quality", "balanced" (the default), "fast", or another that the bundle was calibrated for
@@ -149,6 +153,7 @@ class Pipeline:
                 numbers,
                 size=size,
                 guidance=scale,
+                skip_layer_guidance=skip_layer_guidance_of(skip_layer_guidance),
                 ntk=ntk,
                 proportional=proportional,
                 negative=negative,

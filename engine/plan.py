@@ -24,6 +24,7 @@ def make_plan(
     span: Span = RUN,
     head_multiple: int = 1,
     phases: Sequence[float] = (),
+    skips: tuple[int, int] = (0, 0),
 ) -> Plan:
     """Plan `steps` steps, or those between given times, over `tokens` tokens, of which `pinned` are always recomputed.
 
@@ -33,7 +34,8 @@ def make_plan(
     span: the times that it begins and ends at, see times_of.
     head_multiple: of the model (head_multiple_of): active tokens of a step are a multiple of it, or all of them.
     phases: times of the model from which on tokens are placed anew, which the first step of each makes dense.
+    skips: the first step that runs a branch that skips layers, and the first after them: both are dense.
 
     Raises RequestError if an option is out of bounds, or contradicts another.
     """
-    return cpp_ext.make_plan(ras, steps, tokens, pinned, shift, solver, weights, span, head_multiple, phases)
+    return cpp_ext.make_plan(ras, steps, tokens, pinned, shift, solver, weights, span, head_multiple, phases, skips)

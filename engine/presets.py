@@ -60,9 +60,16 @@ class Preset:
         coarse = 0 if self.coarse is None else self.coarse.count
         return coarse + self.count * (2 if self.solver in ("midpoint", "heun") else 1)
 
-    def plan(self, tokens: int, pinned: int = 0, head_multiple: int = 1, phases: Sequence[float] = ()) -> Plan:
+    def plan(
+        self,
+        tokens: int,
+        pinned: int = 0,
+        head_multiple: int = 1,
+        phases: Sequence[float] = (),
+        skips: tuple[int, int] = (0, 0),
+    ) -> Plan:
         """Its steps over so many tokens of the full size (make_plan); with no shift of its own, even ones."""
-        return cpp_ext.plan_of(self, tokens, pinned, head_multiple, phases)
+        return cpp_ext.plan_of(self, tokens, pinned, head_multiple, phases, skips)
 
 
 def falling(

@@ -14,8 +14,8 @@ class StepReport(BaseModel):
     """One step: the time it starts at, the tokens it computed, in how many evaluations, how long it took.
 
     size, tokens: of the picture that it worked on, which is smaller than the run's in coarse steps.
-    branches: of guidance that it computed: 2, 1 if it reused their difference or there is no guidance, 0 if the gate
-    passed it over.
+    branches: of guidance that it computed: 2, with one that skips layers 3, 1 if it reused their difference or there
+    is no guidance, 0 if the gate passed it over.
     """
 
     index: int
@@ -41,6 +41,7 @@ class About(BaseModel):
     image: of a run that began with a picture: its strength, and whether it was masked. embeds: whether features were
     given, so that prompts are names alone. noise: of the seed, or given.
     tile: pixels of the side of tiles that it was decoded in, 0 for the whole at once.
+    skip_layer_guidance: scale, start, stop and layers, as in SkipLayerGuidance.
     ntk: what multiplied theta, 1 if nothing did; ntk_option: how it was asked for. pictures: that were made together.
     """
 
@@ -55,6 +56,7 @@ class About(BaseModel):
     seed: int | list[int]
     size: tuple[int, int]
     guidance: float
+    skip_layer_guidance: dict[str, Any] | None = None
     ntk: float
     ntk_option: Ntk
     proportional: bool

@@ -21,6 +21,7 @@ from flagdit.engine.media.canvas import Picture, pixels
 from flagdit.engine.presets import Preset
 from flagdit.engine.ras import RasConfig, Solver
 from flagdit.engine.resolve import Options
+from flagdit.engine.skip_layers import SkipLayerGuidance
 
 __all__ = ["Request", "checked_prompts", "checked_seed", "checked_seeds", "drawn_seed"]
 
@@ -74,6 +75,7 @@ class Request:
     steps: how many, shifted by `shift`; or the times they lie between, as they are, from 0 (noise) to 1 (data).
     weights: of each step, in place of the solver's own (solver.h).
     coarse: what begins at a smaller size; the steps are then those at the full one, from the time `coarse.until`.
+    skip_layer_guidance: a branch of guidance besides, see SkipLayerGuidance.
     ntk, proportional: for sizes the model was not trained at, see layout.ntk_factor and layout.base_tokens.
     negative: the prompt of the unconditional branch, of all pictures: what guidance leads away from.
     image: (Y, X, 3) that the run begins with, of which a mask (Y, X, 3) says in white what is painted anew. strength:
@@ -91,6 +93,7 @@ class Request:
     shift: float
     ras: RasConfig
     solver: Solver = "euler"
+    skip_layer_guidance: SkipLayerGuidance | None = None
     ntk: Ntk = None
     proportional: bool = False
     weights: Sequence[tuple[float, float, float]] = ()
@@ -121,6 +124,7 @@ class Request:
         *,
         size: tuple[int, int] | None = None,
         guidance: float = 4.0,
+        skip_layer_guidance: SkipLayerGuidance | None = None,
         ntk: Ntk = None,
         proportional: bool = False,
         negative: str = "",
@@ -138,6 +142,7 @@ class Request:
             shift=shift,
             ras=how.ras,
             solver=how.solver,
+            skip_layer_guidance=skip_layer_guidance,
             ntk=ntk,
             proportional=proportional,
             weights=how.weights,
@@ -149,7 +154,7 @@ class Request:
 
     @property
     def branches(self) -> int:
-        """Guidance branches: at a guidance of 1 the unconditional one has no part in the result."""
+        """Guidance branches, without one that skips layers: at a guidance of 1 the unconditional one has no part."""
         return 1 if self.guidance == 1 else 2
 
 

@@ -40,6 +40,8 @@ def specification(
     renormalise = options.renormalise or facts.renormalise
     if renormalise != "none":
         guidance["renormalise"] = renormalise
+    if facts.skip_layers:
+        guidance["skip_layers"] = list(facts.skip_layers)
     return {
         "schema_version": SCHEMA_VERSION,
         "name": options.name or model.family,

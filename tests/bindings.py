@@ -130,11 +130,11 @@ BINDINGS = {
         guide,
         "guide",
         {"conditional": (F, "ABP"), "unconditional": (F, "ABP"), "guidance": (F, "P")}
-        | {"difference": (F, "NBP"), "guided": (F, "NBP")},
+        | {"difference": (F, "NBP"), "guided": (F, "NBP"), "skipping": (F, "ABP"), "skip_guidance": (F, "P")},
         lambda rng, s: {},
-        lambda args, s: s["A"] <= s["N"],
-        optional=("unconditional",),
-        read=("conditional", "unconditional", "guidance"),
+        lambda args, s: s["A"] <= s["N"] and (args["skipping"] is None) == (args["skip_guidance"] is None),
+        optional=("unconditional", "skipping", "skip_guidance"),
+        read=("conditional", "unconditional", "guidance", "skipping", "skip_guidance"),
     ),
     "advance": Binding(
         advance,

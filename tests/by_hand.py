@@ -13,10 +13,13 @@ from flagdit.engine.layout import TokenLayout
 Arrays = dict[str, np.ndarray]
 
 
-def conditions(pipeline: Pipeline, prompts: list[str], times: Sequence[float]) -> tuple[Arrays, Arrays]:
-    """Of R prompts: constant over a run (R, ...), and of each of the times (S, R, ...)."""
+def conditions(
+    pipeline: Pipeline, prompts: list[str], times: Sequence[float], layers: np.ndarray | None = None
+) -> tuple[Arrays, Arrays]:
+    """Of R prompts: constant over a run (R, ...), and of each of the times (S, R, ...). layers: where told."""
     text, mask = pipeline.stages.text.encode(prompts)
-    made = pipeline.stages.condition.run({"t": np.array(times, np.float32), "text": text, "text_mask": mask})
+    told = {} if layers is None else {"layers": layers}
+    made = pipeline.stages.condition.run({"t": np.array(times, np.float32), "text": text, "text_mask": mask, **told})
     changing = {port.name: made.pop(port.name) for port in timed(pipeline.spec.graphs.condition)}
     return made, changing
 

@@ -32,14 +32,20 @@ class Exported:
         taken = {port.name: feeds[port.name] for port in session.get_inputs()}
         return dict(zip(names, session.run(names, taken), strict=True))
 
-    def condition(self, times: Sequence[float], texts: Sequence[Mapping[str, Array]]) -> Feeds:
+    def condition(
+        self, times: Sequence[float], texts: Sequence[Mapping[str, Array]], skipped: Sequence[int] = ()
+    ) -> Feeds:
         """Every text alone, at its own length; then one array, filled up with what the manifest says."""
+        told = [port["shape"] for port in self.spec["graphs"]["condition"]["inputs"] if port["name"] == "layers"]
+        layers = np.ones(told[0] if told else 0, np.float32)
+        layers[list(skipped)] = 0
+        common = {"t": np.array(times, np.float32), "layers": layers}
         made = []
         for text in texts:
             length = len(text["text"]) if "text" in text else 0
             mask = np.ones((1, length), bool)
             feeds = {name: array[None] for name, array in text.items()}
-            made.append(self.run("condition", {**feeds, "t": np.array(times, np.float32), "text_mask": mask}))
+            made.append(self.run("condition", {**feeds, **common, "text_mask": mask}))
         axes = {port["name"]: port["shape"] for port in self.spec["graphs"]["condition"]["outputs"]}
         return {name: self._joined(name, axes[name], [each[name] for each in made]) for name in axes}
 

@@ -74,11 +74,12 @@ def run(
 
 
 def timed_run(
-    layout: TokenLayout, plan: Plan, noise: np.ndarray, velocities: np.ndarray, guidance: float = 1.0
+    layout: TokenLayout, plan: Plan, noise: np.ndarray, velocities: np.ndarray, *guidance: float
 ) -> Iterator[tuple[StepDone, list[set[int]], State]]:
     """... and the step as it was done; noise (B, C, H, W), velocities (E, R, C, H, W), one an evaluation.
 
-    With twice as many velocities as samples the second half is that of the unconditional branch.
+    With twice as many velocities as samples the second half is that of the unconditional branch, with three times as
+    many the rest that of a branch that skips layers. guidance: the scales of these.
     """
     sampler = Sampler(
         FakeEngine(layout, np.stack([layout.patchify(v) for v in velocities])),
@@ -87,7 +88,7 @@ def timed_run(
         constant={},
         timed={"step": np.stack(np.meshgrid(*map(np.arange, velocities.shape[:2]), indexing="ij"), axis=-1)},
         placed={"id": np.arange(layout.tokens, dtype=np.int32)[:, None]},
-        guidance=np.full(layout.patch_values, guidance, np.float32),
+        guidance=np.repeat(np.array(guidance or [1], np.float32), layout.patch_values),
         start=np.ascontiguousarray(noise, np.float32),
     )
     while not sampler.done:

@@ -22,25 +22,35 @@ def normal(seed: int, *shape: int) -> np.ndarray:
 
 @every_backend
 @given(
-    slots=st.integers(1, 40), samples=st.integers(1, 3), values=st.integers(1, 40), both=st.booleans(), data=st.data()
+    slots=st.integers(1, 40),
+    samples=st.integers(1, 3),
+    values=st.integers(1, 40),
+    both=st.booleans(),
+    skips=st.booleans(),
+    data=st.data(),
 )
 @settings(max_examples=40, deadline=None)
 def test_guides_the_head(
-    backend: Backend, slots: int, samples: int, values: int, both: bool, data: st.DataObject
+    backend: Backend, slots: int, samples: int, values: int, both: bool, skips: bool, data: st.DataObject
 ) -> None:
     """To the bit, in fp32: each operation is rounded. The tail's difference stays."""
     active = data.draw(st.integers(0, slots))
-    put = [backend.put(normal(seed, active, samples, values), backend.dtype) for seed in (0, 1)]
+    put = [backend.put(normal(seed, active, samples, values), backend.dtype) for seed in (0, 1, 4)]
     scale = np.where(np.arange(values) % 3 == 0, 1.0, 4.7).astype(np.float32)
     difference, guided = normal(2, slots, samples, values), normal(3, slots, samples, values)
     kept, out = backend.put(difference), backend.put(guided, backend.dtype)
     before = backend.get(out)
-    guide(put[0], put[1] if both else None, backend.put(scale), kept, out)
-    conditional, unconditional = map(backend.get, put)
+    skip = backend.put(scale[::-1].copy())
+    more = {"skipping": put[2], "skip_guidance": skip} if skips else {}
+    guide(put[0], put[1] if both else None, backend.put(scale), kept, out, **more)
+    conditional, unconditional, skipping = map(backend.get, put)
     if both:
         difference[:active] = conditional - unconditional
     np.testing.assert_array_equal(backend.get(kept), difference)
-    before[:active] = backend.get(backend.put(difference[:active] * (scale - 1) + conditional, backend.dtype))
+    head = difference[:active] * (scale - 1) + conditional
+    if skips:
+        head = head + (conditional - skipping) * scale[::-1]
+    before[:active] = backend.get(backend.put(head, backend.dtype))
     np.testing.assert_array_equal(backend.get(out), before)
 
 
@@ -53,11 +63,16 @@ def test_guides_the_head(
         ("guidance", np.zeros(7, np.float32), "guidance: got float32 (7,) on cpu, allowed float32 (8,)"),
         ("difference", np.zeros((8, 1, 8), np.float32), "difference: got float32 (8, 1, 8) on cpu, allowed"),
         ("guided", np.zeros((7, 2, 8), np.float32), "guided: got float32 (7, 2, 8) on cpu, allowed float32 (8, 2, 8)"),
+        ("skipping", np.zeros((4, 1, 8), np.float32), "got float32 (4, 1, 8) on cpu, allowed float32 (4, 2, 8)"),
+        ("skip_guidance", np.zeros(9, np.float32), "skip_guidance: got float32 (9,) on cpu, allowed float32 (8,)"),
+        ("skipping", None, "skipping, skip_guidance: got one of them, allowed both or none"),
     ],
 )
-def test_guide_refuses(name: str, array: np.ndarray, message: str) -> None:
+def test_guide_refuses(name: str, array: Any, message: str) -> None:
     shapes = {"conditional": (4, 2, 8), "unconditional": (4, 2, 8), "guidance": (8,)}
     shapes |= {"difference": (8, 2, 8), "guided": (8, 2, 8)}
+    if name.startswith("skip"):
+        shapes |= {"skipping": (4, 2, 8), "skip_guidance": (8,)}
     with pytest.raises(ValueError, match="guide: ") as error:
         guide(**{name: np.zeros(shape, np.float32) for name, shape in shapes.items()} | {name: array})
     assert message in str(error.value)

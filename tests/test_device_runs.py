@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from backends import EMULATED
 from device_engine import DeviceEngine
+from layered import with_layers
 
 from flagdit.cpp_ext import Session
-from flagdit.engine import DENSE, Pipeline, RasConfig
+from flagdit.engine import DENSE, Pipeline, RasConfig, SkipLayerGuidance
 from flagdit.engine.request import Request
 from flagdit.engine.run import Run, Stages
 
@@ -33,6 +34,8 @@ RUNS: dict[str, dict[str, Any]] = {
     "gate": {"ras": RasConfig(ratio=0.2, warmup=3, gate=0.05)},
     "gate and keys": {"ras": RasConfig(ratio=0.2, warmup=3, gate=0.05, error_budget=0.03, forecast_kv=0.5)},
     "masked": {"ras": RasConfig(ratio=0.4, warmup=2), "solver": "ab2", "masked": True},
+    "layers skipped": {"ras": RasConfig(ratio=0.4, warmup=1, resets=()), "skips": (0.15, 0.6), "solver": "ab2"},
+    "layers skipped, keys": {"ras": RasConfig(ratio=0.4, warmup=2, forecast_kv=0.5, gate=0.01), "skips": (0.01, 0.6)},
     "norm of a picture": {"ras": RasConfig(ratio=0.4, warmup=2), "renormalise": "picture"},
     "norms of lines": {"ras": RasConfig(ratio=0.4, warmup=2), "renormalise": "line"},
     "norm, branches apart": {
@@ -50,6 +53,8 @@ def pipeline() -> Pipeline:
 def made(pipeline: Pipeline, run: dict[str, Any], samples: int) -> Request:
     asked = {"solver": "euler", **run}
     request = Request(PROMPTS[:samples], list(range(samples)), 10, (32, 32), 4.0, 2.0, asked["ras"], asked["solver"])
+    if "skips" in run:
+        return replace(request, skip_layer_guidance=SkipLayerGuidance(2.0, *run["skips"], [1]))
     if not run.get("masked"):
         return request
     image, mask = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8), np.zeros((32, 32, 3), np.uint8)
@@ -58,7 +63,9 @@ def made(pipeline: Pipeline, run: dict[str, Any], samples: int) -> Request:
 
 
 def stages_of(pipeline: Pipeline, run: dict[str, Any]) -> Stages:
-    """Those of a model that brings norms back, if the run says so."""
+    """Those of a model that brings norms back, or that skips layers, if the run says so."""
+    if "skips" in run:
+        return with_layers(pipeline.stages)
     spec = pipeline.spec
     guidance = spec.guidance.model_copy(update={"renormalise": run.get("renormalise", "none")})
     return replace(pipeline.stages, spec=spec.model_copy(update={"guidance": guidance}))
@@ -106,17 +113,17 @@ def test_previews_of_cuda_are_those_of_the_cpu(pipeline: Pipeline) -> None:
     assert len({preview.tobytes() for preview in seen}) == len(seen)
 
 
-@pytest.mark.parametrize("name", ["falling", "keys", "branches and keys", "gate and keys", "masked"])
+@pytest.mark.parametrize("name", ["falling", "keys", "branches and keys", "gate and keys", "masked", "layers skipped"])
 def test_a_second_run_on_cuda_has_the_memory_of_the_first(pipeline: Pipeline, name: str) -> None:
     """And is captured whole, but for what a run of another picture is: the same as if it were the first."""
-    engine = DeviceEngine(pipeline.stages.denoise)
-    stages = replace(pipeline.stages, denoise=cast(Session, engine))
+    own = stages_of(pipeline, RUNS[name])
+    stages = replace(own, denoise=cast(Session, DeviceEngine(own.denoise)))
     first, second = (
         made(pipeline, RUNS[name], 1),
         replace(made(pipeline, RUNS[name], 1), seeds=[5], prompts=PROMPTS[1:]),
     )
     before = Run(stages, first).finish()
-    again, expected = Run(stages, second).finish(), Run(pipeline.stages, second).finish()
+    again, expected = Run(stages, second).finish(), Run(own, second).finish()
     np.testing.assert_array_equal(again.ages, expected.ages)
     np.testing.assert_allclose(again.latents, expected.latents, 2e-4, 2e-4)
     assert before.report.gpu is not None and again.report.gpu is not None

@@ -93,7 +93,7 @@ class ByToken:
         self.latent[self.at] = layout.patchify(noise)[:, 0]
         self.caches = [
             {p.name: np.zeros((n, 1, *p.shape[2:]), np.float32) for p in caches(spec.graphs.denoise.inputs)}
-            for _ in range(2)
+            for _ in conditions
         ]
 
     def branch(self, which: int, head: np.ndarray, modulations: Mapping[str, np.ndarray]) -> np.ndarray:

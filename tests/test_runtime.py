@@ -117,11 +117,31 @@ def test_a_model_that_ends_in_latents(environment: dict[str, str], tmp_path: Pat
     assert "step" not in refused.stderr
 
 
-@pytest.mark.parametrize("name", ["lumina2", "z-image", "sd3"])
-def test_other_families(environment: dict[str, str], tmp_path: Path, name: str) -> None:
-    """Templates, three encoders, texts beside the slots, norms that are kept: the program knows no family."""
+SKIPS = ("--skip-layer-guidance", "1.5:0.01:0.6:0,1")
+
+
+@pytest.mark.parametrize(("name", "more"), [("lumina2", ()), ("z-image", ()), ("sd3.5", SKIPS)])
+def test_other_families(environment: dict[str, str], tmp_path: Path, name: str, more: tuple[str, ...]) -> None:
+    """Templates, three encoders, texts beside the slots, norms that are kept, layers that a branch of guidance skips:
+    the program knows no family.
+    """
     write_bundle(FAMILIES[name], tmp_path)
-    check_alike(environment, tmp_path, ["--steps", "4", "--size", "64x32", "--guidance", "2.5"], tmp_path / "bundle")
+    options = ["--steps", "4", "--size", "64x32", "--guidance", "2.5", *more]
+    check_alike(environment, tmp_path, options, tmp_path / "bundle")
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ("2.8", "skip_layer_guidance is 2.8, and this bundle's model has no branch that skips layers"),
+        ("2.8:0.3", "skip_layer_guidance is from 0.3 to 0.2 of the steps; allowed are shares of 0 to 1"),
+        ("2.8:0.1:0.2:", "skip_layer_guidance '2.8:0.1:0.2:' is not SCALE[:START[:STOP[:LAYERS]]]; for instance 2.8"),
+        ("much", "skip_layer_guidance 'much' is not SCALE[:START[:STOP[:LAYERS]]]; for instance 2.8"),
+    ],
+)
+def test_skip_layer_guidance_is_refused(environment: dict[str, str], said: str, message: str) -> None:
+    refused = run(environment, PROMPT, "--skip-layer-guidance", said, "--steps", "16")
+    assert refused.returncode == 1 and message in refused.stderr, refused.stderr
 
 
 def test_a_larger_picture_is_placed_anew(environment: dict[str, str], tmp_path: Path) -> None:

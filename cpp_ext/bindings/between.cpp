@@ -22,13 +22,15 @@ using namespace nb::literals;
 
 void guide_arrays(const ConstArray& conditional, const std::optional<ConstArray>& unconditional,
                   const ConstArray& guidance, const Array& difference, const Array& guided,
-                  uintptr_t stream) {
-  const GuideArgs args{
-      to_tensor("guide: conditional", conditional),
-      unconditional ? std::optional(to_tensor("guide: unconditional", *unconditional))
-                    : std::nullopt,
-      to_tensor("guide: guidance", guidance), to_tensor("guide: difference", difference),
-      to_tensor("guide: guided", guided)};
+                  uintptr_t stream, const std::optional<ConstArray>& skipping,
+                  const std::optional<ConstArray>& skip_guidance) {
+  GuideArgs args{to_tensor("guide: conditional", conditional),
+                 unconditional ? std::optional(to_tensor("guide: unconditional", *unconditional))
+                               : std::nullopt,
+                 to_tensor("guide: guidance", guidance), to_tensor("guide: difference", difference),
+                 to_tensor("guide: guided", guided)};
+  if (skipping) args.skipping = to_tensor("guide: skipping", *skipping);
+  if (skip_guidance) args.skip_guidance = to_tensor("guide: skip_guidance", *skip_guidance);
   nb::gil_scoped_release release;
   guide(args, to_stream(stream));
 }
@@ -131,7 +133,8 @@ void copy_entry(const OwnedPicks& self, const ConstArray& entry, uintptr_t strea
 // The signatures say Array (arrays.py) where nanobind would say NumPy's untyped NDArray.
 constexpr const char* kGuide =
     "def guide(conditional: Array, unconditional: Array | None, guidance: Array, difference: "
-    "Array, guided: Array, stream: int = 0) -> None";
+    "Array, guided: Array, stream: int = 0, skipping: Array | None = None, skip_guidance: Array | "
+    "None = None) -> None";
 constexpr const char* kRenormalise =
     "def renormalise(output: Array, guided: Array | None, guidance: Array, token: Array, norms: "
     "Array, factors: Array, stride: int, at_most: bool, pinned: int = 0, stream: int = 0) -> None";
@@ -151,9 +154,11 @@ constexpr const char* kCopy = "def copy(self, entry: Array, stream: int = 0) -> 
 
 void register_between(nb::module_& m) {
   m.def("guide", &guide_arrays, nb::sig(kGuide), "conditional"_a, "unconditional"_a.none(),
-        "guidance"_a, "difference"_a, "guided"_a, "stream"_a = 0,
+        "guidance"_a, "difference"_a, "guided"_a, "stream"_a = 0, "skipping"_a = nb::none(),
+        "skip_guidance"_a = nb::none(),
         "guided = conditional + (guidance - 1) difference of the head, where the difference is "
-        "taken anew if there is an unconditional output; in place.");
+        "taken anew if there is an unconditional output; with the output of a branch that skips "
+        "layers, + skip_guidance (conditional - skipping) besides; in place.");
   m.def("renormalise", &renormalise_arrays, nb::sig(kRenormalise), "output"_a, "guided"_a.none(),
         "guidance"_a, "token"_a, "norms"_a, "factors"_a, "stride"_a, "at_most"_a, "pinned"_a = 0,
         "stream"_a = 0,

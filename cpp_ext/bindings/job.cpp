@@ -53,11 +53,13 @@ void init_model(Model* self, int64_t channels, std::tuple<int64_t, int64_t, int6
                 std::map<std::string, float> pads, bool takes_ntk, bool takes_proportional,
                 nb::handle shift, nb::handle presets, int64_t head_multiple, int64_t multiple,
                 const std::string& renormalise, bool vae, bool encodes, bool decodes,
-                double ntk_power, std::vector<double> phases) {
+                double ntk_power, std::vector<double> phases, int64_t layers,
+                std::vector<int64_t> skipped) {
   Model model{pattern_of(channels, patch, closes_lines, closes_frames, frames, multiple),
               {size.first, size.second}};
   model.downscale = downscale;
   model.guided = std::move(guided);
+  model.layers = layers, model.skipped = std::move(skipped);
   model.pads = std::move(pads);
   model.takes_ntk = takes_ntk, model.takes_proportional = takes_proportional;
   model.ntk_power = ntk_power, model.phases = std::move(phases);
@@ -86,7 +88,8 @@ constexpr const char* kModel =
     "= "
     "1.0, presets: Sequence[object] = (), head_multiple: int = 1, multiple: int = 1, renormalise: "
     "str = 'none', vae: bool = False, encodes: bool = False, decodes: bool = False, ntk_power: "
-    "float = 1.0, phases: Sequence[float] = (0.0,)) -> None";
+    "float = 1.0, phases: Sequence[float] = (0.0,), layers: int = 0, skipped: Sequence[int] = ()) "
+    "-> None";
 constexpr const char* kAdmit =
     "def admit(self, model: Model, precision: str, room: int | None, loaded: int = 0, threads: "
     "int = 1) -> None";
@@ -108,7 +111,8 @@ void register_job(nb::module_& m) {
            "takes_proportional"_a = false, "shift"_a = 1.0, "presets"_a = nb::make_tuple(),
            "head_multiple"_a = 1, "multiple"_a = 1, "renormalise"_a = "none", "vae"_a = false,
            "encodes"_a = false, "decodes"_a = false, "ntk_power"_a = 1.0,
-           "phases"_a = std::vector<double>{0.0})
+           "phases"_a = std::vector<double>{0.0}, "layers"_a = 0,
+           "skipped"_a = std::vector<int64_t>())
       .def_ro("head_multiple", &Model::head_multiple)
       .def(
           "layout",

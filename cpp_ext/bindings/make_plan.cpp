@@ -21,13 +21,15 @@ using namespace nb::literals;
 
 Plan plan_with(nb::handle ras, nb::handle steps, int64_t tokens, int64_t pinned, nb::handle shift,
                nb::handle solver, nb::handle weights, std::pair<double, double> span,
-               int64_t head_multiple, std::vector<double> phases) {
+               int64_t head_multiple, std::vector<double> phases,
+               std::pair<int64_t, int64_t> skips) {
   PlanRequest request{to_regions(ras), to_steps(steps),           tokens,
                       pinned,          to_number("shift", shift), to_solver_of_user(solver)};
   request.weights = to_weights(weights);
   request.span = {span.first, span.second};
   request.head_multiple = head_multiple;
   request.phases = std::move(phases);
+  request.skips = {skips.first, skips.second};
   return make_plan(request);
 }
 
@@ -54,7 +56,7 @@ constexpr const char* kMakePlan =
     "def make_plan(ras: object, steps: int | Sequence[float], tokens: int, pinned: int = 0, "
     "shift: float = 1.0, solver: str = 'euler', weights: Sequence[tuple[float, float, float]] = "
     "(), span: tuple[float, float] = (0.0, 1.0), head_multiple: int = 1, phases: Sequence[float] = "
-    "()) -> Plan";
+    "(), skips: tuple[int, int] = (0, 0)) -> Plan";
 constexpr const char* kUnconditional =
     "def unconditional_steps(steps: int, every: int, warmup: int | None = None, dense: "
     "set[int] = ...) -> list[bool]";
@@ -80,7 +82,7 @@ void register_make_plan(nb::module_& m) {
   m.def("make_plan", &plan_with, nb::sig(kMakePlan), "ras"_a, "steps"_a.none(), "tokens"_a,
         "pinned"_a = 0, "shift"_a.none() = 1.0, "solver"_a = "euler",
         "weights"_a = nb::make_tuple(), "span"_a = std::make_pair(0.0, 1.0), "head_multiple"_a = 1,
-        "phases"_a = std::vector<double>(),
+        "phases"_a = std::vector<double>(), "skips"_a = std::make_pair(0, 0),
         "Plan steps over tokens, of which the pinned ones are always recomputed. ras: an object "
         "with the attributes of RasConfig.");
   m.def("ratios_of", &ratios_of, "ras"_a, "steps"_a,

@@ -44,6 +44,7 @@ Solver to_solver_of_user(nb::handle name);
 // Objects with the attributes of Python's Options, Coarse and Preset, and what those are made from.
 Options to_options(nb::handle said);
 Coarse to_coarse(nb::handle coarse);
+SkipLayerGuidance to_skips(nb::handle skips);
 Preset to_preset(nb::handle preset);
 nb::dict to_parts(const Coarse& coarse);
 nb::dict to_parts(const Preset& preset);

@@ -59,12 +59,13 @@ void init_plan(Plan* self, std::vector<Step> steps, std::vector<Evaluation> eval
                std::optional<std::vector<bool>> unconditional, int64_t pinned, int64_t max_age,
                const std::optional<Capacity>& capacity, const Keeps& keeps, const Ranking& ranking,
                const Forecast& forecast, const Budget& budget,
-               std::optional<std::vector<int64_t>> phase) {
+               std::optional<std::vector<int64_t>> phase, std::optional<std::vector<bool>> skips) {
   Plan plan;
   plan.steps = std::move(steps);
   plan.evaluations = std::move(evaluations);
   plan.damping = of_steps("damping", std::move(damping), 0.0, plan.steps.size());
   plan.unconditional = of_steps("unconditional", std::move(unconditional), true, plan.steps.size());
+  plan.skips = of_steps("skips", std::move(skips), false, plan.steps.size());
   plan.phase = of_steps("phase", std::move(phase), int64_t{0}, plan.steps.size());
   plan.tokens = tokens, plan.pinned = pinned, plan.max_age = max_age;
   set_capacity(plan, capacity);
@@ -143,7 +144,7 @@ constexpr const char* kPlanInit =
     "damping: Sequence[float] | None = None, unconditional: Sequence[bool] | None = None, "
     "pinned: int = 0, max_age: int = -1, capacity: NDArray[numpy.int32] | None = None, "
     "keeps: Keeps = ..., ranking: Ranking = ..., forecast: Forecast = ..., budget: Budget = ..., "
-    "phase: Sequence[int] | None = None) -> None";
+    "phase: Sequence[int] | None = None, skips: Sequence[bool] | None = None) -> None";
 
 }  // namespace
 
@@ -156,7 +157,7 @@ void register_plan_data(nb::module_& m) {
            "tokens"_a, "damping"_a = nb::none(), "unconditional"_a = nb::none(), "pinned"_a = 0,
            "max_age"_a = -1, "capacity"_a = nb::none(), "keeps"_a = Keeps{},
            "ranking"_a = Ranking{}, "forecast"_a = Forecast{}, "budget"_a = Budget{},
-           "phase"_a = nb::none())
+           "phase"_a = nb::none(), "skips"_a = nb::none())
       .def_ro("steps", &Plan::steps)
       .def_ro("evaluations", &Plan::evaluations,
               "Engine calls, in order: one or two a step, as the solver needs.")
@@ -165,11 +166,18 @@ void register_plan_data(nb::module_& m) {
       .def_prop_ro(
           "unconditional", [](const Plan& plan) { return plan.unconditional; },
           "(S,): whether a step runs that branch of guidance, or reuses the difference.")
+      .def_prop_ro(
+          "skips", [](const Plan& plan) { return plan.skips; },
+          "(S,): whether a step runs the branch that skips layers, too.")
       .def_ro("phase", &Plan::phase,
               "(S,): of the model's phases, the one that a step's tokens are placed for.")
       .def("places_anew", &Plan::places_anew, "step"_a,
            "Whether tokens are placed anew before a step: it is of another phase than the one "
            "before.")
+      .def("turns", &Plan::turns, "step"_a,
+           "Whether the guided velocity of a step is of another field than before: a branch that "
+           "skips layers begins, or has ended.")
+      .def("branches", &Plan::branches, "step"_a, "Of guidance that a step runs.")
       .def_ro("tokens", &Plan::tokens)
       .def_ro("pinned", &Plan::pinned)
       .def_ro("max_age", &Plan::max_age, "-1: no bound.")
@@ -182,10 +190,9 @@ void register_plan_data(nb::module_& m) {
       .def("scored_at", &Plan::scored_at, "step"_a,
            "The time that the scores after a step look ahead to: of the next step's last "
            "evaluation.")
-      .def(
-          "runs", &Plan::runs, "call"_a, "step"_a,
-          "Whether a step makes the first call of `denoise` (0), or the second, where branches are "
-          "apart.")
+      .def("runs", &Plan::runs, "call"_a, "step"_a,
+           "Whether a step makes the first call of `denoise` (0), the second or the third, where "
+           "branches are apart.")
       .def("precedes_ras", &Plan::precedes_ras, "call"_a, "step"_a,
            "Whether the next step after this one that makes that call reads what is cached.");
 }

@@ -106,6 +106,8 @@ Request to_request(nb::handle asked) {
     const auto [width, height] = nb::cast<Pair>(size);
     out.size = Size{width, height};
   }
+  const nb::object skips = nb::getattr(asked, "skip_layer_guidance", nb::none());
+  if (!skips.is_none()) out.skip_layer_guidance = to_skips(skips);
   out.ntk = to_value(nb::getattr(asked, "ntk"));
   out.proportional = nb::cast<bool>(nb::getattr(asked, "proportional"));
   to_canvas(asked, out);

@@ -13,6 +13,7 @@
 
 #include "arrays.h"
 #include "flagdit/error.h"
+#include "flagdit/model.h"
 #include "flagdit/names.h"
 #include "options.h"
 
@@ -125,6 +126,26 @@ Coarse to_coarse(nb::handle coarse) {
   return out;
 }
 
+SkipLayerGuidance to_skips(nb::handle skips) {
+  SkipLayerGuidance out;
+  out.scale = to_number("skip_layer_guidance", nb::getattr(skips, "scale"));
+  out.start = to_number("the start of skip_layer_guidance", nb::getattr(skips, "start"));
+  out.stop = to_number("the stop of skip_layer_guidance", nb::getattr(skips, "stop"));
+  const nb::object layers = nb::getattr(skips, "layers");
+  if (layers.is_none()) return out;
+  out.layers.emplace();
+  if (nb::isinstance<nb::str>(layers) || !nb::isinstance<nb::sequence>(layers))
+    throw Error(Fault::request, "the layers of skip_layer_guidance are " +
+                                    text_of(to_value(layers)) +
+                                    "; allowed is a list of numbers, such as (7, 8, 9)");
+  for (nb::handle layer : nb::iter(layers)) {
+    const Number number = to_number("a layer to skip", layer);
+    check_layer(number);
+    out.layers->push_back(static_cast<int64_t>(number.value));
+  }
+  return out;
+}
+
 Preset to_preset(nb::handle preset) {
   Preset out;
   out.steps = to_steps(nb::getattr(preset, "steps"));
@@ -222,24 +243,44 @@ void register_resolve(nb::module_& m) {
   m.def(
       "plan_of",
       [](nb::handle preset, int64_t tokens, int64_t pinned, int64_t head_multiple,
-         const std::vector<double>& phases) {
-        return plan_of(to_preset(preset), tokens, pinned, head_multiple, phases);
+         const std::vector<double>& phases, std::pair<int64_t, int64_t> skips) {
+        return plan_of(to_preset(preset), tokens, pinned, head_multiple, phases,
+                       {skips.first, skips.second});
       },
       "preset"_a, "tokens"_a, "pinned"_a = 0, "head_multiple"_a = 1,
-      "phases"_a = std::vector<double>(),
+      "phases"_a = std::vector<double>(), "skips"_a = std::make_pair(0, 0),
       "A preset's steps over tokens of the full size; with no shift of its own, even ones.");
   m.def(
       "check_coarse", [](nb::handle coarse) { check(to_coarse(coarse)); }, "coarse"_a,
       "Refuse a factor or a time that is out of bounds.");
   m.def(
+      "check_skips", [](nb::handle skips) { check(to_skips(skips)); }, "skips"_a,
+      "Refuse numbers of skip-layer guidance that are out of bounds.");
+  m.def(
+      "skip_steps",
+      [](nb::handle skips, int64_t steps) {
+        const StepRange range = skip_steps(to_skips(skips), steps);
+        return std::make_pair(range.first, range.end);
+      },
+      "skips"_a, "steps"_a,
+      "The first of the steps that run the branch that skips layers, and the end of them.");
+  m.def(
+      "skipped_layers",
+      [](nb::handle skips, const Model& model) {
+        return skipped_layers(to_skips(skips), model.layers, model.skipped);
+      },
+      "skips"_a, "model"_a, "The layers that it skips in a model.");
+  m.def(
       "coarse_plan",
       [](nb::handle coarse, int64_t tokens, int64_t pinned, nb::handle shift,
-         const std::vector<double>& phases) {
-        return coarse_plan(to_coarse(coarse), tokens, pinned, to_number("shift", shift), phases);
+         const std::vector<double>& phases, std::pair<int64_t, int64_t> skips) {
+        return coarse_plan(to_coarse(coarse), tokens, pinned, to_number("shift", shift), phases,
+                           {skips.first, skips.second});
       },
       "coarse"_a, "tokens"_a, "pinned"_a = 0, "shift"_a = 1.0, "phases"_a = std::vector<double>(),
+      "skips"_a = std::make_pair(0, 0),
       nb::sig("def coarse_plan(coarse: object, tokens: int, pinned: int = 0, shift: float = 1.0, "
-              "phases: Sequence[float] = ()) -> Plan"),
+              "phases: Sequence[float] = (), skips: tuple[int, int] = (0, 0)) -> Plan"),
       "The coarse steps over tokens of the smaller size; `shift` is the run's.");
   m.def("coarse_layout", &coarse_layout, "layout"_a, "factor"_a, "scale"_a = 1,
         "The layout of a picture that is smaller by the factor, refused if that does not tile.");

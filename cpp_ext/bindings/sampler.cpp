@@ -36,9 +36,10 @@ void init_sampler(OwnedSampler* self, const nb::object& denoise, const Layout& l
     throw std::invalid_argument("Sampler: start: got " + std::to_string(start.size()) +
                                 " values, allowed a multiple of " +
                                 std::to_string(layout.values()));
-  if (static_cast<int64_t>(guidance.size()) != layout.patch_values())
+  const int64_t scales = layout.patch_values() * (plan.skips_layers() ? 2 : 1);
+  if (static_cast<int64_t>(guidance.size()) != scales)
     throw std::invalid_argument("Sampler: guidance: got " + std::to_string(guidance.size()) +
-                                " values, allowed " + std::to_string(layout.patch_values()));
+                                " values, allowed " + std::to_string(scales));
   const std::vector<Port>& ports = session->ports();
   Conditions conditions{to_bound(ports, constant), to_bound(ports, timed), to_bound(ports, placed)};
   for (const auto& [phase, arrays] : later)
@@ -165,7 +166,8 @@ void register_sampler(nb::module_& m) {
       "denoise: a Session, or any object with `ports`, `bind(arrays)` and "
       "`run(arrays)`. constant, timed, placed: what its calls take besides the "
       "tokens: over the run (R, ...), an entry an evaluation (E, R, ...), by "
-      "token (N, ...). guidance (P,) f32: scale of every value of a patch. start "
+      "token (N, ...). guidance (P,) f32: scale of every value of a patch; of a plan that skips "
+      "layers (2, P), with that of the branch which does. start "
       "(B, C, F, H, W) f32. later: by phase of the plan after the first, what takes the place of "
       "`placed` and of constants.")
       .def("__init__", &init_sampler, nb::sig(kSamplerInit), "denoise"_a, "layout"_a, "plan"_a,

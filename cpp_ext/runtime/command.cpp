@@ -54,6 +54,8 @@ void add_sampling(CLI::App& app, Command& command) {
   text("size", "WxH", "In pixels; the model's own by default");
   text("seed", "N|random", "The same seed gives the same picture; 0 to 2^64 - 1");
   text("guidance", "X", "How strictly to follow the prompt; 1 turns it off");
+  text("skip-layer-guidance", "SCALE[:START[:STOP[:LAYERS]]]",
+       "Lead away from what the model says without some of its layers, too; try 2.8");
   text("negative", "TEXT", "What the picture should not show");
   text("ratio", "R|FROM:TO", "Share of the picture that a RAS step recomputes");
   text("error-budget", "X",

@@ -105,6 +105,15 @@ Value read_ntk(Said& said) {
   refuse("ntk " + in_quotes(text) + " is none of auto, off, and a factor; for instance --ntk 4");
 }
 
+std::optional<SkipLayerGuidance> read_skip_option(Said& said) {
+  const Json* value = said.take("skip_layer_guidance");
+  if (value == nullptr) return std::nullopt;
+  if (value->is_string()) return read_skips(value->get<std::string>());
+  SkipLayerGuidance out;
+  out.scale = Said::of("skip_layer_guidance", *value);
+  return out.scale == 0 ? std::nullopt : std::optional(out);
+}
+
 }  // namespace
 }  // namespace said
 
@@ -116,6 +125,7 @@ Request read_request(const nlohmann::ordered_json& table) {
   read_seeds(fields, request);
   request.size = read_size(fields);
   if (const auto guidance = fields.number("guidance")) request.guidance = Number(guidance->value);
+  request.skip_layer_guidance = read_skip_option(fields);
   request.ntk = read_ntk(fields);
   read_canvas(fields, request);
   request.tile = read_tile(fields);

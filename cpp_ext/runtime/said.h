@@ -11,7 +11,7 @@ namespace flagdit {
 
 // A request from a table of the options of `flagdit generate`, with _ for - in their names: prompt
 // or prompts, negative, seed (a number or "random") or seeds, size ("WxH" or [W, H]), guidance,
-// preset, steps, times, shift, solver, ratio (a number, "FROM:TO" or [FROM, TO]), dense, mode,
+// skip_layer_guidance (a number, or "SCALE[:START[:STOP[:LAYERS]]]"), preset, steps, times, shift, solver, ratio (a number, "FROM:TO" or [FROM, TO]), dense, mode,
 // schedule ("PATCHES/STEPS"), error_budget, forecast_kv, guidance_every, guidance_warmup, coarse
 // ("FACTOR:STEPS:UNTIL:SHIFT:END"), ras (a table, or a list of "KEY=VALUE"), ntk ("auto", "off" or
 // a factor), proportional, image and mask (paths of PNG), strength, tile (pixels, "off" or "auto"). What is null is not said. Throws Error(request) for a name that is none
@@ -33,6 +33,7 @@ PipelineSaid read_pipeline(const std::string& text);
 
 // Parts of a request.
 Coarse read_coarse(const std::string& text);
+std::optional<SkipLayerGuidance> read_skips(const std::string& text);  // none of a scale of 0
 Value read_value(const std::string& text);
 Number read_number(const std::string& what, const std::string& text);
 std::vector<std::string> split(const std::string& text, char at);

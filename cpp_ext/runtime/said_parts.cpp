@@ -48,6 +48,17 @@ std::vector<double> numbers_of(const std::string& text) {
   return out;
 }
 
+// Numbers of layers with commas; none if it is something else.
+std::optional<std::vector<int64_t>> layers_in(const std::string& text) {
+  std::vector<int64_t> out;
+  for (const std::string& part : split(text, ',')) {
+    const std::string layer = trimmed(part);
+    if (!digits(layer, 6)) return std::nullopt;
+    out.push_back(std::strtoll(layer.c_str(), nullptr, 10));
+  }
+  return out;
+}
+
 }  // namespace
 
 std::vector<std::string> split(const std::string& text, char at) {
@@ -88,6 +99,28 @@ Value read_value(const std::string& said) {
     numbers.push_back(*number);
   }
   return numbers;
+}
+
+std::optional<SkipLayerGuidance> read_skips(const std::string& text) {
+  SkipLayerGuidance out;
+  Number* const numbers[] = {&out.scale, &out.start, &out.stop};
+  const std::vector<std::string> parts = split(text, ':');
+  bool good = parts.size() <= 4;
+  for (size_t i = 0; good && i < parts.size(); ++i) {
+    if (i == 3) {
+      out.layers = layers_in(parts[i]);
+      good = out.layers.has_value();
+      continue;
+    }
+    const auto number = number_of(trimmed(parts[i]));
+    good = number.has_value();
+    if (good) *numbers[i] = Number(number->value);
+  }
+  if (!good)
+    throw Error(Fault::request, "skip_layer_guidance " + in_quotes(text) +
+                                    " is not SCALE[:START[:STOP[:LAYERS]]]; for instance 2.8, or "
+                                    "2.8:0.01:0.2:7,8,9");
+  return out.scale == 0 ? std::nullopt : std::optional(out);
 }
 
 Coarse read_coarse(const std::string& text) {

@@ -19,6 +19,12 @@ void check(const GuideArgs& args) {
   const Device device = conditional.device;
   if (args.unconditional)
     check_tensor("guide: unconditional", *args.unconditional, conditional.dtype, head, device);
+  if (args.skipping.has_value() != args.skip_guidance.has_value())
+    refuse("guide: skipping, skip_guidance", "one of them", "both or none");
+  if (args.skipping) {
+    check_tensor("guide: skipping", *args.skipping, conditional.dtype, head, device);
+    check_tensor("guide: skip_guidance", *args.skip_guidance, DType::f32, {head[2]}, device);
+  }
   check_tensor("guide: guidance", args.guidance, DType::f32, {head[2]}, device);
   check_tensor("guide: difference", args.difference, DType::f32, all, device);
   check_tensor("guide: guided", args.guided, conditional.dtype, all, device);
@@ -31,7 +37,9 @@ void guide(const GuideArgs& args, Stream stream) {
   const Shape& head = args.conditional.shape;
   const GuideKernel kernel{args.conditional.data,
                            args.unconditional ? args.unconditional->data : nullptr,
+                           args.skipping ? args.skipping->data : nullptr,
                            args.guidance.as<float>(),
+                           args.skip_guidance ? args.skip_guidance->as<float>() : nullptr,
                            args.difference.as<float>(),
                            args.guided.data,
                            head[0] * head[1] * head[2],

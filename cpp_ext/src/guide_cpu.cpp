@@ -13,6 +13,13 @@ void guide_cpu(const GuideKernel& k) {
       guided[at + p] = more + conditional[at + p];
     }
   }
+  const auto* skipping = static_cast<const float*>(k.skipping);
+  for (int64_t at = 0; skipping != nullptr && at < k.count; at += k.values) {
+    for (int64_t p = 0; p < k.values; ++p) {
+      const float away = (conditional[at + p] - skipping[at + p]) * k.skip[p];
+      guided[at + p] = guided[at + p] + away;
+    }
+  }
 }
 
 }  // namespace flagdit

@@ -21,7 +21,13 @@ __global__ void __launch_bounds__(kThreads) guide_values(GuideKernel k) {
     difference = k.difference[i];
   }
   const float more = __fmul_rn(difference, __fsub_rn(k.guidance[i % k.values], 1.0f));
-  from_float(__fadd_rn(more, conditional), static_cast<T*>(k.guided) + i);
+  float guided = __fadd_rn(more, conditional);
+  if (k.skipping != nullptr) {
+    const float skipping = to_float(static_cast<const T*>(k.skipping)[i]);
+    const float away = __fmul_rn(__fsub_rn(conditional, skipping), k.skip[i % k.values]);
+    guided = __fadd_rn(guided, away);
+  }
+  from_float(guided, static_cast<T*>(k.guided) + i);
 }
 
 template <typename T>

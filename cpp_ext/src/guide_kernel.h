@@ -10,7 +10,9 @@ namespace flagdit {
 struct GuideKernel {
   const void* conditional;    // (A, B, P)
   const void* unconditional;  // (A, B, P) or null
+  const void* skipping;       // (A, B, P) or null
   const float* guidance;      // (P,)
+  const float* skip;          // (P,) with skipping
   float* difference;          // (N, B, P)
   void* guided;               // (N, B, P)
   int64_t count;              // A B P

@@ -153,6 +153,15 @@ Ordered coarse_of(const std::optional<Coarse>& coarse) {
           {"end", json_of(coarse->end)}};
 }
 
+Ordered skips_of(const std::optional<SkipLayerGuidance>& skips,
+                 const std::vector<int64_t>& layers) {
+  if (!skips) return nullptr;
+  return {{"scale", json_of(skips->scale)},
+          {"start", json_of(skips->start)},
+          {"stop", json_of(skips->stop)},
+          {"layers", layers}};
+}
+
 Ordered regions_of(const Regions& regions, bool resolved) {
   Ordered fields = Ordered::object();
   for (const std::string& name : field_names()) fields[name] = json_of(field_of(regions, name));
@@ -203,6 +212,7 @@ Ordered about_of(const Told& told, int64_t sample) {
   about["seed"] = one_or_all(job.request.seeds, sample);
   about["size"] = {full.layout.width * scale, full.layout.height * scale};
   about["guidance"] = job.sampling.guidance.value;
+  about["skip_layer_guidance"] = skips_of(job.request.skip_layer_guidance, job.run.skipped);
   about["ntk"] = job.ntk();
   about["ntk_option"] = json_of(job.request.ntk);
   about["proportional"] = job.request.proportional;

@@ -61,13 +61,15 @@ class Guidance(Spec):
     """The channels that classifier-free guidance touches, the order of its branches in a batch, and its usual scale.
 
     renormalise: what brings the norm of a guided velocity back to that of the conditional one: a factor for the
-    picture, at most 1, or one for every channel and line of latents; none.
+    picture, at most 1, or one for every channel and line of latents; none. skip_layers: those that skip-layer guidance
+    leaves out where nobody says others, of a model whose `condition` takes `layers`.
     """
 
     channels: tuple[Annotated[int, Field(ge=0, le=63)], ...]
     rows: tuple[Literal["cond"], Literal["uncond"]]
     scale: Annotated[float, Field(ge=0, le=100)] = 4.0  # that suits the model; 4 is Lumina-T2X's own
     renormalise: Literal["none", "picture", "line"] = "none"
+    skip_layers: Annotated[tuple[Annotated[int, Field(ge=0, le=1 << 20)], ...], Field(max_length=1000)] = ()
 
     def chosen(self, scale: float | None) -> float:
         """A scale that somebody asked for, or the model's."""
@@ -181,6 +183,12 @@ class ModelSpec(Spec):
     def patch_values(self) -> int:
         """P, the numbers of a patch."""
         return self.latent.channels * math.prod(self.tokens.patch)
+
+    @property
+    def layers(self) -> int:
+        """How many `condition` is told to compute or to skip; 0: it is told nothing of them."""
+        told = [tensor.shape for tensor in self.graphs.condition.inputs if tensor.name == "layers"]
+        return told[0][0] if told and len(told[0]) == 1 and isinstance(told[0][0], int) else 0
 
 
 class File(Spec):

@@ -49,7 +49,8 @@ def _conditions(session: Session, spec: ModelSpec) -> dict[str, Array]:
     graph, sizes = spec.graphs.condition, {"S": 1, "R": ROWS, "T": TEXT}
     mask = np.ones((ROWS, TEXT), np.bool_)
     mask[-1, TEXT // 3 :] = False
-    known: dict[str, Array] = {"t": np.array([TIME], np.float32), "text_mask": mask}
+    layers = np.ones(spec.layers, np.float32)
+    known: dict[str, Array] = {"t": np.array([TIME], np.float32), "text_mask": mask, "layers": layers}
     given = {
         t.name: known[t.name]
         if t.name in known

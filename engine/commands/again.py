@@ -12,10 +12,12 @@ from pydantic import TypeAdapter, ValidationError
 from flagdit.cpp_ext import TILE
 from flagdit.engine.commands.coarse import format_coarse, positional
 from flagdit.engine.commands.ras import DEFAULTS, format_value
+from flagdit.engine.commands.skip_layers import format_skip_layer_guidance
 from flagdit.engine.errors import RequestError
 from flagdit.engine.ras import RasConfig
 from flagdit.engine.report import About
 from flagdit.engine.resolve import Options
+from flagdit.engine.skip_layers import SkipLayerGuidance
 
 
 def command(about: About, output: str) -> list[str]:
@@ -28,6 +30,9 @@ def command(about: About, output: str) -> list[str]:
     out = ["generate", "-o", output, "--bundle", about.bundle, "--precision", about.precision]
     out += ["--size", f"{width}x{height}", "--seed", str(about.seed), "--guidance", positional(about.guidance)]
     out += ["--negative", about.negative] * bool(about.negative)
+    if about.skip_layer_guidance is not None:
+        said_of = TypeAdapter(SkipLayerGuidance).validate_python(about.skip_layer_guidance)
+        out += ["--skip-layer-guidance", format_skip_layer_guidance(said_of)]
     if about.ntk_option is not None:
         out += ["--ntk", "auto" if about.ntk_option == "auto" else positional(about.ntk_option)]
     out += ["--proportional"] * about.proportional

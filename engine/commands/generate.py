@@ -42,6 +42,7 @@ from flagdit.engine.commands.names import Names
 from flagdit.engine.commands.paint import paint
 from flagdit.engine.commands.ras import RasOption
 from flagdit.engine.commands.sampling import sampling
+from flagdit.engine.commands.skip_layers import SkipLayerGuidanceOption, parse_skip_layer_guidance
 from flagdit.engine.decoder import check_paints
 from flagdit.engine.errors import RequestError
 from flagdit.engine.media import animation, picture
@@ -108,6 +109,7 @@ def generate(
     size: Annotated[str | None, typer.Option(help="WxH in pixels; the model's own by default.")] = None,
     seed: SeedOption = "0",
     guidance: GuidanceOption = None,
+    skip_layer_guidance: SkipLayerGuidanceOption = None,
     ratio: RatioOption = None,
     error_budget: BudgetOption = 0.0,
     forecast_kv: ForecastKvOption = None,
@@ -176,6 +178,7 @@ def generate(
         how,
         size=dimensions,
         guidance=scale,
+        skip_layer_guidance=parse_skip_layer_guidance(skip_layer_guidance),
         ntk=factor,
         proportional=proportional,
         negative=negative,

@@ -12,7 +12,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from flagdit.engine.bundle import Graph, Manifest
+from flagdit.engine.bundle import Graph, Manifest, ModelSpec
 from flagdit.engine.bundle.manifest import Latent
 from flagdit.engine.bundle.manifest import Text as TextSpec
 from flagdit.engine.bundle.reader import Bundle
@@ -80,6 +80,12 @@ def _latents(latent: Latent) -> str:
     return "" if latent.space == "pixels" else f"latents of {latent.downscale}x{latent.downscale}, "
 
 
+def _skips(model: ModelSpec) -> str:
+    """What a branch of guidance may leave out."""
+    suiting = ", ".join(map(str, model.guidance.skip_layers))
+    return f"may skip some of {model.layers} layers" + (f"; {suiting} suit the model" if suiting else "")
+
+
 def _model(manifest: Manifest) -> None:
     model = manifest.model
     sizes, latent, patch = model.sizes, model.latent, model.tokens.patch
@@ -89,6 +95,7 @@ def _model(manifest: Manifest) -> None:
         "sizes": f"width {sizes.width}, {sizes.heads} heads, {sizes.kv_heads} kv heads",
         "size": f"{latent.size[0]}x{latent.size[1]} pixels, {_latents(latent)}patches of {patch[1]}x{patch[2]}",
         "prompt": longest_prompt(model.texts),
+        **({"guidance": _skips(model)} if model.layers else {}),
         "licences": ", ".join(f"{part}: {licence}" for part, licence in model.licences.items()) or "none named",
         "written by": f"flagdit {manifest.flagdit}, schema {manifest.schema_version}",
     }
@@ -164,8 +171,11 @@ def _picture(path: Path, as_json: bool) -> None:
 def _facts(about: About) -> dict[str, str]:
     """All lines of a picture; those of options that were not used are left out."""
     coarse = {} if about.coarse is None else {"coarse": ", ".join(f"{k} {_short(v)}" for k, v in about.coarse.items())}
+    skips = about.skip_layer_guidance or {}
+    skipped = ", ".join(f"{name} {_short(value)}" for name, value in skips.items())
     more = {
         "negative": about.negative,
+        "skip-layer guidance": skipped,
         "preset": about.preset or "",
         "weights": "of each step" if about.weights else "",
         "ntk": "" if about.ntk == 1 else f"{about.ntk:g}",

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from flagdit.cpp_ext import Step, least_max_age
+from flagdit.cpp_ext import Step, least_max_age, skipped_layers
 from flagdit.engine.bundle import ModelSpec
 from flagdit.engine.coarse import coarse_layout
 from flagdit.engine.cost import Cost, head_multiple_of, price
@@ -17,6 +17,7 @@ from flagdit.engine.model import model_of
 from flagdit.engine.plan import Plan
 from flagdit.engine.presets import Preset
 from flagdit.engine.ras import RasConfig
+from flagdit.engine.skip_layers import SkipLayerGuidance
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Entry:
     step: Step
     tokens: int  # at its size
     why: str
-    unconditional: bool
+    branches: int  # of guidance that it runs
     flops: float | None
 
 
@@ -43,6 +44,7 @@ class Outlook:
     coarse: Plan | None = None
     memory: Mapping[str, Memory] = field(default_factory=dict)  # by precision, of one picture with guidance
     encoder: int = 0  # bytes of a text encoder that is let go before the steps
+    skipped: Sequence[int] = ()  # layers that a branch of guidance skips
 
     @property
     def flop_ratio(self) -> float:
@@ -50,7 +52,7 @@ class Outlook:
         if self.cost is not None:
             return self.cost.flop_ratio
         entries = self.entries
-        computed = sum(entry.step.active * (1 if entry.unconditional else 0.5) for entry in entries)
+        computed = sum(entry.step.active * entry.branches / 2 for entry in entries)
         return computed / (self.plan.tokens * len(entries))
 
     @property
@@ -73,7 +75,7 @@ class Outlook:
                 calls = sum(evaluation.step == step.index for evaluation in plan.evaluations)
                 price = None if self.cost is None else sum(next(flops) for _ in range(calls))
                 why = self.why(step) if plan is self.plan else "coarse"
-                out.append(Entry(len(out), step, plan.tokens, why, plan.unconditional[step.index], price))
+                out.append(Entry(len(out), step, plan.tokens, why, plan.branches(step.index), price))
         return out
 
     @property
@@ -92,6 +94,8 @@ class Outlook:
             return "warm-up"
         if self.plan.places_anew(step.index):
             return "tokens placed anew"
+        if self.plan.turns(step.index):
+            return "skipping layers " + ("begins" if self.plan.skips[step.index] else "has ended")
         if step.index in self.ras.resets_of(len(self.plan.steps)):
             return "reset"
         if self.ras.end is not None and step.index > self.ras.end:
@@ -104,7 +108,13 @@ class Outlook:
 
 
 def priced(
-    how: Preset, spec: ModelSpec, size: tuple[int, int] | None, *, ntk: Ntk, precisions: tuple[Precision, ...]
+    how: Preset,
+    spec: ModelSpec,
+    size: tuple[int, int] | None,
+    *,
+    ntk: Ntk,
+    skips: SkipLayerGuidance | None = None,
+    precisions: tuple[Precision, ...],
 ) -> Outlook:
     """With a bundle of that model, at a size (width, height) in pixels, by default its own."""
     if ntk is not None and all(port.name != "ntk" for port in spec.graphs.place.inputs):
@@ -112,17 +122,21 @@ def priced(
     model, layout = model_of(spec), TokenLayout.of(spec, size)
     scale = spec.latent.downscale
     size = layout.width * scale, layout.height * scale
-    coarse = None
-    planned = how.plan(layout.tokens, layout.pinned, head_multiple_of(spec), model.phases(ntk, size))
+    coarse, before = None, 0 if how.coarse is None else how.coarse.count
+    first, end = (0, 0) if skips is None else skips.steps(before + how.count)
+    own = first - before, end - before
+    planned = how.plan(layout.tokens, layout.pinned, head_multiple_of(spec), model.phases(ntk, size), own)
     cost = price(spec, planned)
     if how.coarse is not None:
         smaller = coarse_layout(layout, how.coarse.factor)
         small = smaller.width * scale, smaller.height * scale
-        coarse = how.coarse.plan(smaller.tokens, smaller.pinned, how.shift or 1.0, model.phases(ntk, small))
+        phases = model.phases(ntk, small)
+        coarse = how.coarse.plan(smaller.tokens, smaller.pinned, how.shift or 1.0, phases, (first, end))
         cost = cost.after(price(spec, coarse))
     plans = [planned] if coarse is None else [coarse, planned]
     needed: dict[str, Memory] = {precision: memory(spec, plans, precision, size=size) for precision in precisions}
-    return Outlook(planned, how.ras, how.solver, cost, bool(how.weights), coarse, needed)
+    skipped = () if skips is None else skipped_layers(skips, model)
+    return Outlook(planned, how.ras, how.solver, cost, bool(how.weights), coarse, needed, skipped=skipped)
 
 
 def counted(how: Preset, tokens: int) -> Outlook:

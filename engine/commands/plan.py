@@ -37,6 +37,7 @@ from flagdit.engine.commands.common import (
 from flagdit.engine.commands.outlook import Entry, Outlook, counted, priced
 from flagdit.engine.commands.ras import RasOption
 from flagdit.engine.commands.sampling import sampling
+from flagdit.engine.commands.skip_layers import SkipLayerGuidanceOption, parse_skip_layer_guidance
 from flagdit.engine.commands.tables import show
 from flagdit.engine.cpu import available
 from flagdit.engine.errors import RequestError
@@ -47,6 +48,7 @@ from flagdit.engine.resolve import resolve
 
 LONG = 40  # steps: above it, equal ones share a line
 BAR = 16
+BLOCKS = {1: "▀", 2: "█", 3: "▓"}  # by the branches of guidance that a step runs
 
 
 def plan(
@@ -63,6 +65,7 @@ def plan(
     forecast_kv: ForecastKvOption = None,
     guidance_every: GuidanceEveryOption = 1,
     guidance_warmup: GuidanceWarmupOption = None,
+    skip_layer_guidance: SkipLayerGuidanceOption = None,
     coarse: CoarseOption = None,
     ras: RasOption = None,
     bundle: Annotated[
@@ -88,6 +91,9 @@ def plan(
         raise RequestError(f"--size {size} needs --bundle: only a bundle knows the tokens of a size")
     if ntk != "off" and bundle is None:
         raise RequestError(f"--ntk {ntk} needs --bundle: only a bundle knows what it changes")
+    skips = parse_skip_layer_guidance(skip_layer_guidance)
+    if skips is not None and bundle is None:
+        raise RequestError("--skip-layer-guidance needs --bundle: only a bundle knows whether it can skip layers")
     said = sampling(
         preset=preset,
         steps=steps,
@@ -110,7 +116,8 @@ def plan(
         manifest = Bundle.open(bundle).manifest
         spec = manifest.model
         how = resolve(said, presets_of(spec, dimensions), model_shift(spec, dimensions))
-        outlook = priced(how, spec, dimensions, ntk=parse_ntk(ntk), precisions=available(manifest))
+        precisions = available(manifest)
+        outlook = priced(how, spec, dimensions, ntk=parse_ntk(ntk), skips=skips, precisions=precisions)
         outlook = replace(outlook, encoder=encoder_memory(manifest))
     else:
         outlook = counted(resolve(said), tokens or 0)
@@ -147,7 +154,8 @@ def _as_dict(outlook: Outlook) -> dict[str, object]:
                 "active": entry.step.active,
                 "dense": entry.step.dense,
                 "why": entry.why,
-                "unconditional": entry.unconditional,
+                "unconditional": entry.branches > 1,
+                "branches": entry.branches,
                 "flops": entry.flops,
             }
             for entry in outlook.entries
@@ -161,7 +169,7 @@ def _runs(outlook: Outlook) -> Iterator[list[Entry]]:
     if len(entries) <= LONG:
         yield from ([entry] for entry in entries)
         return
-    for _, run in groupby(entries, key=lambda entry: (entry.step.active, entry.why, entry.unconditional)):
+    for _, run in groupby(entries, key=lambda entry: (entry.step.active, entry.why, entry.branches)):
         yield list(run)
 
 
@@ -172,7 +180,7 @@ def _print(outlook: Outlook) -> None:
     for run in _runs(outlook):
         (first, last), step = (run[0], run[-1]), run[0].step
         share, style = step.active / outlook.plan.tokens, "yellow" if step.dense else "cyan"
-        block = "█" if first.unconditional else "▀"
+        block = BLOCKS[first.branches]
         bar = Text.assemble((f"{block * max(1, round(BAR * share)):<{BAR}}", style), f" {share:6.1%}")
         index, t = (f"{first.index}", f"{step.t:.3f}")
         if last is not first:
@@ -199,7 +207,10 @@ def _summary(outlook: Outlook) -> Iterator[str]:
         yield "regions  no bound on their age"
     else:
         yield f"regions  none older than {planned.max_age} steps; the plan has the capacity for {outlook.least_age}"
-    if planned.keeps.difference:
+    if outlook.skipped:
+        three, layers = sum(entry.branches == 3 for entry in outlook.entries), ", ".join(map(str, outlook.skipped))
+        yield f"guidance ▓ a branch without the layers {layers} besides, in {three} steps"
+    if not all(planned.unconditional):
         both, all_ = sum(planned.unconditional), len(planned.steps)
         yield f"guidance █ both branches in {both} steps, ▀ one in {all_ - both}, which reuse the difference"
     if planned.keeps.cache_slope:

@@ -26,7 +26,8 @@ class Facts:
     nobody says others. renormalise: what guidance does with the norm of a velocity. multiple: of tokens, up to which
     specials fill a picture. classes: that a prompt is one of; 0 where prompts are texts. phases: times from which on
     `place` places tokens anew, where a picture is larger than the training's. ntk_power: of the growth of its area,
-    which is the factor that `place` is given.
+    which is the factor that `place` is given. skip_layers: those that skip-layer guidance leaves out, where `condition`
+    takes `layers` and they are known.
     """
 
     patch: int
@@ -44,6 +45,7 @@ class Facts:
     phases: tuple[float, ...] = (0.0,)
     classes: int = 0
     ntk_power: float = 1.0
+    skip_layers: tuple[int, ...] = ()
 
 
 class Model(Protocol):

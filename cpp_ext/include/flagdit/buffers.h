@@ -31,6 +31,10 @@ struct Extent {
   int64_t rows() const { return samples * branches; }  // R; row r belongs to sample r % B
 };
 
+// Calls whose caches stay with their tokens in steps that do not make them. A third one skips layers:
+// its first step is dense, and after its last one nobody reads them.
+constexpr size_t kKept = 2;
+
 // What `denoise` writes in one call: of all R rows, or of the B rows of one branch.
 struct Call {
   int64_t first_row, rows;
@@ -61,6 +65,8 @@ class Buffers {
   // Places the tokens anew, in the order of slots as it is: addresses stay. What is known of changes
   // is of other places, and forgotten. Waits for the stream.
   void place_anew(const std::vector<Bound>& placed, Stream stream);
+  // The next velocities are of another field, and make no slope with those before.
+  void turn(Stream stream) const;
   // What is known of patches (patches,) and the velocities (B, C, F, H, W) to it, before any step.
   void begin_known(const uint8_t* patches, const float* velocity, Stream stream);
 

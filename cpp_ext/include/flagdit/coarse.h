@@ -27,9 +27,9 @@ struct Coarse {
 void check(const Coarse& coarse);
 
 // Its steps over tokens of the smaller size; `shift` is the run's.
-// phases: of the model (model.h).
+// phases: of the model (model.h); skips: as in plan_of.
 Plan coarse_plan(const Coarse& coarse, int64_t tokens, int64_t pinned, const Number& shift,
-                 const std::vector<double>& phases = {});
+                 const std::vector<double>& phases = {}, StepRange skips = {});
 
 // The times of the steps at the full size.
 Span full_span(const std::optional<Coarse>& coarse);

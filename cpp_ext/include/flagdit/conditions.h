@@ -46,12 +46,19 @@ struct Placing {
 Features encode(const std::vector<std::shared_ptr<Session>>& encoders,
                 const std::vector<Text>& texts);
 
+// Rows of a branch that skips layers, behind all others: of the texts of the first rows.
+struct SkippingRows {
+  std::vector<int64_t> layers{};
+  size_t count = 0;
+};
+
 // What `condition` makes at times (S,), a row for each of R texts, in the types that `denoise`
 // takes. Each text goes through it alone and at its own length: sums depend on padding, batch and
 // threads. Shorter ones are filled up with `pads`, by the name of an output, or zeros.
 std::vector<Bound> conditions(Session& condition, const Session& denoise,
                               const std::vector<float>& times, const Texts& texts,
-                              const Features& features, const std::map<std::string, float>& pads);
+                              const Features& features, const std::map<std::string, float>& pads,
+                              const SkippingRows& skipping = {});
 
 // What `place` gives for a layout. Throws Error(request) if an option has no input.
 std::vector<Bound> placed(Session& place, const Layout& layout, const Placing& options);

@@ -7,6 +7,7 @@
 #include "flagdit/advance.h"
 #include "flagdit/plan.h"
 #include "flagdit/regions.h"
+#include "flagdit/skip_layers.h"
 #include "flagdit/solver.h"
 #include "flagdit/times.h"
 
@@ -17,7 +18,7 @@ struct Keeps {
   bool rate = false;         // when that was computed, and how far it was off: two numbers
   bool slope = false;        // how it changed: as many values as the velocity
   bool curve = false;        // how the slope changed: as many again, and a number
-  bool difference = false;   // of guidance, for steps that reuse it: as many as the velocity
+  bool difference = false;   // of guidance, where branches are apart: as many as the velocity
   bool cache_slope = false;  // how keys and values changed, and the last computed ones
   bool known = false;        // whose velocity is given, and that: a flag, and as many values
 
@@ -61,8 +62,10 @@ struct Plan {
                                 // outside RAS steps
   std::vector<bool> unconditional;  // (S,): whether a step runs that branch of guidance, or reuses
                                     // the difference
-  std::vector<int64_t> phase;       // (S,): of the model's phases, the one that a step's tokens are
-                                    // placed for; a step that places them anew is dense
+  std::vector<bool> skips;     // (S,): whether a step runs the branch that skips layers, too; one
+                               // that does runs all branches
+  std::vector<int64_t> phase;  // (S,): of the model's phases, the one that a step's tokens are
+                               // placed for; a step that places them anew is dense
   int64_t tokens = 0, pinned = 0;
   int64_t max_age = -1;           // -1: no bound
   std::vector<int32_t> capacity;  // (S, capacity_columns): patches that the steps after each one
@@ -77,7 +80,13 @@ struct Plan {
   // Heun puts at its end, where what was computed in this step would otherwise count as known.
   double scored_at(const Step& step) const;
 
-  // Whether a step makes the first call of `denoise`, or the second, where branches are apart.
+  // Branches of guidance that a step runs: the conditional one, the unconditional, one that skips layers.
+  int64_t branches(int64_t step) const;
+  // Whether any step skips layers.
+  bool skips_layers() const;
+
+  // Whether a step makes the first call of `denoise`, the second or the third, where branches are
+  // apart.
   bool runs(int64_t call, int64_t step) const;
 
   // Whether the next step after this one that makes that call reads what is cached.
@@ -85,6 +94,9 @@ struct Plan {
 
   // Whether tokens are placed anew before a step: it is of another phase than the one before.
   bool places_anew(int64_t step) const;
+  // Whether the guided velocity of a step is of another field than before, since a branch that skips
+  // layers begins or has ended: the step is dense, and what is known of changes begins again.
+  bool turns(int64_t step) const;
 
   bool operator==(const Plan& other) const;
 };
@@ -102,6 +114,7 @@ struct PlanRequest {
   int64_t head_multiple = 1;       // of the model (model.h)
   std::vector<double> phases{};    // times of the model from which on tokens are placed anew; the
                                    // first, 0, may be left out where there is no other
+  StepRange skips{};               // steps that run a branch that skips layers
 };
 
 // The phase of each step: the last that begins at the step's time or before. One phase holds for

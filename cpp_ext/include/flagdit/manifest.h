@@ -43,6 +43,7 @@ struct GuidanceSpec {
   std::vector<int64_t> channels;
   double scale = 4.0;
   std::string renormalise = "none";
+  std::vector<int64_t> skip_layers{};
 };
 
 // Of times: fixed, or by the number of patches: exp(mu) with mu on the line through two of them.

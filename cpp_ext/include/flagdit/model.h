@@ -34,9 +34,11 @@ struct Model {
   std::variant<Number, ShiftLine> shift = Number(1.0);  // of times, that suits it
   Number guidance = 4.0;                                // scale that suits it
   std::vector<int64_t> guided{};                        // channels that guidance touches
-  Renormalise renormalise = Renormalise::none;          // of guided velocities
-  std::map<std::string, float> pads{};                  // see `conditions`
-  bool takes_ntk = false, takes_proportional = false;   // inputs that its graph `place` has
+  int64_t layers = 0;              // of which a branch of guidance may skip some; 0: none may
+  std::vector<int64_t> skipped{};  // those that suit it
+  Renormalise renormalise = Renormalise::none;         // of guided velocities
+  std::map<std::string, float> pads{};                 // see `conditions`
+  bool takes_ntk = false, takes_proportional = false;  // inputs that its graph `place` has
   double ntk_power = 1.0;             // of the area's growth, which is ntk's "auto"
   std::vector<double> phases{0.0};    // times from which on its tokens are placed anew
   bool vae = false, encodes = false;  // whether it ends in latents, and makes them of a picture

@@ -29,9 +29,10 @@ struct Preset {
 };
 
 // Its steps over tokens of the full size; with no shift of its own, even ones.
-// head_multiple, phases: of the model (model.h).
+// head_multiple, phases: of the model (model.h). skips: of these steps, those that run a branch that
+// skips layers.
 Plan plan_of(const Preset& preset, int64_t tokens, int64_t pinned, int64_t head_multiple = 1,
-             const std::vector<double>& phases = {});
+             const std::vector<double>& phases = {}, StepRange skips = {});
 
 // The last steps of a preset, for a run that begins with a picture: of its steps the share
 // `strength`, at least one. Those that leave patches out compute `share` of what they would: of a

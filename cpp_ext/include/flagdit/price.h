@@ -29,7 +29,7 @@ struct Sizes {
   int64_t step_values = 0;                   // that it makes of an evaluation
 };
 
-// What a run computes at a time.
+// What a run computes at a time. branches: without one that skips layers, which the plan knows of.
 struct Batch {
   int64_t samples = 1, branches = 2;
   int64_t text = 32;        // tokens of the text
@@ -43,7 +43,7 @@ struct Taken {
 
 struct Cost {
   std::vector<double> flops;  // of every evaluation
-  double dense_flops = 0.0;   // of a dense one at the full size
+  double dense_flops = 0.0;   // of a dense one at the full size, without a branch that skips layers
   int64_t cache_bytes = 0;
 
   double total() const;

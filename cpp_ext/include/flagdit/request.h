@@ -12,6 +12,7 @@
 #include "flagdit/model.h"
 #include "flagdit/resolve.h"
 #include "flagdit/session.h"
+#include "flagdit/skip_layers.h"
 
 namespace flagdit {
 
@@ -24,6 +25,7 @@ struct Request {
   std::string negative;              // of the unconditional branch, of all pictures
   std::optional<Size> size;          // by default the model's own
   std::optional<Number> guidance{};  // scale, by default the model's own; 1 is none
+  std::optional<SkipLayerGuidance> skip_layer_guidance{};
   // For sizes that the model was not trained at: None, "auto" (the area over the training area, at
   // least 1) or a factor on theta of RoPE; and a softmax that sharpens with the number of tokens.
   Value ntk{};

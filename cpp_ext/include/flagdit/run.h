@@ -35,13 +35,15 @@ struct Leg {
 
 // All that a run needs to know besides its graphs.
 struct RunOptions {
-  std::vector<Leg> legs;        // the last one is at the full size
-  int64_t coarse_factor = 1;    // of width and height of the first of two legs
-  double coarse_until = 0.0;    // the time that the enlarged picture is brought to with noise
-  std::vector<uint64_t> seeds;  // one a sample
-  int64_t branches = 1;         // of guidance
-  double guidance = 1.0;        // scale
-  std::vector<int64_t> guided;  // channels that guidance touches
+  std::vector<Leg> legs;           // the last one is at the full size
+  int64_t coarse_factor = 1;       // of width and height of the first of two legs
+  double coarse_until = 0.0;       // the time that the enlarged picture is brought to with noise
+  std::vector<uint64_t> seeds;     // one a sample
+  int64_t branches = 1;            // of guidance, without one that skips layers
+  double guidance = 1.0;           // scale
+  std::vector<int64_t> skipped{};  // layers that a branch of guidance skips
+  double skip_guidance = 0.0;      // its scale
+  std::vector<int64_t> guided;     // channels that guidance touches
   Renormalise renormalise = Renormalise::none;  // of guided velocities
   std::map<std::string, float> pads{};          // see `conditions`
   std::shared_ptr<const Canvas> canvas{};       // what it begins with, and what of it stays
@@ -99,7 +101,8 @@ class Run {
   std::vector<float> start(size_t leg, std::vector<float> noise) const;
   std::vector<float> noise() const;
   void encode_canvas();
-  std::vector<float> guidance() const;
+  Conditions conditions_of(const Leg& leg) const;
+  std::vector<float> guidance(const Plan& plan) const;
 
   Stages stages_;
   RunOptions options_;

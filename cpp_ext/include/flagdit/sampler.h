@@ -53,7 +53,8 @@ struct Known {
 
 class Sampler {
  public:
-  // guidance: (P,), the scale of every value of a patch. start: latents (B, C, F, H, W). What the
+  // guidance: (P,), the scale of every value of a patch; of a plan that skips layers (2, P), its scale
+  // behind it. start: latents (B, C, F, H, W). What the
   // conditions view must stay; the plan and the session are kept. known: where the plan keeps it.
   // Throws std::invalid_argument or Error(bundle) if they do not fit together.
   Sampler(std::shared_ptr<Session> denoise, const Extent& extent, std::shared_ptr<const Plan> plan,
@@ -127,7 +128,7 @@ class Sampler {
   std::atomic<bool> under_way_{false};
   size_t next_ = 0, evaluation_ = 0;
   double spent_ = 0.0;  // seconds of the calls of a step
-  bool owed_ = false;   // a step that was to run both branches, and that the gate left out
+  bool owed_ = false;   // the unconditional branch of a step that the gate left out
 };
 
 }  // namespace flagdit

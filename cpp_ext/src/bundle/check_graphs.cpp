@@ -137,6 +137,24 @@ void check_place(const GraphSpec& place) {
   }
 }
 
+// The layers that `condition` is told to compute or to skip: a number for each.
+Allowed layers_of(const GraphSpec& condition) {
+  for (const Port& port : condition.inputs)
+    if (port.name == "layers" && port.axes.size() == 1 && !is_letter(port.axes[0]))
+      return {{DType::f32}, {port.axes}};
+  return {{DType::f32}, {{letter("L")}}};
+}
+
+void check_skipped(const ModelSpec& model, const Allowed& layers) {
+  const auto* count = std::get_if<int64_t>(&layers.shapes[0][0]);
+  for (const int64_t layer : model.guidance.skip_layers) {
+    if (count != nullptr && layer < *count) continue;
+    refuse(
+        "guidance.skip_layers: " + std::to_string(layer) + "; allowed are numbers below " +
+        (count == nullptr ? "0: graphs.condition has no input 'layers'" : std::to_string(*count)));
+  }
+}
+
 // Inputs of `condition` that a text encoder makes: of every token of a text, or of all of them.
 std::map<std::string, Axes> features_of(const GraphSpec& condition) {
   std::map<std::string, Axes> features;
@@ -259,7 +277,9 @@ void bundle::check_graphs(const ModelSpec& model) {
   const auto features = features_of(model.condition);
   const Axes row{letter("R"), letter("T")};
   Ports condition = taken(model.condition, {{"t", {{DType::f32}, {{letter("S")}}}},
-                                            {"text_mask", {{DType::boolean}, {row}}}});
+                                            {"text_mask", {{DType::boolean}, {row}}},
+                                            {"layers", layers_of(model.condition)}});
+  check_skipped(model, layers_of(model.condition));
   for (const auto& [name, axes] : features) condition[name] = {{DType::f32}, {axes}};
   check_ports("graphs.condition.inputs", model.condition.inputs, condition);
   check_condition(model);

@@ -64,6 +64,13 @@ Calibrated calibrated(const PresetSpec& preset) {
   return found;
 }
 
+// How many layers `condition` is told to compute or to skip.
+int64_t layers_told(const ModelSpec& spec) {
+  for (const Port& port : spec.condition.inputs)
+    if (port.name == "layers") return std::get<int64_t>(port.axes.at(0));
+  return 0;
+}
+
 // Values of a row of each cache of `denoise`; sizes are bounded one by one.
 std::vector<int64_t> cached_rows(const ModelSpec& spec) {
   std::vector<int64_t> out;
@@ -100,6 +107,8 @@ Model model_of(const ModelSpec& spec) {
   if (shift.by_tokens) model.shift = ShiftLine{shift.few, shift.many, shift.low, shift.high};
   model.guidance = Number(spec.guidance.scale);
   model.guided = spec.guidance.channels;
+  model.layers = layers_told(spec);
+  model.skipped = spec.guidance.skip_layers;
   model.renormalise = renormalise_of(spec.guidance.renormalise);
   model.pads = spec.pads;
   model.vae = spec.latent.space == "vae";

@@ -80,6 +80,9 @@ GuidanceSpec read_guidance(const Value& value) {
   if (const auto scale = fields.find("scale")) guidance.scale = scale->number(0, 100);
   if (const auto renormalise = fields.find("renormalise"))
     guidance.renormalise = renormalise->one_of({"none", "picture", "line"});
+  if (const auto layers = fields.find("skip_layers"))
+    for (const Value& item : layers->list(0, 1000))
+      guidance.skip_layers.push_back(item.whole(0, kCount));
   fields.done();
   return guidance;
 }

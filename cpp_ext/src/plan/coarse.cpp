@@ -46,11 +46,12 @@ void check(const Coarse& coarse) {
 }
 
 Plan coarse_plan(const Coarse& coarse, int64_t tokens, int64_t pinned, const Number& shift,
-                 const std::vector<double>& phases) {
+                 const std::vector<double>& phases, StepRange skips) {
   PlanRequest request{dense_regions(), coarse.steps, tokens, pinned, coarse.shift.value_or(shift),
                       Solver::ab2};
   request.span = {0.0, coarse.end};
   request.phases = phases;
+  request.skips = skips;
   return make_plan(request);
 }
 

@@ -131,13 +131,18 @@ std::vector<Leg> legs_of(const Request& request, const Sampling& sampling, const
     return Placing{ntk_factor(model, of, request.ntk), request.proportional};
   };
   const auto phases = [&](const Layout& of) { return phases_at(model, placing(of).ntk); };
+  const int64_t coarse = how.coarse ? count_of(how.coarse->steps) : 0;
+  StepRange skips;
+  if (request.skip_layer_guidance)
+    skips = skip_steps(*request.skip_layer_guidance, coarse + how.count());
   Leg full{layout,
-           plan_of(how, layout.tokens(), layout.pinned(), model.head_multiple, phases(layout)),
+           plan_of(how, layout.tokens(), layout.pinned(), model.head_multiple, phases(layout),
+                   skips.from(coarse)),
            placing(layout)};
   if (!how.coarse) return {full};
   const Layout small = coarse_layout(layout, how.coarse->factor, model.downscale);
   Plan first = coarse_plan(*how.coarse, small.tokens(), small.pinned(), how.shift.value_or(1.0),
-                           phases(small));
+                           phases(small), skips);
   return {{small, first, placing(small)}, full};
 }
 
@@ -157,6 +162,10 @@ Job job_of(const Request& request, const Sampling& sampling, const Model& model)
   job.run.coarse_until = coarse ? coarse->until.value : 0.0;
   job.run.seeds = request.seeds;
   job.run.branches = sampling.branches();
+  if (const auto& skips = request.skip_layer_guidance) {
+    job.run.skipped = skipped_layers(*skips, model.layers, model.skipped);
+    job.run.skip_guidance = skips->scale;
+  }
   job.run.guidance = sampling.guidance;
   job.run.guided = model.guided;
   job.run.renormalise = model.renormalise;

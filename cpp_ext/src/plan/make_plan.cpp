@@ -99,16 +99,18 @@ Keeps keeps_of(const Plan& plan, bool arcs) {
   keeps.rate = slope || curve || plan.ranking.metric == Metric::change;
   keeps.slope = slope || curve;
   keeps.curve = curve;
-  keeps.difference = std::find(both.begin(), both.end(), false) != both.end();
+  keeps.difference =
+      plan.skips_layers() || std::find(both.begin(), both.end(), false) != both.end();
   keeps.cache_slope = std::any_of(plan.damping.begin(), plan.damping.end(),
                                   [](double share) { return share != 0; });
   return keeps;
 }
 
-// The resets, and the steps that place tokens anew: cached keys are of other places then.
+// The resets, the steps that place tokens anew, since cached keys are of other places then, and those
+// from which on velocities are of another field.
 std::vector<int64_t> dense_at(std::vector<int64_t> resets, const Plan& plan, int64_t count) {
   for (int64_t step = 0; step < count; ++step)
-    if (plan.places_anew(step)) resets.push_back(step);
+    if (plan.places_anew(step) || plan.turns(step)) resets.push_back(step);
   return resets;
 }
 
@@ -132,9 +134,14 @@ Plan make_plan(const PlanRequest& request) {
   const auto count = static_cast<int64_t>(times.size()) - 1;
   Plan plan;
   plan.phase = phases_of(times, request.phases);
+  for (int64_t step = 0; step < count; ++step) plan.skips.push_back(request.skips.has(step));
+  if (r.paper() && plan.skips_layers())
+    throw Error(Fault::request,
+                "paper mode has two branches of guidance; leave skip_layer_guidance out");
   const std::vector<int64_t> resets = dense_at(r.resets_of(count), plan, count);
   std::set<int64_t> full(resets.begin(), resets.end());
-  for (int64_t step = 0; step < r.budget.warmup; ++step) full.insert(step);
+  for (int64_t step = 0; step < count; ++step)
+    if (step < r.budget.warmup || plan.skips[static_cast<size_t>(step)]) full.insert(step);
 
   plan.tokens = request.tokens, plan.pinned = request.pinned;
   plan.damping = r.dampings(count);

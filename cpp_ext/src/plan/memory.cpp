@@ -43,7 +43,7 @@ Leg leg_of(const Sizes& sizes, const Plan& plan, const Footprint& print, const B
            int64_t threads) {
   const bool apart = plan.keeps.difference && batch.branches > 1;
   const auto n = static_cast<double>(plan.tokens), samples = static_cast<double>(batch.samples);
-  const auto branches = static_cast<double>(batch.branches);
+  const auto branches = static_cast<double>(batch.branches + (plan.skips_layers() ? 1 : 0));
   const double rows = apart ? samples : samples * branches;
   const auto patch = static_cast<double>(sizes.patch), place = static_cast<double>(sizes.place);
   Batch cached = batch;
@@ -64,9 +64,10 @@ Leg leg_of(const Sizes& sizes, const Plan& plan, const Footprint& print, const B
 
 // What `condition` makes, for each different text and
 // then for all rows; its own activations are as large.
-double conditions_of(const Sizes& sizes, int64_t calls, const Batch& batch) {
-  const auto rows = static_cast<double>(batch.samples * batch.branches);
-  const auto texts = static_cast<double>(batch.samples + batch.branches - 1);
+double conditions_of(const Sizes& sizes, int64_t calls, const Batch& batch, bool skips) {
+  const int64_t skipping = skips ? batch.samples : 0;  // rows, each of a text of its own
+  const auto rows = static_cast<double>(batch.samples * batch.branches + skipping);
+  const auto texts = static_cast<double>(batch.samples + batch.branches - 1 + skipping);
   const double keys =
       4.0 * static_cast<double>(sizes.text) * static_cast<double>(sizes.text_values);
   const double modulations =
@@ -105,10 +106,12 @@ Memory memory(const Sizes& sizes, const std::vector<const Plan*>& plans,
   if (plans.empty()) throw std::invalid_argument("memory: plans: got none, allowed one or more");
   const Footprint& print = footprint_of(precision);
   int64_t calls = 0, steps = 0;
+  bool skips = false;
   Leg most{-1, 0, 0, 0};
   for (const Plan* plan : plans) {
     calls += static_cast<int64_t>(plan->evaluations.size());
     steps += static_cast<int64_t>(plan->steps.size());
+    skips = skips || plan->skips_layers();
     const Leg leg = leg_of(sizes, *plan, print, batch, machine.threads);
     if (leg.total() > most.total()) most = leg;
   }
@@ -119,7 +122,7 @@ Memory memory(const Sizes& sizes, const std::vector<const Plan*>& plans,
   out.weights = capped(static_cast<double>(print.weight) * static_cast<double>(sizes.parameters));
   out.caches = capped(most.caches);
   out.state = capped(most.state + ages);
-  out.conditions = capped(conditions_of(sizes, calls, batch));
+  out.conditions = capped(conditions_of(sizes, calls, batch, skips));
   out.activations = capped(most.activations);
   out.scores = capped(most.scores);
   return out;

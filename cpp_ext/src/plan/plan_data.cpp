@@ -20,9 +20,16 @@ double Plan::scored_at(const Step& step) const {
   return std::isfinite(latest) ? latest : step.t_next;
 }
 
-bool Plan::runs(int64_t call, int64_t step) const {
-  return call == 0 || unconditional.at(static_cast<size_t>(step));
+int64_t Plan::branches(int64_t step) const {
+  const auto at = static_cast<size_t>(step);
+  return 1 + (unconditional.at(at) ? 1 : 0) + (skips.at(at) ? 1 : 0);
 }
+
+bool Plan::skips_layers() const {
+  return std::find(skips.begin(), skips.end(), true) != skips.end();
+}
+
+bool Plan::runs(int64_t call, int64_t step) const { return call < branches(step); }
 
 bool Plan::precedes_ras(int64_t call, int64_t step) const {
   for (size_t next = static_cast<size_t>(step) + 1; next < steps.size(); ++next) {
@@ -34,6 +41,11 @@ bool Plan::precedes_ras(int64_t call, int64_t step) const {
 bool Plan::places_anew(int64_t step) const {
   const auto at = static_cast<size_t>(step);
   return at > 0 && phase.at(at) != phase[at - 1];
+}
+
+bool Plan::turns(int64_t step) const {
+  const auto at = static_cast<size_t>(step);
+  return at > 0 && skips.at(at) != skips[at - 1];
 }
 
 bool Ranking::operator==(const Ranking& o) const {
@@ -52,10 +64,10 @@ bool Budget::operator==(const Budget& o) const {
 
 bool Plan::operator==(const Plan& o) const {
   return steps == o.steps && evaluations == o.evaluations && damping == o.damping &&
-         unconditional == o.unconditional && phase == o.phase && tokens == o.tokens &&
-         pinned == o.pinned && max_age == o.max_age && capacity == o.capacity &&
-         capacity_columns == o.capacity_columns && keeps == o.keeps && ranking == o.ranking &&
-         forecast == o.forecast && budget == o.budget;
+         unconditional == o.unconditional && skips == o.skips && phase == o.phase &&
+         tokens == o.tokens && pinned == o.pinned && max_age == o.max_age &&
+         capacity == o.capacity && capacity_columns == o.capacity_columns && keeps == o.keeps &&
+         ranking == o.ranking && forecast == o.forecast && budget == o.budget;
 }
 
 }  // namespace flagdit

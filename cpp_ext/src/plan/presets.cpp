@@ -25,13 +25,14 @@ const Preset* found_in(const Presets& presets, const std::string& name) {
 }  // namespace
 
 Plan plan_of(const Preset& preset, int64_t tokens, int64_t pinned, int64_t head_multiple,
-             const std::vector<double>& phases) {
+             const std::vector<double>& phases, StepRange skips) {
   PlanRequest request{preset.regions, preset.steps, tokens, pinned, preset.shift.value_or(1.0),
                       preset.solver};
   request.weights = preset.weights;
   request.span = preset.start > 0 ? Span{preset.start, 1.0} : full_span(preset.coarse);
   request.head_multiple = head_multiple;
   request.phases = phases;
+  request.skips = skips;
   return make_plan(request);
 }
 

@@ -14,7 +14,7 @@ double bytes_kept(const Sizes& sizes, const Plan& plan, const Batch& batch) {
   const Keeps& keeps = plan.keeps;
   const auto tokens = static_cast<double>(plan.tokens),
              samples = static_cast<double>(batch.samples);
-  const auto branches = static_cast<double>(batch.branches);
+  const auto branches = static_cast<double>(batch.branches + (plan.skips_layers() ? 1 : 0));
   const auto value_bytes = static_cast<double>(batch.value_bytes);
   const double scalar = tokens * samples * 4, velocity = scalar * static_cast<double>(sizes.patch);
   const double values = tokens * samples * branches * static_cast<double>(sizes.cached);
@@ -32,7 +32,8 @@ double bytes_kept(const Sizes& sizes, const Plan& plan, const Batch& batch) {
 std::vector<Taken> planned(const Plan& plan, int64_t branches) {
   std::vector<Taken> out;
   for (size_t i = 0; i < plan.steps.size(); ++i) {
-    out.push_back({plan.steps[i].active, plan.unconditional.at(i) ? branches : 1});
+    const int64_t usual = plan.unconditional.at(i) ? branches : 1;
+    out.push_back({plan.steps[i].active, usual + (plan.skips.at(i) ? 1 : 0)});
   }
   return out;
 }

@@ -47,6 +47,15 @@ void check_negative(const std::string& negative, const Number& guidance) {
   }
 }
 
+void check_skips(const std::optional<SkipLayerGuidance>& skips, const Number& guidance) {
+  if (!skips) return;
+  check(*skips);
+  if (guidance == 1) {
+    refuse("skip_layer_guidance is " + text_of(skips->scale) +
+           " and guidance is 1, which turns it off; give another guidance");
+  }
+}
+
 void check_embeds(const Request& request, const Sampling& sampling) {
   if (request.embeds.empty()) {
     if (!request.negative_embeds.empty())
@@ -82,6 +91,7 @@ void check(const Request& request, const Sampling& sampling) {
     refuse("guidance is " + text_of(guidance) + "; allowed are 0 to 100, 1 turns it off");
   }
   check_negative(request.negative, guidance);
+  check_skips(request.skip_layer_guidance, guidance);
   check_embeds(request, sampling);
   check_ntk(request.ntk);
   const std::optional<Coarse>& coarse = sampling.how.coarse;

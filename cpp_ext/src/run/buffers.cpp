@@ -151,7 +151,8 @@ SlotBuffers Buffers::moved(size_t made) const {
       if (tensor) all.push_back(moving(*tensor));
   }
   // What the calls of this step write of the head need not come back into it.
-  for (size_t i = 0; i < calls.size() && forecast_arrays.empty(); ++i)
+  const size_t kept = forecast_arrays.empty() ? std::min(std::max(made, kKept), calls.size()) : 0;
+  for (size_t i = 0; i < kept; ++i)
     for (const Tensor& cache : calls[i].caches) all.push_back(moving(cache, i < made));
   for (const auto& tensor : {known, known_velocity})
     if (tensor) all.push_back(moving(*tensor));

@@ -111,9 +111,13 @@ void Buffers::place(const std::vector<Bound>& by_token, const int32_t* ids, Stre
   }
 }
 
+void Buffers::turn(Stream stream) const {
+  if (history) fill(history->time, -kInfinity, stream);
+}
+
 // The next velocity makes no slope, nor do the next keys and values: as with the first ones.
 void Buffers::forget(Stream stream) const {
-  if (history) fill(history->time, -kInfinity, stream);
+  turn(stream);
   for (const auto& groups : forecast_arrays)
     for (const ForecastArrays& group : groups) fill(group.anchored, -kInfinity, stream);
 }

@@ -41,6 +41,18 @@ void check_phases(const Plan& plan) {
   }
 }
 
+// A branch that skips layers begins and ends with a dense step, and runs beside both others.
+void check_skips(const Plan& plan) {
+  for (const Step& step : plan.steps) {
+    const auto at = static_cast<size_t>(step.index);
+    const std::string of = "Plan: skips of step " + std::to_string(step.index);
+    if (plan.turns(step.index) && !step.dense)
+      refuse(of, "another than before, in a step that is not dense", "that of the one before");
+    if (plan.skips[at] && !(plan.unconditional[at] && plan.keeps.difference))
+      refuse(of, "true", "false in a step that does not run the other branches, each apart");
+  }
+}
+
 // Those of a step follow each other, and the last of them alone says so.
 void check_evaluations(const Plan& plan) {
   const std::vector<Evaluation>& all = plan.evaluations;
@@ -103,12 +115,14 @@ void check_plan(const Plan& plan, const Layout& layout) {
   const auto steps = static_cast<int64_t>(plan.steps.size());
   check_size("damping", plan.damping.size(), steps);
   check_size("unconditional", plan.unconditional.size(), steps);
+  check_size("skips", plan.skips.size(), steps);
   check_size("phase", plan.phase.size(), steps);
   check_range("Plan: max_age", plan.max_age, -1, kMaxAge);
   check_range("Plan: columns of capacity", plan.capacity_columns, plan.max_age + 1, INT32_MAX);
   check_size("capacity", plan.capacity.size(), product("capacity", {steps, plan.capacity_columns}));
   check_steps(plan);
   check_phases(plan);
+  check_skips(plan);
   check_evaluations(plan);
   check_budget(plan.budget);
   check_keeps(plan);

@@ -187,10 +187,12 @@ void check_sampler(const Session& denoise, const Extent& extent, const Plan& pla
                    const Conditions& conditions, const std::vector<float>& guidance) {
   const int64_t values = extent.layout.patch_values();
   check_range("Sampler: samples", extent.samples, 1, INT32_MAX);
-  check_range("Sampler: branches", extent.branches, 1, 2);
-  check_range("Sampler: values of guidance", static_cast<int64_t>(guidance.size()), values, values);
-  check_range("Sampler: slots", extent.layout.tokens(), 1, (int64_t{1} << 29) - 1);
+  check_range("Sampler: slots", extent.layout.tokens(), 1, (int64_t{1} << 28) - 1);
   check_plan(plan, extent.layout);
+  const bool skips = plan.skips_layers();
+  check_range("Sampler: branches", extent.branches, skips ? 3 : 1, skips ? 3 : 2);
+  const int64_t scales = skips ? 2 * values : values;
+  check_range("Sampler: values of guidance", static_cast<int64_t>(guidance.size()), scales, scales);
   check_ports(denoise.ports(), values, denoise.device());
   check_conditions(denoise.ports(), extent, static_cast<int64_t>(plan.evaluations.size()),
                    conditions);

@@ -68,14 +68,31 @@ class Joined {
   std::optional<int> row_axis_, text_axis_;
 };
 
+// Of each layer 1, or 0 of those that are skipped.
+Bound layers_but(const Port& port, const std::vector<int64_t>& skipped) {
+  const int64_t* count = port.axes.size() == 1 ? std::get_if<int64_t>(&port.axes[0]) : nullptr;
+  if (port.dtype != DType::f32 || count == nullptr)
+    throw Error(Fault::bundle, "condition: " + port.name + " is " + to_string(port.axes) +
+                                   "; allowed is float32 of one size; export the model again");
+  Bound out = made(port.name, DType::f32, {*count});
+  std::fill_n(out.tensor.as<float>(), *count, 1.0f);
+  for (const int64_t layer : skipped) {
+    check_range("condition: layer", layer, 0, *count - 1);
+    out.tensor.as<float>()[layer] = 0.0f;
+  }
+  return out;
+}
+
 // A mask only where the graph has an input for it: a text is never filled up here.
 std::vector<Bound> run_condition(Session& condition, const std::vector<float>& times,
-                                 const std::vector<Bound>& features) {
+                                 const std::vector<Bound>& features,
+                                 const std::vector<int64_t>& skipped = {}) {
   const Bound t = made("t", DType::f32, {static_cast<int64_t>(times.size())});
   std::copy(times.begin(), times.end(), t.tensor.as<float>());
   std::vector<Bound> inputs{t};
   inputs.insert(inputs.end(), features.begin(), features.end());
   for (const Port& port : condition.ports()) {
+    if (!port.output && port.name == "layers") inputs.push_back(layers_but(port, skipped));
     if (port.output || port.name != "text_mask") continue;
     const int64_t length = features.front().tensor.shape[1];
     inputs.push_back(made(port.name, DType::boolean, {1, length}));
@@ -103,6 +120,30 @@ int64_t made_length(const Session& condition, const std::vector<Bound>& given) {
   return 0;
 }
 
+// What it makes of each different text, and for which rows: those of the texts, then those that skip
+// layers.
+struct Made {
+  std::vector<std::vector<Bound>> all;
+  std::vector<size_t> rows;
+};
+
+Made made_of(Session& condition, const std::vector<float>& times, const Texts& texts,
+             const Features& features, const SkippingRows& skipping) {
+  Made out;
+  for (const std::vector<Bound>& text : features.texts)
+    out.all.push_back(run_condition(condition, times, text));
+  out.rows = texts.rows;
+  std::map<size_t, size_t> skipped;  // by text
+  for (size_t row = 0; row < skipping.count; ++row) {
+    const auto [at, fresh] = skipped.emplace(texts.rows[row], out.all.size());
+    if (fresh)
+      out.all.push_back(
+          run_condition(condition, times, features.texts[at->first], skipping.layers));
+    out.rows.push_back(at->second);
+  }
+  return out;
+}
+
 // A port's output of one text: of one row, with an entry for each of the times.
 void check_part(const Session& condition, const Port& port, const Bound& output, int64_t times,
                 int64_t length) {
@@ -127,20 +168,19 @@ void check_part(const Session& condition, const Port& port, const Bound& output,
 
 std::vector<Bound> conditions(Session& condition, const Session& denoise,
                               const std::vector<float>& times, const Texts& texts,
-                              const Features& features, const std::map<std::string, float>& pads) {
-  std::vector<std::vector<Bound>> given;
-  for (const std::vector<Bound>& text : features.texts)
-    given.push_back(run_condition(condition, times, text));
+                              const Features& features, const std::map<std::string, float>& pads,
+                              const SkippingRows& skipping) {
+  const Made given = made_of(condition, times, texts, features, skipping);
   // A model that has nothing to leave tokens out by takes texts as they are.
   const int64_t multiple = pads.empty() ? 1 : denoise.lengths;
   std::vector<Bound> out;
   for (const Port& port : condition.ports()) {
     if (!port.output) continue;
     std::vector<const Tensor*> parts;
-    for (const size_t text : texts.rows) {
-      const Bound& part = output_of(given[text], port.name);
+    for (const size_t text : given.rows) {
+      const Bound& part = output_of(given.all[text], port.name);
       check_part(condition, port, part, static_cast<int64_t>(times.size()),
-                 made_length(condition, given[text]));
+                 made_length(condition, given.all[text]));
       parts.push_back(&part.tensor);
     }
     const auto pad = pads.find(port.name);

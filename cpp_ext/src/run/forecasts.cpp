@@ -15,7 +15,8 @@ std::vector<Work> works_of(const Plan& plan, size_t calls) {
   std::vector<Work> out;
   size_t first = 0;
   for (size_t i = 0; i < plan.steps.size(); ++i) {
-    out.emplace_back(plan, plan.steps[i], first, plan.unconditional[i] ? calls : 1);
+    const auto own = static_cast<size_t>(plan.branches(static_cast<int64_t>(i)));
+    out.emplace_back(plan, plan.steps[i], first, std::min(calls, own));
     first = out.back().end;
   }
   return out;
@@ -100,8 +101,9 @@ void Forecasts::remember(const Work& work, const Tensor& entry, Stream stream) c
 void Forecasts::repartition(const Work& work, const Tensor& entry, Stream stream) const {
   const Swaps pairs{buffers_.swaps, buffers_.counts};
   for (size_t call = 0; call < caches_.size(); ++call) {
-    // A call that the step does not make keeps its tail as it is.
+    // A call that the step does not make keeps its tail as it is; who skips layers begins anew.
     const bool makes = call < work.calls;
+    if (!makes && call >= kKept) continue;
     move(call, pairs, makes ? work.step.active : 0, makes, entry, stream);
   }
 }

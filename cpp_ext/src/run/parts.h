@@ -21,6 +21,7 @@ struct Parts {
         broken(arena.make(DType::i32, {1})) {
     if (Kept::by_token(denoise, plan)) kept.emplace(plan, buffers);
     if (Decision::of(plan)) decision.emplace(plan, extent, arena);
+    if (plan.skips_layers()) skipping = arena.make(DType::f32, {extent.layout.patch_values()});
   }
 
   // Once, when the arena has memory.
@@ -37,6 +38,7 @@ struct Parts {
   std::optional<Kept> kept;          // in place of what `forecasts` does
   Tensor guidance, broken;           // (P,) f32; (1,) i32, see count_broken
   std::optional<Decision> decision;  // of a plan that decides as it runs
+  std::optional<Tensor> skipping;    // (P,) f32: scale of the branch that skips layers
 };
 
 }  // namespace flagdit

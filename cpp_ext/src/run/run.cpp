@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <cstring>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -10,12 +11,16 @@
 #include "clock.h"
 #include "flagdit/checked.h"
 #include "flagdit/error.h"
+#include "outputs.h"
 
 namespace flagdit {
 namespace {
 
 void check_options(const RunOptions& options, const Texts& texts) {
-  check_range("Run: branches", options.branches, 1, 2);
+  check_range("Run: branches", options.branches, options.skipped.empty() ? 1 : 2, 2);
+  for (const Leg& leg : options.legs)
+    if (leg.plan.skips_layers() && options.skipped.empty())
+      refuse("Run: skipped", "none", "layers, for a plan that skips some");
   check_range("Run: texts", static_cast<int64_t>(texts.all.size()), 1, INT32_MAX);
   for (const size_t text : texts.rows)
     check_range("Run: rows", static_cast<int64_t>(text), 0,
@@ -43,6 +48,21 @@ void check_options(const RunOptions& options, const Texts& texts) {
   if (!(larger == full))
     refuse("Run: legs", "layouts of other sizes",
            "one that is " + std::to_string(options.coarse_factor) + " times as large as the other");
+}
+
+// The first rows of each entry of (S, R, ...).
+Bound first_rows(const Bound& timed, int64_t rows) {
+  const Tensor& all = timed.tensor;
+  if (rows == all.shape[1]) return timed;
+  Shape shape = all.shape;
+  shape.sizes[1] = rows;
+  Bound out = made(timed.name, all.dtype, shape);
+  const int64_t from = bytes_of(all.dtype, all.shape) / all.shape[0];
+  const int64_t to = bytes_of(all.dtype, shape) / all.shape[0];
+  for (int64_t entry = 0; entry < all.shape[0]; ++entry)
+    std::memcpy(out.tensor.as<std::byte>() + entry * to, all.as<std::byte>() + entry * from,
+                static_cast<size_t>(to));
+  return out;
 }
 
 // Tokens of the text in an output of `condition`, if it has an axis of them.
@@ -135,8 +155,10 @@ void Run::prepare() {
   for (const Leg& leg : options_.legs)
     for (const Evaluation& evaluation : leg.plan.evaluations)
       times.push_back(static_cast<float>(evaluation.t));
-  for (Bound& made :
-       conditions(*stages_.condition, *stages_.denoise, times, texts_, features, options_.pads)) {
+  const SkippingRows skipping{options_.skipped,
+                              options_.skipped.empty() ? 0 : options_.seeds.size()};
+  for (Bound& made : conditions(*stages_.condition, *stages_.denoise, times, texts_, features,
+                                options_.pads, skipping)) {
     const bool timed = stages_.condition->port(made.name).starts("S");
     (timed ? timed_ : constant_).push_back(std::move(made));
   }
@@ -156,15 +178,16 @@ std::vector<Bound> Run::placed_in(const Leg& leg, int64_t phase) const {
   return out;
 }
 
-void Run::begin(size_t leg) {
-  const Clock::time_point begun = Clock::now();
-  leg_ = leg;
-  const Leg& own = options_.legs[leg];
-  Conditions given{constant_, {}, {}};
+Conditions Run::conditions_of(const Leg& own) const {
+  const int64_t branches = options_.branches + (own.plan.skips_layers() ? 1 : 0);
+  const int64_t rows = branches * static_cast<int64_t>(options_.seeds.size());
+  Conditions given;
+  for (const Bound& made : constant_)
+    given.constant.push_back({made.name, slots_of(made.tensor, 0, rows), made.memory});
   for (const Bound& timed : timed_) {
     const auto count = static_cast<int64_t>(own.plan.evaluations.size());
-    given.timed.push_back(
-        {timed.name, slots_of(timed.tensor, static_cast<int64_t>(entry_), count), timed.memory});
+    const Tensor entries = slots_of(timed.tensor, static_cast<int64_t>(entry_), count);
+    given.timed.push_back(first_rows({timed.name, entries, timed.memory}, rows));
   }
   for (const Bound& made : placed_in(own, own.plan.phase.front()))
     (stages_.place->port(made.name).starts("N") ? given.placed : given.constant).push_back(made);
@@ -172,6 +195,13 @@ void Run::begin(size_t leg) {
     const int64_t phase = own.plan.phase[static_cast<size_t>(step.index)];
     if (own.plan.places_anew(step.index)) given.later[phase] = placed_in(own, phase);
   }
+  return given;
+}
+
+void Run::begin(size_t leg) {
+  const Clock::time_point begun = Clock::now();
+  leg_ = leg;
+  const Leg& own = options_.legs[leg];
   const auto samples = static_cast<int64_t>(options_.seeds.size());
   const std::vector<float> noise = this->noise(), first = start(leg, noise);
   Known known;
@@ -181,18 +211,27 @@ void Run::begin(size_t leg) {
       known.velocity[i] = data_[i % data_.size()] - known.velocity[i];
   }
   sampler_ = stages_.spares->make(
-      stages_.denoise, Extent{own.layout, samples, options_.branches, options_.renormalise},
-      std::make_shared<const Plan>(own.plan), std::move(given), guidance(), first.data(), &known);
+      stages_.denoise,
+      Extent{own.layout, samples, options_.branches + (own.plan.skips_layers() ? 1 : 0),
+             options_.renormalise},
+      std::make_shared<const Plan>(own.plan), conditions_of(own), guidance(own.plan), first.data(),
+      &known);
   seconds_.allocate += seconds_since(begun);
 }
 
-std::vector<float> Run::guidance() const {
+std::vector<float> Run::guidance(const Plan& plan) const {
   const Layout& layout = options_.legs.back().layout;
-  const auto pixels = layout.patch_values() / layout.channels;
-  std::vector<float> scale(static_cast<size_t>(layout.patch_values()), 1.0f);
-  for (const int64_t channel : options_.guided)
-    for (int64_t i = 0; i < pixels && channel < layout.channels; ++i)
-      scale[static_cast<size_t>(channel * pixels + i)] = static_cast<float>(options_.guidance);
+  const auto values = static_cast<size_t>(layout.patch_values());
+  const auto pixels = static_cast<size_t>(layout.patch_values() / layout.channels);
+  std::vector<float> scale(values, 1.0f);
+  scale.resize(plan.skips_layers() ? 2 * values : values, 0.0f);
+  for (const int64_t channel : options_.guided) {
+    const size_t first = static_cast<size_t>(channel) * pixels;
+    for (size_t i = first; i < first + pixels && i < values; ++i) {
+      scale[i] = static_cast<float>(options_.guidance);
+      if (scale.size() > values) scale[values + i] = static_cast<float>(options_.skip_guidance);
+    }
+  }
   return scale;
 }
 

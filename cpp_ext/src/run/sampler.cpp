@@ -64,6 +64,8 @@ std::vector<Work> Sampler::known_works() const {
 void Sampler::begin(const std::vector<float>& guidance, const float* start, const Known* known) {
   const auto held = turn();
   write(parts_->guidance, guidance.data(), stream_);
+  if (parts_->skipping)
+    write(*parts_->skipping, guidance.data() + parts_->guidance.shape[0], stream_);
   parts_->tables.fill(*plan_, stream_);
   parts_->calls.fill(stream_);
   parts_->forecasts.fill(known_works(), stream_);
@@ -149,9 +151,11 @@ StepDone Sampler::do_step() {
   const Step step = !parts_->decision ? planned
                                       : parts_->decision->decide(*plan_, planned, buffers_,
                                                                  parts_->tables, stream_);
-  const bool both = plan_->unconditional[index] || owed_;
-  owed_ = both && step.active == 0;
-  const Work work(*plan_, step, evaluation_, both ? buffers_.calls.size() : 1);
+  const int64_t planned_branches = plan_->branches(step.index);
+  const int64_t branches = std::max<int64_t>(planned_branches, owed_ ? 2 : 1);
+  owed_ = branches > 1 && step.active == 0;
+  const auto calls = std::min(buffers_.calls.size(), static_cast<size_t>(branches));
+  const Work work(*plan_, step, evaluation_, calls);
   evaluation_ = work.end;
   spent_ = 0.0;
   const auto mark = [&] {
@@ -161,6 +165,7 @@ StepDone Sampler::do_step() {
   };
   if (events_.empty()) mark();
   if (plan_->places_anew(step.index)) place_anew(plan_->phase[index]);
+  if (plan_->turns(step.index)) buffers_.turn(stream_);
   if (parts_->decision) parts_->forecasts.next(work, stream_);
   const int64_t nodes = captures_->launch(work, parts_->calls.settled(step.active, work.calls),
                                           stream_, [&] { enqueue(work); });
@@ -168,7 +173,7 @@ StepDone Sampler::do_step() {
   StepDone out{step, 0, 0, spent_, 0.0, nodes};
   if (step.active > 0) {
     out.evaluations = static_cast<int64_t>(work.end - work.first);
-    out.branches = both ? buffers_.extent.branches : 1;
+    out.branches = std::min(branches, buffers_.extent.branches);
   }
   out.host = seconds_since(start) - out.denoise;
   return out;

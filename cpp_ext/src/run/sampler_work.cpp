@@ -49,6 +49,10 @@ void Sampler::guide(int64_t active, size_t calls) {
                  *buffers_.difference,
                  *buffers_.guided};
   if (calls > 1) args.unconditional = slots_of(buffers_.calls[1].output, 0, active);
+  if (calls > 2) {
+    args.skipping = slots_of(buffers_.calls[2].output, 0, active);
+    args.skip_guidance = parts_->skipping;
+  }
   flagdit::guide(args, stream_);
 }
 

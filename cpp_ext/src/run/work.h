@@ -27,15 +27,15 @@ struct Work {
   }
 
   // The same for steps that enqueue the same at the same addresses: all else is in tables. A step
-  // has one or two evaluations and calls; slots of a run fit 29 bits (check_run.cpp).
+  // has one or two evaluations, and one to three calls; slots of a run fit 28 bits (check_run.cpp).
   uint64_t key() const {
-    const uint64_t kind = remembers << 3 | static_cast<uint64_t>(step.dense) << 2 |
+    const uint64_t kind = remembers << 4 | static_cast<uint64_t>(step.dense) << 3 |
                           (calls - 1) << 1 | (end - first - 1);
-    return static_cast<uint64_t>(step.active) << 35 | static_cast<uint64_t>(step.high) << 5 | kind;
+    return static_cast<uint64_t>(step.active) << 35 | static_cast<uint64_t>(step.high) << 7 | kind;
   }
 };
 
-// All steps of a plan that decides nothing as it runs; calls: of a step with both branches.
+// All steps of a plan that decides nothing as it runs; calls: of a step with all branches.
 std::vector<Work> works_of(const Plan& plan, size_t calls);
 
 }  // namespace flagdit

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from flagdit.export.families.mmdit.config import MMDiTConfig
 from flagdit.export.families.mmdit.encoders import Encoders
-from flagdit.export.families.mmdit.model import QKV, MMDiT, normalised
+from flagdit.export.families.mmdit.model import QKV, MMDiT, MMDiTFinal, Stream, normalised
 from flagdit.export.families.mmdit.one_encoder import OneEncoder
 from flagdit.export.graph_source import GraphSource, Port
 from flagdit.export.parts.layers import attend
@@ -26,18 +26,25 @@ class Condition(nn.Module):
         super().__init__()
         self.model, self.encoders = model, encoders
 
-    def forward(self, t: Tensor, features: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """t (S,), features of the encoders -> modulation (S, R, K, D), text_start (R, T, D).
+    def forward(self, t: Tensor, features: list[Tensor], layers: Tensor) -> tuple[Tensor, Tensor]:
+        """t (S,), features of the encoders, layers (L,) -> modulation (S, R, K, D), text_start (R, T, D).
 
-        The model's own time is 1000 at noise; it is made in double, for t is near 1 where 1 - t is small.
+        layers: 1, or 0 of those that are skipped, whose gates are closed. The model's own time is 1000 at noise; it is
+        made in double, for t is near 1 where 1 - t is small.
         """
         model = self.model
         text, pooled = self.encoders.join(features, model.config.joint_dim)
         time = (1000 * (1 - t.double())).float()
         c = model.t_embedder(time)[:, None] + model.y_embedder(pooled)  # (S, R, D)
-        of = [m for block in model.blocks for m in (block.x_block, block.context_block)] + [model.final_layer]
-        made = [torch.unflatten(m.adaLN_modulation(c), -1, (-1, model.config.dim)) for m in of]
+        made = []
+        for block, opened in zip(model.blocks, layers.unbind(), strict=True):
+            made += [gated(self._made(stream, c), opened) for stream in (block.x_block, block.context_block)]
+        made.append(self._made(model.final_layer, c))
         return torch.cat(made, 2), model.context_embedder(text)
+
+    def _made(self, of: Stream | MMDiTFinal, c: Tensor) -> Tensor:
+        """Its modulations (S, R, n, D)."""
+        return torch.unflatten(of.adaLN_modulation(c), -1, (-1, self.model.config.dim))
 
 
 class Place(nn.Module):
@@ -108,6 +115,17 @@ class Denoise(nn.Module):
         return F.linear(x, reorder(linear.weight), reorder(linear.bias))
 
 
+def gated(modulation: Tensor, opened: Tensor) -> Tensor:
+    """(S, R, n, D) of shift, scale and gate, again and again, with the gates times `opened` (): 0 closes them.
+
+    What a layer makes is then added nowhere, so it is skipped. Text of the last layer has two and no gate.
+    """
+    if modulation.shape[2] == 2:
+        return modulation
+    threes = torch.unflatten(modulation, 2, (-1, 3))
+    return torch.cat([threes[:, :, :, :2], threes[:, :, :, 2:] * opened], 3).flatten(2, 3)
+
+
 def mix(own: QKV, tail: tuple[Tensor, Tensor], text: QKV | None = None) -> Tensor:
     """Attention (A [+ T], R, D) of image tokens, and of text behind them, to themselves and to cached tokens."""
     parts = [own] if text is None else [own, text]
@@ -137,7 +155,7 @@ def sources(model: MMDiT, encoders: Encoders | OneEncoder) -> dict[str, GraphSou
     return {
         "condition": GraphSource(
             Condition(model, encoders),
-            (Port("t", ("S",)), encoders.ports()),
+            (Port("t", ("S",)), encoders.ports(), Port("layers", (c.n_layers,))),
             ("modulation", "text_start"),
             lengthened={"text_start": 1} if isinstance(encoders.text_axis, str) else {},
         ),

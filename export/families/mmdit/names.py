@@ -26,6 +26,12 @@ from flagdit.export.weights import Take, frequencies
 HEAD = 64
 """Size of a head of Stable Diffusion 3 and 3.5, where nothing says it."""
 
+MEDIUM = 24, 13
+"""Layers of Stable Diffusion 3.5 medium, and how many of them have two attentions."""
+
+SKIPPED = 7, 8, 9
+"""What its own programs skip in guidance; of the other releases nobody says any."""
+
 FUSED = re.compile(r"(.*\.attention2?\.)w([qkv])\.(weight|bias)")
 
 
@@ -63,6 +69,7 @@ class OpenedMMDiT:
             encoders=self.encoders.wanted(),
             shift=3.0,
             guidance=7.0,
+            skip_layers=SKIPPED if (c.n_layers, c.dual) == MEDIUM else (),
         )
 
     def graphs(self, size: tuple[int, int]) -> dict[str, GraphSource]:
