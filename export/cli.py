@@ -218,5 +218,8 @@ def export(
         _say(console, f"stopped; the same command goes on where it was, and what is done until then stays in {output}")
         raise typer.Exit(130) from None
     if opened.model.facts().encoders and not options.given():
-        _say(console, "without a text encoder, which --text-encoder gives, prompts must come as features (embeds in Python)")
+        _say(
+            console,
+            "without a text encoder, which --text-encoder gives, prompts must come as features (embeds in Python)",
+        )
     _say(console, f"wrote {output}; next: flagdit build {output} -o BUNDLE")
