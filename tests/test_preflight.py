@@ -229,8 +229,11 @@ def test_what_is_no_safetensors_file_is_refused(tmp_path: Path, content: bytes) 
 
 
 UNUSED = {
-    "sizes": (("--max-size", "64x64"), "--max-size 64x64 has no part in a bundle for onnxruntime; leave it out"),
-    "batches": (("--max-batch", 2), "--max-batch 2 has no part in a bundle for onnxruntime, which runs any"),
+    "sizes": (("--max-size", "64x64"), "--max-size 64x64 has no part in a bundle for onnxruntime, which runs any"),
+    "batches": (
+        ("--max-batch", 2),
+        "--max-batch 2 has no part in a bundle for onnxruntime, which runs any size and batch; leave",
+    ),
     "architectures": (("--sm", "89"), "--sm 89 has no part in a bundle for onnxruntime"),
     "of a device": (
         ("--target", "tensorrt", "--sm", "89"),
