@@ -67,7 +67,8 @@ class Blocks:
         return torch.cat([codes for codes, _ in parts]), torch.cat([scale for _, scale in parts])
 
     def _of(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        blocks = rows.float().reshape(len(rows), -1, BLOCK)
+        # Sums round alike however the numbers lie in memory, so that codes do not depend on where they came from.
+        blocks = rows.float().contiguous().reshape(len(rows), -1, BLOCK)
         if self.table:
             scale = blocks.abs().amax(-1).clamp_min(SMALLEST) / 127
             return (blocks / scale[..., None]).round().to(torch.int8).reshape(rows.shape), scale

@@ -120,6 +120,13 @@ def test_a_scale_is_the_best_of_many() -> None:
         assert found.sum() < 1.12 * fine.amin(0).sum()
 
 
+@pytest.mark.parametrize("bits", [4, 8])
+def test_codes_do_not_depend_on_how_a_matrix_lies_in_memory(bits: int) -> None:
+    matrix = torch.randn(64, 96, generator=torch.Generator().manual_seed(1))
+    for found, expected in zip(Blocks(bits).of(matrix.T.contiguous().T), Blocks(bits).of(matrix), strict=True):
+        assert torch.equal(found, expected)
+
+
 @pytest.mark.parametrize("bits", [8, 4])
 def test_what_is_widened_is_what_was_narrowed(bits: int) -> None:
     matrix = torch.randn(5, 96)

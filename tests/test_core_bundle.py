@@ -68,6 +68,12 @@ def test_the_demo(small: bytes) -> None:
     bundle.check()
 
 
+def test_a_number_without_end_makes_no_message_without_end(small: bytes) -> None:
+    with pytest.raises(BundleError, match="not JSON") as error:
+        cpp_ext.check_manifest(PATH, small.replace(b'"schema_version": 2', b'"schema_version": 1' + b"0" * 4000, 1))
+    assert len(str(error.value)) < 400
+
+
 def test_a_manifest_that_is_cut_anywhere(small: bytes) -> None:
     assert not any(core_reads(small[:end]) for end in range(len(small)))
 

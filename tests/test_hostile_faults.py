@@ -108,7 +108,7 @@ FAULTS: dict[str, tuple[Change, str]] = {
     ),
     "a pad of nothing": (set_in("model", "pads", to={"modulation": 1.0}), "pads: 'modulation' is no output (R, ...)"),
     "heads that do not share": (set_in("model", "sizes", "kv_heads", to=3), "which 3 kv heads do not share evenly"),
-    "width without end": (set_in("model", "sizes", "hidden", to=10**400), "model.sizes.hidden: Input should be less"),
+    "width without end": (set_in("model", "sizes", "hidden", to=10**400), "manifest.json: not JSON (number overflow"),
     "patches": (set_in("model", "tokens", "patch", to=[1, 8, 8]), "tokens is float32 (A, R, 48); allowed is float32 "),
     "frames": (set_in("model", "latent", "frames", to=9), "latent.frames is 9; this flagdit runs 1 alone"),
     "latents": (
@@ -128,7 +128,7 @@ FAULTS: dict[str, tuple[Change, str]] = {
         set_in("model", "texts", 0, "graph", "outputs", 0, "shape", to=["R", "T", 17]),
         "texts.0.graph.outputs: text is float32 (R, T, 17); allowed is float32 (R, T, 16)",
     ),
-    "a line in a name": (set_in("model", "a\nb\x1b", to=1), "model.a\\nb\\x1b: Extra inputs are not permitted"),
+    "a line in a name": (set_in("model", "a\nb\x1b", to=1), "model.a\\nb\\x1b: is not known"),
     "type": (
         set_in("model", "graphs", "denoise", "inputs", 0, "dtype", to="int64"),
         "tokens is int64 (A, R, 48); allowed is float32",

@@ -30,7 +30,7 @@ int depth_of(std::string_view content) {
 std::string reason(const Json::exception& error) {
   const std::string text = error.what();
   const size_t at = text.find("] ");
-  return printable(at == std::string::npos ? text : text.substr(at + 2));
+  return shortened(at == std::string::npos ? text : text.substr(at + 2));
 }
 
 Json parse_json(const std::string& name, std::string_view content) {
