@@ -4,14 +4,17 @@
     python benchmarks/guard.py --store     # after a change that is meant to move them
 
 Ratios are to 30 dense Euler steps of the same run, so the machine hardly matters; the bands are wide, because a shared
-machine is noisy all the same. PSNR depends on the weights of the demo, which the stored figures name.
+machine is noisy all the same. The least time of each setting in two rounds counts, and in three more while something
+looks lost: a real loss stays. PSNR depends on the weights of the demo, which the stored figures name.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -20,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flagdit.engine import Pipeline
-from flagdit.engine.bench import Entry, measure, settings
+from flagdit.engine.bench import Entry, ExactPictures, measure, settings
 from flagdit.files import write_file
 
 STORED = Path(__file__).parent / "results" / "guard.json"
@@ -51,36 +54,65 @@ def lost(band: Band, now: float, then: float) -> bool:
     return now > limit if band.more > 0 else now < limit
 
 
-def run() -> tuple[str, list[Entry]]:
-    """The weights' checksum, and the entries."""
-    pipeline = Pipeline.load("demo", threads=1)
+ROUNDS = 5
+Figures = Mapping[str, Mapping[str, float]]
+
+
+def rounds(pipeline: Pipeline) -> Iterator[Figures]:
+    """The figures of every setting, again and again: of times the least so far."""
     chosen = [setting for setting in settings(pipeline.presets()) if setting.name in NAMES]
-    *_, entries = measure(pipeline, chosen, PROMPTS, batch=len(PROMPTS))
-    return pipeline.spec.weights.sha256, entries
+    least: list[Entry] = []
+    with tempfile.TemporaryDirectory() as kept:
+        exactly = ExactPictures(pipeline, None, pipeline.spec.guidance.scale, folder=Path(kept))
+        for _ in range(ROUNDS):
+            *_, entries = measure(pipeline, chosen, PROMPTS, batch=len(PROMPTS), exactly=exactly)
+            least = [quicker(*pair) for pair in zip(entries, least or entries, strict=True)]
+            base = least[0].seconds
+            yield {
+                e.name: {b.field: round(getattr(replace(e, time=e.seconds / base), b.field), 4) for b in BANDS}
+                for e in least
+            }
+
+
+def quicker(now: Entry, before: Entry) -> Entry:
+    """One with the least that two took."""
+    return replace(now, seconds=min(now.seconds, before.seconds), host=min(now.host, before.host))
+
+
+def losses(figures: Figures, stored: Figures) -> set[tuple[str, str]]:
+    """Settings and fields that left their bands."""
+    return {
+        (name, band.field)
+        for name, now in figures.items()
+        for band in BANDS
+        if lost(band, now[band.field], stored[name][band.field])
+    }
 
 
 def main(
     store: Annotated[bool, typer.Option("--store", help="Make this run the one to compare with.")] = False,
 ) -> None:
     """Compare this build with the stored figures; exit code 1 on a loss."""
-    weights, entries = run()
-    figures = {entry.name: {band.field: round(getattr(entry, band.field), 4) for band in BANDS} for entry in entries}
+    pipeline = Pipeline.load("demo", threads=1)
+    weights = pipeline.spec.weights.sha256
+    before = json.loads(STORED.read_text())
+    if before["weights"] != weights and not store:
+        sys.exit("error: the stored figures are of other weights; run: python benchmarks/guard.py --store")
+    figures: Figures = {}
+    for number, figures in enumerate(rounds(pipeline)):
+        if number > 0 and not store and not losses(figures, before["rows"]):
+            break
     if store:
         write_file(STORED, json.dumps({"weights": weights, "rows": figures}, indent=1) + "\n")
         return
-    before = json.loads(STORED.read_text())
-    if before["weights"] != weights:
-        sys.exit("error: the stored figures are of other weights; run: python benchmarks/guard.py --store")
     table = Table("setting", "figure", "now", "stored", "", header_style="bold", box=None)
-    losses = 0
+    gone = losses(figures, before["rows"])
     for name, now in figures.items():
-        for band in BANDS:
-            then = before["rows"][name][band.field]
-            bad = lost(band, now[band.field], then)
-            losses += bad
-            table.add_row(name, band.field, f"{now[band.field]:.3f}", f"{then:.3f}", "[red]lost[/]" if bad else "")
+        for field, value in now.items():
+            then = before["rows"][name][field]
+            table.add_row(name, field, f"{value:.3f}", f"{then:.3f}", "[red]lost[/]" if (name, field) in gone else "")
     Console().print(table)
-    sys.exit(1 if losses else 0)
+    sys.exit(1 if gone else 0)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,8 @@ class Entry:
 
     cost: FLOPs. time: CPU seconds of the whole run. denoise: wall seconds of calls of `denoise`. host: share of the
     wall time spent between them. efficiency: what part of the speedup that the FLOPs allow calls of `denoise` had.
-    psnr: dB to the exact picture. ssim: structural similarity to it. cache_bytes: of one picture.
+    psnr: dB to the exact picture. ssim: structural similarity to it. cache_bytes: of one picture. seconds: of a CPU, of
+    one picture.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Entry:
     psnr_error: float  # standard error of the mean
     ssim: float
     cache_bytes: int
+    seconds: float = 0.0
     extra: dict[str, float] = field(default_factory=dict)
 
 
@@ -206,6 +208,7 @@ def _entries(chosen: Sequence[Setting], sums: Sequence[_Sums]) -> list[Entry]:
             psnr_error=float(np.std(total.psnr) / np.sqrt(len(total.psnr))),
             ssim=float(np.mean(total.ssim)),
             cache_bytes=round(total.cache_bytes / total.pictures),
+            seconds=total.cpu / total.pictures,
             extra={name: float(np.mean(values)) for name, values in total.extra.items()},
         )
         for setting, total in zip(chosen, sums, strict=True)
