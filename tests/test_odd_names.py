@@ -1,4 +1,4 @@
-"""Folders and options whose names are no UTF-8, hold control characters, or are no text: one clear line, or they work."""
+"""Folders and options whose names are no UTF-8, or no text: they work, or are refused in one clear line."""
 
 from __future__ import annotations
 
@@ -21,9 +21,7 @@ NOT_TEXT = "\udcff"
 
 
 def named(folder: Path, name: bytes) -> Path:
-    path = os.path.join(os.fsencode(folder), name)
-    shutil.copytree(os.fsencode(DEMO), path)
-    return Path(os.fsdecode(path))
+    return Path(shutil.copytree(DEMO, folder / os.fsdecode(name)))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -81,7 +79,9 @@ def test_an_option_that_is_no_text(flagdit, tmp_path: Path, option: str) -> None
     assert err.startswith("error: ") and "ff" in err
 
 
-@pytest.mark.parametrize("said", [{"precision": 5}, {"device": None}, {"backend": b"onnxruntime"}, {"device": NOT_TEXT}])
+@pytest.mark.parametrize(
+    "said", [{"precision": 5}, {"device": None}, {"backend": b"onnxruntime"}, {"device": NOT_TEXT}]
+)
 def test_an_option_of_another_type(said: dict[str, Any]) -> None:
     with pytest.raises(BackendError, match=next(iter(said))) as error:
         Pipeline.load("demo", **said)
