@@ -80,8 +80,8 @@ void Bundle::check_described() const {
   for (size_t i = 0; i < manifest_.engines.size(); ++i) {
     const EngineSpec& engine = manifest_.engines[i];
     if (engine.target.rfind("onnxruntime", 0) != 0 || engine.graph != "denoise") continue;
-    check_denoise(printable(path("manifest.json")) + ": engines." + std::to_string(i), manifest_.model,
-                  engine.inputs, engine.outputs);
+    check_denoise(printable(path("manifest.json")) + ": engines." + std::to_string(i),
+                  manifest_.model, engine.inputs, engine.outputs);
   }
 }
 
