@@ -52,7 +52,7 @@ def test_a_picture_of_such_a_bundle_is_told_of_in_text(tmp_path: Path, flagdit) 
 def test_what_no_file_can_be_called(path: str) -> None:
     for opened in (Bundle.open, Bundle.load, Bundle.verify, Pipeline.load, Bundle.open("demo").read):
         with pytest.raises(BundleError, match="no file can be called that") as error:
-            opened(path)  # type: ignore[operator]
+            opened(path)
         assert str(error.value).isprintable()
 
 
@@ -109,7 +109,7 @@ def test_threads_share_a_bundle_and_weights() -> None:
     def read(name: str) -> bool:
         graph = bundle.graph(name, weights)
         assert set(weights.files) <= set(bundle.manifest.files)
-        return bytes(graph.content) == expected[name]  # type: ignore[arg-type]
+        return bytes(graph.content) == expected[name]
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(read, bundle.graphs * 4))
