@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cache
+from operator import index
 from typing import Literal, cast
 
-from flagdit.cpp_ext import Cpu, EngineFacts, available_on_cpu, checked_threads, choose_on_cpu, unused_on_cpu
+from flagdit import cpp_ext as core
+from flagdit.cpp_ext import Cpu, EngineFacts, available_on_cpu, choose_on_cpu, unused_on_cpu
 from flagdit.engine.bundle import Engine, Manifest
+from flagdit.engine.errors import BackendError
 
 __all__ = ["PRECISIONS", "Precision", "available", "checked_threads", "choose", "facts", "here", "unused"]
 
@@ -16,6 +19,18 @@ Precision = Literal["int8-bf16", "int8", "float32", "float16", "bfloat16", "fp8"
 
 PRECISIONS: tuple[Precision, ...] = ("int8-bf16", "int8", "float32")
 """On a CPU, fastest first: int8 products with attention in bf16 or in fp32, or fp32."""
+
+MOST = (1 << 63) - 1
+"""That the core can be told of; what is more is refused as this is."""
+
+
+def checked_threads(threads: int) -> int:
+    """A number of threads that a backend can be given. Raises BackendError for any other, and for what is no number."""
+    try:
+        number = index(threads)
+    except TypeError:
+        raise BackendError(f"threads is {threads!r}; allowed are whole numbers of 1 to 1024") from None
+    return core.checked_threads(max(-MOST, min(number, MOST)))
 
 
 @cache

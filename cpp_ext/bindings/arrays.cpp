@@ -1,6 +1,7 @@
 #include "arrays.h"
 
 #include "flagdit/checked.h"
+#include "flagdit/error.h"
 
 namespace flagdit::python {
 namespace {
@@ -75,6 +76,17 @@ Tensor view(const std::string& name, const A& array) {
 }
 
 }  // namespace
+
+std::string to_path(const nb::str& path) {
+  const auto bytes = nb::steal<nb::bytes>(PyUnicode_EncodeFSDefault(path.ptr()));
+  PyErr_Clear();
+  if (bytes.is_valid()) {
+    std::string name(bytes.c_str(), bytes.size());
+    if (name.find('\0') == std::string::npos) return name;
+  }
+  const nb::str shown(nb::repr(path));  // which has escapes for all of it
+  throw Error(Fault::bundle, std::string(shown.c_str()) + ": no file can be called that");
+}
 
 Tensor to_tensor(const std::string& name, const Array& array) { return view(name, array); }
 Tensor to_tensor(const std::string& name, const ConstArray& array) { return view(name, array); }

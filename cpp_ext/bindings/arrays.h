@@ -23,6 +23,10 @@ using ConstArray = nb::ndarray<nb::ro>;
 Tensor to_tensor(const std::string& name, const Array& array);
 Tensor to_tensor(const std::string& name, const ConstArray& array);
 
+// A path or a file's name, in the bytes that the system has for it: of those that are no UTF-8 Python
+// makes surrogates. Throws Error(bundle) for what no file can be called.
+std::string to_path(const nb::str& path);
+
 inline Stream to_stream(uintptr_t stream) { return reinterpret_cast<Stream>(stream); }
 
 struct SlotView {

@@ -6,6 +6,7 @@
 #include <nanobind/stl/vector.h>
 
 #include <map>
+#include <mutex>
 #include <string>
 
 #include "../src/bundle/file.h"
@@ -33,13 +34,16 @@ nb::object view_of(const Content& content) {
 // Files of weights that were read, and are shared by the graphs which are loaded after it.
 struct Weights {
   std::map<std::string, Content> read;
+  std::mutex mutex;  // of it: graphs are read without Python's lock
 };
 
-nb::tuple graph_of(const Bundle& bundle, const std::string& file, Weights& weights) {
+nb::tuple graph_of(const Bundle& bundle, const nb::str& file, Weights& weights) {
+  const std::string name = to_path(file);
   HeldGraph graph;
   {
     const nb::gil_scoped_release release;
-    graph = bundle.graph(file, weights.read);
+    const std::lock_guard<std::mutex> alone(weights.mutex);
+    graph = bundle.graph(name, weights.read);
   }
   nb::dict data;
   for (size_t i = 0; i < graph.bytes.data.size(); ++i)
@@ -70,18 +74,22 @@ void register_bundle(nb::module_& m) {
       .def(nb::init<>())
       .def_prop_ro(
           "files",
-          [](const Weights& weights) {
+          [](Weights& weights) {
+            const nb::gil_scoped_release release;
+            const std::lock_guard<std::mutex> alone(weights.mutex);
             std::vector<std::string> files;
             for (const auto& [file, content] : weights.read) files.push_back(file);
             return files;
           },
           "Names of those that were read whole.");
   nb::class_<Bundle>(m, "Bundle", "A directory whose files are what its manifest says.")
-      .def_static("open", &Bundle::open, "path"_a, "Raises the error of a bundle if it is none.")
+      .def_static(
+          "open", [](const nb::str& path) { return Bundle::open(to_path(path)); }, "path"_a,
+          "Raises the error of a bundle if it is none.")
       .def_static(
           "of",
-          [](const std::string& path, const nb::bytes& text) {
-            return Bundle::of(path, {text.c_str(), text.size()});
+          [](const nb::str& path, const nb::bytes& text) {
+            return Bundle::of(to_path(path), {text.c_str(), text.size()});
           },
           "path"_a, "text"_a,
           "Of a directory and what its manifest.json would say. Raises the error of a bundle if "
@@ -91,13 +99,14 @@ void register_bundle(nb::module_& m) {
            "the error of a bundle.")
       .def_static(
           "verify",
-          [](const std::string& path, const nb::callable& told) {
+          [](const nb::str& path, const nb::callable& told) {
+            const std::string directory = to_path(path);
             const auto tell = [&](int64_t done, int64_t whole) {
               const nb::gil_scoped_acquire acquire;
               told(done, whole);
             };
             const nb::gil_scoped_release release;
-            return Bundle::verify(path, tell);
+            return Bundle::verify(directory, tell);
           },
           "path"_a, "told"_a,
           nb::sig("def verify(path: str, told: collections.abc.Callable[[int, int], object]) -> "
@@ -107,11 +116,12 @@ void register_bundle(nb::module_& m) {
           "bundle if its manifest is none.")
       .def(
           "read",
-          [](const Bundle& bundle, const std::string& file, std::optional<int64_t> limit) {
+          [](const Bundle& bundle, const nb::str& file, std::optional<int64_t> limit) {
+            const std::string name = to_path(file);
             Content content;
             {
               const nb::gil_scoped_release release;
-              content = bundle.read(file, limit.value_or(INT64_MAX));
+              content = bundle.read(name, limit.value_or(INT64_MAX));
             }
             return view_of(content);
           },

@@ -37,7 +37,10 @@ void translate(const std::exception_ptr& error, void*) {
   } catch (const Error& known) {
     nb::object kind =
         nb::getattr(nb::handle(module), "_raised_as").attr("get")(name_of(known.fault));
-    PyErr_SetString(kind.is_none() ? PyExc_RuntimeError : kind.ptr(), known.what());
+    const std::string text = known.what();
+    const nb::object shown = nb::steal(PyUnicode_DecodeUTF8(
+        text.data(), static_cast<Py_ssize_t>(text.size()), "backslashreplace"));
+    PyErr_SetObject(kind.is_none() ? PyExc_RuntimeError : kind.ptr(), shown.ptr());
   }
 }
 

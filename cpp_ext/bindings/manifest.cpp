@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "../src/bundle/onnx_file.h"
+#include "../src/printable.h"
 #include "arrays.h"
 #include "sessions.h"
 
@@ -41,13 +42,15 @@ std::vector<std::string> files_of(const std::string& name, const nb::object& con
 void register_manifest(nb::module_& m) {
   m.def(
       "check_manifest",
-      [](const std::string& path, const nb::bytes& content) {
-        read_manifest(path, text_of(content));
+      [](const nb::str& path, const nb::bytes& content) {
+        read_manifest(printable(to_path(path)), text_of(content));
       },
       "path"_a, "content"_a, "Raises the error of a bundle unless a manifest.json can be read.");
   m.def(
       "check_model",
-      [](const std::string& path, const nb::bytes& content) { read_model(path, text_of(content)); },
+      [](const nb::str& path, const nb::bytes& content) {
+        read_model(printable(to_path(path)), text_of(content));
+      },
       "path"_a, "content"_a, "Raises the error of a bundle unless a model.json can be read.");
   m.def("check_borders", &check_borders, "file"_a, "said"_a, "found"_a,
         "Raises the error of a bundle unless a graph has the inputs and outputs that are said of "

@@ -62,7 +62,7 @@ Value to_list(nb::handle object) {
 Value to_value(nb::handle object) {
   if (object.is_none()) return std::monostate{};
   if (PyBool_Check(object.ptr())) return object.ptr() == Py_True;
-  if (nb::isinstance<nb::str>(object)) return nb::cast<std::string>(object);
+  if (nb::isinstance<nb::str>(object)) return to_text(object);
   if (const std::optional<Number> number = as_number(object)) return *number;
   if (is_list(object)) return to_list(object);
   return Other{written(object), ""};

@@ -207,8 +207,7 @@ Calibrated to_calibrated(nb::handle spec) {
 
 Options to_options(nb::handle said) {
   Options out;
-  out.preset =
-      maybe(said, "preset", [](nb::handle o) { return nb::cast<std::string>(nb::str(o)); });
+  out.preset = maybe(said, "preset", [](nb::handle o) { return to_text(nb::str(o)); });
   out.steps = maybe(said, "steps", &to_steps);
   out.shift = maybe(said, "shift", [](nb::handle o) { return to_number("shift", o); });
   out.solver = maybe(said, "solver", &to_solver_of_user);

@@ -37,6 +37,9 @@ Json parse_json(const std::string& name, std::string_view content) {
   if (depth_of(content) > kMaxDepth) {
     throw Error(Fault::bundle, name + ": nested too deeply; rebuild the bundle");
   }
+  // The library takes it for the end, and what follows for nothing.
+  if (content.find('\0') != std::string_view::npos)
+    throw Error(Fault::bundle, name + ": not JSON (it holds a null byte); rebuild the bundle");
   try {
     return Json::parse(content);
   } catch (const Json::exception& error) {

@@ -39,8 +39,8 @@ class Bundle:
 
     @property
     def name(self) -> str:
-        """What a user calls it: "demo", or the name of its folder, without those above it."""
-        return "demo" if self.directory == DEMO else self.directory.resolve().name
+        """What a user calls it: the name of its folder, without those above it, as it may reach a terminal."""
+        return self._core.name
 
     @property
     def model(self) -> ModelSpec:

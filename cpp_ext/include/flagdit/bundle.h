@@ -39,7 +39,7 @@ class Bundle {
   const Manifest& manifest() const { return manifest_; }
   const ModelSpec& model() const { return manifest_.model; }
   const std::string& text() const { return text_; }  // of manifest.json, as it was read
-  // What a user calls it: the name of its folder, without those above it.
+  // What a user calls it: the name of its folder, without those above it, printable.
   std::string name() const;
 
   // Checks every file, and where each of its graphs has its weights. Returns how many files were not

@@ -80,8 +80,8 @@ void Bundle::check_described() const {
   for (size_t i = 0; i < manifest_.engines.size(); ++i) {
     const EngineSpec& engine = manifest_.engines[i];
     if (engine.target.rfind("onnxruntime", 0) != 0 || engine.graph != "denoise") continue;
-    check_denoise(path("manifest.json") + ": engines." + std::to_string(i), manifest_.model,
-                  engine.inputs, engine.outputs);
+    check_denoise(printable(path("manifest.json")) + ": engines." + std::to_string(i),
+                  manifest_.model, engine.inputs, engine.outputs);
   }
 }
 
@@ -101,12 +101,14 @@ Bundle Bundle::described(const std::string& path) {
 
 Bundle Bundle::of(const std::string& path, std::string text) {
   const std::string directory = bundle::absolute(path);
-  Manifest manifest = read_manifest(directory + "/manifest.json", text);
+  Manifest manifest = read_manifest(printable(directory) + "/manifest.json", text);
   check_listed(printable(path), manifest);
   return Bundle(directory, std::move(text), std::move(manifest));
 }
 
-std::string Bundle::name() const { return directory_.substr(directory_.find_last_of('/') + 1); }
+std::string Bundle::name() const {
+  return printable(directory_.substr(directory_.find_last_of('/') + 1));
+}
 
 std::vector<std::string> Bundle::graphs() const {
   std::vector<std::string> names = graph_files(model());

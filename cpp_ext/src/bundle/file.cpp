@@ -11,6 +11,7 @@
 #include <cstring>
 #include <utility>
 
+#include "../printable.h"
 #include "flagdit/digest.h"
 #include "flagdit/error.h"
 #include "flagdit/file_record.h"
@@ -21,7 +22,7 @@ namespace {
 constexpr size_t kBlock = size_t{1} << 20;
 
 [[noreturn]] void refuse(const std::string& path, const std::string& what) {
-  throw Error(Fault::bundle, path + ": " + what);
+  throw Error(Fault::bundle, printable(path) + ": " + what);
 }
 
 class Opened {
@@ -88,8 +89,8 @@ Held::Held(const std::string& what, size_t size) : data_(nullptr), size_(size) {
   void* pages = ::mmap(nullptr, std::max<size_t>(size, 1), PROT_READ | PROT_WRITE,
                        MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (pages == MAP_FAILED) {
-    throw Error(Fault::backend, what + ": there is no memory for its " + std::to_string(size) +
-                                    " bytes (" + std::strerror(errno) + ")");
+    throw Error(Fault::backend, printable(what) + ": there is no memory for its " +
+                                    std::to_string(size) + " bytes (" + std::strerror(errno) + ")");
   }
   data_ = static_cast<char*>(pages);
 }
