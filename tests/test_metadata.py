@@ -251,7 +251,9 @@ def test_options_that_are_none_are_refused(pipeline: Pipeline) -> None:
             said(about.model_copy(update={"options": options}))
 
 
-@pytest.mark.parametrize("said_of", [{"scale": "much"}, {"scale": 1e9}, {"layers": [[1]]}, {"layers": list(range(2000))}])
+@pytest.mark.parametrize(
+    "said_of", [{"scale": "much"}, {"scale": 1e9}, {"layers": [[1]]}, {"layers": list(range(2000))}]
+)
 def test_a_guidance_that_skips_no_layers_is_refused(flagdit, pipeline: Pipeline, said_of: dict[str, Any]) -> None:  # type: ignore[no-untyped-def]
     """`inspect` shows what the picture says, and in a sentence why no command makes it again."""
     result = pipeline("a", steps=1)

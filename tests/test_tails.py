@@ -132,7 +132,7 @@ def test_a_third_branch_has_rows_of_its_own(options: dict[str, Any]) -> None:
     assert any(step.branches == 3 and not step.dense for step in found.report.steps)
 
 
-class Stopped(Exception):
+class StoppedError(Exception):
     """Of somebody who has seen enough."""
 
 
@@ -144,9 +144,9 @@ def test_runs_at_once_and_after_one_that_stopped() -> None:
 
     def stop(preview: Preview) -> None:
         if preview.timed.step.index == 4:
-            raise Stopped
+            raise StoppedError
 
-    with pytest.raises(Stopped):
+    with pytest.raises(StoppedError):
         found(**asked, ras=kinds[0], on_step=stop)
     with ThreadPoolExecutor(2) as pool:
         at_once = list(pool.map(lambda ras: found(**asked, ras=ras).latents, kinds))
