@@ -249,3 +249,16 @@ def test_options_that_are_none_are_refused(pipeline: Pipeline) -> None:
     for options in ({"steps": "many"}, {"coarse": {"factor": 99}}, {"ras": {"forecast": 7}}):
         with pytest.raises(RequestError, match="the options of the picture are none"):
             said(about.model_copy(update={"options": options}))
+
+
+@pytest.mark.parametrize(
+    "said_of", [{"scale": "much"}, {"scale": 1e9}, {"layers": [[1]]}, {"layers": list(range(2000))}]
+)
+def test_a_guidance_that_skips_no_layers_is_refused(flagdit, pipeline: Pipeline, said_of: dict[str, Any]) -> None:  # type: ignore[no-untyped-def]
+    """`inspect` shows what the picture says, and in a sentence why no command makes it again."""
+    result = pipeline("a", steps=1)
+    about = result.report.alone(0).model_copy(update={"skip_layer_guidance": said_of})
+    result.image.save("a.png", **metadata.options_of(about, Path("a.png")))
+    code, out, err = flagdit("inspect", "a.png")
+    assert code == 0 and not err and "the skip_layer_guidance of the picture is none: " in out
+    assert "pydantic" not in out and "again:" not in out

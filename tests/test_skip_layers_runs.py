@@ -177,6 +177,17 @@ def test_a_batch_is_its_pictures_and_begins_coarse(layered: Pipeline) -> None:
     assert [step.branches for step in Run(layered.stages, early).finish().report.steps] == [2, 3, 3, 3, *[2] * 8]
 
 
+def test_with_a_picture_the_steps_that_are_done_count(layered: Pipeline) -> None:
+    """As those of others do: of ten steps with a strength of .5 the last five, the first of which is none of them."""
+    width, height = layered.spec.latent.size
+    skips = SkipLayerGuidance(1.5, 0, 0.5, [1])
+    image = np.full((height, width, 3), 90, np.uint8)
+    for solver in ("euler", "ab2"):
+        result = layered(PROMPT, steps=10, image=image, strength=0.5, skip_layer_guidance=skips, solver=solver)
+        assert [step.branches for step in result.report.steps] == [2, 3, 3, 2, 2]
+        assert [step.dense for step in result.report.steps][1::2] == [True, True]
+
+
 def test_the_price_and_the_memory(layered: Pipeline) -> None:
     """A third more caches all along, half as much work again where it runs."""
     plans = [make_plan(DENSE, 20, 72, pinned=8, skips=skips) for skips in ((0, 0), (1, 4))]

@@ -6,16 +6,19 @@ A session behind one of Python finds no tails, so the core makes them (test_fore
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, cast
 
 import numpy as np
 import pytest
+from layered import with_layers
 from test_forecast_runs import CASES
 
 from flagdit.cpp_ext import Binding, Session, has_amx
-from flagdit.engine import Pipeline, RasConfig
+from flagdit.engine import Coarse, Pipeline, RasConfig, SkipLayerGuidance
+from flagdit.engine.result import Preview
 from flagdit.engine.session import Array
 
 pytestmark = pytest.mark.skipif(not has_amx(), reason="this CPU has no tiles of int8 and bf16")
@@ -59,6 +62,18 @@ def painters(threads: int) -> tuple[Pipeline, Pipeline, Plain]:
     return pipeline, other, plain
 
 
+@cache
+def skipping() -> tuple[Pipeline, Pipeline]:
+    """Both, of a demo that knows layers to skip."""
+    out = []
+    for pipeline in painters(2)[:2]:
+        one = pipeline.with_denoise(pipeline.stages.denoise)
+        one.stages = with_layers(pipeline.stages)
+        one.spec = one.stages.spec
+        out.append(one)
+    return out[0], out[1]
+
+
 def both(threads: int = 1, prompts: int = 1, **options: Any) -> tuple[np.ndarray, np.ndarray]:
     """Latents of a run that finds its tails, and of one that has them made."""
     asked: dict[str, Any] = {"prompts": list(SEEDS)[:prompts], "seeds": list(SEEDS.values())[:prompts], **options}
@@ -98,3 +113,42 @@ def test_memory_that_is_used_again() -> None:
     first = both(**options)[0]
     both(prompts=1, **{**options, "seeds": [9]})
     np.testing.assert_array_equal(both(**options)[0], first)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"ras": {"guidance_every": 2, "guidance_warmup": 1, "gate": 0.05}, "solver": "heun"},
+        {"ras": {"error_budget": 0.05}, "coarse": Coarse(2, 4)},
+    ],
+)
+def test_a_third_branch_has_rows_of_its_own(options: dict[str, Any]) -> None:
+    """One that skips layers, which begins in mid-run: not square, and two texts of unequal length."""
+    ras = RasConfig(**{"ratio": 0.3, "warmup": 1, "forecast_kv": 0.5, **options["ras"]})
+    asked: dict[str, Any] = {"prompts": list(SEEDS), "seeds": list(SEEDS.values()), "size": (64, 32), "steps": 8}
+    skips = SkipLayerGuidance(1.5, 0.2, 0.9, [1, 3])
+    found, made = (p(**{**asked, **options, "ras": ras}, skip_layer_guidance=skips) for p in skipping())
+    np.testing.assert_array_equal(found.latents, made.latents)
+    assert any(step.branches == 3 and not step.dense for step in found.report.steps)
+
+
+class StoppedError(Exception):
+    """Of somebody who has seen enough."""
+
+
+def test_runs_at_once_and_after_one_that_stopped() -> None:
+    """Threads that share a pipeline, each with regions of its own."""
+    found, made, _ = painters(2)
+    kinds = [RasConfig(0.3, warmup=2, forecast_kv=0.5), RasConfig(0.5, warmup=1, forecast_kv=1.0, guidance_every=2)]
+    asked: dict[str, Any] = {"prompt": "pizza", "size": (32, 32), "steps": 8}
+
+    def stop(preview: Preview) -> None:
+        if preview.timed.step.index == 4:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        found(**asked, ras=kinds[0], on_step=stop)
+    with ThreadPoolExecutor(2) as pool:
+        at_once = list(pool.map(lambda ras: found(**asked, ras=ras).latents, kinds))
+    for ras, latents in zip(kinds, at_once, strict=True):
+        np.testing.assert_array_equal(latents, made(**asked, ras=ras).latents)

@@ -31,8 +31,7 @@ def command(about: About, output: str) -> list[str]:
     out += ["--size", f"{width}x{height}", "--seed", str(about.seed), "--guidance", positional(about.guidance)]
     out += ["--negative", about.negative] * bool(about.negative)
     if about.skip_layer_guidance is not None:
-        said_of = TypeAdapter(SkipLayerGuidance).validate_python(about.skip_layer_guidance)
-        out += ["--skip-layer-guidance", format_skip_layer_guidance(said_of)]
+        out += ["--skip-layer-guidance", format_skip_layer_guidance(_skips(about.skip_layer_guidance))]
     if about.ntk_option is not None:
         out += ["--ntk", "auto" if about.ntk_option == "auto" else positional(about.ntk_option)]
     out += ["--proportional"] * about.proportional
@@ -54,6 +53,14 @@ def said(about: About) -> Options:
         return TypeAdapter(Options).validate_python(about.options)
     except ValidationError as error:
         raise RequestError(f"the options of the picture are none: {error.errors()[0]['msg']}") from None
+
+
+def _skips(fields_of: dict[str, Any]) -> SkipLayerGuidance:
+    """Of what a picture says, which may come from anywhere. Raises RequestError."""
+    try:
+        return TypeAdapter(SkipLayerGuidance).validate_python(fields_of)
+    except ValidationError as error:
+        raise RequestError(f"the skip_layer_guidance of the picture is none: {error.errors()[0]['msg']}") from None
 
 
 def _sampling(options: Options) -> Iterator[tuple[str, str | None]]:
