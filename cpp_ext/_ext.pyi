@@ -1251,6 +1251,11 @@ class Bundle:
         A graph's bytes, and those of the files that its weights are in, by name. Of a file that is known to be right only what the graph has in it is read, and zeros are the rest; else all of it, once for all graphs with the same `weights`. Raises as `read` does.
         """
 
+    def check_engine(self, engine: EngineFacts, session: object) -> None:
+        """
+        Try an engine of `denoise` for a GPU before it is used, if there are vectors. Raises the error of a backend if it computes wrong numbers.
+        """
+
     @property
     def text(self) -> bytes:
         """Of manifest.json, as it was read."""

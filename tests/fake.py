@@ -73,6 +73,14 @@ def run(
         yield active, state
 
 
+def waves(plan: Plan, rng: np.random.Generator, *, samples: int, branches: int) -> tuple[np.ndarray, np.ndarray]:
+    """Noise (B, 3, 16, 16) and velocities (E, R, 3, 16, 16) that change from one evaluation to the next."""
+    noise = rng.standard_normal((samples, 3, 16, 16), np.float32)
+    slow, wave = (rng.standard_normal((branches * samples, 3, 16, 16), np.float32) for _ in range(2))
+    times = np.array([evaluation.t for evaluation in plan.evaluations], np.float32)[:, None, None, None, None]
+    return noise, slow + np.sin(5 * times + wave)
+
+
 def timed_run(
     layout: TokenLayout, plan: Plan, noise: np.ndarray, velocities: np.ndarray, *guidance: float
 ) -> Iterator[tuple[StepDone, list[set[int]], State]]:

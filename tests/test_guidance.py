@@ -100,10 +100,7 @@ def test_tokens_keep_their_difference(
     ras = RasConfig(**options, forecast_clamp=100, guidance_warmup=warmup if reuses else None)
     plan = plan_of(ras, 12, solver)
     rng = np.random.default_rng(seed)
-    noise = rng.standard_normal((samples, 3, 16, 16), np.float32)
-    slow, wave = (rng.standard_normal((2 * samples, 3, 16, 16), np.float32) for _ in range(2))
-    times = np.array([evaluation.t for evaluation in plan.evaluations], np.float32)[:, None, None, None, None]
-    velocities = slow + np.sin(5 * times + wave)
+    noise, velocities = fake.waves(plan, rng, samples=samples, branches=2)
     by_patch = np.stack([LAYOUT.patchify(v) for v in velocities])  # (E, patches, R, P)
     kept = np.zeros((LAYOUT.patches, samples, LAYOUT.patch_values), np.float32)
     guided, heads, owed = np.zeros((len(by_patch), *kept.shape)), [], False

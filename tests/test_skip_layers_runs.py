@@ -94,10 +94,7 @@ def test_a_token_is_guided_by_what_was_computed_with_it(
         assert plan.turns(other) == (plan.skips[one] != plan.skips[other])
         assert plan.steps[other].dense or not plan.turns(other)
     rng = np.random.default_rng(first)
-    noise = rng.standard_normal((samples, 3, 16, 16), np.float32)
-    slow, wave = (rng.standard_normal((3 * samples, 3, 16, 16), np.float32) for _ in range(2))
-    times = np.array([evaluation.t for evaluation in plan.evaluations], np.float32)[:, None, None, None, None]
-    velocities = slow + np.sin(5 * times + wave)
+    noise, velocities = fake.waves(plan, rng, samples=samples, branches=3)
     by_patch = np.stack([LAYOUT.patchify(v) for v in velocities])  # (E, patches, R, P)
     kept = np.zeros((LAYOUT.patches, samples, LAYOUT.patch_values), np.float32)
     guided, heads, owed = np.zeros((len(by_patch), *kept.shape)), [], False

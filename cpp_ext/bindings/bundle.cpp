@@ -137,6 +137,18 @@ void register_bundle(nb::module_& m) {
            "that is known to be right only what the graph has in it is read, and zeros are the "
            "rest; else all of it, once for all graphs with the same `weights`. Raises as `read` "
            "does.")
+      .def(
+          "check_engine",
+          [](const Bundle& bundle, const EngineSpec& engine, const nb::object& session) {
+            const std::shared_ptr<Session> tried = to_session(session);
+            const nb::gil_scoped_release release;
+            bundle.check_engine(engine, *tried);
+          },
+          "engine"_a, "session"_a,
+          nb::sig("def check_engine(self, engine: EngineFacts, session: object) -> None"),
+          "Try an engine of `denoise` for a GPU before it is used, if there are vectors. Raises "
+          "the "
+          "error of a backend if it computes wrong numbers.")
       .def_prop_ro(
           "text", [](const Bundle& b) { return nb::bytes(b.text().data(), b.text().size()); },
           "Of manifest.json, as it was read.")

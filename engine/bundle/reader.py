@@ -9,12 +9,12 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from flagdit import cpp_ext as core
-from flagdit.cpp_ext import Session, Weights, check_manifest, check_model, check_selftest
+from flagdit.cpp_ext import Session, Weights, check_manifest, check_model
 from flagdit.engine.bundle import regular
 from flagdit.engine.bundle.graph_spec import Graph
 from flagdit.engine.bundle.json_file import parse_json
 from flagdit.engine.bundle.manifest import Engine, Manifest, ModelSpec
-from flagdit.engine.bundle.selftest import SELFTEST, needs_selftest
+from flagdit.engine.cpu import facts
 from flagdit.engine.errors import BundleError
 from flagdit.engine.session import GraphFile
 from flagdit.files import write_file
@@ -101,8 +101,8 @@ class Bundle:
 
         Raises BackendError if it computes wrong numbers, BundleError if the vectors are none.
         """
-        if needs_selftest(engine) and SELFTEST in self.manifest.files:
-            check_selftest(session, self.read(SELFTEST))
+        (described,) = facts([engine])
+        self._core.check_engine(described, session)
 
     def graph(self, name: str, weights: Weights) -> GraphFile:
         """A graph to load, and its weights; weights: those that were read before, to which more are added.

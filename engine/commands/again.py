@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -19,6 +19,8 @@ from flagdit.engine.report import About
 from flagdit.engine.resolve import Options
 from flagdit.engine.skip_layers import SkipLayerGuidance
 
+T = TypeVar("T")
+
 
 def command(about: About, output: str) -> list[str]:
     """Arguments of `flagdit` that make a picture again, on a machine such as that it was made on.
@@ -31,7 +33,8 @@ def command(about: About, output: str) -> list[str]:
     out += ["--size", f"{width}x{height}", "--seed", str(about.seed), "--guidance", positional(about.guidance)]
     out += ["--negative", about.negative] * bool(about.negative)
     if about.skip_layer_guidance is not None:
-        out += ["--skip-layer-guidance", format_skip_layer_guidance(_skips(about.skip_layer_guidance))]
+        skips = _of(SkipLayerGuidance, about.skip_layer_guidance, "the skip_layer_guidance of the picture is none")
+        out += ["--skip-layer-guidance", format_skip_layer_guidance(skips)]
     if about.ntk_option is not None:
         out += ["--ntk", "auto" if about.ntk_option == "auto" else positional(about.ntk_option)]
     out += ["--proportional"] * about.proportional
@@ -49,18 +52,15 @@ def said(about: About) -> Options:
         raise RequestError("the picture was made of another one, of given noise or features, which it does not hold")
     if about.options is None:
         raise RequestError("the picture was made by a program with a request of its own, for which there is no command")
-    try:
-        return TypeAdapter(Options).validate_python(about.options)
-    except ValidationError as error:
-        raise RequestError(f"the options of the picture are none: {error.errors()[0]['msg']}") from None
+    return _of(Options, about.options, "the options of the picture are none")
 
 
-def _skips(fields_of: dict[str, Any]) -> SkipLayerGuidance:
-    """Of what a picture says, which may come from anywhere. Raises RequestError."""
+def _of(kind: type[T], said_of_it: dict[str, Any], refusal: str) -> T:
+    """What a picture says, which may come from anywhere. Raises RequestError with the refusal and a reason."""
     try:
-        return TypeAdapter(SkipLayerGuidance).validate_python(fields_of)
+        return TypeAdapter(kind).validate_python(said_of_it)
     except ValidationError as error:
-        raise RequestError(f"the skip_layer_guidance of the picture is none: {error.errors()[0]['msg']}") from None
+        raise RequestError(f"{refusal}: {error.errors()[0]['msg']}") from None
 
 
 def _sampling(options: Options) -> Iterator[tuple[str, str | None]]:
