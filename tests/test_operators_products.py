@@ -5,6 +5,8 @@ Letters: A active tokens, R rows, K inputs and N outputs of a matrix, d head siz
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -106,6 +108,21 @@ def test_feed_forward(shape: str) -> None:
     hidden = gate / (1 + np.exp(-gate)) * int8_product(into, w3)
     # a value between two levels may fall to either side
     near(operator((a, r, k), x=x, n=norm, m=vectors, y=y), y + vectors[:, 2] * int8_product(hidden, w2), 2e-3)
+
+
+def test_large_matrices() -> None:
+    """Of more than a megabyte: tasks have more tokens, inputs come in three chunks, and no token's result is another."""
+    a, k, n = 130 * min(os.cpu_count() or 1, 4) + 5, 1100, 1024
+    x, some = random((a, 1, k)), [0, 63, 64, 127, 128, 200, a - 1]
+    w1, w2, w3 = weights(n, k, 1), weights(k, n, 2), weights(n, k, 3)
+    constants = dict(zip(("w1", "s1", "w2", "s2", "w3", "s3"), (*w1, *w2, *w3), strict=True))
+    linear = Operator("Linear", ["x", "w1", "s1"], {name: constants[name] for name in ("w1", "s1")}, threads=2, gate=0)
+    hidden = Operator("FeedForward", ["x", None, None, *constants], constants, **PLAIN, gate=0, threads=2)
+    for operator, width in ((linear, n), (hidden, k)):
+        alone = operator((len(some), 1, width), x=x[some])
+        assert (operator((a, 1, width), x=x)[some] == alone).all()
+        if operator is linear:
+            near(alone, int8_product(x[some], w1), EXACT)
 
 
 def test_large_gates_of_a_feed_forward_do_not_overflow() -> None:

@@ -34,7 +34,7 @@ class FeedForwardOp {
     f.modulation = modulated_.read(context, x);
     f.out = ending_.read(context, w2_, shape);
     f.out.y = context.output(shape);
-    context.parallel(linear_tasks(f.tokens), [&](int64_t task) { run_feed_forward(f, task); });
+    context.parallel(tasks_of(f), [&](int64_t task) { run_feed_forward(f, task); });
   }
 
  private:

@@ -18,7 +18,7 @@ struct LinearOp {
     const std::vector<int64_t> shape{x.shape[0], x.shape[1], weights_.outputs()};
     l.products[0] = ending_.read(context, weights_, shape);
     l.products[0].y = context.output(shape);
-    context.parallel(linear_tasks(l.tokens), [&](int64_t task) { run_linear(l, task); });
+    context.parallel(tasks_of(l), [&](int64_t task) { run_linear(l, task); });
   }
 
  private:
@@ -70,7 +70,7 @@ class ProjectOp {
       else
         p.y = context.output(shape, i);
     }
-    context.parallel(linear_tasks(l.tokens), [&](int64_t task) { run_linear(l, task); });
+    context.parallel(tasks_of(l), [&](int64_t task) { run_linear(l, task); });
   }
 
  private:

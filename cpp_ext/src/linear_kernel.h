@@ -8,9 +8,9 @@
 
 namespace flagdit {
 
-constexpr int64_t kBlock = 64;         // tokens of a task
-constexpr float kInt8Levels = 127.0f;  // to each side of zero
-constexpr float kSmallest = 1e-30f;    // magnitude that a vector of zeros is taken for
+constexpr int64_t kLeastBlock = 64, kMostBlock = 256;  // tokens of a task
+constexpr float kInt8Levels = 127.0f;                  // to each side of zero
+constexpr float kSmallest = 1e-30f;  // magnitude that a vector of zeros is taken for
 
 // gelu(x) = x sigmoid(kGelu (x + kGeluCube x^3)), which is that by tanh: kGelu = 2 sqrt(2 / pi).
 constexpr float kGelu = 1.59576912f, kGeluCube = 0.044715f;
@@ -18,10 +18,6 @@ constexpr float kGelu = 1.59576912f, kGeluCube = 0.044715f;
 struct Tokens {
   int64_t begin, count;
 };
-
-inline Tokens tokens_of(int64_t tokens, int64_t task) {
-  return {task * kBlock, std::min(kBlock, tokens - task * kBlock)};
-}
 
 void multiply_cpu(const Linear& l, Tokens at);
 void multiply_amx(const Linear& l, Tokens at);

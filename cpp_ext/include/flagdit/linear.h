@@ -109,7 +109,8 @@ struct FeedForward {
 
 // Independent pieces of the work, for any threads. Sums are of integers and exact, with the CPU's
 // tiles (amx.h) and without.
-int64_t linear_tasks(int64_t tokens);
+int64_t tasks_of(const Linear& l);
+int64_t tasks_of(const FeedForward& f);
 void run_linear(const Linear& l, int64_t task);
 void run_feed_forward(const FeedForward& f, int64_t task);
 
