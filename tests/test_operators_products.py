@@ -111,7 +111,7 @@ def test_feed_forward(shape: str) -> None:
 
 
 def test_large_matrices() -> None:
-    """Of more than a megabyte: tasks have more tokens, inputs come in three chunks, and no token's result is another."""
+    """Of more than a megabyte: tasks have more tokens, and inputs come in three chunks; results stay the same."""
     a, k, n = 130 * min(os.cpu_count() or 1, 4) + 5, 1100, 1024
     x, some = random((a, 1, k)), [0, 63, 64, 127, 128, 200, a - 1]
     w1, w2, w3 = weights(n, k, 1), weights(k, n, 2), weights(n, k, 3)
