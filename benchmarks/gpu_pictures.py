@@ -94,9 +94,7 @@ def measured(
 
 
 def main(
-    bundle: Annotated[
-        list[str] | None, typer.Option(help="With engines for GPUs, if there are any.")
-    ] = None,
+    bundle: Annotated[list[str] | None, typer.Option(help="With engines for GPUs, if there are any.")] = None,
     features: Annotated[Path | None, typer.Option(help="Of the prompts, for bundles without text encoders.")] = None,
     json_path: Annotated[Path, typer.Option("--json", help="Write the results here.")] = Path("pictures.json"),
     seconds: Annotated[float, typer.Option(help="Begin nothing after these.")] = 90,

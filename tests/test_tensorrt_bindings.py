@@ -10,6 +10,8 @@ from typing import Any
 
 import fake_bindings
 import pytest
+from fake_context import IExecutionContext
+from fake_plan import HEAD, plan_of
 
 from flagdit.cpp_ext import Gpu, choose_device, choose_on_gpu, with_cuda
 from flagdit.engine import Pipeline
@@ -26,7 +28,7 @@ RTX = pytest.mark.skipif(package.installed("tensorrt-rtx") is None, reason="need
 CLASSES = {
     "Runtime": fake_bindings.Runtime,
     "ICudaEngine": fake_bindings.RtxEngine,
-    "IExecutionContext": fake_bindings.IExecutionContext,
+    "IExecutionContext": IExecutionContext,
     "IRuntimeConfig": fake_bindings.IRuntimeConfig,
     "IRuntimeCache": fake_bindings.IRuntimeCache,
 }
@@ -140,7 +142,9 @@ def test_what_is_missing_first_is_said_first(backend: str, name: str, monkeypatc
     with pytest.raises(BackendError, match=rf"^{name} needs a CUDA device, and no NVIDIA driver .*; use --backend onn"):
         Pipeline.load("demo", device="cuda", backend=backend)
     monkeypatch.setattr("flagdit.engine.device.device_architecture", lambda *_: 89)
-    with pytest.raises(BackendError, match=rf"^{name} runs on an NVIDIA GPU, in a build of flagdit with CUDA kernels, w"):
+    with pytest.raises(
+        BackendError, match=rf"^{name} runs on an NVIDIA GPU, in a build of flagdit with CUDA kernels, w"
+    ):
         Pipeline.load("demo", backend=backend)
 
 
@@ -157,7 +161,9 @@ def test_which_engine_runs_on_which_gpu() -> None:
     for engines, why in (([], "has no engine for tensorrt-rtx"), ([others], "are for other GPUs than this a card")):
         with pytest.raises(BackendError, match=rf"{why}.*; make one with: {again}$"):
             choose_on_gpu(facts(engines), "m", "tensorrt-rtx", None, GPU)
-    with pytest.raises(BackendError, match=rf"has no float32 engine .* there are float16; .*{again} --precision float32$"):
+    with pytest.raises(
+        BackendError, match=rf"has no float32 engine .* there are float16; .*{again} --precision float32$"
+    ):
         choose_on_gpu(facts([ENGINE]), "m", "tensorrt-rtx", "float32", GPU)
 
 
@@ -218,7 +224,9 @@ def test_a_cache_is_of_an_engine_a_version_and_a_gpu(tmp_path: Path, monkeypatch
         kept.path_of(b"plan", "1.8", GPU),
         kept.path_of(b"plan", "1.7", other),
     ]
-    assert len(set(paths)) == 4 and all(path is not None and path.parent == tmp_path / "flagdit" / "tensorrt-rtx" for path in paths)
+    assert len(set(paths)) == 4 and all(
+        path is not None and path.parent == tmp_path / "flagdit" / "tensorrt-rtx" for path in paths
+    )
     monkeypatch.setenv("FLAGDIT_NO_RECORDS", "1")
     assert kept.path_of(b"plan", "1.7", GPU) is None
 
@@ -230,6 +238,6 @@ def test_the_fake_keeps_its_rules() -> None:
     runtime = module.Runtime(log)
     assert runtime.deserialize_cuda_engine(b"no engine" * 100) is None
     assert "magic" in log.taken()
-    plan = fake_bindings.plan_of(b"", "1.7.1.116", (89,), [], [])
+    plan = plan_of(b"", "1.7.1.116", (89,), [], [])
     assert runtime.deserialize_cuda_engine(plan[:-1]) is None and "cut short" in log.taken()
-    assert json.loads(plan[fake_bindings.HEAD.size + 8 :])["sm"] == [89]
+    assert json.loads(plan[HEAD.size + 8 :])["sm"] == [89]

@@ -65,7 +65,7 @@ void register_device_memory(nb::module_& m) {
   nb::class_<DeviceMemory>(m, "DeviceMemory",
                            "Zeros in the GPU's memory, at a multiple of 256 bytes, as long as this "
                            "is kept.")
-      .def(nb::init<int64_t>(), "bytes"_a)
+      .def(nb::init<int64_t>(), "bytes"_a, nb::call_guard<nb::gil_scoped_release>())
       .def_ro("bytes", &DeviceMemory::bytes)
       .def_prop_ro("address", [](const DeviceMemory& self) { return number(self.memory.get()); })
       .def("write", &write_array, "values"_a, "stream"_a,
@@ -79,6 +79,7 @@ void register_device_memory(nb::module_& m) {
       .def_prop_ro("number", [](const OwnStream& self) { return number(self.get()); })
       .def_prop_ro(
           "captures", [](const OwnStream& self) { return captures(Device::cuda, self.get()); },
+          nb::call_guard<nb::gil_scoped_release>(),
           "Whether what is enqueued now becomes part of a CUDA graph.")
       .def(
           "wait", [](const OwnStream& self) { wait(Device::cuda, self.get()); },

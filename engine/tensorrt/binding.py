@@ -38,9 +38,7 @@ class TensorRtBinding:
         loaded.stream.wait()
         for name, placed in inputs.items():
             if not self._context.set_input_shape(name, placed.shape):
-                loaded.fail(
-                    f"{self._name} does not take {name} of {placed.shape}; {_allowed(loaded, name, profile)}"
-                )
+                loaded.fail(f"{self._name} does not take {name} of {placed.shape}; {_allowed(loaded, name, profile)}")
         if missing := self._missing():
             loaded.fail(f"{self._name} does not know the shape of {', '.join(missing)}")
 
@@ -69,7 +67,7 @@ class TensorRtBinding:
         stream = self._loaded.stream
         if not self._has_run and stream.captures:
             raise BackendError(
-                f"{self._loaded.name}: is captured before it has run; run each binding once before a graph of it is made"
+                f"{self._loaded.name}: is captured before it has run; run a binding once before a graph of it is made"
             )
         if not self._context.execute_async_v3(stream.number):
             self._loaded.fail(f"{self._name} does not run it")

@@ -106,7 +106,10 @@ class LoadedEngine:
     def _check_port(self, port: Port) -> None:
         trt, engine, name = self.trt, self.engine, port.name
         output = engine.get_tensor_mode(name) == trt.TensorIOMode.OUTPUT
-        dtype, shape = DTYPES.get(engine.get_tensor_dtype(name).name, "another type"), tuple(engine.get_tensor_shape(name))
+        dtype, shape = (
+            DTYPES.get(engine.get_tensor_dtype(name).name, "another type"),
+            tuple(engine.get_tensor_shape(name)),
+        )
         sizes = all(isinstance(axis, str) or axis == size for axis, size in zip(port.axes, shape, strict=False))
         if (output, dtype, len(shape)) != (port.output, port.dtype, len(port.axes)) or not sizes:
             axes = ", ".join(map(str, port.axes))
@@ -132,9 +135,7 @@ def _check_version(target: Target, version: str) -> None:
     if not least <= numbers < below:
         allowed = f"{least[0]}.{least[1]} and later, below {below[0]}"
         extra = EXTRAS[target]
-        raise BackendError(
-            f"{NAMES[target]} is {version}; allowed are {allowed}; next: pip install 'flagdit[{extra}]'"
-        )
+        raise BackendError(f"{NAMES[target]} is {version}; allowed are {allowed}; next: pip install 'flagdit[{extra}]'")
 
 
 def _faults(trt: Any, runtime: Any, content: bytes | memoryview) -> str:
@@ -146,5 +147,3 @@ def _faults(trt: Any, runtime: Any, content: bytes | memoryview) -> str:
     kinds = trt.EngineInvalidityDiagnostics.__members__.items()
     found = ", ".join(name for name, kind in kinds if int(kind) & int(bits))
     return f" ({found})" if found else ""
-
-
