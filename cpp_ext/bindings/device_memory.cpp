@@ -27,9 +27,9 @@ struct DeviceMemory {
     if (host.device != Device::cpu)
       throw Error(Fault::backend, what + ": got an array on a GPU, allowed one of NumPy");
     if (bytes_of(host.dtype, host.shape) != bytes)
-      throw Error(Fault::backend,
-                  what + ": got " + std::to_string(bytes_of(host.dtype, host.shape)) +
-                      " bytes, allowed " + std::to_string(bytes));
+      throw Error(Fault::backend, what + ": got " +
+                                      std::to_string(bytes_of(host.dtype, host.shape)) +
+                                      " bytes, allowed " + std::to_string(bytes));
     return {memory.get(), host.dtype, host.shape, Device::cuda};
   }
 
@@ -90,8 +90,7 @@ void register_device_memory(nb::module_& m) {
           [](Tensor* self, const std::string& name, const ConstArray& array) {
             new (self) Tensor(to_tensor(name, array));
           },
-          "name"_a, "array"_a,
-          nb::sig("def __init__(self, name: str, array: Array) -> None"),
+          "name"_a, "array"_a, nb::sig("def __init__(self, name: str, array: Array) -> None"),
           "name: for messages. The array must be kept by somebody else.")
       .def_prop_ro("address", [](const Tensor& self) { return number(self.data); })
       .def_prop_ro("dtype", [](const Tensor& self) { return to_string(self.dtype); })

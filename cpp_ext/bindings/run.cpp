@@ -107,7 +107,8 @@ void register_run(nb::module_& m) {
               const nb::gil_scoped_release release;
               values = self.latents();
             }
-            return to_array(std::move(values), {e.samples, l.channels, l.frames, l.height, l.width});
+            return to_array(std::move(values),
+                            {e.samples, l.channels, l.frames, l.height, l.width});
           },
           nb::sig("def latents(self) -> NDArray[Any]"),
           "(B, C, F, H, W), moved ahead in time as it was asked for; waits for the step.");

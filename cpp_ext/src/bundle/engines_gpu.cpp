@@ -26,8 +26,9 @@ std::string why_none(const std::string& backend, const Gpu& gpu, bool provider) 
   const std::string tensorrt = tensorrt_of(backend);
   if (!gpu.kernels)
     return (tensorrt.empty() ? "this build of flagdit has no CUDA kernels"
-                             : tensorrt + " runs on an NVIDIA GPU, in a build of flagdit with CUDA "
-                                          "kernels, which this one has not") +
+                             : tensorrt +
+                                   " runs on an NVIDIA GPU, in a build of flagdit with CUDA "
+                                   "kernels, which this one has not") +
            "; build it where nvcc is, in its sources: CMAKE_ARGS=-DFLAGDIT_CUDA=ON pip install .";
   if (gpu.name.empty())
     return (tensorrt.empty() ? "" : tensorrt + " runs on an NVIDIA GPU: ") + "CUDA finds no GPU (" +
