@@ -15,7 +15,7 @@ from enum import IntEnum
 from types import ModuleType
 from typing import Any
 
-from fake_context import IExecutionContext
+from fake_context import IExecutionContext, RtxContext
 from fake_plan import HEAD, Fake, ILogger, Plan, enumeration
 
 TYPES = {"float32": "FLOAT", "float16": "HALF", "int64": "INT64", "int32": "INT32", "bool": "BOOL"}
@@ -142,10 +142,9 @@ class RtxEngine(ICudaEngine):
         return IRuntimeConfig(self._trt)
 
     def create_execution_context(self, runtime_config: Any = None) -> Any:  # type: ignore[override]
-        if not isinstance(runtime_config, IRuntimeConfig):
-            return super().create_execution_context(runtime_config or 0)
-        strategy = runtime_config._strategy
-        return IExecutionContext(self._trt, self._plan, weakref.ref(self), strategy, runtime_config)
+        config = runtime_config if isinstance(runtime_config, IRuntimeConfig) else None
+        strategy = runtime_config or 0 if config is None else config._strategy
+        return RtxContext(self._trt, self._plan, weakref.ref(self), strategy, config)
 
 
 class IRuntimeConfig(Fake):

@@ -126,11 +126,6 @@ class IExecutionContext(Fake):
             self._trt.compiled.append(kernel)
             known.add(kernel)
 
-    def is_stream_capturable(self, stream: int) -> bool:
-        lazy = self._trt.DynamicShapesKernelSpecializationStrategy.LAZY
-        eager = self._config is not None and self._config.dynamic_shapes_kernel_specialization_strategy != lazy
-        return self._has_run and self._plan.user_allocation and eager
-
     def _view(self, name: str) -> np.ndarray:
         shape, dtype = self.get_tensor_shape(name), np.dtype(self._plan.ports[name].dtype)
         size = int(np.prod(shape)) * dtype.itemsize
@@ -148,3 +143,12 @@ class IExecutionContext(Fake):
         inputs = {name: self._view(name) for name, port in self._plan.ports.items() if not port.output}
         for name, values in zip(names, self._plan.session.run(names, inputs), strict=True):
             self._view(name)[...] = values
+
+
+class RtxContext(IExecutionContext):
+    """TensorRT-RTX's, which also says what can be captured."""
+
+    def is_stream_capturable(self, stream: int) -> bool:
+        lazy = self._trt.DynamicShapesKernelSpecializationStrategy.LAZY
+        eager = self._config is not None and self._config.dynamic_shapes_kernel_specialization_strategy != lazy
+        return self._has_run and self._plan.user_allocation and eager

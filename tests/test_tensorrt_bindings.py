@@ -10,7 +10,7 @@ from typing import Any
 
 import fake_bindings
 import pytest
-from fake_context import IExecutionContext
+from fake_context import RtxContext
 from fake_plan import HEAD, plan_of
 
 from flagdit.cpp_ext import Gpu, choose_device, choose_on_gpu, with_cuda
@@ -28,7 +28,7 @@ RTX = pytest.mark.skipif(package.installed("tensorrt-rtx") is None, reason="need
 CLASSES = {
     "Runtime": fake_bindings.Runtime,
     "ICudaEngine": fake_bindings.RtxEngine,
-    "IExecutionContext": IExecutionContext,
+    "IExecutionContext": RtxContext,
     "IRuntimeConfig": fake_bindings.IRuntimeConfig,
     "IRuntimeCache": fake_bindings.IRuntimeCache,
 }

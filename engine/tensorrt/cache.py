@@ -23,6 +23,8 @@ MOST_BYTES = 256 << 20
 """Of a file; what is larger is neither kept nor read."""
 MOST_FILES = 16
 """The ones used last; an engine on a GPU has one."""
+END = 1 << 20
+"""Bytes of a plan's beginning and end that it is known by."""
 
 
 class RuntimeCache:
@@ -54,8 +56,9 @@ def path_of(plan: bytes | memoryview, version: str, gpu: Gpu) -> Path | None:
     folder = records_folder()  # that of digests: beside it
     if not folder or sys.platform == "win32":
         return None
-    what = hashlib.sha256(plan)
-    what.update(f"{version} {gpu.name} {gpu.architecture}".encode())
+    what = hashlib.sha256(plan[:END])  # parts of it tell engines apart; all of it may be gigabytes
+    what.update(plan[-END:])
+    what.update(f"{len(plan)} {version} {gpu.name} {gpu.architecture}".encode())
     return Path(folder).with_name("tensorrt-rtx") / f"{what.hexdigest()[:32]}.cache"
 
 
