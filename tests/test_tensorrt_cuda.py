@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -41,7 +42,10 @@ def request_of(run: dict[str, Any], samples: int = 1) -> Request:
     return Request(PROMPTS[:samples], list(range(samples)), 10, (32, 32), 4.0, 2.0, asked["ras"], asked["solver"])
 
 
-@pytest.mark.parametrize(("name", "samples"), [*((name, 1) for name in RUNS), ("second order", 2)])
+CASES = [("tensorrt-rtx", name, 1) for name in RUNS] + [("tensorrt-rtx", "second order", 2), ("tensorrt", "keys", 2)]
+
+
+@pytest.mark.parametrize(("target", "name", "samples"), CASES, indirect=["target"])
 def test_a_run_is_that_of_the_cpu(
     cpu: Pipeline, bundles: dict[Target, Path], target: Target, trt: Any, name: str, samples: int
 ) -> None:
@@ -116,13 +120,15 @@ def test_what_was_compiled_is_kept(
 
 
 def test_threads_share_a_pipeline(cpu: Pipeline, bundles: dict[Target, Path], target: Target, trt: Any) -> None:
+    """What waits with the interpreter's lock for one that needs it would wait for ever, and every thread with it."""
     pipeline, request = load(bundles, target), request_of(RUNS["keys"])
+    faulthandler.dump_traceback_later(120, exit=True)
     with ThreadPoolExecutor(3) as pool:
         results = [pool.submit(Run(pipeline.stages, request).finish) for _ in range(3)]
-        latents = [result.result(30).latents for result in results]
+    faulthandler.cancel_dump_traceback_later()
     expected = Run(cpu.stages, request).finish().latents
-    for made in latents:
-        np.testing.assert_allclose(made, expected, 2e-4, 2e-4)
+    for result in results:
+        np.testing.assert_allclose(result.result().latents, expected, 2e-4, 2e-4)
 
 
 def test_the_command_line_paints_with_it(
