@@ -70,7 +70,7 @@ stand-in: cuda
 # The CUDA kernels on the host (tests/cuda_emulator), and the tests that a GPU would run, over it; the TensorRT backend over a
 # stand-in (tests/fake_tensorrt). Needs no part of CUDA or TensorRT.
 EMULATOR := $(CURDIR)/build/emulator
-EMULATOR_TESTS := $(addprefix tests/test_,$(addsuffix .py,advance between decide device_runs dilate forecast graphs history known noise phases renormalise repartition select solvers))
+EMULATOR_TESTS := $(addprefix tests/test_,$(addsuffix .py,advance between decide device_runs dilate forecast graphs history known noise phases renormalise repartition select solvers tensorrt_cuda tensorrt_rules_cuda))
 emulator: $(VENV)/.dev
 	@mkdir -p $(EMULATOR)/flagdit/cpp_ext && cp cpp_ext/*.py $(EMULATOR)/flagdit/cpp_ext/
 	$(BIN)/cmake -S . -B $(EMULATOR) $(CMAKE_FLAGS) -DFLAGDIT_EMULATE_CUDA=ON '-DCMAKE_CXX_FLAGS_RELEASE=-O1 -DNDEBUG' \

@@ -7,8 +7,8 @@
 # Parts: configure build device engines tests pictures memcheck racecheck kernels denoise steps randn; all by default. Without configure
 # and build, what they left in build/gpu is used. Needs nvcc, and a torch with CUDA to hold the arrays. ORT_SITE: a
 # folder to import onnxruntime-gpu from, if it is not installed; BUNDLES: that paint, the demo if there are none; GRAPHS: what
-# gpu_graphs.py wrote, for denoise. TENSORRT_INCLUDE_DIR: NVIDIA's headers, for the backend of TensorRT; where its Python
-# package is installed, engines of the demo in float16, int8 and fp8 are built, for 64x64, and painted with. CARRY: a folder that gpu_carry.py made, which has all three.
+# gpu_graphs.py wrote, for denoise. TENSORRT_INCLUDE_DIR: NVIDIA's headers, for the backend of TensorRT in C++; where a Python
+# package of TensorRT or TensorRT-RTX is installed, engines of the demo in float16, int8 and fp8 are built, for 64x64, and painted with. CARRY: a folder that gpu_carry.py made, which has all three.
 # A part that fails or is not possible is written down and the rest goes on; the exit status is 1 if any failed.
 # docs/gpu-status.md has what it found.
 set -uo pipefail
@@ -69,17 +69,29 @@ check() {
   done
 }
 
-# TensorRT's engines are built for the GPU at hand; their pictures are painted with the others, for as long as that may take.
+# Engines of TensorRT, and of TensorRT-RTX where that knows the GPU at hand, are built for it; their pictures are painted with the
+# others, for as long as that may take.
 engines() {
-  if [[ -z ${TENSORRT_INCLUDE_DIR:-} ]] || ! "$python" -c 'import tensorrt_bindings' 2>/dev/null; then
-    skip engines "there is no TENSORRT_INCLUDE_DIR, or no Python package of TensorRT"
+  local about='from flagdit.cpp_ext import Gpu
+from flagdit.engine.compiler.build_rtx import ARCHITECTURES
+from flagdit.engine.tensorrt.package import installed
+here = Gpu.here().architecture
+if installed("tensorrt"): print("tensorrt")
+if installed("tensorrt-rtx") and here in ARCHITECTURES: print("tensorrt-rtx --sm", here)'
+  # shellcheck disable=SC2016 # the inner shell expands them
+  local target precision targets each='for target in "$@"; do for p in float16 int8 fp8; do
+    name=build/gpu/${target%% *}-$p; rm -rf "$name"
+    "$0" -c "from flagdit.engine.cli import main; main()" build demo -o "$name" --target $target --precision $p || exit
+  done; done'
+  mapfile -t targets < <("$python" -c "$about" 2>/dev/null)
+  if ((${#targets[@]} == 0)); then
+    skip engines "there is no Python package of TensorRT, or of TensorRT-RTX for this GPU"
     return
   fi
-  # shellcheck disable=SC2016 # the inner shell expands them
-  local each='for p in float16 int8 fp8; do rm -rf build/gpu/trt-$p
-    "$0" -c "from flagdit.engine.cli import main; main()" build demo -o build/gpu/trt-$p --target tensorrt --precision $p || exit
-  done'
-  part engines 150 bash -c "$each" "$python" && BUNDLES="build/gpu/trt-int8 build/gpu/trt-fp8 build/gpu/trt-float16 ${BUNDLES:-}"
+  part engines 150 bash -c "$each" "$python" "${targets[@]}" || return
+  for target in "${targets[@]}"; do
+    for precision in float16 int8 fp8; do BUNDLES="build/gpu/${target%% *}-$precision ${BUNDLES:-}"; done
+  done
 }
 
 # Pictures need the C library of onnxruntime-gpu: in the installed package, or in ORT_SITE.

@@ -27,25 +27,19 @@ import typer
 
 from flagdit.cpp_ext import Gpu, OnnxRuntime
 from flagdit.engine import Pipeline, session
-from flagdit.engine.bundle import Engine
 from flagdit.engine.bundle.reader import Bundle
+from flagdit.engine.device import runs_on
 from flagdit.engine.result import Result
 
 PROMPTS = ["a red apple on a blue background", "green star", "a rocket", "two yellow moons on white"]
 PRESETS = ("fast", "balanced", "quality", "best")
 SIZES = ((64, 64), (128, 128))
-BACKENDS = {"onnxruntime-cuda": "onnxruntime", "tensorrt": "tensorrt"}
+BACKENDS = {"onnxruntime-cuda": "onnxruntime", "tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt-rtx"}
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
     """Of pictures in -1 to 1, in dB."""
     return float(10 * np.log10(4 / max(float(np.mean((np.clip(a, -1, 1) - np.clip(b, -1, 1)) ** 2)), 1e-12)))
-
-
-def runs_here(engine: Engine, gpu: Gpu) -> bool:
-    """Whether it is one of `denoise`, for a backend and this GPU."""
-    fits = not engine.architectures or gpu.architecture in engine.architectures
-    return engine.graph == "denoise" and engine.target in BACKENDS and fits
 
 
 def plain(pipeline: Pipeline, **asked: Any) -> Result:
@@ -100,9 +94,7 @@ def measured(
 
 
 def main(
-    bundle: Annotated[
-        list[str] | None, typer.Option(help="With engines for onnxruntime-cuda or tensorrt, if there are any.")
-    ] = None,
+    bundle: Annotated[list[str] | None, typer.Option(help="With engines for GPUs, if there are any.")] = None,
     features: Annotated[Path | None, typer.Option(help="Of the prompts, for bundles without text encoders.")] = None,
     json_path: Annotated[Path, typer.Option("--json", help="Write the results here.")] = Path("pictures.json"),
     seconds: Annotated[float, typer.Option(help="Begin nothing after these.")] = 90,
@@ -117,7 +109,7 @@ def main(
     texts, bundles = texts_of(features), bundle or ["demo"]
     cpu = Pipeline.load(bundles[0], device="cpu", precision="float32")
     engines = [(each, engine) for each in bundles for engine in Bundle.open(each).manifest.engines]
-    cases = [(e, engine.precision, BACKENDS[engine.target]) for e, engine in engines if runs_here(engine, here)]
+    cases = [(e, engine.precision, BACKENDS[engine.target]) for e, engine in engines if runs_on(here, engine)]
     for each, precision, backend in [*cases, (bundles[0], "float32", "onnxruntime")]:
         gpu = Pipeline.load(each, device="cuda", precision=precision, backend=backend)
         for size, preset in product(SIZES, PRESETS):

@@ -1340,6 +1340,11 @@ def choose_device(device: str, backend: str, gpu: Gpu, provider: bool) -> str:
     cpu or cuda: where runs go that ask for that, or for auto. provider: whether ONNX Runtime has its CUDA provider. Raises the error of a backend with what is missing.
     """
 
+def with_tensorrt() -> bool:
+    """
+    Whether this build has the backend TensorRt. Says nothing about whether TensorRT is installed.
+    """
+
 class TensorRt:
     """TensorRT, from the library at a path, or the system's."""
 
@@ -1352,6 +1357,58 @@ class TensorRt:
         """
         An engine of this version and for this GPU. ports: as the manifest has them.
         """
+
+class DeviceMemory:
+    """
+    Zeros in the GPU's memory, at a multiple of 256 bytes, as long as this is kept.
+    """
+
+    def __init__(self, bytes: int) -> None: ...
+
+    @property
+    def bytes(self) -> int: ...
+
+    @property
+    def address(self) -> int: ...
+
+    def write(self, values: Array, stream: int) -> None:
+        """All of it, from an array of NumPy; waits for the stream."""
+
+    def read(self, into: Array, stream: int) -> None:
+        """All of it, into an array of NumPy; waits for the stream."""
+
+class DeviceStream:
+    """A stream of the GPU that waits for no other."""
+
+    def __init__(self) -> None: ...
+
+    @property
+    def number(self) -> int: ...
+
+    @property
+    def captures(self) -> bool:
+        """Whether what is enqueued now becomes part of a CUDA graph."""
+
+    def wait(self) -> None:
+        """Until all that was enqueued is done."""
+
+class ArrayView:
+    """Where an array lies, and what it holds."""
+
+    def __init__(self, name: str, array: Array) -> None:
+        """name: for messages. The array must be kept by somebody else."""
+
+    @property
+    def address(self) -> int: ...
+
+    @property
+    def dtype(self) -> str: ...
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def device(self) -> str: ...
 
 class Cpu:
     """What a CPU multiplies in faster than in fp32."""

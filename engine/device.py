@@ -10,9 +10,14 @@ from flagdit.engine import cpu, session
 from flagdit.engine.bundle import Engine, Manifest
 from flagdit.engine.cpu import Precision
 from flagdit.engine.errors import BackendError
+from flagdit.engine.tensorrt.driver import device_architecture
+from flagdit.engine.tensorrt.package import NAMES, Target, installed, require
 from flagdit.files.printable import printable
 
-Backend = Literal["onnxruntime", "tensorrt"]
+Backend = Literal["onnxruntime", "tensorrt", "tensorrt-rtx"]
+
+
+NO_GPU = "use --backend onnxruntime, which also runs on a CPU"
 
 
 @dataclass(frozen=True)
@@ -36,11 +41,24 @@ def choose(
     device, backend = _name("device", device), _name("backend", backend)
     precision = None if precision is None else _name("precision", precision)
     gpu = Gpu() if device == "cpu" else Gpu.here()
+    if backend in NAMES and device in ("auto", "cuda") and not gpu.kernels:
+        device_architecture(NAMES[backend], NO_GPU)  # what is missing first: a GPU, and then kernels for it
     where = choose_device(device, backend, gpu, bool(gpu.name) and has_provider())
     if where == "cpu":
         return Chosen("cpu", "onnxruntime", cpu.choose(manifest, cast(Precision | None, precision)))
+    if session.runs_in_python(backend):
+        require(cast(Target, backend))
     number = choose_on_gpu(cpu.facts(manifest.engines), manifest.model.name, backend, precision, gpu)
     return Chosen("cuda", cast(Backend, backend), None if number is None else manifest.engines[number])
+
+
+def runs_on(gpu: Gpu, engine: Engine) -> bool:
+    """Whether a GPU runs an engine: one of `denoise`, for it, by a backend that is here."""
+    if not gpu.name or engine.graph != "denoise" or engine.target == "onnxruntime":
+        return False
+    if session.runs_in_python(engine.target) and installed(cast(Target, engine.target)) is None:
+        return False
+    return not engine.architectures or gpu.architecture in engine.architectures
 
 
 def _name(option: str, said: object) -> str:

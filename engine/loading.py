@@ -67,7 +67,7 @@ def _session(
 def load_denoise(bundle: Bundle, chosen: Chosen, weights: Weights, *, threads: int | None) -> Session:
     """Raises BackendError if an engine for a GPU computes wrong numbers."""
     engine = chosen.engine
-    if chosen.backend == "tensorrt" and engine is not None:
+    if chosen.backend != "onnxruntime" and engine is not None:
         session = open_plan(engine, bundle.read(engine.file))
     else:
         graph = bundle.model.graphs.denoise if engine is None else engine

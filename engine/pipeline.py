@@ -70,9 +70,10 @@ class Pipeline:
 
         precision: "float32", or "int8" or "int8-bf16" if the bundle has such an engine; by default the fastest that is
         there and that the CPU is made for (docs/cpu.md). On a GPU "float16", "bfloat16" or "float32" (docs/gpu.md).
-        device: "cpu", "cuda", or "auto": a GPU if one can be used. backend: "onnxruntime", or "tensorrt" for engines
-        that were built for this GPU. Every byte that is used is checked, and then held in memory:
-        what becomes of the files later changes nothing. Large text encoders are read, and checked, by every run.
+        device: "cpu", "cuda", or "auto": a GPU if one can be used. backend: "onnxruntime", or "tensorrt" or
+        "tensorrt-rtx" for engines that were built for this GPU (docs/tensorrt.md). Every byte that is used is checked,
+        and then held in memory: what becomes of the files later changes nothing. Large text encoders are read, and
+        checked, by every run.
         Raises BundleError if the bundle is missing or damaged, BackendError if the precision is not to be had.
         """
         return cls(Bundle.open(bundle), threads, precision, device=device, backend=backend)

@@ -7,16 +7,18 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from flagdit.cpp_ext import OnnxRuntime, Port, Session, TensorRt, external_files
+from flagdit.cpp_ext import OnnxRuntime, Port, Session, TensorRt, external_files, with_tensorrt
 from flagdit.engine.bundle import Engine, Tensor
 from flagdit.engine.cpu import Precision, checked_threads
 from flagdit.engine.cuda_libraries import load_cuda_libraries
 from flagdit.engine.errors import BackendError
+from flagdit.engine.tensorrt.package import Target
+from flagdit.engine.tensorrt.session import TensorRtSession
 
 Array = npt.NDArray[Any]
 Bytes = bytes | memoryview
@@ -78,8 +80,20 @@ def open_session(
 
 
 def open_plan(engine: Engine, content: Bytes) -> Session:
-    """Load an engine of TensorRT, which must be for this GPU and version. Raises BackendError if it is not."""
-    return TensorRt().open(engine.file, content, ports_of(engine.inputs, engine.outputs), engine.precision)
+    """Load an engine of TensorRT or TensorRT-RTX, which must be for this GPU and version.
+
+    By the C++ backend, where this build has it, or by NVIDIA's Python package. Raises BackendError if it is not to be
+    had, or not for this GPU.
+    """
+    ports = ports_of(engine.inputs, engine.outputs)
+    if not runs_in_python(engine.target):
+        return TensorRt().open(engine.file, content, ports, engine.precision)
+    return cast(Session, TensorRtSession(cast(Target, engine.target), engine, content, ports))
+
+
+def runs_in_python(backend: str) -> bool:
+    """Whether engines of a backend run by a Python package of NVIDIA's: all of TensorRT that this build has not."""
+    return backend == "tensorrt-rtx" or (backend == "tensorrt" and not with_tensorrt())
 
 
 def ports_of(inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> list[Port]:

@@ -19,6 +19,7 @@ from flagdit.engine.compiler.process import build_apart
 from flagdit.engine.compiler.profiles import profiles, ranges
 from flagdit.engine.compiler.scales import SCALES, write_scales
 from flagdit.engine.errors import BackendError, BuildError, OutputError
+from flagdit.engine.tensorrt import package
 from flagdit.export import ExportOptions, FlagDiTConfig, export_model
 
 LAYERS = 2
@@ -29,7 +30,7 @@ GQA = FlagDiTConfig(
 pytestmark = [
     pytest.mark.rtx,
     pytest.mark.skipif(
-        build.installed("tensorrt-rtx") is None, reason="no TensorRT-RTX here: pip install 'flagdit[rtx]'"
+        package.installed("tensorrt-rtx") is None, reason="no TensorRT-RTX here: pip install 'flagdit[rtx]'"
     ),
 ]
 
@@ -229,14 +230,14 @@ def test_a_full_disk_is_an_error_of_the_output(
 def test_without_the_wheels_the_error_says_what_to_install(
     directory: Path, spec: ModelSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(build.MODULES, "tensorrt-rtx", ("no_such_module",))
+    monkeypatch.setitem(package.MODULES, "tensorrt-rtx", ("no_such_module",))
     with pytest.raises(BackendError, match=r"^TensorRT-RTX is not installed; next: pip install 'flagdit\[rtx\]'$"):
         build_apart(job(directory, spec, tmp_path), lambda _: None)
 
 
 def test_engines_can_be_captured_and_are_not_refitted(directory: Path, spec: ModelSpec, tmp_path: Path) -> None:
     """The flags that decide it; a refittable engine keeps names and copies of its weights."""
-    trt = build.import_trt("tensorrt-rtx")
+    trt = package.import_trt("tensorrt-rtx")
     log = build.make_log(trt)
     builder = trt.Builder(log)
     task = job(directory, spec, tmp_path / "denoise.engine")

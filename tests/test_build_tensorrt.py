@@ -6,13 +6,12 @@ from pathlib import Path
 import pytest
 
 from flagdit.engine.bundle.builder import read_model
-from flagdit.engine.compiler import cuda_device
 from flagdit.engine.compiler.build_tensorrt import build_tensorrt, check_device
-from flagdit.engine.compiler.cuda_device import device_architecture
 from flagdit.engine.compiler.engines import BuildOptions
 from flagdit.engine.compiler.hooks import Phases
 from flagdit.engine.compiler.layers import LayerReport, read_layers
 from flagdit.engine.errors import BackendError, BuildError
+from flagdit.engine.tensorrt import driver
 
 LOG = """Name: a_myl0_0, LayerType: shape_call, Inputs: [], Constants: [], Outputs: [], TacticName: , StreamId: 0
 Name: _gemm_mha_v2_myl0_1, LayerType: kgen, Inputs: [ { Name: q }], TacticName: _gemm_mha_v2_0x88d7, StreamId: 0
@@ -39,7 +38,7 @@ class Driver:
         return self._write(out, 0)
 
     def cuDeviceGetAttribute(self, out: "ctypes._CArgObject", attribute: int, _device: int) -> int:  # noqa: N802
-        return self._write(out, {cuda_device.MAJOR: 8, cuda_device.MINOR: 7}[attribute])
+        return self._write(out, {driver.MAJOR: 8, driver.MINOR: 7}[attribute])
 
     def _write(self, out: "ctypes._CArgObject", value: int) -> int:
         out._obj.value = value
@@ -52,7 +51,7 @@ def missing(_name: str) -> Driver:
 
 def test_the_architecture_is_that_of_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ctypes, "CDLL", lambda _name: Driver())
-    assert device_architecture("a test") == 87
+    assert driver.device_architecture("a test", "do without") == 87
 
 
 @pytest.mark.parametrize(

@@ -19,13 +19,14 @@ from flagdit.engine.bundle import Engine
 from flagdit.engine.bundle.builder import read_model
 from flagdit.engine.bundle.manifest import Manifest, ModelSpec
 from flagdit.engine.commands import build as command
-from flagdit.engine.compiler import BuiltEngine, build
+from flagdit.engine.compiler import BuiltEngine
 from flagdit.engine.compiler.find_scales import STEPS, find_scales, load_wide, pipeline_of, run_of
 from flagdit.engine.compiler.low import difference_of, psnr_of
 from flagdit.engine.compiler.products import products_of
 from flagdit.engine.compiler.quantised import by_input
 from flagdit.engine.compiler.scales import SCALES, Scales, read_scales, write_scales
 from flagdit.engine.errors import BuildError
+from flagdit.engine.tensorrt import package
 
 Array = np.ndarray[Any, np.dtype[Any]]
 PROMPTS = ["a red apple", "a blue star on a green background"]
@@ -141,7 +142,7 @@ def fake_builder(_: Path, spec: ModelSpec, output: Path, **_options: Any) -> lis
 def test_a_bundle_keeps_scales_and_says_the_difference(
     flagdit: Any, model_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(build.MODULES, "tensorrt-rtx", ("json",))  # whether it is installed does not matter here
+    monkeypatch.setitem(package.MODULES, "tensorrt-rtx", ("json",))  # whether it is installed does not matter here
     monkeypatch.setitem(command.BUILDERS, command.Target.tensorrt_rtx, fake_builder)
     Path("prompts.txt").write_text("\n".join(PROMPTS))
     options = ("--target", "tensorrt-rtx", "--precision", "int8")

@@ -79,10 +79,10 @@ def test_engines_that_cannot_run_here(flagdit, monkeypatch: pytest.MonkeyPatch, 
     code, out, _ = flagdit("inspect", named)
     rows = [line.split() for line in out.splitlines()]
     assert code == 0 and [row[-2:] for row in rows if row[:1] == ["denoise.onnx"]] == [["float16", "no"]] * 2
-    assert "not used: denoise.onnx: flagdit has no backend for TensorRT-RTX yet (docs/gpu-status.md)" in out
+    reason = "it is for a GPU; run it with --device cuda --backend tensorrt-rtx"
+    assert f"not used: denoise.onnx: {reason}\n" in out
     assert "not used: denoise.onnx: flagdit runs no denoise of float16 in an engine of its own on a CPU" in out
     code, _, err = flagdit("generate", "a red apple", "--bundle", named, "--steps", 2)
-    reason = "flagdit has no backend for TensorRT-RTX yet (docs/gpu-status.md)"
     assert code == 0 and err.startswith(f"not used: denoise.onnx: {reason}; denoise runs in float32 on the CPU\n")
     edit_json(named / MANIFEST, lambda manifest: manifest.update(engines=[]))
     code, _, err = flagdit("generate", "a red apple", "--bundle", named, "--steps", 2)

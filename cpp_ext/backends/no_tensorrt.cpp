@@ -6,6 +6,8 @@ namespace flagdit {
 
 struct TensorRt::Library {};
 
+bool with_tensorrt() { return false; }
+
 TensorRt::TensorRt(const std::string&) {
   throw Error(Fault::backend,
               "this build has no TensorRT; configure with -DFLAGDIT_CUDA=ON -DFLAGDIT_TENSORRT=ON, "

@@ -30,14 +30,6 @@ bool between(const Shape& shape, const Dims& least, const Dims& most) {
   return true;
 }
 
-bool captures(cudaStream_t stream, const std::string& name) {
-  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
-  if (const cudaError_t error = cudaStreamIsCapturing(stream, &status); error != cudaSuccess)
-    throw Error(Fault::backend,
-                name + ": " + cudaGetErrorName(error) + ", " + cudaGetErrorString(error));
-  return status != cudaStreamCaptureStatusNone;
-}
-
 }  // namespace
 
 TensorRtBinding::TensorRtBinding(std::shared_ptr<const TensorRtEngine> engine)
@@ -96,7 +88,7 @@ void TensorRtBinding::run(Stream stream) {
   if (on == nullptr)
     throw Error(Fault::backend,
                 engine_->name + ": TensorRT runs on a stream of the run, got the default one");
-  if (!has_run_ && captures(on, engine_->name))
+  if (!has_run_ && captures(Device::cuda, stream))
     throw Error(Fault::backend, engine_->name +
                                     ": is captured before it has run; run each binding once "
                                     "before a graph of it is made");

@@ -63,6 +63,7 @@ void register_text(nb::module_& m);
 void register_bundle(nb::module_& m);
 void register_manifest(nb::module_& m);
 void register_device(nb::module_& m);
+void register_device_memory(nb::module_& m);
 void register_engines(nb::module_& m);
 
 }  // namespace flagdit::python

@@ -53,6 +53,9 @@ void register_device(nb::module_& m) {
       "device"_a, "backend"_a, "gpu"_a, "provider"_a,
       "cpu or cuda: where runs go that ask for that, or for auto. provider: whether ONNX Runtime "
       "has its CUDA provider. Raises the error of a backend with what is missing.");
+  m.def("with_tensorrt", &with_tensorrt,
+        "Whether this build has the backend TensorRt. Says nothing about whether TensorRT is "
+        "installed.");
   nb::class_<TensorRt>(m, "TensorRt", "TensorRT, from the library at a path, or the system's.")
       .def(nb::init<const std::string&>(), "library"_a = "")
       .def_prop_ro("version", &TensorRt::version)

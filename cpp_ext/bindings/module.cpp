@@ -33,5 +33,6 @@ NB_MODULE(_ext, m) {
   flagdit::python::register_bundle(m);
   flagdit::python::register_manifest(m);
   flagdit::python::register_device(m);
+  flagdit::python::register_device_memory(m);
   flagdit::python::register_engines(m);
 }

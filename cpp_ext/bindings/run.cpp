@@ -102,7 +102,13 @@ void register_run(nb::module_& m) {
           [](const Snapshot& self) {
             const Extent& e = self.extent();
             const Layout& l = e.layout;
-            return to_array(self.latents(), {e.samples, l.channels, l.frames, l.height, l.width});
+            std::vector<float> values;
+            {
+              const nb::gil_scoped_release release;
+              values = self.latents();
+            }
+            return to_array(std::move(values),
+                            {e.samples, l.channels, l.frames, l.height, l.width});
           },
           nb::sig("def latents(self) -> NDArray[Any]"),
           "(B, C, F, H, W), moved ahead in time as it was asked for; waits for the step.");
@@ -125,7 +131,7 @@ void register_run(nb::module_& m) {
                                                  {"allocate", seconds.allocate}};
           },
           "By stage, before and between the steps.")
-      .def_prop_ro("step_seconds", &Run::step_seconds,
+      .def_prop_ro("step_seconds", &Run::step_seconds, nb::call_guard<nb::gil_scoped_release>(),
                    "Of each step that was done, as a GPU took them, which it waits for; none of a "
                    "CPU.")
       .def_prop_ro(
@@ -142,6 +148,7 @@ void register_run(nb::module_& m) {
           "(B, F, H, W) in patches: steps since the velocity of each was computed.")
       .def(
           "snapshot", [](Run& self, double ahead) { return self.snapshot(ahead); }, "ahead"_a = 0.0,
+          nb::call_guard<nb::gil_scoped_release>(),
           "What there is to see now, kept while the run goes on; waits for nothing.")
       .def(
           "all_ages", [](const Run& self) { return all_ages_of(*self.sampler()); },

@@ -53,9 +53,13 @@ void init_sampler(OwnedSampler* self, const nb::object& denoise, const Layout& l
                                 " rows, allowed a multiple of the " + std::to_string(samples) +
                                 " samples");
   const std::vector<float> scale(guidance.data(), guidance.data() + guidance.size());
-  auto sampler = std::make_unique<Sampler>(session, Extent{layout, samples, rows / samples},
-                                           std::make_shared<const Plan>(plan), conditions, scale,
-                                           start.data());
+  std::unique_ptr<Sampler> sampler;
+  {
+    const nb::gil_scoped_release release;
+    sampler = std::make_unique<Sampler>(session, Extent{layout, samples, rows / samples},
+                                        std::make_shared<const Plan>(plan), conditions, scale,
+                                        start.data());
+  }
   new (self) OwnedSampler{std::move(conditions), std::move(sampler)};
 }
 
@@ -72,11 +76,16 @@ constexpr const char* kSamplerInit =
 
 }  // namespace
 
+// What waits for the session's turn lets go of the interpreter: who has the turn may need it, to
+// call a session that is written in Python.
 nb::ndarray<nb::numpy, float> latents_of(const Sampler& sampler, double ahead) {
   const Extent& e = sampler.state().extent;
   const Layout& l = e.layout;
   std::vector<float> out(static_cast<size_t>(e.samples * l.values()));
-  sampler.latents(out.data(), ahead);
+  {
+    const nb::gil_scoped_release release;
+    sampler.latents(out.data(), ahead);
+  }
   return to_array(std::move(out), {e.samples, l.channels, l.frames, l.height, l.width});
 }
 
@@ -84,7 +93,10 @@ nb::ndarray<nb::numpy, int16_t> ages_of(const Sampler& sampler) {
   const Extent& e = sampler.state().extent;
   const Layout& l = e.layout;
   std::vector<int16_t> out(static_cast<size_t>(e.samples * l.patches()));
-  sampler.ages(out.data());
+  {
+    const nb::gil_scoped_release release;
+    sampler.ages(out.data());
+  }
   return to_array(std::move(out), {e.samples, l.depth(), l.lines(), l.columns()});
 }
 
@@ -93,7 +105,10 @@ nb::ndarray<nb::numpy, int16_t> all_ages_of(const Sampler& sampler) {
   const Layout& l = e.layout;
   const auto steps = static_cast<int64_t>(sampler.count());
   std::vector<int16_t> out(static_cast<size_t>(steps * e.samples * l.patches()));
-  sampler.all_ages(sampler.count(), out.data());
+  {
+    const nb::gil_scoped_release release;
+    sampler.all_ages(sampler.count(), out.data());
+  }
   return to_array(std::move(out), {steps, e.samples, l.depth(), l.lines(), l.columns()});
 }
 
@@ -186,6 +201,7 @@ void register_sampler(nb::module_& m) {
           "(B, F, H, W) in patches: steps since the velocity of each was computed.")
       .def_prop_ro(
           "seconds", [](const OwnedSampler& self) { return self.sampler->seconds(); },
+          nb::call_guard<nb::gil_scoped_release>(),
           "Of each step that was done, as a GPU took them; none of a CPU.")
       .def_prop_ro(
           "plain", [](const OwnedSampler& self) { return self.sampler->plain(); },

@@ -56,6 +56,11 @@ const OnnxRuntime& Pipeline::runtime() {
 
 // ONNX Runtime is looked for only where a GPU could be used.
 Device Pipeline::chosen_device() {
+  if (options_.backend == "tensorrt-rtx")
+    throw Error(
+        Fault::backend,
+        "backend tensorrt-rtx runs in Python alone (flagdit generate); here are onnxruntime, "
+        "tensorrt");
   if (options_.device != "cpu") gpu_ = Gpu::here();
   const bool own = options_.backend == "onnxruntime" && !gpu_.name.empty();
   return choose_device(options_.device, options_.backend, gpu_, own && runtime().has_cuda());

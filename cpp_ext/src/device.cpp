@@ -104,6 +104,10 @@ void wait(Device device, Stream stream) {
   if (device == Device::cuda) wait_cuda(stream);
 }
 
+bool captures(Device device, Stream stream) {
+  return device == Device::cuda && captures_cuda(stream);
+}
+
 OwnStream::OwnStream(Device device) {
   if (device == Device::cuda) stream_ = make_stream_cuda();
 }

@@ -102,6 +102,12 @@ void wait_cuda(Stream stream) {
   check(cudaStreamSynchronize(to_stream(stream)), "go on: a call before this one failed");
 }
 
+bool captures_cuda(Stream stream) {
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  check(cudaStreamIsCapturing(to_stream(stream), &status), "say whether a stream is captured");
+  return status != cudaStreamCaptureStatusNone;
+}
+
 std::shared_ptr<void> make_stream_cuda() {
   cudaStream_t stream = nullptr;
   check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "make a stream");

@@ -56,6 +56,7 @@ std::shared_ptr<std::byte> pinned_cuda(int64_t) { absent("memory of a GPU"); }
 void copy_cuda(void*, const void*, int64_t, Stream) { absent("memory of a GPU"); }
 void clear_cuda(void*, int64_t, Stream) { absent("memory of a GPU"); }
 void wait_cuda(Stream) { absent("a stream"); }
+bool captures_cuda(Stream) { absent("a stream"); }
 std::shared_ptr<void> make_stream_cuda() { absent("a stream"); }
 std::shared_ptr<void> make_event_cuda() { absent("an event"); }
 void record_cuda(void*, Stream) { absent("an event"); }

@@ -32,11 +32,10 @@ from flagdit.engine.compiler import (
     check_int8,
 )
 from flagdit.engine.compiler.build import Precision as GpuPrecision
-from flagdit.engine.compiler.build import Target as GpuTarget
 from flagdit.engine.compiler.build_tensorrt import check_device
 from flagdit.engine.compiler.precision import import_ir
-from flagdit.engine.cpu import unused
 from flagdit.engine.errors import BuildError
+from flagdit.engine.tensorrt.package import Target as GpuTarget
 
 
 class Target(StrEnum):
@@ -233,7 +232,7 @@ def _describe(built: BuiltEngine) -> None:
 
 
 def _summary(manifest: Manifest, output: Path) -> None:
-    for line in unused(engine for engine in manifest.engines if engine.target == "tensorrt-rtx"):
-        say(f"{line}; they are for programs that load them by themselves")
+    targets = {engine.target for engine in manifest.engines if engine.target != "onnxruntime"}  # one or none
+    where = "".join(" --device cuda" + (f" --backend {t}" if "tensorrt" in t else "") for t in targets)
     size = sum(file.bytes for file in manifest.files.values()) / 2**20
-    say(f"wrote {output} ({size:.1f} MiB); next: flagdit generate PROMPT --bundle {output}")
+    say(f"wrote {output} ({size:.1f} MiB); next: flagdit generate PROMPT --bundle {output}{where}")

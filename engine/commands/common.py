@@ -79,7 +79,8 @@ DeviceOption = Annotated[
 BackendOption = Annotated[
     str,
     typer.Option(
-        metavar="onnxruntime|tensorrt", help="What runs the engine; tensorrt, if the bundle has one for this GPU."
+        metavar="onnxruntime|tensorrt|tensorrt-rtx",
+        help="What runs the engine; tensorrt and tensorrt-rtx, if the bundle has one for this GPU.",
     ),
 ]
 BudgetOption = Annotated[

@@ -12,6 +12,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from flagdit.cpp_ext import Gpu
 from flagdit.engine.bundle import Graph, Manifest, ModelSpec
 from flagdit.engine.bundle.manifest import Latent
 from flagdit.engine.bundle.manifest import Text as TextSpec
@@ -22,6 +23,7 @@ from flagdit.engine.commands.common import console, say_which
 from flagdit.engine.commands.ras import format_value
 from flagdit.engine.commands.tables import preset_table, show
 from flagdit.engine.cpu import unused
+from flagdit.engine.device import runs_on
 from flagdit.engine.errors import RequestError
 from flagdit.engine.media import metadata, picture
 from flagdit.engine.ras import RasConfig
@@ -66,7 +68,8 @@ def inspect(
     total = sum(file.bytes for file in loaded.manifest.files.values())
     files = f"{len(loaded.manifest.files)} files, {total / 2**20:.1f} MiB, all intact{_known(loaded)}"
     console.print(files, highlight=False, soft_wrap=True)
-    for line in unused(loaded.manifest.engines):
+    gpu = Gpu.here()
+    for line in unused(engine for engine in loaded.manifest.engines if not runs_on(gpu, engine)):
         console.print(line, highlight=False, soft_wrap=True)
 
 
@@ -141,8 +144,10 @@ def _engines(manifest: Manifest) -> None:
         return
     columns = ("engine", "target", "version", "sm", "precision", "here")
     table = Table(*columns, header_style="bold", box=None)
+    gpu = Gpu.here()
     for engine in manifest.engines:
-        architectures, runs = " ".join(map(str, engine.architectures)), "no" if unused([engine]) else "yes"
+        architectures = " ".join(map(str, engine.architectures))
+        runs = "yes" if runs_on(gpu, engine) or not unused([engine]) else "no"
         table.add_row(engine.file, engine.target, engine.version, architectures, engine.precision, runs)
     show(table)
 

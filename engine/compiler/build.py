@@ -7,8 +7,6 @@ call it through `process.build_apart`.
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,22 +20,16 @@ from flagdit.engine.compiler.plain import to_plain
 from flagdit.engine.compiler.precision import Half, import_ir, to_half
 from flagdit.engine.compiler.quantised import HALF, to_quantised
 from flagdit.engine.compiler.scales import Low, Scales, read_scales
-from flagdit.engine.errors import BackendError, BuildError
+from flagdit.engine.errors import BuildError
 from flagdit.engine.machine import peak_bytes
+from flagdit.engine.tensorrt.package import NAMES, Target, import_trt
 from flagdit.files.errors import refusals
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-Target = Literal["tensorrt-rtx", "tensorrt"]
 Precision = Literal["float32", "float16", "bfloat16", "int8", "fp8"]
 LOW: tuple[Low, ...] = get_args(Low)
-
-MODULES = {"tensorrt-rtx": ("tensorrt_rtx_bindings",), "tensorrt": ("tensorrt", "tensorrt_bindings")}
-"""Import names of a target's bindings: the wheels', and for TensorRT the one that JetPack installs."""
-
-EXTRAS = {"tensorrt-rtx": "rtx", "tensorrt": "tensorrt"}
-NAMES = {"tensorrt-rtx": "TensorRT-RTX", "tensorrt": "TensorRT"}
 
 
 class Job(Spec):
@@ -95,26 +87,6 @@ def build(job: Job, progress: Callable[[float], None]) -> Built:
         peak_bytes=peak_bytes(),
         layers=read_layers(log.layers),
     )
-
-
-def installed(target: Target) -> str | None:
-    """Import name of the target's bindings, None if they are not installed."""
-    return next((name for name in MODULES[target] if importlib.util.find_spec(name)), None)
-
-
-def require(target: Target) -> None:
-    """Raise BackendError unless the target's bindings are installed."""
-    if installed(target) is None:
-        raise BackendError(f"{NAMES[target]} is not installed; next: pip install 'flagdit[{EXTRAS[target]}]'")
-
-
-def import_trt(target: Target) -> Any:
-    """The target's bindings. Raises BackendError if they are not installed or cannot be loaded."""
-    require(target)
-    try:
-        return importlib.import_module(installed(target) or "")
-    except (ImportError, OSError) as error:
-        raise BackendError(f"{NAMES[target]} is installed but cannot be loaded ({error})") from None
 
 
 def needs_plain(target: Target, version: str) -> bool:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from flagdit.engine.bundle import ModelSpec
-from flagdit.engine.compiler.cuda_device import device_architecture
 from flagdit.engine.compiler.engines import (
     BuildOptions,
     BuiltEngine,
@@ -17,6 +16,9 @@ from flagdit.engine.compiler.engines import (
     build_engines,
     check_fp8,
 )
+from flagdit.engine.tensorrt.driver import device_architecture
+
+ELSEWHERE = "build on the device that will run the engine, or ahead of time for RTX GPUs with --target tensorrt-rtx"
 
 
 def build_tensorrt(
@@ -38,7 +40,7 @@ def check_device(options: BuildOptions) -> int:
 
     Raises BackendError if there is no CUDA device, BuildError if it does not compute in that precision.
     """
-    architecture = device_architecture("building a TensorRT engine")
+    architecture = device_architecture("building a TensorRT engine", ELSEWHERE)
     if options.precision == "fp8":
         check_fp8(architecture)
     return architecture

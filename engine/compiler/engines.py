@@ -11,13 +11,14 @@ from typing import Literal, NamedTuple, get_args
 
 from flagdit.engine.bundle import Engine, Graph, ModelSpec
 from flagdit.engine.bundle.weights import check_weights
-from flagdit.engine.compiler.build import LOW, Built, Job, Precision, Target, require
+from flagdit.engine.compiler.build import LOW, Built, Job, Precision
 from flagdit.engine.compiler.layers import LayerReport
 from flagdit.engine.compiler.process import build_apart
 from flagdit.engine.compiler.profiles import Limits, profiles, ranges
 from flagdit.engine.compiler.quantised import HALF
 from flagdit.engine.compiler.scales import SCALES, Low
 from flagdit.engine.errors import BuildError
+from flagdit.engine.tensorrt.package import Target, require
 
 GraphName = Literal["condition", "denoise"]
 GRAPHS: tuple[GraphName, ...] = get_args(GraphName)

@@ -15,8 +15,9 @@ import tempfile
 from collections.abc import Callable
 from typing import IO, Any
 
-from flagdit.engine.compiler.build import NAMES, Built, Job, build, require
+from flagdit.engine.compiler.build import Built, Job, build
 from flagdit.engine.errors import BackendError, BuildError, FlagditError, OutputError
+from flagdit.engine.tensorrt.package import NAMES, require
 
 COMMAND = (sys.executable, "-P", "-m", "flagdit.engine.compiler.process")  # -P: no module of the working directory
 LOG_LINES = 12  # of the builder's log in an error message

@@ -238,7 +238,11 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) {
   return delete executable, cudaSuccess;
 }
 
-// For engines of tests: calls a function when the stream gets there.
+// For engines of tests: whether a stream is captured, and a call of a function when it gets there.
+extern "C" __attribute__((visibility("default"))) int emulator_captures(cudaStream_t stream) {
+  const Guard guard(lock());
+  return runtime().captures.count(stream) != 0 ? 1 : 0;
+}
 extern "C" __attribute__((visibility("default"))) void emulator_call(void (*function)(),
                                                                      cudaStream_t stream) {
   const Guard guard(lock());

@@ -42,6 +42,8 @@ void enqueue_copy(const Tensor& to, const Tensor& from, Stream stream);
 void enqueue_clear(Device device, void* memory, int64_t bytes, Stream stream);
 // Waits until all that was enqueued is done.
 void wait(Device device, Stream stream);
+// Whether what is enqueued now is kept for a CUDA graph, and not run.
+bool captures(Device device, Stream stream);
 
 // A stream of its own, which does not wait for any other; of a CPU it is null.
 class OwnStream {

@@ -11,6 +11,9 @@
 
 namespace flagdit {
 
+// Whether this build has the backend. Says nothing about whether TensorRT is installed.
+bool with_tensorrt();
+
 // An engine as it was built, and what the manifest says of it.
 struct EnginePlan {
   std::string name;   // of the graph, for messages

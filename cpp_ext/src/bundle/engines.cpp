@@ -44,9 +44,9 @@ std::string joined(const std::vector<std::string>& words, const char* between) {
 
 // Why an engine cannot run here; empty if it can.
 std::string obstacle(const EngineSpec& engine, const Cpu& cpu) {
-  if (engine.target == "tensorrt-rtx")
-    return "flagdit has no backend for TensorRT-RTX yet (docs/gpu-status.md)";
-  if (engine.target != "onnxruntime") return "it is for a GPU; run it with --device cuda";
+  if (engine.target == "onnxruntime-cuda") return "it is for a GPU; run it with --device cuda";
+  if (engine.target != "onnxruntime")
+    return "it is for a GPU; run it with --device cuda --backend " + engine.target;
   if (engine.graph != "denoise" ||
       (engine.precision != "int8" && engine.precision != "int8-bf16")) {
     return "flagdit runs no " + engine.graph + " of " + engine.precision +

@@ -12,15 +12,27 @@ const std::vector<std::string> kHalves = {"float16", "bfloat16", "float32"};  //
 
 // What a backend's engines are called in a manifest.
 std::string target_of(const std::string& backend) {
-  return backend == "tensorrt" ? "tensorrt" : "onnxruntime-cuda";
+  return backend == "onnxruntime" ? "onnxruntime-cuda" : backend;
+}
+
+// As NVIDIA calls it; none of another backend.
+std::string tensorrt_of(const std::string& backend) {
+  if (backend == "tensorrt-rtx") return "TensorRT-RTX";
+  return backend == "tensorrt" ? "TensorRT" : "";
 }
 
 // Why no run can use a GPU here; empty if one can.
 std::string why_none(const std::string& backend, const Gpu& gpu, bool provider) {
+  const std::string tensorrt = tensorrt_of(backend);
   if (!gpu.kernels)
-    return "this build of flagdit has no CUDA kernels; build it where nvcc is, in its sources: "
-           "CMAKE_ARGS=-DFLAGDIT_CUDA=ON pip install .";
-  if (gpu.name.empty()) return "CUDA finds no GPU (" + gpu.reason + ")";
+    return (tensorrt.empty() ? "this build of flagdit has no CUDA kernels"
+                             : tensorrt +
+                                   " runs on an NVIDIA GPU, in a build of flagdit with CUDA "
+                                   "kernels, which this one has not") +
+           "; build it where nvcc is, in its sources: CMAKE_ARGS=-DFLAGDIT_CUDA=ON pip install .";
+  if (gpu.name.empty())
+    return (tensorrt.empty() ? "" : tensorrt + " runs on an NVIDIA GPU: ") + "CUDA finds no GPU (" +
+           gpu.reason + ")";
   if (backend == "onnxruntime" && !provider)
     return "this ONNX Runtime has no CUDA provider; next: pip uninstall -y onnxruntime && pip "
            "install 'onnxruntime-gpu[cuda,cudnn]>=1.31'";
@@ -42,11 +54,13 @@ std::string precisions_of(const std::vector<const EngineSpec*>& engines) {
 
 Device choose_device(const std::string& device, const std::string& backend, const Gpu& gpu,
                      bool provider) {
-  if (backend != "onnxruntime" && backend != "tensorrt")
+  const std::string tensorrt = tensorrt_of(backend);
+  if (backend != "onnxruntime" && tensorrt.empty())
     throw Error(Fault::backend, "backend " + in_quotes(backend) +
-                                    " is not one of onnxruntime, tensorrt (docs/gpu-status.md)");
-  if (device == "cpu" && backend == "tensorrt")
-    throw Error(Fault::backend, "TensorRT runs on GPUs only; use --device cuda");
+                                    " is not one of onnxruntime, tensorrt, tensorrt-rtx "
+                                    "(docs/tensorrt.md)");
+  if (device == "cpu" && !tensorrt.empty())
+    throw Error(Fault::backend, tensorrt + " runs on GPUs only; use --device cuda");
   if (device == "cpu") return Device::cpu;
   if (device != "cuda" && device != "auto")
     throw Error(Fault::backend, "device " + in_quotes(device) + " is not one of auto, cpu, cuda");
@@ -71,7 +85,9 @@ const EngineSpec* choose_on_gpu(const Manifest& manifest, const std::string& bac
     if (own && wanted == "float32") return nullptr;
   }
   if (!precision && !fitting.empty()) return fitting.front();
+  const bool ahead = target == "tensorrt-rtx";  // built for a GPU that is said
   const std::string next = "; make one with: flagdit build MODEL -o BUNDLE --target " + target +
+                           (ahead ? " --sm " + std::to_string(gpu.architecture) : "") +
                            (precision ? " --precision " + *precision : "");
   if (there.empty())
     throw Error(Fault::backend, "the bundle of " + name + " has no engine for " + target + next);

@@ -10,23 +10,25 @@ import sys
 
 from flagdit.engine.errors import BackendError
 
-NEXT = "; build on the device that will run the engine, or ahead of time for RTX GPUs with --target tensorrt-rtx"
 MAJOR, MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, _MINOR
 
 
-def device_architecture(purpose: str) -> int:
-    """Compute capability, times ten, of CUDA device 0. Raises BackendError, naming `purpose`, if there is none."""
+def device_architecture(purpose: str, remedy: str) -> int:
+    """Compute capability, times ten, of CUDA device 0.
+
+    Raises BackendError if there is none, naming `purpose` and the `remedy`, what to do then.
+    """
     try:
         driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
     except OSError:
-        raise BackendError(f"{purpose} needs a CUDA device, and no NVIDIA driver is installed here{NEXT}") from None
+        raise BackendError(f"{purpose} needs a CUDA device, and no NVIDIA driver is installed here; {remedy}") from None
     try:
         _call(driver, "cuInit", 0)
         count = _ask(driver, "cuDeviceGetCount")
     except _DriverError as error:
-        raise BackendError(f"{purpose} needs a CUDA device; the NVIDIA driver says {error}{NEXT}") from None
+        raise BackendError(f"{purpose} needs a CUDA device; the NVIDIA driver says {error}; {remedy}") from None
     if count < 1:
-        raise BackendError(f"{purpose} needs a CUDA device, and the NVIDIA driver finds none{NEXT}")
+        raise BackendError(f"{purpose} needs a CUDA device, and the NVIDIA driver finds none; {remedy}")
     device = _ask(driver, "cuDeviceGet", 0)
     major, minor = (_ask(driver, "cuDeviceGetAttribute", attribute, device) for attribute in (MAJOR, MINOR))
     return 10 * major + minor
