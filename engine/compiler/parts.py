@@ -212,24 +212,23 @@ def modulated(parts: Iterable[Part]) -> Iterator[Modulated]:
             yield part.of.x
 
 
-def streams(parts: Iterable[Part]) -> set[ir.Value]:
+def streams(parts: Iterable[Part]) -> Iterator[ir.Value]:
     """The streams (A, R, D) that parts take."""
-    taken = {x.x for x in modulated(parts)}
     for part in parts:
+        yield from (x.x for x in modulated([part]))
         if isinstance(part, Added) and part.ending.residual is not None:
-            taken.add(part.ending.residual)
+            yield part.ending.residual
         elif isinstance(part, Joined):
-            taken |= set(part.streams)
-    return taken
+            yield from part.streams
 
 
 def end_of(parts: list[Part]) -> ir.Value:
     """The stream that goes to the model's end. Raises BuildError if there is not one."""
-    taken = streams(parts)
-    ends = [value for part in parts for value in _made(part) if value not in taken]
-    if len(ends) != 1:
-        raise refused(ends[0] if ends else next(iter(taken)), "is not the only value that goes to the model's end")
-    return ends[0]
+    taken = set(streams(parts))
+    first, *others = [value for part in parts for value in _made(part) if value not in taken]
+    if others:
+        raise refused(first, "is not the only value that goes to the model's end")
+    return first
 
 
 def cut_of_tokens(value: ir.Value | None) -> ir.Node | None:
@@ -243,12 +242,13 @@ def cut_of_tokens(value: ir.Value | None) -> ir.Node | None:
 def _check_between(graph: ir.Graph, parts: list[Part]) -> None:
     """Raises BuildError if a stream is made by something between the parts, which would stay as it is."""
     made = {value for part in parts for value in _made(part)}
-    taken, after = streams(parts) - made, {out for part in parts for node in products(part) for out in node.outputs}
+    after = made.union(out for part in parts for node in products(part) for out in node.outputs)
     for node in graph:
         if not after.isdisjoint(node.inputs):
-            after |= set(node.outputs) - made
-    for value in taken & after:
-        raise refused(value, "is made of a layer, and by none")
+            after.update(node.outputs)
+    for value in streams(parts):
+        if value in after - made:
+            raise refused(value, "is made of a layer, and by no part of one")
 
 
 def _made(part: Part) -> tuple[ir.Value, ...]:
