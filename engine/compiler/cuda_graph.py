@@ -17,7 +17,16 @@ from flagdit.engine.compiler.cuda_call import SWAPPED, PerCall
 from flagdit.engine.compiler.cuda_heads import CudaHeads, matrix
 from flagdit.engine.compiler.graph_writer import Writer
 from flagdit.engine.compiler.parts import (
-    Added, Attended, Hidden, Joined, Part, cut_of_tokens, end_of, find_parts, products, refused,
+    Added,
+    Attended,
+    Hidden,
+    Joined,
+    Part,
+    cut_of_tokens,
+    end_of,
+    find_parts,
+    products,
+    refused,
 )  # fmt: skip
 from flagdit.engine.compiler.patterns import Modulated
 from flagdit.engine.compiler.precision import import_ir
@@ -108,9 +117,7 @@ class _Layers:
         if seen.text is None:
             return out
         pair, lengths = self.call.texts[seen.text.key], self.call.visible(seen.text.bias)
-        read = self.attention(
-            given[0], *pair, lengths=lengths, scale=seen.text.scale, heads=heads, kv_heads=heads
-        )
+        read = self.attention(given[0], *pair, lengths=lengths, scale=seen.text.scale, heads=heads, kv_heads=heads)
         return write.add("Add", out, read)
 
     def attention(
@@ -164,7 +171,11 @@ class _Layers:
         """The norm's weight is one of each row, (R, 1, D), and so is its bias where it takes one."""
         write, (scale, shift) = self.write, (int(how.attributes[name]) for name in ("scale", "shift"))
         if (how.x, scale) not in self.normed:
-            x, weight, options = self.stream(how.x), self.call.vectors[scale], {"axis": -1, "epsilon": how.attributes["epsilon"]}
+            x, weight, options = (
+                self.stream(how.x),
+                self.call.vectors[scale],
+                {"axis": -1, "epsilon": how.attributes["epsilon"]},
+            )
             more = [self.call.vectors[shift]] if shift >= 0 else []
             if "centred" in how.attributes:
                 out = write.add("LayerNormalization", x, weight, *more, **options)

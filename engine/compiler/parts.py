@@ -177,7 +177,7 @@ def find_parts(graph: ir.Graph) -> list[Part]:
         if attended is not None:
             found.append(attended)
             seen[attended.seen.out] = attended
-        elif of is not None and (of in seen or (cut := cut_of_tokens(of)) is not None and cut.inputs[0] in seen):
+        elif of is not None and (of in seen or ((cut := cut_of_tokens(of)) is not None and cut.inputs[0] in seen)):
             found.append(Added.to(of, node))
         elif hidden is not None:
             found.append(Added.to(hidden, node))
