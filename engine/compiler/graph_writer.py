@@ -57,7 +57,8 @@ class Writer:
     def parts(self, value: ir.Value, count: int, axis: int) -> list[ir.Value]:
         """`value` in `count` equal parts, in as many launches as it takes with at most MOST outputs each.
 
-        Where no number up to MOST divides them evenly, they are cut apart MOST at a time.
+        Where no number up to MOST divides them evenly, they are cut apart MOST at a time. The last of these cuts
+        overlaps the one before: of cuts that do not, ONNX Runtime makes one Split into unequal parts again.
         """
         if count == 1:
             return [value]
@@ -67,9 +68,8 @@ class Writer:
         if few:
             pieces = self.add_many("Split", value, outputs=few, axis=axis, num_outputs=few)
             return [part for piece in pieces for part in self.parts(piece, count // few, axis)]
-        made = []
-        for start in range(0, count, MOST):
-            end = min(start + MOST, count)
-            cut = self.add("Slice", value, *(self.numbers(number) for number in (start, end, axis)))
-            made += self.parts(cut, end - start, axis)
+        made: list[ir.Value] = []
+        for end in (*range(MOST, count, MOST), count):
+            cut = self.add("Slice", value, *(self.numbers(number) for number in (end - MOST, end, axis)))
+            made += self.parts(cut, MOST, axis)[len(made) - end :]
         return made
