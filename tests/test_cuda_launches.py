@@ -32,6 +32,7 @@ def asked(graph: Path, *sizes: int) -> dict[str, Any]:
     assert FOLDER is not None
     runtime = next(Path(FOLDER, "onnxruntime", "capi").glob("libonnxruntime.so*"))
     more = {"LD_LIBRARY_PATH": f"{FOLDER}/lib", "PYTHONPATH": FOLDER, "STAND_IN_LOG": str(graph.with_suffix(".log"))}
+    graph.with_suffix(".log").unlink(missing_ok=True)  # that of a call before: lines are added to it
     command = [sys.executable, str(SCRIPT), str(runtime), str(graph), *map(str, sizes)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **more})
     assert done.returncode == 0, done.stderr
