@@ -45,7 +45,9 @@ class PerCall:
             if joined is not None and joined.attributes["axis"].as_int() == 0:
                 made = write.joined([self.rows_first(part) for part in joined.inputs if part is not None], 1)
             elif swapped is not None and tuple(swapped.attributes["perm"].as_ints()) == SWAPPED:
-                made = write.cast(swapped.inputs[0], write.half)
+                (given,) = swapped.inputs
+                assert given is not None
+                made = write.cast(given, write.half)
             else:
                 made = write.turned(write.cast(value, write.half), *SWAPPED)
             self.turned[value] = made

@@ -103,21 +103,19 @@ class _Layers:
         write, seen, (heads, kv_heads, size) = self.write, part.seen, part.heads
         made = [self.heads.made(each, seen.scale, self.modulated(each.x)) for each in part.parts]
         for each, (_, *new) in zip(part.parts, made, strict=True):
-            for old, value in zip(each.made, new, strict=True):
-                self.heads.keep(old, value, kv_heads, size)
+            for old, cached in zip(each.made, new, strict=True):
+                self.heads.keep(old, cached, kv_heads, size)
         tails = [write.shaped(write.turned(tail, 1, 0, 2, 3), 0, 0, kv_heads * size) for tail in part.tails]
-        query, key, value = zip(*made, strict=True)
-        given = [
-            write.joined(query, 1),
-            write.joined((tails[0], *key), 1),
-            write.joined((tails[1], *value), 1),
-        ]
+        queries, keys, values = zip(*made, strict=True)
+        query, key, value = (write.joined(parts, 1) for parts in (queries, (tails[0], *keys), (tails[1], *values)))
         scale = seen.scale if isinstance(seen.scale, float) else size**-0.5
-        out = self.attention(*given, lengths=self.call.lengths(seen), scale=scale, heads=heads, kv_heads=kv_heads)
+        out = self.attention(
+            query, key, value, lengths=self.call.lengths(seen), scale=scale, heads=heads, kv_heads=kv_heads
+        )
         if seen.text is None:
             return out
         pair, lengths = self.call.texts[seen.text.key], self.call.visible(seen.text.bias)
-        read = self.attention(given[0], *pair, lengths=lengths, scale=seen.text.scale, heads=heads, kv_heads=heads)
+        read = self.attention(query, *pair, lengths=lengths, scale=seen.text.scale, heads=heads, kv_heads=heads)
         return write.add("Add", out, read)
 
     def attention(
