@@ -109,28 +109,24 @@ class _Layers:
         queries, keys, values = zip(*made, strict=True)
         query, key, value = (write.joined(parts, 1) for parts in (queries, (tails[0], *keys), (tails[1], *values)))
         scale = seen.scale if isinstance(seen.scale, float) else size**-0.5
-        out = self.attention(
-            query, key, value, lengths=self.call.lengths(seen), scale=scale, heads=heads, kv_heads=kv_heads
-        )
+        out = self.attention(query, key, value, self.call.lengths(seen), scale, (heads, kv_heads))
         if seen.text is None:
             return out
         pair, lengths = self.call.texts[seen.text.key], self.call.visible(seen.text.bias)
-        read = self.attention(query, *pair, lengths=lengths, scale=seen.text.scale, heads=heads, kv_heads=heads)
-        return write.add("Add", out, read)
+        return write.add("Add", out, self.attention(query, *pair, lengths, seen.text.scale, (heads, heads)))
 
     def attention(
         self,
         query: ir.Value,
         key: ir.Value,
         value: ir.Value,
-        *,
         lengths: ir.Value | None,
         scale: float,
-        heads: int,
-        kv_heads: int,
+        heads: tuple[int, int],
     ) -> ir.Value:
+        """lengths (R,): how many of the keys count. heads: H and G."""
         inputs = (query, key, value) if lengths is None else (query, key, value, None, None, None, lengths)
-        return self.write.add("Attention", *inputs, scale=scale, q_num_heads=heads, kv_num_heads=kv_heads)
+        return self.write.add("Attention", *inputs, scale=scale, q_num_heads=heads[0], kv_num_heads=heads[1])
 
     def added(self, part: Added) -> ir.Value:
         """A stream and what a product made: a gate behind a norm is that norm's weight, one of each row."""
