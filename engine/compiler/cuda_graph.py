@@ -78,7 +78,7 @@ class _Layers:
         self.call = PerCall(write, parts)
         self.heads = CudaHeads(write, self.call)
         self.anew: dict[ir.Value, ir.Value] = {}
-        self.normed: dict[tuple[ir.Value, int], ir.Value] = {}
+        self.normed: dict[tuple[ir.Value, int, int], ir.Value] = {}
 
     def write_all(self, last: ir.Value) -> None:
         """Every part, and `last` (A, R, D) in fp32 for the model's end."""
@@ -164,17 +164,14 @@ class _Layers:
     def modulated(self, how: Modulated) -> ir.Value:
         """The norm's weight is one of each row, (R, 1, D), and so is its bias where it takes one."""
         write, (scale, shift) = self.write, (int(how.attributes[name]) for name in ("scale", "shift"))
-        if (how.x, scale) not in self.normed:
-            x, weight, options = (
-                self.stream(how.x),
-                self.call.vectors[scale],
-                {"axis": -1, "epsilon": how.attributes["epsilon"]},
-            )
+        key, options = (how.x, scale, shift), {"axis": -1, "epsilon": how.attributes["epsilon"]}
+        if key not in self.normed:
+            x, weight = self.stream(how.x), self.call.vectors[scale]
             more = [self.call.vectors[shift]] if shift >= 0 else []
             if "centred" in how.attributes:
                 out = write.add("LayerNormalization", x, weight, *more, **options)
             else:
                 out = write.add("RMSNormalization", x, weight, **options)
                 out = write.add("Add", out, *more) if more else out
-            self.normed[how.x, scale] = out
-        return self.normed[how.x, scale]
+            self.normed[key] = out
+        return self.normed[key]

@@ -70,7 +70,10 @@ class Attended:
         parts = tuple(Projected.of(*heads) for heads in seen.heads())
         if not parts or len({part.heads for part in parts}) > 1:
             raise refused(seen.out, "is of queries, keys and values that are not made together")
-        return cls(seen, parts)
+        found = cls(seen, parts)
+        if not all(tail.is_graph_input() for tail in found.tails):
+            raise refused(seen.out, "is not of cached keys and cached values")
+        return found
 
     @property
     def heads(self) -> tuple[int, int, int]:
