@@ -13,6 +13,7 @@ import numpy as np
 
 from flagdit.engine.compiler.graph_writer import Writer
 from flagdit.engine.compiler.parts import Added, Part, Vector, modulated, refused
+from flagdit.engine.compiler.patterns import is_vector, made_by
 from flagdit.engine.compiler.precision import constant
 
 if TYPE_CHECKING:
@@ -64,10 +65,22 @@ def _roles(parts: Sequence[Part]) -> tuple[ir.Value, dict[int, Role]]:
 
 def _taken(parts: Sequence[Part]) -> Iterator[tuple[Vector, Role]]:
     for x in modulated(parts):
-        yield Vector(x.vectors, int(x.attributes["scale"])), Role(1, x.weight)
+        yield Vector(x.vectors, int(x.attributes["scale"])), Role(1, _weight(x.weight))
         if x.attributes["shift"] >= 0:
             yield Vector(x.vectors, int(x.attributes["shift"])), Role()
     for part in parts:
         if isinstance(part, Added):
             norm = part.ending.norm
-            yield part.gate, Role(0, norm.inputs[1] if norm is not None else None, part.gate.bent)
+            yield part.gate, Role(0, _weight(norm.inputs[1]) if norm is not None else None, part.gate.bent)
+
+
+def _weight(value: ir.Value | None) -> ir.Value | None:
+    """The weight (D,) of a norm; None where it is ones in a size that a run decides. Raises BuildError otherwise."""
+    ones = made_by(value, "ConstantOfShape")
+    filled = ones.attributes.get("value") if ones is not None else None
+    if filled is not None and (filled.as_tensor().numpy() == 1).all():
+        return None
+    assert value is not None
+    if not is_vector(value):
+        raise refused(value, "is no weight of a norm")
+    return value
