@@ -129,10 +129,11 @@ FAMILIES: dict[str, Diffused] = {
 }
 
 
-def random_model(name: str, seed: int = 0) -> Any:
-    """A model of diffusers whose gates and modulations are open, as after training."""
+def random_model(name: str, seed: int = 0, **other: Any) -> Any:
+    """A model of diffusers whose gates and modulations are open, as after training; made with `other`, too."""
     torch.manual_seed(seed)
-    model = FAMILIES[name].make().eval()
+    model = FAMILIES[name].make()
+    model = (type(model).from_config({**model.config, **other}) if other else model).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.1)
@@ -142,9 +143,9 @@ def random_model(name: str, seed: int = 0) -> Any:
     return model
 
 
-def saved(name: str, folder: Path) -> tuple[Any, Path]:
+def saved(name: str, folder: Path, **other: Any) -> tuple[Any, Path]:
     """A random model and the folder that diffusers saved it in."""
-    model = random_model(name)
+    model = random_model(name, **other)
     model.save_pretrained(folder)
     return model, folder
 

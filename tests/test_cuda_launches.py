@@ -32,6 +32,7 @@ def asked(graph: Path, *sizes: int) -> dict[str, Any]:
     assert FOLDER is not None
     runtime = next(Path(FOLDER, "onnxruntime", "capi").glob("libonnxruntime.so*"))
     more = {"LD_LIBRARY_PATH": f"{FOLDER}/lib", "PYTHONPATH": FOLDER, "STAND_IN_LOG": str(graph.with_suffix(".log"))}
+    graph.with_suffix(".log").unlink(missing_ok=True)  # that of a call before: lines are added to it
     command = [sys.executable, str(SCRIPT), str(runtime), str(graph), *map(str, sizes)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **more})
     assert done.returncode == 0, done.stderr
@@ -95,6 +96,37 @@ def test_the_graph_of_before_is_over_the_budget(models: list[Path]) -> None:
     few, many = (asked(written(model, to_half, "float16"), 288, 768, 2, 32) for model in models)
     assert a_layer(few, many) > BUDGET
     assert flash(many) < 2 * LAYERS[1]
+
+
+WIDE: dict[str, tuple[dict[str, Any], str, int]] = {
+    "next-dit": ({"hidden_size": 128}, "num_layers", 32),
+    "lumina2": ({"hidden_size": 128, "axes_dim_rope": (8, 12, 12)}, "num_layers", 32),
+    "z-image": ({"dim": 128, "axes_dims": [8, 12, 12]}, "n_layers", 31),
+    "sd3.5": (
+        {"attention_head_dim": 32, "num_attention_heads": 4, "caption_projection_dim": 128}, "num_layers", 49
+    ),
+}  # fmt: skip
+"""Of a family: what makes its heads 32 wide, what its number of layers is called, and the most launches of one."""
+
+
+@pytest.mark.parametrize("family", WIDE)
+def test_a_layer_of_every_family_takes_few_launches(family: str, tmp_path: Path) -> None:
+    """All attention is Flash, with a text in the stream and with two streams, too; half of the launches are left."""
+    made, (shape, number, budget) = [], WIDE[family]
+    for layers in LAYERS:
+        _, source = saved(family, tmp_path / f"source{layers}", **shape, **{number: layers})
+        options = ExportOptions(name=family, dtype="float16", size=(16, 16))
+        export_model(open_checkpoint(source), tmp_path / f"model{layers}", options)
+        made.append(tmp_path / f"model{layers}")
+    sizes = 288, 768, 2, 32
+    before = [asked(written(model, to_half, "float16"), *sizes) for model in made]
+    for precision in ("float16", "bfloat16"):
+        after = [asked(written(model, to_cuda, precision), *sizes) for model in made]
+        assert a_layer(*after) <= budget < a_layer(*before)
+        for model, told in zip(made, after, strict=True):
+            attentions = [node for node in ir.load(model / "denoise.onnx").graph if node.op_type == "Attention"]
+            assert flash(told) == len(attentions)
+            assert count(told, "attention_kernel") == count(told, "oftmax") == told["pinned copies"] == 0
 
 
 def test_the_provider_takes_the_graphs_of_every_family(tmp_path: Path) -> None:

@@ -188,7 +188,8 @@ def test_a_picture_is_near_that_in_fp32(
 
 
 HALF = {"float32": 1e-5, "float16": 1e-2}
-"""What an output of a graph for CUDA is off at most, over its largest magnitude; ONNX Runtime's CPU has no bfloat16."""
+"""What an output of a graph for CUDA is off at most, over its largest magnitude; ONNX Runtime's CPU has no bfloat16.
+tests/test_cuda_families.py looks closer, at weights that are not stored as int8."""
 
 
 @pytest.mark.parametrize("fault", [False, True], ids=["right", "wrong"])
@@ -197,7 +198,7 @@ def test_the_graph_for_cuda_on_the_cpu(built: Built, precision: CudaPrecision, f
     """With weights that are stored as int8; a bundle of it opens, and has a self-test."""
     model, said = built.bundle.parent / "model", list[str]()
     build_bundle(model, tmp_path / "bundle", lambda *given: build_cuda(*given, precision=precision, notes=said.append))
-    assert [line.startswith("denoise.cuda-") and "stay as exported" in line for line in said] == [True]
+    assert said == []  # all layers are written anew
     (engine,) = Bundle.load(tmp_path / "bundle").manifest.engines
     graph = ir.load(tmp_path / "bundle" / engine.file)
     if fault:

@@ -1,20 +1,21 @@
 """What the layers of a graph for the CUDA provider share: made once a call, in a few launches for all of them.
 
-Letters: A active tokens, R rows, T text tokens, L layers, D width, H heads, G kv heads, d head size.
+Letters: A active tokens, M cached tokens, R rows, T text tokens, L layers, D width, H heads, G kv heads, d head size.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flagdit.engine.compiler.blocks import Block, Vector, refused
+from flagdit.engine.compiler.cuda_vectors import written_vectors
 from flagdit.engine.compiler.graph_writer import MOST, Writer
+from flagdit.engine.compiler.parts import Attended, Part, refused
+from flagdit.engine.compiler.patterns import Heads, made_by
 from flagdit.engine.compiler.precision import constant
-from flagdit.engine.compiler.seen import Text
+from flagdit.engine.compiler.seen import Seen, Text
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -26,111 +27,129 @@ VISIBLE = -5000.0
 
 
 class PerCall:
-    """Vectors, rotations and texts of `blocks`, in the order and type that layers take them."""
+    """Vectors, rotations, texts and lengths of all parts, in the order and type that layers take them."""
 
-    def __init__(self, write: Writer, blocks: Sequence[Block]) -> None:
+    def __init__(self, write: Writer, parts: Sequence[Part]) -> None:
         self.write = write
-        self.vectors = self._vectors(blocks)
-        self.query_rope, self.key_rope = self._ropes(blocks)
-        self.texts = self._texts(blocks)
-        self.lengths = self._lengths([block.text for block in blocks if block.text is not None])
+        self.turned: dict[ir.Value, ir.Value] = {}
+        self.factors: dict[ir.Value, ir.Value] = {}
+        self.ropes: dict[tuple[ir.Value | None, ...], Rope] = {}
+        self.counted: dict[ir.Value, ir.Value] = {}
+        self.vectors = written_vectors(write, parts)
+        self.texts = self._texts([part for part in parts if isinstance(part, Attended)])
 
-    def vector(self, vector: Vector) -> ir.Value:
-        """(R, 1, D); of a scale, (1 + scale) * weight of its norm."""
-        return self.vectors[vector.number]
+    def rows_first(self, value: ir.Value) -> ir.Value:
+        """(R, A, ...) in half of a value (A, R, ...), which may be turned, or joined of such, in the exported graph."""
+        if value not in self.turned:
+            write, swapped, joined = self.write, made_by(value, "Transpose"), made_by(value, "Concat")
+            if joined is not None and joined.attributes["axis"].as_int() == 0:
+                made = write.joined([self.rows_first(part) for part in joined.inputs if part is not None], 1)
+            elif swapped is not None and tuple(swapped.attributes["perm"].as_ints()) == SWAPPED:
+                (given,) = swapped.inputs
+                assert given is not None
+                made = write.cast(given, write.half)
+            else:
+                made = write.turned(write.cast(value, write.half), *SWAPPED)
+            self.turned[value] = made
+        return self.turned[value]
 
-    def _vectors(self, blocks: Sequence[Block]) -> list[ir.Value]:
-        """All vectors of a row, (R, 1, D) each, in the order that they lie in."""
-        write, vectors = self.write, blocks[0].x.vectors
-        shape, weights = vectors.shape, _weights(blocks)
-        sizes = [size for size in tuple(shape or ())[1:] if isinstance(size, int)]
-        if shape is None or len(sizes) < len(shape) - 1:
-            raise refused(vectors, "has no known number of modulations")
-        count, width = math.prod(sizes[:-1]), sizes[-1]
-        ones = constant(write.graph, "cuda.ones", np.ones((1, width), np.float32))
-        rows = [write.shaped(weights[n], 1, width) if n in weights else ones for n in range(count)]
-        more = np.array([[float(n in weights)] for n in range(count)], np.float32)
-        factor = write.joined(rows, 0)  # of constants, so ONNX Runtime folds it when it loads the graph
-        flat = write.shaped(vectors, 0, count, width)
-        flat = write.add("Mul", write.add("Add", flat, constant(write.graph, "cuda.more", more)), factor)
-        return write.parts(write.cast(flat, write.half), count, 1)
+    def rope(self, heads: Heads, scale: ir.Value | float) -> Rope | None:
+        """cos and sin (R, A, d/2), times the factor of `scale` if that is a value; None if heads are not rotated."""
+        if heads.rotary is None:
+            return None
+        key = *heads.rotary.inputs[1:3], None if isinstance(scale, float) else scale
+        if key not in self.ropes:
+            cos, sin = (self.rows_first(table) for table in key[:2] if table is not None)
+            if not isinstance(scale, float):
+                factor = self.factor(scale, heads.size)
+                cos, sin = self.write.add("Mul", cos, factor), self.write.add("Mul", sin, factor)
+            self.ropes[key] = cos, sin
+        return self.ropes[key]
 
-    def _ropes(self, blocks: Sequence[Block]) -> tuple[Rope, Rope]:
-        """cos and sin (R, A, d/2), of queries and of keys: those of queries have the scale of self-attention in them.
-
-        What is folded in is the quotient to 1 / sqrt(d), which the attention multiplies with; keys of texts are divided
-        by it. So what is cached is what the graph that was exported caches.
+    def factor(self, scale: ir.Value, size: int) -> ir.Value:
+        """What is folded into queries of a scale that a run sets: the quotient to 1 / sqrt(d), which the attention
+        multiplies with. Keys of texts are divided by it, so what is cached is what the exported graph caches.
         """
-        write, first = self.write, blocks[0]
-        size = first.query.size
-        tables = {part.rotary.inputs[1:3] for b in blocks for part in (b.query, b.key) if part.rotary is not None}
-        scales = {(block.attention_scale, block.scale) for block in blocks}
-        if len(tables) > 1 or len(scales) > 1:
-            raise refused(first.keys[0], "is rotated or scaled otherwise in other layers")
-        turned = [write.turned(table, 1, 0, 2) for table in tables.pop() if table is not None]
-        number = constant(write.graph, "cuda.scale", np.array([first.scale * size**0.5], np.float32))
-        self.factor = write.cast(write.add("Mul", first.attention_scale, number), write.half)
-        key = [write.cast(table, write.half) for table in turned]
-        query = [write.add("Mul", table, self.factor) for table in key]
-        return (query[0], query[1]), (key[0], key[1])
+        if scale not in self.factors:
+            number = constant(self.write.graph, f"cuda.root.{size}", np.array([size**0.5], np.float32))
+            self.factors[scale] = self.write.cast(self.write.add("Mul", scale, number), self.write.half)
+        return self.factors[scale]
 
-    def _texts(self, blocks: Sequence[Block]) -> dict[ir.Value, tuple[ir.Value, ir.Value]]:
+    def _texts(self, attended: Sequence[Attended]) -> dict[ir.Value, tuple[ir.Value, ir.Value]]:
         """By a layer's text key: keys (R, T, H * d) over the factor of queries, and values times the layer's gate."""
         made: dict[ir.Value, tuple[ir.Value, ir.Value]] = {}
-        heads = blocks[0].heads
-        texts = [block.text for block in blocks if block.text is not None]
+        texts = [part.seen.text for part in attended if part.seen.text is not None]
+        kinds = {(part.heads, part.seen.scale) for part in attended if part.seen.text is not None}
+        if len(kinds) > 1:
+            raise refused(texts[0].key, "is attended to otherwise in other layers")
         for start in range(0, len(texts), MOST):
-            some = texts[start : start + MOST]
+            some, (heads, scale) = texts[start : start + MOST], next(iter(kinds))
             keys = self._flat([text.key for text in some], heads)
-            values = self._flat([text.value for text in some], heads, [text.gate for text in some])
-            made |= {text.key: pair for text, pair in zip(some, zip(keys, values, strict=True), strict=True)}
+            if not isinstance(scale, float):
+                keys = self.write.add("Div", keys, self.factor(scale, heads[2]))
+            values = self._gated(self._flat([text.value for text in some], heads), some)
+            parts = (self.write.parts(flat, len(some), 2) for flat in (keys, values))
+            made |= {text.key: pair for text, pair in zip(some, zip(*parts, strict=True), strict=True)}
         return made
 
-    def _flat(
-        self, texts: Sequence[ir.Value], heads: tuple[int, int, int], gates: Sequence[ir.Value] = ()
-    ) -> list[ir.Value]:
-        """Of each of (R, G, T, d): (R, T, H * d), times its gate (H * d,).
+    def _flat(self, texts: Sequence[ir.Value], heads: tuple[int, int, int]) -> ir.Value:
+        """Of some (R, G, T, d): (R, T, n * H * d).
 
         Text has few tokens, so its kv heads are repeated to H: then a gate of a query head is one of a value's head.
         """
-        write, (all_heads, kv_heads, size), count = self.write, heads, len(texts)
-        lies = write.turned(write.joined(texts, 1), 0, 2, 1, 3)  # (R, T, L * G, d)
+        write, (all_heads, kv_heads, size) = self.write, heads
+        lies = write.turned(write.joined(texts, 1), 0, 2, 1, 3)  # (R, T, n * G, d)
         if all_heads != kv_heads:
             share = write.numbers(1, 1, 1, all_heads // kv_heads, 1)
             lies = write.add("Expand", write.add("Unsqueeze", lies, write.numbers(3)), share)
-        flat = write.shaped(lies, 0, 0, count * all_heads * size)
-        if gates:
-            factor = write.joined([write.shaped(gate, -1) for gate in gates], 0)
-            flat = write.add("Mul", flat, write.cast(factor, write.half))
-        else:
-            flat = write.add("Div", flat, self.factor)
-        return write.parts(flat, count, 2)
+        return write.shaped(lies, 0, 0, len(texts) * all_heads * size)
 
-    def _lengths(self, texts: Sequence[Text]) -> ir.Value | None:
-        """Tokens of each row's text (R,), from the bias (R, 1, 1, T): what fills up comes last (docs/contract.md)."""
-        biases = {text.bias for text in texts}
-        if not biases:
+    def _gated(self, flat: ir.Value, texts: Sequence[Text]) -> ir.Value:
+        """Values times the gate (H * d,) of each layer."""
+        factor = self.write.joined([self.write.shaped(text.gate, -1) for text in texts], 0)
+        return self.write.add("Mul", flat, self.write.cast(factor, self.write.half))
+
+    def lengths(self, seen: Seen) -> ir.Value | None:
+        """How many keys count in each row, (R,), of keys that lie as the tail, then the head with its text last."""
+        if seen.bias is None:
             return None
-        if len(biases) > 1:
-            raise refused(texts[0].bias, "is not the bias of all layers")
-        write, bias = self.write, texts[0].bias
-        visible = write.add("Greater", bias, constant(write.graph, "cuda.visible", np.array(VISIBLE, np.float32)))
-        ones = write.add("Cast", visible, to=write.ir.DataType.FLOAT.value)
-        counted = write.add("ReduceSum", ones, write.numbers(1, 2, 3), keepdims=0)
-        return write.add("Cast", counted, to=write.ir.DataType.INT64.value)
+        _check_text_is_last(seen, seen.bias)
+        return self.visible(seen.bias)
+
+    def visible(self, bias: ir.Value) -> ir.Value:
+        """Keys of each row (R,) that a bias (R, 1, 1, N) leaves; what fills up comes last (docs/contract.md)."""
+        if bias not in self.counted:
+            write = self.write
+            seen = write.add("Greater", bias, constant(write.graph, "cuda.visible", np.array(VISIBLE, np.float32)))
+            ones = write.add("Cast", seen, to=write.ir.DataType.FLOAT.value)
+            counted = write.add("ReduceSum", ones, write.numbers(1, 2, 3), keepdims=0)
+            self.counted[bias] = write.add("Cast", counted, to=write.ir.DataType.INT64.value)
+        return self.counted[bias]
 
 
-def _weights(blocks: Sequence[Block]) -> dict[int, ir.Value]:
-    """By the number of a scale: the weight (D,) of the norm that it modulates. Raises BuildError if they are shared."""
-    weights: dict[int, ir.Value] = {}
-    others: set[int] = set()
-    for block in blocks:
-        for x, residual in ((block.x, block.residual), (block.feed_forward.x, block.feed_forward.residual)):
-            if not x.vectors is blocks[0].x.vectors is residual.gate.vectors:
-                raise refused(x.vectors, "is not where all layers have their modulations")
-            others |= {int(x.attributes["shift"]), residual.gate.number}
-            if weights.setdefault(int(x.attributes["scale"]), x.weight) is not x.weight:
-                raise refused(x.weight, "shares its scale with another norm")
-    if others & weights.keys():
-        raise refused(blocks[0].x.vectors, "has a scale that is a shift or a gate, too")
-    return weights
+SWAPPED = (1, 0, 2)
+"""Order of axes: (A, R, D) to (R, A, D), and back."""
+
+
+def _check_text_is_last(seen: Seen, bias: ir.Value) -> None:
+    """Raises BuildError unless only the text at the end of the head may be hidden.
+
+    The bias is zeros, a text's, and zeros of as many keys as the tail has: these come last in the exported order.
+    """
+    joined, tail = made_by(bias, "Concat"), seen.keys.inputs[-1]
+    parts = joined.inputs if joined is not None and joined.attributes["axis"].as_int() in (-1, 3) else ()
+    if len(parts) < 2 or tail is None or tail.shape is None:
+        raise refused(bias, "is no bias of a text")
+    *before, text, behind = parts
+    zeros = [_is_zeros(part) for part in (*before, behind)]
+    if text is None or not text.is_graph_input() or not all(zeros) or behind is None or behind.shape is None:
+        raise refused(bias, "is no bias of a text alone")
+    if behind.shape[3] != tail.shape[0]:
+        raise refused(bias, "is of keys in another order")
+
+
+def _is_zeros(value: ir.Value | None) -> bool:
+    """Whether a value is 0 everywhere, in a size that a run decides."""
+    node = made_by(value, "ConstantOfShape")
+    filled = node.attributes.get("value") if node is not None else None
+    return node is not None and (filled is None or not filled.as_tensor().numpy().any())

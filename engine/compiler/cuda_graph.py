@@ -1,10 +1,11 @@
 """Graph of `denoise` -> the same for ONNX Runtime's CUDA provider: few launches a layer, all attention in Flash.
 
 What its kernels like is in docs/gpu.md: rows first, (R, A, D), and heads as one axis, so that attention takes what
-products make; scale, and the norm's weight with it, as the weight of RMSNormalization, one of each row; keys and values
-turned once; lengths of the texts for a bias. Layers are half; the ends of the model stay fp32, in the exported order.
+products make; scales and gates, and a norm's weight with them, as the weight of that norm, one of each row; a text's
+keys and values turned once; lengths of the texts for a bias. Layers are half; the ends of the model stay fp32, in the
+exported order.
 
-Letters: A active tokens, M cached tokens, R rows, T text tokens, L layers, D width, H heads, G kv heads, d head size.
+Letters: A active tokens, M cached tokens, R rows, T text tokens, D width, H heads, G kv heads, d head size.
 """
 
 from __future__ import annotations
@@ -12,10 +13,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from flagdit.engine.bundle.ports import keys_or_values
-from flagdit.engine.compiler.blocks import Block, FeedForward, Vector, find_blocks, refused
-from flagdit.engine.compiler.cuda_call import PerCall
+from flagdit.engine.compiler.cuda_call import SWAPPED, PerCall
+from flagdit.engine.compiler.cuda_heads import CudaHeads, matrix
 from flagdit.engine.compiler.graph_writer import Writer
-from flagdit.engine.compiler.patterns import Heads, Modulated
+from flagdit.engine.compiler.parts import (
+    Added,
+    Attended,
+    Hidden,
+    Joined,
+    Part,
+    cut_of_tokens,
+    end_of,
+    find_parts,
+    products,
+    refused,
+)  # fmt: skip
+from flagdit.engine.compiler.patterns import Modulated
 from flagdit.engine.compiler.precision import import_ir
 
 if TYPE_CHECKING:
@@ -28,21 +41,21 @@ OPSET = 24
 
 
 def to_cuda(model: ir.Model, precision: CudaPrecision) -> int:
-    """Write the layers of `model` anew, in place. Returns how many there are.
+    """Write the layers of `model` anew, in place. Returns how many attentions to a cache there are.
 
     Names, axes and order of its inputs and outputs stay; keys and values, of caches and texts, are `precision`. Tokens
-    of a text come first in `text_bias`, and what fills it up last. Raises BackendError if onnx_ir is not installed,
+    of a text come first in its bias, and what fills it up last. Raises BackendError if onnx_ir is not installed,
     BuildError if the graph is not made as flagdit.export makes it.
     """
     ir = import_ir()
-    blocks = find_blocks(model.graph)
-    last = blocks[-1].feed_forward.residual.total
+    parts = find_parts(model.graph)
+    last = end_of(parts)
     users = {use.node for use in last.uses()}
     before = next((node for node in model.graph if node in users), None)
     if before is None:
         raise refused(last, "is no value that goes to the end of the model")
     half = ir.DataType.FLOAT if precision == "float32" else ir.DataType[precision.upper()]
-    _Layers(Writer(model.graph, before, half), blocks).write_all()
+    _Layers(Writer(model.graph, before, half), parts).write_all(last)
     for value in (*model.graph.inputs, *model.graph.outputs):
         if keys_or_values(value.name or "", tuple(value.shape or ())):
             value.dtype = half
@@ -51,98 +64,114 @@ def to_cuda(model: ir.Model, precision: CudaPrecision) -> int:
     from onnx_ir.passes.common import RemoveUnusedNodesPass
 
     RemoveUnusedNodesPass()(model)
-    return len(blocks)
+    left = set(model.graph).intersection(node for part in parts for node in products(part))
+    if left:
+        raise refused(left.pop().outputs[0], "is still read by something that is not written anew")
+    return sum(isinstance(part, Attended) for part in parts)
 
 
 class _Layers:
-    """One rewriting. Values between layers are (R, A, D) in half."""
+    """One rewriting. Streams and what attention makes are (R, A, D) in half; `anew` has them by what they were."""
 
-    def __init__(self, write: Writer, blocks: list[Block]) -> None:
-        self.write, self.blocks = write, blocks
-        self.call = PerCall(write, blocks)
+    def __init__(self, write: Writer, parts: list[Part]) -> None:
+        self.write, self.parts = write, parts
+        self.call = PerCall(write, parts)
+        self.heads = CudaHeads(write, self.call)
+        self.anew: dict[ir.Value, ir.Value] = {}
+        self.normed: dict[tuple[ir.Value, int, int], ir.Value] = {}
 
-    def write_all(self) -> None:
-        write, last = self.write, self.blocks[-1].feed_forward.residual.total
-        x = write.turned(write.cast(self.blocks[0].x.x, write.half), 1, 0, 2)
-        for block in self.blocks:
-            x = self.feed_forward(block.feed_forward, self.attention(block, x))
-        end = write.cast(write.turned(x, 1, 0, 2), write.ir.DataType.FLOAT)
+    def write_all(self, last: ir.Value) -> None:
+        """Every part, and `last` (A, R, D) in fp32 for the model's end."""
+        write = self.write
+        for part in self.parts:
+            if isinstance(part, Attended):
+                self.anew[part.seen.out] = self.attended(part)
+            elif isinstance(part, Added):
+                self.anew[part.ending.out] = self.added(part)
+            elif isinstance(part, Joined):
+                self.anew[part.out] = write.joined([self.stream(value) for value in part.streams], 1)
+        end = write.cast(write.turned(self.anew[last], *SWAPPED), write.ir.DataType.FLOAT)
         end.dtype, end.shape = last.dtype or write.ir.DataType.FLOAT, last.shape
         write.ir.convenience.replace_all_uses_with(last, end)
 
-    def attention(self, block: Block, x: ir.Value) -> ir.Value:
-        write, (heads, kv_heads, size) = self.write, block.heads
-        query, key, value = self.projected(block, self.modulated(block.x, x))
-        query = self.rotated(block.query, query, heads, self.call.query_rope)
-        key = self.rotated(block.key, key, kv_heads, self.call.key_rope)
-        self.output(block.keys[0], write.shaped(key, 0, 0, kv_heads, size))
-        self.output(block.values[0], write.shaped(value, 0, 0, kv_heads, size))
-        key = self.with_tail(key, block.keys[1], kv_heads * size)
-        value = self.with_tail(value, block.values[1], kv_heads * size)
-        seen = write.add("Attention", query, key, value, scale=size**-0.5, q_num_heads=heads, kv_num_heads=kv_heads)
-        if block.text is not None:
-            pair = self.call.texts[block.text.key]
-            inputs = (query, *pair, None, None, None, self.call.lengths)
-            read = write.add("Attention", *inputs, scale=block.text.scale, q_num_heads=heads, kv_num_heads=heads)
-            seen = write.add("Add", seen, read)
-        out = write.add("MatMul", seen, self.matrix(block.projection))
-        return write.add("Add", x, write.add("Mul", out, self.call.vector(block.residual.gate)))
+    def stream(self, value: ir.Value) -> ir.Value:
+        """A stream (A, R, D) as (R, A, D): what no part makes comes from the model's beginning."""
+        return self.anew[value] if value in self.anew else self.call.rows_first(value)
 
-    def feed_forward(self, part: FeedForward, x: ir.Value) -> ir.Value:
+    def attended(self, part: Attended) -> ir.Value:
+        """(R, A, H * d). Keys lie as the tail, then the head: what fills up a text in the head is last of all."""
+        write, seen, (heads, kv_heads, size) = self.write, part.seen, part.heads
+        made = [self.heads.made(each, seen.scale, self.modulated(each.x)) for each in part.parts]
+        for each, (_, *new) in zip(part.parts, made, strict=True):
+            for old, cached in zip(each.made, new, strict=True):
+                self.heads.keep(old, cached, kv_heads, size)
+        tails = [write.shaped(write.turned(tail, 1, 0, 2, 3), 0, 0, kv_heads * size) for tail in part.tails]
+        queries, keys, values = zip(*made, strict=True)
+        query, key, value = (write.joined(parts, 1) for parts in (queries, (tails[0], *keys), (tails[1], *values)))
+        scale = seen.scale if isinstance(seen.scale, float) else size**-0.5
+        out = self.attention(query, key, value, self.call.lengths(seen), scale, (heads, kv_heads))
+        if seen.text is None:
+            return out
+        pair, lengths = self.call.texts[seen.text.key], self.call.visible(seen.text.bias)
+        return write.add("Add", out, self.attention(query, *pair, lengths, seen.text.scale, (heads, heads)))
+
+    def attention(
+        self,
+        query: ir.Value,
+        key: ir.Value,
+        value: ir.Value,
+        lengths: ir.Value | None,
+        scale: float,
+        heads: tuple[int, int],
+    ) -> ir.Value:
+        """lengths (R,): how many of the keys count. heads: H and G."""
+        inputs = (query, key, value) if lengths is None else (query, key, value, None, None, None, lengths)
+        return self.write.add("Attention", *inputs, scale=scale, q_num_heads=heads[0], kv_num_heads=heads[1])
+
+    def added(self, part: Added) -> ir.Value:
+        """A stream and what a product made: a gate behind a norm is that norm's weight, one of each row."""
+        write, ending = self.write, part.ending
+        of = self.hidden(part.of) if isinstance(part.of, Hidden) else self.tokens(part.of)
+        out = write.add("MatMul", of, matrix(write, part.product.inputs[1]))
+        if ending.bias is not None:
+            out = write.add("Add", out, write.cast(ending.bias, write.half))
+        gate = self.call.vectors[part.gate.number]
+        if ending.norm is not None:
+            epsilon = ending.norm.attributes["epsilon"].as_float()
+            out = write.add("RMSNormalization", out, gate, axis=-1, epsilon=epsilon)
+        else:
+            out = write.add("Mul", out, gate)
+        assert ending.residual is not None
+        return write.add("Add", self.stream(ending.residual), out)
+
+    def tokens(self, value: ir.Value) -> ir.Value:
+        """What attention made, or some of its tokens."""
+        cut = cut_of_tokens(value)
+        if value in self.anew or cut is None or cut.inputs[0] is None:
+            return self.anew[value]
+        return self.heads.cut(self.anew[cut.inputs[0]], cut)
+
+    def hidden(self, part: Hidden) -> ir.Value:
         """w1 and w3 apart: a product of both would need a Split, a pass over memory, for the same launches."""
-        write, inner = self.write, self.modulated(part.x, x)
-        gate, value = (write.add("MatMul", inner, self.matrix(w)) for w in (part.w1, part.w3))
+        write, inner = self.write, self.modulated(part.x)
+        gate = write.add("MatMul", inner, matrix(write, part.w1))
+        if part.w3 is None:
+            total = gate if part.bias is None else write.add("Add", gate, write.cast(part.bias, write.half))
+            return write.add("Gelu", total, approximate="tanh")
         silu = write.add("Mul", gate, write.add("Sigmoid", gate))
-        out = write.add("MatMul", write.add("Mul", silu, value), self.matrix(part.w2))
-        return write.add("Add", x, write.add("Mul", out, self.call.vector(part.residual.gate)))
+        return write.add("Mul", silu, write.add("MatMul", inner, matrix(write, part.w3)))
 
-    def modulated(self, how: Modulated, x: ir.Value) -> ir.Value:
-        """The norm's weight is one of each row, (R, 1, D)."""
-        scale, shift = (self.call.vector(Vector(how.vectors, int(how.attributes[n]))) for n in ("scale", "shift"))
-        normed = self.write.add("RMSNormalization", x, scale, axis=-1, epsilon=how.attributes["epsilon"])
-        return self.write.add("Add", normed, shift)
-
-    def projected(self, block: Block, x: ir.Value) -> list[ir.Value]:
-        """Query, key and value, (R, A, H * d) and twice (R, A, G * d), of one product if they are equally wide.
-
-        A Split into unequal parts copies their sizes to the GPU each time, which a captured graph must not.
-        """
-        write, (heads, kv_heads, _) = self.write, block.heads
-        wide = [part.product.inputs[1] for part in (block.query, block.key, block.value)]
-        matrices = [self.matrix(value) for value in wide if value is not None]
-        if heads != kv_heads:
-            return [write.add("MatMul", x, matrix) for matrix in matrices]
-        return write.parts(write.add("MatMul", x, write.joined(matrices, 1)), 3, 2)
-
-    def rotated(self, how: Heads, made: ir.Value, heads: int, rope: tuple[ir.Value, ir.Value]) -> ir.Value:
-        """Heads (R, A, heads * d), normalised all together and rotated."""
-        write, flat = self.write, made
-        if how.norm is not None:
-            weights = [write.cast(weight, write.half) for weight in how.norm.inputs[1:] if weight is not None]
-            flat = write.add(
-                "LayerNormalization", flat, *weights, axis=-1, epsilon=how.norm.attributes["epsilon"].as_float()
-            )
-        assert how.rotary is not None
-        interleaved = how.rotary.attributes["interleaved"].as_int() if "interleaved" in how.rotary.attributes else 0
-        return write.add("RotaryEmbedding", flat, *rope, interleaved=interleaved, num_heads=heads)
-
-    def output(self, old: ir.Value, made: ir.Value) -> None:
-        """Put (R, A, G, d) in the place of the output `old` (A, R, G, d)."""
-        new = self.write.turned(made, 1, 0, 2, 3)
-        new.dtype, new.shape, name = self.write.half, old.shape, old.name
-        self.write.ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
-        old.name, new.name = None, name
-
-    def with_tail(self, head: ir.Value, tail: ir.Value, width: int) -> ir.Value:
-        """(R, N, G * d) of a head (R, A, G * d) and a tail (M, R, G, d), of which the tail is turned."""
-        turned = self.write.shaped(self.write.turned(tail, 1, 0, 2, 3), 0, 0, width)
-        return self.write.add("Concat", head, turned, axis=1)
-
-    def matrix(self, wide: ir.Value) -> ir.Value:
-        """A constant (K, N) in half; if it is stored so, without a cast to fp32 and back."""
-        turned = wide.producer()
-        cast = turned.inputs[0].producer() if turned is not None and turned.op_type == "Transpose" else None  # type: ignore[union-attr]
-        stored = cast.inputs[0] if cast is not None and cast.op_type == "Cast" else None
-        if stored is not None and stored.is_initializer() and stored.dtype == self.write.half:
-            return self.write.turned(stored, 1, 0)
-        return self.write.cast(wide, self.write.half)
+    def modulated(self, how: Modulated) -> ir.Value:
+        """The norm's weight is one of each row, (R, 1, D), and so is its bias where it takes one."""
+        write, (scale, shift) = self.write, (int(how.attributes[name]) for name in ("scale", "shift"))
+        key, options = (how.x, scale, shift), {"axis": -1, "epsilon": how.attributes["epsilon"]}
+        if key not in self.normed:
+            x, weight = self.stream(how.x), self.call.vectors[scale]
+            more = [self.call.vectors[shift]] if shift >= 0 else []
+            if "centred" in how.attributes:
+                out = write.add("LayerNormalization", x, weight, *more, **options)
+            else:
+                out = write.add("RMSNormalization", x, weight, **options)
+                out = write.add("Add", out, *more) if more else out
+            self.normed[key] = out
+        return self.normed[key]

@@ -55,11 +55,21 @@ class Writer:
         return values[0] if len(values) == 1 else self.add("Concat", *values, axis=axis)
 
     def parts(self, value: ir.Value, count: int, axis: int) -> list[ir.Value]:
-        """`value` in `count` equal parts, in as many launches as it takes with at most MOST outputs each."""
+        """`value` in `count` equal parts, in as many launches as it takes with at most MOST outputs each.
+
+        Where no number up to MOST divides them evenly, they are cut apart MOST at a time. The last of these cuts
+        overlaps the one before: of cuts that do not, ONNX Runtime makes one Split into unequal parts again.
+        """
         if count == 1:
             return [value]
-        few = next((n for n in range(1, count) if count % n == 0 and count // n <= MOST), count)
-        if few in (1, count):
+        few = next((n for n in range(1, MOST + 1) if count % n == 0 and count // n <= MOST), 0)
+        if few == 1:
             return list(self.add_many("Split", value, outputs=count, axis=axis, num_outputs=count))
-        pieces = self.add_many("Split", value, outputs=few, axis=axis, num_outputs=few)
-        return [part for piece in pieces for part in self.parts(piece, count // few, axis)]
+        if few:
+            pieces = self.add_many("Split", value, outputs=few, axis=axis, num_outputs=few)
+            return [part for piece in pieces for part in self.parts(piece, count // few, axis)]
+        made: list[ir.Value] = []
+        for end in (*range(MOST, count, MOST), count):
+            cut = self.add("Slice", value, *(self.numbers(number) for number in (end - MOST, end, axis)))
+            made += self.parts(cut, MOST, axis)[len(made) - end :]
+        return made

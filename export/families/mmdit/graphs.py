@@ -7,6 +7,8 @@ D width, H heads, d head size.
 
 from __future__ import annotations
 
+from itertools import accumulate
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -77,7 +79,7 @@ class Denoise(nn.Module):
         model, caches = self.model, iter(zip(tail[::2], tail[1::2], strict=True))
         x, text = self._embed(tokens, position), text_start.transpose(0, 1)
         chunks = [count for pair in model.config.chunks() for count in pair] + [2]
-        scales = [part.unbind(1) for part in torch.split(modulation, chunks, 1)]
+        scales = [part.unbind(1) for part in cuts(modulation, chunks)]
         heads: list[Tensor] = []
         for layer, block in enumerate(model.blocks):
             image, words, of_image, of_words = block.x_block, block.context_block, *scales[2 * layer : 2 * layer + 2]
@@ -93,7 +95,7 @@ class Denoise(nn.Module):
             x = image.finish(x, mixed[: x.shape[0]], of_image, second)
             if layer < len(model.blocks) - 1:
                 text = words.finish(text, mixed[tokens.shape[0] :], of_words)
-        return self._velocity(normalised(x, *scales[-1])), *heads
+        return self._velocity(normalised(x, *scales[-1][1:])), *heads
 
     def _embed(self, tokens: Tensor, position: Tensor) -> Tensor:
         """(A, R, D): of the patch, and of its column and its line."""
@@ -124,6 +126,17 @@ def gated(modulation: Tensor, opened: Tensor) -> Tensor:
         return modulation
     threes = torch.unflatten(modulation, 2, (-1, 3))
     return torch.cat([threes[:, :, :, :2], threes[:, :, :, 2:] * opened], 3).flatten(2, 3)
+
+
+def cuts(modulation: Tensor, chunks: list[int]) -> list[Tensor]:
+    """(R, n, D) of modulation (R, K, D) for each of `chunks`, of which the last has one vector before its own.
+
+    ONNX Runtime makes one Split of cuts that are all there is of a tensor. On a GPU, unequal parts have their sizes
+    copied there in every call, from memory that a captured graph would find used again; so these overlap.
+    """
+    ends = list(accumulate(chunks))
+    starts = [0, *ends[:-2], ends[-2] - 1]
+    return [modulation[:, start:end] for start, end in zip(starts, ends, strict=True)]
 
 
 def mix(own: QKV, tail: tuple[Tensor, Tensor], text: QKV | None = None) -> Tensor:
