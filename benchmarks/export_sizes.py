@@ -59,9 +59,8 @@ print(int(lines["VmHWM"].split()[0]) << 10, time.monotonic() - began, time.proce
 """
 
 
-NUMBERS = (
-    (np.random.default_rng(0).normal(0, 0.02, 1 << 20).astype(np.float32).view(np.uint32) >> 16).astype("<u2").tobytes()
-)
+_NORMAL = np.random.default_rng(0).normal(0, 0.02, 1 << 20).astype(np.float32)
+NUMBERS = (_NORMAL.view(np.uint32) >> 16).astype("<u2").tobytes()
 """Normal ones, in bfloat16."""
 
 
@@ -124,11 +123,8 @@ def main() -> None:
     parser.add_argument("--dtype", default="float16")
     parser.add_argument("--keep", action="store_true")
     arguments = parser.parse_args()
-    print(
-        "| model | parameters | stored as | peak, GiB | seconds | of one core | of them | written, GB |"
-        + "\n|"
-        + "---|" * 8
-    )
+    columns = ("model", "parameters", "stored as", "peak, GiB", "seconds", "of one core", "of them", "written, GB")
+    print("| " + " | ".join(columns) + " |\n" + "|---" * len(columns) + "|")
     for name in arguments.models:
         source, target = arguments.folder / "source", arguments.folder / name
         source.mkdir(parents=True)

@@ -65,7 +65,7 @@ def check_stored(state: Mapping[str, Tensor], stored: Mapping[str, Tensor], dtyp
 
 
 def _finite(tensor: Tensor) -> bool:
-    """Whether all are: the smallest and the largest are no number if one is none; 16 times as fast as looking at each."""
+    """Whether all are: smallest and largest are not if one is not; 16 times as fast as looking at each."""
     return not tensor.numel() or all(map(math.isfinite, map(Tensor.item, torch.aminmax(tensor))))
 
 
@@ -80,5 +80,11 @@ def widen(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def quantise(matrix: Tensor) -> tuple[Tensor, Tensor]:
     """int8 in -127 to 127 and scales (N, 1) of a matrix (N, K); the largest magnitude of an output is 127."""
-    scale = matrix.float().abs().amax(1, keepdim=True).clamp_min(SMALLEST) / 127
-    return (matrix.float() / scale).round().to(torch.int8), scale
+    scale = scales(matrix)
+    return (matrix.float() / scale).round_().to(torch.int8), scale
+
+
+def scales(matrix: Tensor) -> Tensor:
+    """Those (N, 1) alone."""
+    low, high = torch.aminmax(matrix, dim=1, keepdim=True)
+    return torch.maximum(-low, high).float().clamp_min(SMALLEST) / 127
