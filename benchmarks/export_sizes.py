@@ -1,11 +1,11 @@
 """What an export of a model of true shapes takes: time, the largest memory, the size of what it writes.
 
     python benchmarks/export_sizes.py next-dit lumina2 --folder FOLDER
+    python benchmarks/export_sizes.py lumina2 --folder FOLDER --dtype int8 --keep     # to build and time its steps
 
-The checkpoints are bfloat16 zeros that take no room on the disk, so no time of reading them is in it; the exports are
-float16, and deleted. Each is a process of its own. With --steps SIZE, `denoise` is run in ONNX Runtime on SIZExSIZE
-latents (one row; graphs of zeros take the time of others): a step that computes a quarter beside one that computes all.
-Linux only: peaks are VmHWM of /proc.
+The checkpoints are bfloat16 numbers in FOLDER/source; the exports, FOLDER/NAME, are deleted but for --keep. Each is a
+process of its own. Seconds of one core are CPU time, also that of torch's threads. Steps of what is kept:
+`flagdit build`, then `benchmarks/steps.py --bundle`. Linux only: peaks are VmHWM of /proc.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import shutil
 import struct
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -45,12 +44,24 @@ RUN = """
 import sys, time
 from pathlib import Path
 from flagdit.export import ExportOptions, export_model, open_checkpoint
-source, folder = map(Path, sys.argv[1:])
+source, folder = map(Path, sys.argv[1:3])
 began = time.monotonic()
-export_model(open_checkpoint(source), folder, ExportOptions(size=(128, 128)))
+parts = {}
+
+def started(text):
+    parts.setdefault(text.split(",")[0].split(" ")[0], time.process_time())
+
+export_model(open_checkpoint(source), folder, ExportOptions(size=(128, 128), dtype=sys.argv[3]), progress=started)
+ends = [*parts.values(), time.process_time()]
+print(*(f"{name} {end - begin:.0f}" for name, begin, end in zip(parts, ends, ends[1:])), sep=", ")
 lines = dict(line.split(":", 1) for line in open("/proc/self/status"))
 print(int(lines["VmHWM"].split()[0]) << 10, time.monotonic() - began, time.process_time())
 """
+
+
+_NORMAL = np.random.default_rng(0).normal(0, 0.02, 1 << 20).astype(np.float32)
+NUMBERS = (_NORMAL.view(np.uint32) >> 16).astype("<u2").tobytes()
+"""Normal ones, in bfloat16."""
 
 
 def next_dit() -> Model:
@@ -91,8 +102,8 @@ MODELS: dict[str, Callable[[], Model]] = {
 }
 
 
-def write_zeros(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> int:
-    """A safetensors file of bfloat16 zeros that were never written; how many numbers."""
+def write_numbers(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> int:
+    """A safetensors file of bfloat16 numbers, small ones, the same million again and again; how many."""
     header, end = {}, 0
     for name, shape in shapes.items():
         begin, end = end, end + 2 * math.prod(shape)
@@ -100,64 +111,39 @@ def write_zeros(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> int:
     text = json.dumps(header).encode()
     with path.open("wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)
-        file.truncate(8 + len(text) + end)
+        for begin in range(0, end, len(NUMBERS)):
+            file.write(NUMBERS[: end - begin])
     return end // 2
-
-
-def step_times(folder: Path, side: int, threads: int) -> tuple[float, float]:
-    """Seconds of a step on side x side latents that computes all of it, and of one that computes a quarter."""
-    import onnxruntime as ort
-
-    spec = json.loads((folder / "model.json").read_text())
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    session = ort.InferenceSession(str(folder / "denoise.onnx"), options)
-    tokens = (side // spec["tokens"]["patch"][1]) ** 2
-
-    def run(active: int) -> float:
-        sizes = {"A": active, "M": tokens - active, "R": 1, "T": 128}
-        feeds = {}
-        for port in spec["graphs"]["denoise"]["inputs"]:
-            shape = [sizes[axis] if isinstance(axis, str) else axis for axis in port["shape"]]
-            feeds[port["name"]] = np.zeros(shape, port["dtype"])
-        began = time.monotonic()
-        session.run(None, feeds)
-        return time.monotonic() - began
-
-    run(tokens // 4)  # the first one packs weights
-    return run(tokens), run(tokens // 4)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("models", nargs="+", choices=MODELS)
     parser.add_argument("--folder", type=Path, required=True)
-    parser.add_argument("--steps", type=int, help="side of the latents of a step, for instance 128")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--dtype", default="float16")
+    parser.add_argument("--keep", action="store_true")
     arguments = parser.parse_args()
-    print(
-        "| model | parameters | peak, GiB | seconds | of one core | written, GB | all | a quarter |\n"
-        + "|---" * 8
-        + "|"
-    )
+    columns = ("model", "parameters", "stored as", "peak, GiB", "seconds", "of one core", "of them", "written, GB")
+    print("| " + " | ".join(columns) + " |\n" + "|---" * len(columns) + "|")
     for name in arguments.models:
-        source, target = arguments.folder / "source", arguments.folder / "model"
+        source, target = arguments.folder / "source", arguments.folder / name
         source.mkdir(parents=True)
         model = MODELS[name]()
         (source / "config.json").write_text(json.dumps(model.config()))
-        count = write_zeros(source / "model.safetensors", shapes_of(model.module))
+        count = write_numbers(source / "model.safetensors", shapes_of(model.module))
         try:
-            command = [sys.executable, "-c", RUN, source, target]
-            said = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
-            peak, wall, work = (float(number) for number in said[-3:])
+            command = [sys.executable, "-c", RUN, source, target, arguments.dtype]
+            parts, numbers = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[
+                -2:
+            ]
+            peak, wall, work = map(float, numbers.split())
             size = sum(path.stat().st_size for path in target.iterdir())
-            steps = step_times(target, arguments.steps, arguments.threads) if arguments.steps else ()
-            ends = " | ".join(f"{seconds:.1f} s" for seconds in steps) or " | "
-            row = f"{count / 1e9:.2f} B | {peak / 2**30:.2f} | {wall:.0f} | {work:.0f} | {size / 1e9:.2f}"
-            print(f"| {name} | {row} | {ends} |", flush=True)
+            row = f"{peak / 2**30:.2f} | {wall:.0f} | {work:.0f} | {parts} | {size / 1e9:.2f}"
+            print(f"| {name} | {count / 1e9:.2f}e9 | {arguments.dtype} | {row} |", flush=True)
         finally:
             shutil.rmtree(source)
-            shutil.rmtree(target, ignore_errors=True)
+            if not arguments.keep:
+                shutil.rmtree(target, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -228,7 +228,7 @@ def main(
             "cores": os.cpu_count(),
             "engine": name,
             "threads": threads,
-            "weights": "trained" if bundle else "random",
+            "weights": "of the bundle" if bundle else "random",
         }
         write_file(json_path, json.dumps({**about, "cells": [asdict(c) for c in results]}, indent=1) + "\n")
 

@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-import onnxscript.optimizer
 import torch
 from torch import nn
 from torch.export import Dim
 
 from flagdit.export.blocks import Blocks
+from flagdit.export.simplify import simplify
 from flagdit.export.tensors import SCALE
 
 OPSET = 23  # the first with Attention, RMSNormalization and RotaryEmbedding
@@ -132,7 +132,7 @@ def trace(
             assert program is not None  # with dynamo=True it always is one
             if weights is not None:
                 _refer(program.model.graph, weights)
-            onnxscript.optimizer.optimize_ir(program.model, should_fold=_holds_no_weight)
+            simplify(program.model, _holds_no_weight)
     finally:
         log.setLevel(level)
     _strip(program.model)

@@ -23,7 +23,7 @@ from flagdit.export.blocks import Blocks
 from flagdit.export.errors import CheckpointError
 from flagdit.export.journal import EVERY, Journal, key_of
 from flagdit.export.parts.layers import TimestepEmbedder
-from flagdit.export.storage import STORAGE, check_stored, is_per_token, quantise
+from flagdit.export.storage import STORAGE, check_stored, is_per_token, quantise, scales
 from flagdit.export.tensors import SCALE, Shape, Shapes, Tensors
 
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ def _pieces(
             check_stored({name: wide}, {}, dtype)
             stored = blocks.of(wide)[own != name]
         else:
-            stored = quantise(wide)[own != name] if kind == torch.int8 or own != name else wide.to(kind)
+            stored = scales(wide) if own != name else quantise(wide)[0] if kind == torch.int8 else wide.to(kind)
         check_stored({name: wide}, {name: stored}, dtype)
         yield stored
 

@@ -1,11 +1,15 @@
 // A graph in ONNX Runtime, on the CPU or a GPU.
 #include <algorithm>
+#include <map>
 #include <set>
+#include <string>
 #include <utility>
 
+#include "../onnxruntime/spent.h"
 #include "../onnxruntime/tails.h"
 #include "flagdit/amx.h"
 #include "flagdit/device.h"
+#include "flagdit/readers.h"
 #include "onnxruntime_binding.h"
 #include "onnxruntime_cuda.h"
 
@@ -34,6 +38,7 @@ class OnnxSession : public Session {
     const OnnxHandle<OrtSessionOptions> own = made(graph, options);
     graph_->session = OnnxHandle<OrtSession>(library_->api->ReleaseSession);
     const onnxruntime::FoundTails found;
+    const onnxruntime::Spent spent(readers_of(graph, options));
     check(library_->api->CreateSessionFromArray(
         library_->env, graph.content.data, graph.content.size, own.get(), graph_->session.out()));
     if (device_ == Device::cuda) {
@@ -69,6 +74,14 @@ class OnnxSession : public Session {
 
  private:
   void check(OrtStatus* status) const { library_->check(status, name, "load"); }
+
+  // Of a graph whose operators lay out weights anew.
+  static std::map<std::string, size_t> readers_of(const GraphBytes& graph,
+                                                  const OnnxOptions& options) {
+    if (options.precision != "int8-bf16") return {};
+    const auto* content = static_cast<const char*>(graph.content.data);
+    return readers(graph.name, {content, graph.content.size});
+  }
 
   // Whether there are tails, and the operators find each; they take bf16 only.
   bool all_found(const std::set<std::string>& tails) const {

@@ -1,5 +1,7 @@
 #include "product_parts.h"
 
+#include "spent.h"
+
 namespace flagdit::onnxruntime {
 namespace {
 
@@ -33,7 +35,9 @@ Int8Matrix matrix(const KernelInfo& info, size_t input) {
   check_range(std::string(weights.name) + ": outputs", outputs, 1, Int8Matrix::kMostOutputs);
   check_range(std::string(weights.name) + ": inputs", inputs, 1, Int8Matrix::kMostInputs);
   scales.need_count(outputs, "(N, 1), one for each output of the weights");
-  return {weights.data, scales.data, outputs, inputs};
+  Int8Matrix made(weights.data, scales.data, outputs, inputs);
+  Spent::add(info.called(input), weights.data, static_cast<size_t>(outputs * inputs));
+  return made;
 }
 
 void need_size(const std::string& what, int64_t got, const char* of, int64_t allowed) {

@@ -9,6 +9,8 @@
 #include "../printable.h"
 #include "../text/unicode.h"
 #include "flagdit/error.h"
+#include "flagdit/readers.h"
+#include "protobuf.h"
 
 namespace flagdit::bundle {
 namespace {
@@ -47,58 +49,6 @@ int64_t bytes_of(uint64_t type) {
   static constexpr int64_t bytes[] = {0, 4, 1, 1, 2, 2, 4, 8, 0, 1, 2, 8, 4, 8, 0, 0, 2};
   return type < std::size(bytes) ? bytes[type] : 0;
 }
-
-struct Malformed : std::runtime_error {
-  using std::runtime_error::runtime_error;
-};
-[[noreturn]] void damaged() { throw Malformed("no ONNX file, or a damaged one"); }
-
-struct Field {
-  uint64_t number;
-  bool is_number;
-  uint64_t value;
-  std::string_view bytes;
-};
-
-class Message {
- public:
-  explicit Message(std::string_view data) : data_(data) {}
-
-  bool next(Field& field) {
-    if (at_ >= data_.size()) return false;
-    const uint64_t key = varint(), wire = key & 7;
-    field = {key >> 3, wire == 0, 0, {}};
-    if (wire == 0) {
-      field.value = varint();
-      return true;
-    }
-    uint64_t size = wire == 1 ? 8 : wire == 5 ? 4 : 0;
-    if (wire == 2) size = varint();
-    if ((size == 0 && wire != 2) || field.number == 0 || key >> 32 != 0 ||
-        size > data_.size() - at_)
-      damaged();
-    field.bytes = data_.substr(at_, size);
-    at_ += size;
-    return true;
-  }
-
-  bool more() const { return at_ < data_.size(); }
-
-  // A number of 64 bits without a sign.
-  uint64_t varint() {
-    uint64_t value = 0;
-    for (int place = 0; place < 10 && at_ < data_.size(); ++place) {
-      const auto byte = static_cast<unsigned char>(data_[at_++]);
-      value |= static_cast<uint64_t>(byte & 0x7F) << (7 * place);
-      if (byte < 0x80) return value;
-    }
-    damaged();
-  }
-
- private:
-  std::string_view data_;
-  size_t at_ = 0;
-};
 
 std::string text_of(std::string_view bytes) {
   try {
@@ -214,6 +164,19 @@ void walk(std::string_view data, Kind kind, bool weights, int depth, std::vector
   }
 }
 
+void count(std::string_view data, Kind kind, int depth, std::map<std::string, size_t>& found) {
+  if (depth > kDepth)
+    throw Malformed("messages are nested more than " + std::to_string(kDepth) + " deep");
+  Field field;
+  for (Message message(data); message.next(field);) {
+    if (field.is_number) continue;
+    if (kind == node && field.number == 1) ++found[std::string(field.bytes)];
+    const int part = part_of(kind, field.number);
+    if (part >= 0 && part != tensor && part != sparse)
+      count(field.bytes, static_cast<Kind>(part), depth + 1, found);
+  }
+}
+
 }  // namespace
 
 std::vector<External> external_tensors(const std::string& file, std::string_view content) {
@@ -249,3 +212,17 @@ std::set<std::string> check_external(const std::string& file, const std::vector<
 }
 
 }  // namespace flagdit::bundle
+
+namespace flagdit {
+
+std::map<std::string, size_t> readers(const std::string& file, std::string_view content) {
+  try {
+    std::map<std::string, size_t> found;
+    bundle::count(content, bundle::model, 0, found);
+    return found;
+  } catch (const bundle::Malformed& error) {
+    throw Error(Fault::bundle, file + ": " + error.what() + "; export the model again");
+  }
+}
+
+}  // namespace flagdit

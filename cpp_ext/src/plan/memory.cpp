@@ -12,7 +12,7 @@ namespace {
 
 constexpr Footprint kFloat32{10, 6.0, 3.2, 3.3, 4, true};
 constexpr Footprint kInt8{5, 7.0, 4.0, 3.5, 4, true};
-constexpr Footprint kInt8Bf16{5, 4.8, 1.2, 0.0, 2, false};
+constexpr Footprint kInt8Bf16{3, 4.8, 1.2, 0.0, 2, false};
 // On a GPU: counted, and not measured yet. A graph holds queries, keys and values or two parts of
 // the hidden layer beside what goes through, in two bytes each.
 constexpr Footprint kHalf{2, 4.0, 2.0, 1.5, 2, false};
