@@ -10,6 +10,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from flagdit.engine import Pipeline
+from flagdit.engine.session import GraphFile, open_session
 
 SECRET = np.arange(64, dtype=np.float32)
 
@@ -68,3 +69,17 @@ def test_a_binding_keeps_its_memory_alive(pipeline: Pipeline) -> None:
     del ids, mask
     binding.run()
     np.testing.assert_array_equal(out, expected)
+
+
+def test_an_output_of_another_type_is_refused() -> None:
+    """It would be read as float32, beyond its end."""
+    borders = [
+        helper.make_tensor_value_info(name, kind, ["A", 4]) for name, kind in (("x", 1), ("y", TensorProto.INT8))
+    ]
+    graph = helper.make_graph(
+        [helper.make_node("Cast", ["x"], ["y"], to=TensorProto.INT8)], "g", *([b] for b in borders)
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    session = open_session(GraphFile("g", model.SerializeToString(), {}), 1)
+    with pytest.raises(ValueError, match="dtype: got another one, allowed bool"):
+        session.run({"x": np.ones((3, 4), np.float32)})

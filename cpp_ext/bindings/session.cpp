@@ -41,9 +41,14 @@ nb::dlpack::dtype numpy_dtype(DType dtype) {
       return nb::dtype<uint16_t>();
     case DType::f64:
       return nb::dtype<double>();
-    default:
+    case DType::f32:
       return nb::dtype<float>();
+    case DType::other:
+      break;
   }
+  throw std::invalid_argument(
+      "dtype: got another one, allowed bool, int32, int64, uint64, float16, bfloat16, float32 and "
+      "float64");
 }
 
 // As DLPack has it, which knows bfloat16.
