@@ -188,6 +188,21 @@ def test_same_seed_same_bytes(pipeline: Pipeline, ras: RasConfig) -> None:
     assert first.image.tobytes() != other.image.tobytes()
 
 
+def test_memory_of_the_run_before_leaves_nothing_behind(bundle_dir: Path) -> None:
+    """A run takes up the last one's memory, whose size is another; what that one returned stays as it was."""
+    forecasts, plain = RasConfig(ratio=0.5, warmup=2, forecast_kv=0.5), RasConfig(ratio=0.25, warmup=1)
+    after = Pipeline.load(bundle_dir, threads=1)
+    first = after("word2", steps=6, seed=5, size=(24, 32), ras=forecasts)
+    kept = first.latents.copy(), first.ages.copy()
+    for ras, size in ((plain, (16, 16)), (forecasts, (24, 32)), (plain, (24, 32))):
+        fresh = Pipeline.load(bundle_dir, threads=1)("word1", steps=6, seed=3, size=size, ras=ras)
+        again = after("word1", steps=6, seed=3, size=size, ras=ras)
+        assert np.array_equal(again.latents, fresh.latents)
+        assert np.array_equal(again.ages, fresh.ages)
+    assert np.array_equal(first.latents, kept[0])
+    assert np.array_equal(first.ages, kept[1])
+
+
 @every_option
 def test_threads_share_a_pipeline(pipeline: Pipeline, ras: RasConfig) -> None:
     seeds = range(4)

@@ -59,7 +59,7 @@ class Sampler {
   // Throws std::invalid_argument or Error(bundle) if they do not fit together.
   Sampler(std::shared_ptr<Session> denoise, const Extent& extent, std::shared_ptr<const Plan> plan,
           Conditions conditions, const std::vector<float>& guidance, const float* start,
-          const Known* known = nullptr);
+          const Known* known = nullptr, Block before = {});
   ~Sampler();
   Sampler(const Sampler&) = delete;
   Sampler& operator=(const Sampler&) = delete;
@@ -85,6 +85,7 @@ class Sampler {
   const Plan& plan() const { return *plan_; }
   Device device() const { return arena_.device(); }
   int64_t state_bytes() const { return arena_.used(); }
+  Block block() const { return arena_.block(); }
 
   // See Buffers; on a GPU they wait for the steps that are enqueued.
   void latents(float* out, double ahead) const;

@@ -1,6 +1,7 @@
 #include "flagdit/arena.h"
 
 #include <string>
+#include <utility>
 
 #include "flagdit/checked.h"
 #include "flagdit/device.h"
@@ -9,8 +10,17 @@ namespace flagdit {
 
 constexpr int64_t kArenaAlignment = 256;
 
-Arena::Arena(Device device, int64_t bytes)
-    : memory_(allocate(device, bytes)), size_(bytes), device_(device) {}
+Arena::Arena(Device device, int64_t bytes, Block before)
+    : size_(bytes), whole_(bytes), device_(device) {
+  if (device == Device::cpu && before.bytes >= bytes && before.memory.use_count() == 1) {
+    memory_ = std::move(before.memory);
+    whole_ = before.bytes;
+    clear(nullptr);
+  } else {
+    before = {};  // gone before there is other memory
+    memory_ = allocate(device, bytes);
+  }
+}
 
 Tensor Arena::make(DType dtype, const Shape& shape) {
   const int64_t bytes = bytes_of(dtype, shape);

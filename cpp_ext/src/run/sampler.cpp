@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <stdexcept>
 #include <string>
+#include <utility>
 
 #include "captures.h"
 #include "check_run.h"
@@ -41,12 +42,13 @@ int64_t Sampler::bytes(Session& denoise, const Extent& extent, const Plan& plan,
 
 Sampler::Sampler(std::shared_ptr<Session> denoise, const Extent& extent,
                  std::shared_ptr<const Plan> plan, Conditions conditions,
-                 const std::vector<float>& guidance, const float* start, const Known* known)
+                 const std::vector<float>& guidance, const float* start, const Known* known,
+                 Block before)
     : denoise_(checked(std::move(denoise), extent, *plan, conditions, guidance)),
       plan_(std::move(plan)),
       stream_(denoise_->stream()),
       conditions_(std::move(conditions)),
-      arena_(denoise_->device(), bytes(*denoise_, extent, *plan_, conditions_)),
+      arena_(denoise_->device(), bytes(*denoise_, extent, *plan_, conditions_), std::move(before)),
       buffers_(denoise_->ports(), extent, plan_->keeps, arena_),
       parts_(std::make_unique<Parts>(*denoise_, extent, *plan_, conditions_, buffers_, arena_)),
       captures_(std::make_unique<Captures>(known_works(), why_plain(*denoise_))) {
