@@ -94,7 +94,10 @@ def passed_on() -> dict[str, tuple[list[object], list[object]]]:
     }
     for domain in ("own", "flagdit"):
         function = helper.make_function(domain, "Twice", ["x", "v", "s"], ["a", "b"], twice, opsets)
-        made[f"function of {domain}"] = [helper.make_node("Twice", ["x", "w", "s"], ["a", "b"], domain=domain)], [function]
+        made[f"function of {domain}"] = (
+            [helper.make_node("Twice", ["x", "w", "s"], ["a", "b"], domain=domain)],
+            [function],
+        )
     return made
 
 
