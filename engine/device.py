@@ -58,7 +58,7 @@ def runs_on(gpu: Gpu, engine: Engine) -> bool:
         return False
     if engine.target == "onnxruntime-cuda":
         return has_provider()
-    if session.runs_in_python(engine.target) and installed(cast(Target, engine.target)) is None:
+    if session.runs_in_python(engine.target) and installed(engine.target) is None:
         return False
     return not engine.architectures or gpu.architecture in engine.architectures
 
