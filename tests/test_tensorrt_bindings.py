@@ -16,7 +16,7 @@ from fake_plan import HEAD, plan_of
 from flagdit.cpp_ext import Gpu, choose_device, choose_on_gpu, with_cuda
 from flagdit.engine import Pipeline
 from flagdit.engine.bundle import Engine
-from flagdit.engine.cpu import facts
+from flagdit.engine.cpu import facts, unused
 from flagdit.engine.device import choose, runs_on
 from flagdit.engine.errors import BackendError
 from flagdit.engine.tensorrt import cache as kept
@@ -167,6 +167,13 @@ def test_an_engine_runs_here_if_its_backend_is_here(monkeypatch: pytest.MonkeyPa
         assert runs_on(GPU, ENGINE) is there
     monkeypatch.setitem(package.MODULES, "tensorrt-rtx", ("json",))
     assert not runs_on(GPU, ENGINE.model_copy(update={"architectures": (86, 120)}))
+
+
+def test_an_engine_that_nothing_runs_is_not_said_to_need_a_gpu() -> None:
+    """Bundles for TensorRT-RTX have one of `condition`, which is for programs that load it by themselves."""
+    (line,) = unused([ENGINE.model_copy(update={"graph": "condition", "file": "c.engine"})])
+    assert line == "not used: c.engine: flagdit runs no condition in an engine of its own"
+    assert unused([ENGINE])[0].endswith("it is for a GPU; run it with --device cuda --backend tensorrt-rtx")
 
 
 def test_names_of_backends() -> None:
