@@ -56,7 +56,9 @@ def runs_on(gpu: Gpu, engine: Engine) -> bool:
     """Whether a GPU runs an engine: one of `denoise`, for it, by a backend that is here."""
     if not gpu.name or engine.graph != "denoise" or engine.target == "onnxruntime":
         return False
-    if session.runs_in_python(engine.target) and installed(cast(Target, engine.target)) is None:
+    if engine.target == "onnxruntime-cuda":
+        return has_provider()
+    if session.runs_in_python(engine.target) and installed(engine.target) is None:
         return False
     return not engine.architectures or gpu.architecture in engine.architectures
 

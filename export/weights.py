@@ -190,7 +190,8 @@ def _pieces(
     own = name.removesuffix(SCALE) if name not in takes else name
     power = takes[own].power
     for read in pieces_of(takes[own], tensors):
-        wide = read.float() * 2.0**-power if power else read
+        wide = read.float() if read.dtype.itemsize == 1 else read  # torch finds no ends of fp8, and -(-128) is no int8
+        wide = wide.float() * 2.0**-power if power else wide
         if blocks is not None:
             check_stored({name: wide}, {}, dtype)
             stored = blocks.of(wide)[own != name]

@@ -25,7 +25,7 @@ def make(flavour: str, version: str, architecture: int, calls: Any) -> Any:
     """A module. calls: the core that has the emulator, as ctypes has it."""
     rtx = flavour == "tensorrt-rtx"
     trt: Any = ModuleType("tensorrt_rtx_bindings" if rtx else "tensorrt")
-    trt.__spec__ = importlib.machinery.ModuleSpec(trt.__name__, None)
+    trt.__spec__ = importlib.machinery.ModuleSpec(trt.__name__, None, origin="a fake")
     trt.__version__, trt.architecture, trt.calls = version, architecture, calls
     trt.broken, trt.compiled, trt.log, trt.runs, trt.scratch = [], [], None, 0, set()
     trt.DataType = enumeration("DataType", "FLOAT HALF BF16 INT32 INT64 BOOL")

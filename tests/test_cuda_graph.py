@@ -15,6 +15,7 @@ from flagdit.engine.bundle.reader import Bundle
 from flagdit.engine.compiler import CudaPrecision, build_cuda
 from flagdit.engine.compiler.cuda_graph import to_cuda
 from flagdit.engine.compiler.graph_writer import MOST, Writer
+from flagdit.engine.compiler.patterns import integer
 from flagdit.engine.errors import BuildError
 from flagdit.export import ExportOptions, FlagDiTConfig, export_model
 
@@ -145,3 +146,9 @@ def test_parts_take_few_launches(count: int, launches: int) -> None:
     write = Writer(graph, graph[0], ir.DataType.FLOAT)
     assert len(write.parts(ir.val("y"), count, 1)) == count
     assert len(graph) - 1 == launches and max(len(node.outputs) for node in graph) <= MOST
+
+
+@pytest.mark.parametrize(("number", "found"), [(1.0, 1), (-3, -3), (1.5, None), (np.inf, None), (np.nan, None)])
+def test_a_number_that_is_not_whole_is_no_integer(number: float, found: int | None) -> None:
+    """So 1.5 + scale is not taken for 1 + scale."""
+    assert integer(ir.Value(name="n", const_value=ir.tensor(np.array(number)))) == found

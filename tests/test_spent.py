@@ -84,6 +84,37 @@ def test_others_read_what_they_share() -> None:
     assert data == b"".join(array.tobytes() for array in weights.values())
 
 
+def passed_on() -> dict[str, tuple[list[object], list[object]]]:
+    """Nodes, and functions of the file, that read `w` once, as it says, and hand it to two products, `a` and `b`."""
+    twice = [linear("v", "a"), linear("v", "b")]
+    opsets = [helper.make_opsetid("", 21), helper.make_opsetid("flagdit", 1)]
+    made: dict[str, tuple[list[object], list[object]]] = {
+        "Identity": ([helper.make_node("Identity", ["w"], ["v"]), *twice], []),
+        "Cast": ([helper.make_node("Cast", ["w"], ["v"], to=TensorProto.INT8), *twice], []),
+    }
+    for domain in ("own", "flagdit"):
+        function = helper.make_function(domain, "Twice", ["x", "v", "s"], ["a", "b"], twice, opsets)
+        made[f"function of {domain}"] = (
+            [helper.make_node("Twice", ["x", "w", "s"], ["a", "b"], domain=domain)],
+            [function],
+        )
+    return made
+
+
+@pytest.mark.parametrize("way", passed_on())
+def test_weights_that_are_passed_on_stay(way: str) -> None:
+    """ONNX Runtime drops what passes them on, so that two products read `w` itself."""
+    (nodes, functions), side = passed_on()[way], 256
+    matrix = np.random.default_rng(0).integers(-127, 128, (side, side)).astype(np.int8)
+    model = graph({"w": matrix}, nodes, dict.fromkeys("ab", TensorProto.FLOAT))
+    model.functions.extend(functions)
+    model.opset_import.append(helper.make_opsetid("own", 1))
+    session = open_session(GraphFile("one", model.SerializeToString(), {"w": matrix.tobytes()}), 1, "int8-bf16")
+    x = random((5, 2, side))
+    for output in session.run({"x": x}).values():
+        near(output, int8_product(x, (matrix, np.full((side, 1), 0.01, np.float32))), EXACT)
+
+
 @pytest.mark.skipif(not STATUS.exists(), reason="the system does not say what a process holds")
 def test_weights_are_held_once(tmp_path: Path) -> None:
     weights = {f"w{i}": np.ones((SIDE, SIDE), np.int8) for i in range(4)}

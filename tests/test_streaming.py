@@ -56,6 +56,20 @@ def test_an_export_holds_a_piece_of_the_weights(tmp_path: Path) -> None:
     assert said.startswith("weights, ") and "GB" in said
 
 
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+@pytest.mark.parametrize("kind", [torch.float8_e4m3fn, torch.float8_e5m2, torch.int8, torch.bool])
+def test_numbers_of_one_byte(tmp_path: Path, kind: torch.dtype, dtype: str) -> None:
+    """Of a checkpoint that holds them as they are; torch has neither ends nor magnitudes of all of these."""
+    name = "layers.0.attention.wq.weight"
+    matrix = torch.tensor([[-128.0, 1, 3], [0, 2, 1]]).to(kind)
+    save_file({name: matrix}, tmp_path / "source")
+    takes = {name: Take(name)}
+    write_weights(tmp_path / "made", {name: (2, 3)}, takes, Filed.open(tmp_path / "source"), dtype)
+    expected, made = store({name: matrix.float()}, dtype), load_file(tmp_path / "made")
+    assert made.keys() == expected.keys()
+    assert all(torch.equal(made[each], expected[each]) for each in expected)
+
+
 def keep(said: list[tuple[int, int]], done: int, whole: int) -> None:
     said.append((done, whole))
 

@@ -16,8 +16,8 @@ from fake_plan import HEAD, plan_of
 from flagdit.cpp_ext import Gpu, choose_device, choose_on_gpu, with_cuda
 from flagdit.engine import Pipeline
 from flagdit.engine.bundle import Engine
-from flagdit.engine.cpu import facts
-from flagdit.engine.device import choose
+from flagdit.engine.cpu import facts, unused
+from flagdit.engine.device import choose, runs_on
 from flagdit.engine.errors import BackendError
 from flagdit.engine.tensorrt import cache as kept
 from flagdit.engine.tensorrt import package
@@ -148,6 +148,34 @@ def test_what_is_missing_first_is_said_first(backend: str, name: str, monkeypatc
         Pipeline.load("demo", backend=backend)
 
 
+def test_a_folder_of_that_name_is_no_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(package.MODULES, "tensorrt", ("tensorrt_of_a_folder",))
+    (tmp_path / "tensorrt_of_a_folder").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(BackendError, match=r"^TensorRT is not installed; next: pip install 'flagdit\[tensorrt\]'$"):
+        package.import_trt("tensorrt")
+
+
+def test_an_engine_runs_here_if_its_backend_is_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = ENGINE.model_copy(update={"target": "onnxruntime-cuda", "architectures": ()})
+    for provider in (True, False):
+        monkeypatch.setattr("flagdit.engine.device.has_provider", lambda there=provider: there)
+        assert runs_on(GPU, own) is provider
+    assert not runs_on(Gpu(), own) and not runs_on(GPU, own.model_copy(update={"graph": "condition"}))
+    for name, there in (("json", True), ("no_such_module", False)):
+        monkeypatch.setitem(package.MODULES, "tensorrt-rtx", (name,))
+        assert runs_on(GPU, ENGINE) is there
+    monkeypatch.setitem(package.MODULES, "tensorrt-rtx", ("json",))
+    assert not runs_on(GPU, ENGINE.model_copy(update={"architectures": (86, 120)}))
+
+
+def test_an_engine_that_nothing_runs_is_not_said_to_need_a_gpu() -> None:
+    """Bundles for TensorRT-RTX have one of `condition`, which is for programs that load it by themselves."""
+    (line,) = unused([ENGINE.model_copy(update={"graph": "condition", "file": "c.engine"})])
+    assert line == "not used: c.engine: flagdit runs no condition in an engine of its own"
+    assert unused([ENGINE])[0].endswith("it is for a GPU; run it with --device cuda --backend tensorrt-rtx")
+
+
 def test_names_of_backends() -> None:
     with pytest.raises(BackendError, match=r"^backend 'trt' is not one of onnxruntime, tensorrt, tensorrt-rtx \(docs"):
         choose(Pipeline.load("demo").bundle.manifest, backend="trt")
@@ -187,6 +215,19 @@ def test_a_kept_cache_is_whole_or_none(tmp_path: Path) -> None:
     kept.write(path, b"other")
     path.parent.chmod(0o700)
     assert kept.read(path) == b"kernels"
+
+
+def test_a_kept_cache_is_read_whatever_may_be_done_to_new_files(tmp_path: Path) -> None:
+    """A umask of 2, as many systems have it, lets the user's group write them."""
+    path, before = tmp_path / "tensorrt-rtx" / "a.cache", kept.os.umask(0o002)
+    try:
+        kept.write(path, b"kernels")
+        assert kept.read(path) == b"kernels"
+        path.chmod(0o666)
+        kept.write(path, b"other kernels")
+        assert kept.read(path) == b"other kernels"
+    finally:
+        kept.os.umask(before)
 
 
 def test_kept_caches_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

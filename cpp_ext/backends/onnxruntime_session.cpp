@@ -1,6 +1,5 @@
 // A graph in ONNX Runtime, on the CPU or a GPU.
 #include <algorithm>
-#include <map>
 #include <set>
 #include <string>
 #include <utility>
@@ -38,7 +37,7 @@ class OnnxSession : public Session {
     const OnnxHandle<OrtSessionOptions> own = made(graph, options);
     graph_->session = OnnxHandle<OrtSession>(library_->api->ReleaseSession);
     const onnxruntime::FoundTails found;
-    const onnxruntime::Spent spent(readers_of(graph, options));
+    const onnxruntime::Spent spent(spent_of(graph, options));
     check(library_->api->CreateSessionFromArray(
         library_->env, graph.content.data, graph.content.size, own.get(), graph_->session.out()));
     if (device_ == Device::cuda) {
@@ -76,11 +75,10 @@ class OnnxSession : public Session {
   void check(OrtStatus* status) const { library_->check(status, name, "load"); }
 
   // Of a graph whose operators lay out weights anew.
-  static std::map<std::string, size_t> readers_of(const GraphBytes& graph,
-                                                  const OnnxOptions& options) {
+  static std::set<std::string> spent_of(const GraphBytes& graph, const OnnxOptions& options) {
     if (options.precision != "int8-bf16") return {};
     const auto* content = static_cast<const char*>(graph.content.data);
-    return readers(graph.name, {content, graph.content.size});
+    return read_once(graph.name, {content, graph.content.size}, "flagdit");
   }
 
   // Whether there are tails, and the operators find each; they take bf16 only.

@@ -13,16 +13,14 @@ thread_local Spent* spent_here = nullptr;
 
 }  // namespace
 
-Spent::Spent(std::map<std::string, size_t> readers)
-    : readers_(std::move(readers)), before_(spent_here) {
+Spent::Spent(std::set<std::string> read_once)
+    : read_once_(std::move(read_once)), before_(spent_here) {
   spent_here = this;
 }
 Spent::~Spent() { spent_here = before_; }
 
 void Spent::add(const std::string& name, const void* data, size_t bytes) {
-  if (spent_here == nullptr) return;
-  const auto found = spent_here->readers_.find(name);
-  if (found == spent_here->readers_.end() || found->second != 1) return;
+  if (spent_here == nullptr || spent_here->read_once_.count(name) == 0) return;
   const auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
   const auto begin = reinterpret_cast<uintptr_t>(data);
   const uintptr_t first = (begin + page - 1) / page * page, end = (begin + bytes) / page * page;

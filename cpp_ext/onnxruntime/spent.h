@@ -4,7 +4,7 @@
 #pragma once
 
 #include <cstddef>
-#include <map>
+#include <set>
 #include <string>
 
 namespace flagdit::onnxruntime {
@@ -12,9 +12,9 @@ namespace flagdit::onnxruntime {
 // While a session is made by flagdit, on the thread that makes it (see tails.h).
 class Spent {
  public:
-  // How often each value is read by nodes (flagdit/readers.h); int8 weights are no outputs, since
-  // no port is int8.
-  explicit Spent(std::map<std::string, size_t> readers);
+  // Values that one operator of flagdit reads, and nothing else (flagdit/readers.h); int8 weights
+  // are no outputs, since no port is int8.
+  explicit Spent(std::set<std::string> read_once);
   ~Spent();
   Spent(const Spent&) = delete;
   Spent& operator=(const Spent&) = delete;
@@ -25,7 +25,7 @@ class Spent {
   static void add(const std::string& name, const void* data, size_t bytes);
 
  private:
-  std::map<std::string, size_t> readers_;
+  std::set<std::string> read_once_;
   Spent* before_;
 };
 

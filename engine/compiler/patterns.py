@@ -43,9 +43,10 @@ def other(node: ir.Node, value: ir.Value) -> ir.Value | None:
 
 
 def integer(value: ir.Value | None) -> int | None:
-    """What a constant of one number is."""
+    """What a constant of one number is, if that is a whole one."""
     constant = import_ir().convenience.get_const_tensor(value) if value is not None else None
-    return int(constant.numpy().reshape(())) if constant is not None and constant.size == 1 else None
+    number = float(constant.numpy().reshape(())) if constant is not None and constant.size == 1 else math.nan
+    return int(number) if number.is_integer() else None
 
 
 def integers(value: ir.Value | None) -> tuple[int, ...] | None:

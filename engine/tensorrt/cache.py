@@ -86,6 +86,7 @@ def write(path: Path, content: bytes) -> None:
         return
     with suppress(OutputError, OSError):
         write_file(path, MAGIC + hashlib.sha256(content).digest() + content)
+        path.chmod(0o600)  # many systems let a user's group write new files; `read` would take none of those
         files = sorted(path.parent.glob("*.cache"), key=lambda file: file.lstat().st_mtime)
         for old in files[:-MOST_FILES]:
             old.unlink(missing_ok=True)

@@ -19,7 +19,9 @@ NAMES = {"tensorrt-rtx": "TensorRT-RTX", "tensorrt": "TensorRT"}
 
 def installed(target: Target) -> str | None:
     """Import name of the target's bindings, None if they are not installed."""
-    return next((name for name in MODULES[target] if importlib.util.find_spec(name)), None)
+    specs = {name: importlib.util.find_spec(name) for name in MODULES[target]}
+    # A folder of that name beside a program, in which models may lie, is found as well, and has no origin.
+    return next((name for name, spec in specs.items() if spec is not None and spec.origin is not None), None)
 
 
 def require(target: Target) -> None:

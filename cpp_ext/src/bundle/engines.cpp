@@ -44,14 +44,13 @@ std::string joined(const std::vector<std::string>& words, const char* between) {
 
 // Why an engine cannot run here; empty if it can.
 std::string obstacle(const EngineSpec& engine, const Cpu& cpu) {
+  if (engine.graph != "denoise")
+    return "flagdit runs no " + engine.graph + " in an engine of its own";
   if (engine.target == "onnxruntime-cuda") return "it is for a GPU; run it with --device cuda";
   if (engine.target != "onnxruntime")
     return "it is for a GPU; run it with --device cuda --backend " + engine.target;
-  if (engine.graph != "denoise" ||
-      (engine.precision != "int8" && engine.precision != "int8-bf16")) {
-    return "flagdit runs no " + engine.graph + " of " + engine.precision +
-           " in an engine of its own on a CPU";
-  }
+  if (engine.precision != "int8" && engine.precision != "int8-bf16")
+    return "flagdit runs no denoise of " + engine.precision + " in an engine of its own on a CPU";
   return suits(engine.precision, cpu) ? ""
                                       : std::string("this CPU has no ") + needs(engine.precision);
 }

@@ -164,13 +164,29 @@ void walk(std::string_view data, Kind kind, bool weights, int depth, std::vector
   }
 }
 
-void count(std::string_view data, Kind kind, int depth, std::map<std::string, size_t>& found) {
+bool is_of(std::string_view node, std::string_view domain) {
+  std::string_view found;
+  Field field;
+  for (Message message(node); message.next(field);)
+    if (field.number == 7 && !field.is_number) found = field.bytes;
+  return found == domain;
+}
+
+struct Readers {
+  std::string_view domain;
+  bool functions;
+  std::map<std::string, size_t> counted;  // a node of another domain is two
+};
+
+void count(std::string_view data, Kind kind, int depth, Readers& found) {
   if (depth > kDepth)
     throw Malformed("messages are nested more than " + std::to_string(kDepth) + " deep");
+  const size_t worth = kind == node && is_of(data, found.domain) ? 1 : 2;
+  found.functions = found.functions || kind == function;
   Field field;
   for (Message message(data); message.next(field);) {
     if (field.is_number) continue;
-    if (kind == node && field.number == 1) ++found[std::string(field.bytes)];
+    if (kind == node && field.number == 1) found.counted[std::string(field.bytes)] += worth;
     const int part = part_of(kind, field.number);
     if (part >= 0 && part != tensor && part != sparse)
       count(field.bytes, static_cast<Kind>(part), depth + 1, found);
@@ -215,11 +231,15 @@ std::set<std::string> check_external(const std::string& file, const std::vector<
 
 namespace flagdit {
 
-std::map<std::string, size_t> readers(const std::string& file, std::string_view content) {
+std::set<std::string> read_once(const std::string& file, std::string_view content,
+                                std::string_view domain) {
   try {
-    std::map<std::string, size_t> found;
+    bundle::Readers found{domain, false, {}};
     bundle::count(content, bundle::model, 0, found);
-    return found;
+    std::set<std::string> once;
+    for (const auto& [name, count] : found.counted)
+      if (count == 1 && !found.functions) once.insert(name);
+    return once;
   } catch (const bundle::Malformed& error) {
     throw Error(Fault::bundle, file + ": " + error.what() + "; export the model again");
   }
