@@ -5,8 +5,7 @@
 
 Ratios are to 30 dense Euler steps of the same run, so the machine hardly matters; the bands are wide, because a shared
 machine is noisy all the same. The least time of each setting in two rounds counts, and in three more while something
-looks lost: a real loss stays. Where a machine's free memory is in pieces, a short run's first pages take a quarter of
-its time. PSNR depends on the weights of the demo, which the stored figures name.
+looks lost: a real loss stays. PSNR depends on the weights of the demo, which the stored figures name.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ class Band:
     relative: bool
 
 
-BANDS = (Band("cost", 0.01, True), Band("time", 0.4, True), Band("host", 0.04, False), Band("psnr", -1.0, False))
+BANDS = (Band("cost", 0.01, True), Band("time", 0.3, True), Band("host", 0.04, False), Band("psnr", -1.0, False))
 
 
 def lost(band: Band, now: float, then: float) -> bool:
