@@ -65,9 +65,7 @@ class Resting(Denoise):
         self, tokens: Tensor, position: Tensor, modulation: Tensor, tail: list[Tensor]
     ) -> tuple[Tensor, ...]:
         model, caches = self.model, iter(zip(tail[::2], tail[1::2], strict=True))
-        x = self._embed(tokens, position)
-        chunks = [count for pair in model.config.chunks() for count in pair] + [2]
-        scales = [part.unbind(1) for part in torch.split(modulation, chunks, 1)]
+        x, scales = self._embed(tokens, position), self._scales(modulation)
         heads: list[Tensor] = []
         for layer, block in enumerate(model.blocks):
             image, of_image = block.x_block, scales[2 * layer]

@@ -110,14 +110,20 @@ def test_settings_of_a_runtime_are_those_of_the_bindings() -> None:
         assert name.startswith("_") or isinstance(getattr(trt().IRuntimeConfig, name), property), name
 
 
+def refusing(module: Any) -> tuple[Any, Any]:
+    """A logger, and a runtime that has just refused what is no engine."""
+    log = log_of(module)
+    runtime = module.Runtime(log)
+    assert runtime.deserialize_cuda_engine(b"no engine" * 100) is None
+    return log, runtime
+
+
 @pytest.mark.rtx
 @RTX
 def test_the_log_keeps_why_an_engine_is_refused() -> None:
     """Real errors of the real library: None comes back, and the reason is in the log alone."""
     module = trt()
-    log = log_of(module)
-    runtime = module.Runtime(log)
-    assert runtime.deserialize_cuda_engine(b"no engine" * 100) is None
+    log, runtime = refusing(module)
     assert "Trying to load an engine created with incompatible serialization version" in log.taken()
     assert log.taken() == ""
     _, bits = runtime.get_engine_validity(b"no engine" * 10)
@@ -274,10 +280,7 @@ def test_a_cache_is_of_an_engine_a_version_and_a_gpu(tmp_path: Path, monkeypatch
 
 def test_the_fake_keeps_its_rules() -> None:
     """A plan that is broken is refused as the real library refuses it: None, and words for the logger."""
-    module = fake()
-    log = log_of(module)
-    runtime = module.Runtime(log)
-    assert runtime.deserialize_cuda_engine(b"no engine" * 100) is None
+    log, runtime = refusing(fake())
     assert "magic" in log.taken()
     plan = plan_of(b"", "1.7.1.116", (89,), [], [])
     assert runtime.deserialize_cuda_engine(plan[:-1]) is None and "cut short" in log.taken()

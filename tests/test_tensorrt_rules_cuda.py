@@ -134,6 +134,12 @@ BROKEN: dict[str, tuple[Any, str, Any, str]] = {
 }
 
 
+def put(monkeypatch: pytest.MonkeyPatch, where: Any, name: str, instead: Any) -> None:
+    """where: a class, or what it is called."""
+    changed = (f"{where}.{name}", instead) if isinstance(where, str) else (where, name, instead)
+    monkeypatch.setattr(*changed)
+
+
 @pytest.mark.parametrize("rule", LEFT_OUT)
 def test_the_fake_sees_what_is_left_out(
     bundles: dict[Target, Path], target: Target, trt: Any, monkeypatch: pytest.MonkeyPatch, rule: str
@@ -145,8 +151,7 @@ def test_the_fake_sees_what_is_left_out(
         arrays["tokens"] = aligned(arrays["tokens"].shape, "float32", off=128)
     if rule == "profiles":
         arrays["tokens"] = aligned((500, *arrays["tokens"].shape[1:]), "float32")
-    changed = (f"{where}.{name}", instead) if isinstance(where, str) else (where, name, instead)
-    monkeypatch.setattr(*changed)
+    put(monkeypatch, where, name, instead)
     refused(lambda: own.bind(arrays).run(), words)
 
 
@@ -156,8 +161,7 @@ def test_the_fake_sees_what_is_undefined(
 ) -> None:
     where, name, instead, words = BROKEN[rule]
     own, arrays = bound(bundles, target)
-    changed = (f"{where}.{name}", instead) if isinstance(where, str) else (where, name, instead)
-    monkeypatch.setattr(*changed)
+    put(monkeypatch, where, name, instead)
     with suppress(BackendError):
         own.bind(arrays).run()
     assert trt.broken == [words]

@@ -22,7 +22,7 @@ class Spares {
                                 const std::shared_ptr<const Plan>& plan, Conditions conditions,
                                 const std::vector<float>& guidance, const float* start,
                                 const Known* known = nullptr);
-  // Takes one back. Nothing, if somebody else has it, or it was not run to its end.
+  // Takes one back: of a GPU, if it was run to its end. Nothing, if somebody else has it.
   void give(std::shared_ptr<Sampler> sampler);
 
  private:

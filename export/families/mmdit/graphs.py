@@ -78,8 +78,7 @@ class Denoise(nn.Module):
         """
         model, caches = self.model, iter(zip(tail[::2], tail[1::2], strict=True))
         x, text = self._embed(tokens, position), text_start.transpose(0, 1)
-        chunks = [count for pair in model.config.chunks() for count in pair] + [2]
-        scales = [part.unbind(1) for part in cuts(modulation, chunks)]
+        scales = self._scales(modulation)
         heads: list[Tensor] = []
         for layer, block in enumerate(model.blocks):
             image, words, of_image, of_words = block.x_block, block.context_block, *scales[2 * layer : 2 * layer + 2]
@@ -95,7 +94,13 @@ class Denoise(nn.Module):
             x = image.finish(x, mixed[: x.shape[0]], of_image, second)
             if layer < len(model.blocks) - 1:
                 text = words.finish(text, mixed[tokens.shape[0] :], of_words)
-        return self._velocity(normalised(x, *scales[-1][1:])), *heads
+        return self._velocity(normalised(x, *scales[-1])), *heads
+
+    def _scales(self, modulation: Tensor) -> list[tuple[Tensor, ...]]:
+        """Vectors (R, D) by layer, of image and text in turn, and two of the end, of modulation (R, K, D)."""
+        chunks = [count for pair in self.model.config.chunks() for count in pair] + [2]
+        parts = [part.unbind(1) for part in cuts(modulation, chunks)]
+        return [*parts[:-1], parts[-1][1:]]
 
     def _embed(self, tokens: Tensor, position: Tensor) -> Tensor:
         """(A, R, D): of the patch, and of its column and its line."""
