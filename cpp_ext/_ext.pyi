@@ -206,7 +206,7 @@ class Plan:
     All decisions about which step recomputes how much, made before anything runs.
     """
 
-    def __init__(self, *, steps: Sequence[Step], evaluations: Sequence[Evaluation], tokens: int, damping: Sequence[float] | None = None, unconditional: Sequence[bool] | None = None, pinned: int = 0, max_age: int = -1, capacity: NDArray[numpy.int32] | None = None, keeps: Keeps = ..., ranking: Ranking = ..., forecast: Forecast = ..., budget: Budget = ..., phase: Sequence[int] | None = None, skips: Sequence[bool] | None = None) -> None: ...
+    def __init__(self, *, steps: Sequence[Step], evaluations: Sequence[Evaluation], tokens: int, damping: Sequence[float] | None = None, unconditional: Sequence[bool] | None = None, pinned: int = 0, max_age: int = -1, capacity: NDArray[numpy.int32] | None = None, keeps: Keeps = ..., ranking: Ranking = ..., forecast: Forecast = ..., budget: Budget = ..., phase: Sequence[int] | None = None, skips: Sequence[bool] | None = None, rest_text: bool = False) -> None: ...
 
     @property
     def steps(self) -> list[Step]: ...
@@ -278,6 +278,10 @@ class Plan:
     @property
     def budget(self) -> Budget: ...
 
+    @property
+    def rest_text(self) -> bool:
+        """Whether RAS steps leave the text's keys and values as they are."""
+
     def scored_at(self, step: Step) -> float:
         """
         The time that the scores after a step look ahead to: of the next step's last evaluation.
@@ -343,7 +347,7 @@ class Price:
 class Sizes:
     """Numbers of a model that prices and memory are made of (price.h)."""
 
-    def __init__(self, *, price: Price, parameters: int = 0, width: int = 0, hidden: int = 0, heads: int = 0, keys: int = 0, patch: int = 0, place: int = 0, cached: int = 0, text: int = 0, text_values: int = 0, step_values: int = 0) -> None: ...
+    def __init__(self, *, price: Price, parameters: int = 0, width: int = 0, hidden: int = 0, heads: int = 0, keys: int = 0, patch: int = 0, place: int = 0, cached: int = 0, text: int = 0, text_cached: int = 0, text_values: int = 0, step_values: int = 0) -> None: ...
 
     @property
     def price(self) -> Price: ...
@@ -374,6 +378,9 @@ class Sizes:
 
     @property
     def text(self) -> int: ...
+
+    @property
+    def text_cached(self) -> int: ...
 
     @property
     def text_values(self) -> int: ...
@@ -418,9 +425,9 @@ class Cost:
 
     def __eq__(self, other: object, /) -> bool: ...
 
-def step_flops(price: Price, active: int, tokens: int, rows: int, text: int) -> float:
+def step_flops(price: Price, active: int, tokens: int, rows: int, text: int, rests: bool = False) -> float:
     """
-    FLOPs (2 per multiply-add) of one evaluation: `active` queries over `tokens` keys and `text` text keys.
+    FLOPs (2 per multiply-add) of one evaluation: `active` queries over `tokens` keys and `text` text keys; a text that rests is attended to, and not computed.
     """
 
 def price(sizes: Sizes, plan: Plan, samples: int = 1, branches: int = 2, text: int = 32, value_bytes: int = 4, taken: Sequence[tuple[int, int]] | None = None) -> Cost:

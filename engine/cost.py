@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from flagdit import cpp_ext
 from flagdit.cpp_ext import Cost, Plan, Price, Sizes
 from flagdit.engine.bundle import ModelSpec
-from flagdit.engine.bundle.ports import cached_values, caches, constants, timed
+from flagdit.engine.bundle.ports import begins, cached_values, caches, constants, timed
 
 __all__ = ["Cost", "head_multiple_of", "price", "sizes_of"]
 
@@ -29,6 +29,7 @@ def sizes_of(spec: ModelSpec) -> Sizes:
         place=sizes.head,
         cached=cached_values(spec.graphs.denoise.inputs),
         text=spec.text_tokens or TEXT_TOKENS,
+        text_cached=sum(port.values({"T": 1, "R": 1}) for port in spec.graphs.denoise.outputs if begins(port, "T")),
         text_values=sum(port.values(one) for port in constants(spec.graphs.condition)),
         step_values=sum(port.values(one) for port in timed(spec.graphs.condition)),
     )

@@ -64,6 +64,11 @@ class RasConfig:
     guidance_every: with 2 or more, only each so many-th step runs the unconditional branch of guidance; the others
         guide each patch by the difference of the branches that it had last. 1 is every step.
     guidance_warmup: steps at the start that all run both branches, as resets do; None is half of the run.
+
+    Whether the text rests
+
+    rest_text: for models whose text is a stream of tokens beside the picture (MMDiT): steps that leave patches out leave
+        the text out, too, and attend to the keys and values that it had in the last dense step.
     """
 
     ratio: float | Sequence[float] | None = None
@@ -88,6 +93,7 @@ class RasConfig:
     gate: float = 0.0
     guidance_every: int = 1
     guidance_warmup: int | None = None
+    rest_text: bool = False
 
     @property
     def ranking(self) -> Metric:

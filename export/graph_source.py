@@ -19,8 +19,8 @@ EXAMPLE = {"A": 6, "M": 4, "N": 7, "R": 4, "T": 5, "S": 3, "B": 9, "H": 8, "W": 
 
 
 LONGER = "T_made"
-"""The length of a text that a graph makes longer: T in `model.json`. In the graph it has another name, since ONNX
-Runtime takes axes of one name for ones of one size when it plans memory."""
+"""The length of a text that a graph makes longer: T in `model.json`, which has what is before the line. In the graph it
+has another name, since ONNX Runtime takes axes of one name for ones of one size when it plans memory."""
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,8 @@ IR_DTYPES = {
 }
 
 Axes = Sequence[str | None]
+MAY_REST = "T_now"
+"""Text tokens that a step computes: none of a text that rests. T in `model.json`."""
 
 
 @dataclass(frozen=True)
@@ -94,8 +96,8 @@ class WeightsFile:
 
 
 def dynamic_axes(axes: Axes) -> dict[int, Any]:
-    """torch.export's form of symbolic axes. Only the tail, M, may be empty."""
-    return {i: Dim(a, min=0 if a == "M" else 1, max=1 << 20) for i, a in enumerate(axes) if a}
+    """torch.export's form of symbolic axes. Only the tail, M, and a text that may rest may be empty."""
+    return {i: Dim(a, min=0 if a[0] == "M" or a == MAY_REST else 1, max=1 << 20) for i, a in enumerate(axes) if a}
 
 
 def trace(

@@ -49,7 +49,7 @@ class Built:
         given = {n: bf16(np.ascontiguousarray(x)) if dtype_of(session, n) == np.uint16 else x for n, x in feeds.items()}
         out = {}
         for port in self.exported.spec["graphs"]["denoise"]["outputs"]:
-            sizes = {"A": len(feeds["tokens"]), "R": 2}
+            sizes = {"A": len(feeds["tokens"]), "R": 2, "T": feeds.get("text_start", np.empty((2, 0))).shape[1]}
             shape = [sizes.get(axis, axis) for axis in port["shape"]]
             out[port["name"]] = np.empty(shape, dtype_of(session, port["name"]))
         session.bind({**{n: np.ascontiguousarray(x) for n, x in given.items()}, **out}).run()

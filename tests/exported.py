@@ -100,6 +100,15 @@ class Exported:
         ports = self.spec["graphs"]["denoise"]["inputs"]
         return {p["name"]: np.empty((0, rows, *p["shape"][2:]), np.float32) for p in ports if p["shape"][:1] == ["M"]}
 
+    def resting(self, feeds: Feeds, dense: Feeds) -> Feeds:
+        """The same inputs with no text, and behind each tail what the text added to it in a dense step, if it did."""
+        texts = {name.replace("_text", "_tail"): array for name, array in dense.items() if "_text" in name}
+        if not texts:
+            return feeds
+        axes = {port["name"]: port["shape"] for port in self.spec["graphs"]["denoise"]["inputs"]}
+        out = {n: np.concatenate([x, texts[n]]) if n in texts else x for n, x in feeds.items()}
+        return {n: x.take([], axes[n].index("T")) if "T" in axes[n] else x for n, x in out.items()}
+
     def at(self, conditions: Feeds, entry: int) -> Feeds:
         """What `denoise` takes of them in one evaluation."""
         axes = {port["name"]: port["shape"] for port in self.spec["graphs"]["condition"]["outputs"]}

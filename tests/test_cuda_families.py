@@ -16,6 +16,7 @@ from diffused import FAMILIES, saved
 from test_cuda_graph import Feeds, differences, opened, run, written
 
 from flagdit.engine.bundle.builder import read_model
+from flagdit.engine.bundle.ports import letter
 from flagdit.engine.compiler import CudaPrecision, build_cuda
 from flagdit.engine.compiler.cuda_graph import to_cuda
 from flagdit.engine.errors import BuildError
@@ -36,13 +37,13 @@ def directory(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     return folder / request.param
 
 
-def feeds(directory: Path, sizes: tuple[int, int, int]) -> Feeds:
+def feeds(directory: Path, sizes: tuple[int, int, int], text: int = TEXT) -> Feeds:
     """Random inputs, except where numbers mean something; the last row's text is shorter, and fills up with junk."""
     rng, session = np.random.default_rng(0), opened(directory / "denoise.onnx")
-    letters = dict(zip("AMRT", (*sizes, TEXT), strict=True))
+    letters = dict(zip("AMRT", (*sizes, text), strict=True))
     made: Feeds = {}
     for port in session.get_inputs():
-        shape = [letters.get(axis, axis) for axis in port.shape]
+        shape = [letters.get(letter(axis), axis) for axis in port.shape]
         whole = port.type == "tensor(int64)"
         made[port.name] = rng.integers(0, 9, shape) if whole else rng.standard_normal(shape).astype(np.float32)
         if port.name.endswith("_cos"):
@@ -81,6 +82,18 @@ def test_it_computes_what_the_exported_graph_does(
         run(opened(directory / "denoise.onnx"), given), run(opened(written(directory, precision)), given)
     )
     assert max(found.values()) <= TOLERANCE[precision], found
+
+
+@pytest.mark.parametrize("precision", TOLERANCE)
+def test_a_text_may_rest(directory: Path, precision: CudaPrecision) -> None:
+    """No token of it is computed: what attends to it finds it behind the tail."""
+    if "_text" not in "".join(output.name for output in opened(directory / "denoise.onnx").get_outputs()):
+        pytest.skip("the text adds to no cache")
+    given = feeds(directory, (7, 9, 2), text=0)
+    found = differences(
+        *(run(opened(path), given) for path in (directory / "denoise.onnx", written(directory, precision)))
+    )
+    assert "key_text.0" not in found and max(found.values()) <= TOLERANCE[precision], found
 
 
 def test_each_input_shows(directory: Path) -> None:

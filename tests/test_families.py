@@ -100,4 +100,8 @@ def test_head_and_tail_make_the_dense_step(both: tuple[str, Any, Exported], acti
     head = {k: v[:active] if len(v) == len(tokens) else v for k, v in slots.items()}
     found = exported.run("denoise", {**head, **tail, **conditions})
     for port, array in found.items():
-        assert relative(array, dense[port][:active]) < 1e-5, port
+        assert relative(array, dense[port][: len(array)]) < 1e-5, port
+    rested = exported.run("denoise", {**head, **exported.resting({**tail, **conditions}, dense)})
+    for port, array in rested.items():
+        assert len(array) == (0 if "_text" in port else active)
+        assert "_text" in port or relative(array, found[port]) < 1e-5, port

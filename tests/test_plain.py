@@ -14,6 +14,7 @@ import pytest
 from diffused import FAMILIES
 
 from flagdit.engine.bundle.reader import DEMO
+from flagdit.engine.bundle.ports import letter
 from flagdit.engine.compiler.build import needs_plain
 from flagdit.engine.compiler.plain import OPSET, WAYS, to_plain
 from flagdit.engine.compiler.precision import to_half
@@ -38,7 +39,7 @@ def outputs(path: Path, lengths: dict[str, int]) -> list[Any]:
     rng, feeds = np.random.default_rng(0), {}
     for port in session.get_inputs():
         sizes = SIZES | ({"T": lengths[port.name]} if port.name in lengths else {})
-        shape = [sizes.get(axis, axis) for axis in port.shape]
+        shape = [sizes.get(letter(axis), axis) for axis in port.shape]
         values = rng.standard_normal(shape) * 0.5
         kind = KINDS[port.type]
         feeds[port.name] = values.astype(kind) if kind not in (np.bool_, np.int64) else (values > -9).astype(kind)

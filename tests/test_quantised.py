@@ -14,6 +14,7 @@ import onnxruntime as ort
 import pytest
 from diffused import FAMILIES
 
+from flagdit.engine.bundle.ports import letter
 from flagdit.engine.compiler.build import read_graph
 from flagdit.engine.compiler.find_scales import load_wide
 from flagdit.engine.compiler.products import products_of
@@ -39,7 +40,7 @@ def scales_of(path: Path, largest: float = 3.0) -> Scales:
 def feeds(session: ort.InferenceSession) -> dict[str, Array]:
     rng, made = np.random.default_rng(0), {}
     for port in session.get_inputs():
-        shape = [SIZES.get(axis, axis) if isinstance(axis, str) else axis for axis in port.shape]
+        shape = [SIZES.get(letter(axis), axis) if isinstance(axis, str) else axis for axis in port.shape]
         kind = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(bool)": bool}[port.type]
         made[port.name] = (0.5 * rng.standard_normal(shape)).astype(kind)
     return made

@@ -186,6 +186,10 @@ class OnnxSession : public Session {
     return port;
   }
 
+  // Behind a line in the name of an axis is what tells it from another of the same letter: ONNX Runtime
+  // takes axes of one name for ones of one size.
+  static std::string letter_of(const std::string& name) { return name.substr(0, name.find('_')); }
+
   std::vector<Axis> axes_of(const OrtTensorTypeAndShapeInfo* tensor) const {
     const OrtApi& api = *library_->api;
     size_t rank = 0;
@@ -196,7 +200,7 @@ class OnnxSession : public Session {
     check(api.GetSymbolicDimensions(tensor, letters.data(), rank));
     std::vector<Axis> axes;
     for (size_t i = 0; i < rank; ++i)
-      axes.push_back(sizes[i] >= 0 ? Axis(sizes[i]) : Axis(std::string(letters[i])));
+      axes.push_back(sizes[i] >= 0 ? Axis(sizes[i]) : Axis(letter_of(letters[i])));
     return axes;
   }
 

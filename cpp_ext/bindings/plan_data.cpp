@@ -59,7 +59,8 @@ void init_plan(Plan* self, std::vector<Step> steps, std::vector<Evaluation> eval
                std::optional<std::vector<bool>> unconditional, int64_t pinned, int64_t max_age,
                const std::optional<Capacity>& capacity, const Keeps& keeps, const Ranking& ranking,
                const Forecast& forecast, const Budget& budget,
-               std::optional<std::vector<int64_t>> phase, std::optional<std::vector<bool>> skips) {
+               std::optional<std::vector<int64_t>> phase, std::optional<std::vector<bool>> skips,
+               bool rest_text) {
   Plan plan;
   plan.steps = std::move(steps);
   plan.evaluations = std::move(evaluations);
@@ -70,6 +71,7 @@ void init_plan(Plan* self, std::vector<Step> steps, std::vector<Evaluation> eval
   plan.tokens = tokens, plan.pinned = pinned, plan.max_age = max_age;
   set_capacity(plan, capacity);
   plan.keeps = keeps, plan.ranking = ranking, plan.forecast = forecast, plan.budget = budget;
+  plan.rest_text = rest_text;
   new (self) Plan(std::move(plan));
 }
 
@@ -144,7 +146,8 @@ constexpr const char* kPlanInit =
     "damping: Sequence[float] | None = None, unconditional: Sequence[bool] | None = None, "
     "pinned: int = 0, max_age: int = -1, capacity: NDArray[numpy.int32] | None = None, "
     "keeps: Keeps = ..., ranking: Ranking = ..., forecast: Forecast = ..., budget: Budget = ..., "
-    "phase: Sequence[int] | None = None, skips: Sequence[bool] | None = None) -> None";
+    "phase: Sequence[int] | None = None, skips: Sequence[bool] | None = None, rest_text: bool = "
+    "False) -> None";
 
 }  // namespace
 
@@ -157,7 +160,7 @@ void register_plan_data(nb::module_& m) {
            "tokens"_a, "damping"_a = nb::none(), "unconditional"_a = nb::none(), "pinned"_a = 0,
            "max_age"_a = -1, "capacity"_a = nb::none(), "keeps"_a = Keeps{},
            "ranking"_a = Ranking{}, "forecast"_a = Forecast{}, "budget"_a = Budget{},
-           "phase"_a = nb::none(), "skips"_a = nb::none())
+           "phase"_a = nb::none(), "skips"_a = nb::none(), "rest_text"_a = false)
       .def_ro("steps", &Plan::steps)
       .def_ro("evaluations", &Plan::evaluations,
               "Engine calls, in order: one or two a step, as the solver needs.")
@@ -187,6 +190,8 @@ void register_plan_data(nb::module_& m) {
       .def_ro("ranking", &Plan::ranking)
       .def_ro("forecast", &Plan::forecast)
       .def_ro("budget", &Plan::budget)
+      .def_ro("rest_text", &Plan::rest_text,
+              "Whether RAS steps leave the text's keys and values as they are.")
       .def("scored_at", &Plan::scored_at, "step"_a,
            "The time that the scores after a step look ahead to: of the next step's last "
            "evaluation.")

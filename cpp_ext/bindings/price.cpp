@@ -42,13 +42,13 @@ void register_sizes(nb::module_& m) {
           "__init__",
           [](Sizes* self, const Price& price, int64_t parameters, int64_t width, int64_t hidden,
              int64_t heads, int64_t keys, int64_t patch, int64_t place, int64_t cached,
-             int64_t text, int64_t text_values, int64_t step_values) {
-            new (self) Sizes{price, parameters, width,  hidden, heads,       keys,
-                             patch, place,      cached, text,   text_values, step_values};
+             int64_t text, int64_t text_cached, int64_t text_values, int64_t step_values) {
+            new (self) Sizes{price, parameters, width, hidden, heads, keys, patch, place, cached,
+                             text, text_cached, text_values, step_values};
           },
           nb::kw_only(), "price"_a, "parameters"_a = 0, "width"_a = 0, "hidden"_a = 0,
           "heads"_a = 0, "keys"_a = 0, "patch"_a = 0, "place"_a = 0, "cached"_a = 0, "text"_a = 0,
-          "text_values"_a = 0, "step_values"_a = 0)
+          "text_cached"_a = 0, "text_values"_a = 0, "step_values"_a = 0)
       .def_ro("price", &Sizes::price)
       .def_ro("parameters", &Sizes::parameters)
       .def_ro("width", &Sizes::width)
@@ -59,6 +59,7 @@ void register_sizes(nb::module_& m) {
       .def_ro("place", &Sizes::place)
       .def_ro("cached", &Sizes::cached)
       .def_ro("text", &Sizes::text)
+      .def_ro("text_cached", &Sizes::text_cached)
       .def_ro("text_values", &Sizes::text_values)
       .def_ro("step_values", &Sizes::step_values);
 }
@@ -90,8 +91,9 @@ void register_cost(nb::module_& m) {
            "This one's and that of the coarse steps before it, whose caches are gone by then.")
       .def(nb::self == nb::self, nb::sig("def __eq__(self, other: object, /) -> bool"));
   m.def("step_flops", &step_flops, "price"_a, "active"_a, "tokens"_a, "rows"_a, "text"_a,
+        "rests"_a = false,
         "FLOPs (2 per multiply-add) of one evaluation: `active` queries over `tokens` keys and "
-        "`text` text keys.");
+        "`text` text keys; a text that rests is attended to, and not computed.");
   m.def("price", &price_of, "sizes"_a, "plan"_a, "samples"_a = 1, "branches"_a = 2, "text"_a = 32,
         "value_bytes"_a = 4, "taken"_a = nb::none(),
         "Price a plan; `text` is the number of text tokens, `value_bytes` the size of a cached "

@@ -26,11 +26,25 @@ const Bound* find(const std::vector<Bound>& tensors, const std::string& name) {
   return nullptr;
 }
 
-std::optional<std::string> head_of(const std::string& tail) {
+namespace {
+
+std::optional<std::string> twin_of(const std::string& tail, const char* ending) {
   constexpr const char* kTail = "_tail";
   const size_t at = tail.find(kTail);
   if (at == std::string::npos) return std::nullopt;
-  return std::string(tail).replace(at, std::string(kTail).size(), "_head");
+  return std::string(tail).replace(at, std::string(kTail).size(), ending);
+}
+
+}  // namespace
+
+std::optional<std::string> head_of(const std::string& tail) { return twin_of(tail, "_head"); }
+
+std::optional<std::string> text_of(const std::string& tail) { return twin_of(tail, "_text"); }
+
+const Port* text_of(const std::vector<Port>& ports, const Port& tail) {
+  const std::optional<std::string> name = tail.tail() ? text_of(tail.name) : std::nullopt;
+  const Port* found = name ? find(ports, *name) : nullptr;
+  return found != nullptr && found->output && found->starts("T") ? found : nullptr;
 }
 
 void Binding::run_with(const Tails&) {

@@ -10,6 +10,11 @@ FLOATS = ("float32", "float16", "bfloat16")
 """What `denoise` may take conditions and caches in; all else has the type that it is made in."""
 
 
+def letter(axis: object) -> int | str:
+    """A size, or the letter of an axis: behind a line a graph tells it from others of that letter (T_made)."""
+    return axis if isinstance(axis, int) else str(axis).split("_")[0]
+
+
 def begins(tensor: Tensor, letter: str) -> bool:
     """Whether its first axis is this letter."""
     return tensor.shape[:1] == (letter,)
@@ -32,8 +37,9 @@ def twin(tail: str) -> str:
 
 def keys_or_values(name: str, shape: Sequence[object]) -> bool:
     """Whether a port of `denoise` or `condition` is what attention reads: of a cache, or of a text (R, G, T, d)."""
-    first, rank = str(shape[0]) if shape else "", len(shape)
-    return first == "M" or (first == "A" and "_head" in name) or (first == "R" and rank == 4 and str(shape[2]) == "T")
+    axes = [letter(axis) for axis in shape]
+    of_cache = axes[:1] == ["M"] or (axes[:1] == ["A"] and "_head" in name) or (axes[:1] == ["T"] and "_text" in name)
+    return of_cache or (len(axes) == 4 and axes[0] == "R" and axes[2] == "T")
 
 
 def timed(condition: Graph) -> list[Tensor]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from flagdit.engine.bundle import Profile, Spec, Tensor
+from flagdit.engine.bundle.ports import letter
 from flagdit.engine.compiler.hooks import make_log, make_monitor
 from flagdit.engine.compiler.int8_weights import fold_int8
 from flagdit.engine.compiler.layers import LayerReport, read_layers
@@ -171,6 +172,6 @@ def add_profile(builder: Any, network: Any, config: Any, *, job: Job) -> None:
 def describe(values: Any) -> tuple[Tensor, ...]:
     """Names, types and symbolic axes of a graph's inputs or outputs."""
     return tuple(
-        Tensor(name=v.name, dtype=v.dtype.numpy().name, shape=[d if isinstance(d, int) else str(d) for d in v.shape])
+        Tensor(name=v.name, dtype=v.dtype.numpy().name, shape=[letter(axis) for axis in v.shape])
         for v in values
     )

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from flagdit.engine.bundle import Graph, ModelSpec, Profile
+from flagdit.engine.bundle.ports import begins
 from flagdit.engine.errors import BuildError
 from flagdit.engine.layout import TokenLayout
 
@@ -52,7 +53,13 @@ def ranges(spec: ModelSpec, limits: Limits) -> dict[str, Range]:
 
 
 def profiles(graph: Graph, axes: Mapping[str, Range]) -> dict[str, Profile]:
-    """Profile of every input of `graph`, by name. Raises BuildError if an axis is not among `axes`."""
+    """Profile of every input of `graph`, by name. Raises BuildError if an axis is not among `axes`.
+
+    Where a text adds to the caches, it may rest: it has no token then, and is behind those of the tail.
+    """
+    if any(begins(tensor, "T") for tensor in graph.outputs):
+        text, tail = axes["T"], axes["M"]
+        axes = {**axes, "T": (0, *text[1:]), "M": (*tail[:2], tail[2] + text[2])}
     found = {}
     for tensor in graph.inputs:
         unknown = sorted({a for a in tensor.shape if isinstance(a, str)} - set(axes))

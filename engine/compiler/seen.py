@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from flagdit.engine.bundle.ports import letter
 from flagdit.engine.compiler.patterns import attention_of, made_by, only_use, other
 from flagdit.engine.errors import BuildError
 
@@ -76,7 +77,7 @@ class Seen:
 
 def _is_tail(value: ir.Value | None) -> bool:
     """Whether it is the tail of a cache: an input whose first axis says so."""
-    return value is not None and value.is_graph_input() and str((value.shape or ("",))[0]) == "M"
+    return value is not None and value.is_graph_input() and letter((value.shape or ("",))[0]) == "M"
 
 
 def _turned(value: ir.Value | None, order: tuple[int, ...]) -> ir.Node | None:

@@ -27,6 +27,7 @@ struct Extent {
   Layout layout;
   int64_t samples = 1, branches = 1;  // B, and of guidance
   Renormalise renormalise = Renormalise::none;
+  int64_t text = 0;  // T, of a model whose text adds to the caches
 
   int64_t rows() const { return samples * branches; }  // R; row r belongs to sample r % B
 };
@@ -40,6 +41,9 @@ struct Call {
   int64_t first_row, rows;
   Tensor output;               // (N, rows, P)
   std::vector<Tensor> caches;  // (N, rows, ...), one for each port of the engine that starts with M
+  // Where in each of them begins what the text adds, (T, rows, ...): behind the slots, at an address
+  // that is aligned; -1 where it adds nothing.
+  std::vector<int64_t> texts;
 };
 
 // Keys and values of one call, forecast: see forecast.h. A group of caches of one width.
@@ -70,8 +74,11 @@ class Buffers {
   // What is known of patches (patches,) and the velocities (B, C, F, H, W) to it, before any step.
   void begin_known(const uint8_t* patches, const float* velocity, Stream stream);
 
-  // What a call with so many active slots binds besides its conditions.
-  std::vector<Bound> head(int64_t active, size_t call) const;
+  // What a call with so many active slots binds besides its conditions. rests: its text is not
+  // computed, so the tail goes on with what the text added before.
+  std::vector<Bound> head(int64_t active, size_t call, bool rests = false) const;
+  // Why the text cannot rest; null if it can.
+  const char* why_no_rest() const;
   // What moves with its tokens before a step that makes so many calls.
   SlotBuffers moved(size_t calls) const;
   // The forecasts of a call.

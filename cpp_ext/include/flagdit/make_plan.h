@@ -75,6 +75,10 @@ struct Plan {
   Ranking ranking;
   Forecast forecast;
   Budget budget;
+  bool rest_text = false;  // whether RAS steps leave the text's keys and values as they are
+
+  // Whether the text rests in a step that computes so many slots.
+  bool rests_with(int64_t active) const { return rest_text && active < tokens; }
 
   // The time that the scores after a step look ahead to: of the next step's last evaluation, which
   // Heun puts at its end, where what was computed in this step would otherwise count as known.

@@ -10,7 +10,7 @@
 namespace flagdit {
 
 // FLOPs (2 per multiply-add) of a row of one evaluation that computes A of N tokens beside T of a
-// text: A token + A (N + T) pair + T text + T (N + T) text_pair.
+// text: A token + A (N + T) pair + T text + T (N + T) text_pair; of a text that rests the first two.
 struct Price {
   double token = 0.0, pair = 0.0, text = 0.0, text_pair = 0.0;
 };
@@ -25,6 +25,7 @@ struct Sizes {
   int64_t place = 0;                         // values that tell a token where it is
   int64_t cached = 0;                        // values that a row caches of a token, in all layers
   int64_t text = 0;                          // tokens of a text, at most
+  int64_t text_cached = 0;                   // values that a row caches of a token of the text
   int64_t text_values = 0;                   // that `condition` makes of a token of the text
   int64_t step_values = 0;                   // that it makes of an evaluation
 };
@@ -60,7 +61,9 @@ struct Cost {
 // Bytes as a whole number; what is beyond 2^59 is said to be that.
 int64_t capped(double bytes);
 
-double step_flops(const Price& price, int64_t active, int64_t tokens, int64_t rows, int64_t text);
+// rests: the text is attended to, and not computed.
+double step_flops(const Price& price, int64_t active, int64_t tokens, int64_t rows, int64_t text,
+                  bool rests = false);
 
 // taken: what each step computed, where a run may differ from its plan (Budget).
 Cost price(const Sizes& sizes, const Plan& plan, const Batch& batch,

@@ -63,6 +63,7 @@ struct Regions {
   RegionRanking ranking;
   RegionForecast forecast;
   RegionGuidance guidance;
+  bool rest_text = false;  // whether steps that leave patches out leave the text out, too
 
   bool paper() const { return mode == Mode::paper; }
   // The metric and the ratio, whether they were said or not.

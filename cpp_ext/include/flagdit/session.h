@@ -20,7 +20,8 @@ struct Tails;
 using Axis = std::variant<int64_t, std::string>;
 
 // An input or output. Its first axis says what it is: A lives in slots; M is the tail of a cache,
-// whose twin output ends in _head; R is a condition; S has an entry an evaluation; N one a token.
+// whose twin output ends in _head; T is what a text adds to a cache, and ends in _text; R is a
+// condition; S has an entry an evaluation; N one a token.
 struct Port {
   std::string name;
   DType dtype;
@@ -50,6 +51,10 @@ const Bound* find(const std::vector<Bound>& tensors, const std::string& name);
 // The output that the head of a cache is written to, by the name of its tail; none if that is no
 // name of a tail.
 std::optional<std::string> head_of(const std::string& tail);
+// The output that gives what the text adds to a cache, (T, R, ...), by the name of the tail; null if
+// the graph gives none, as of a model whose text is no stream of its own.
+std::optional<std::string> text_of(const std::string& tail);
+const Port* text_of(const std::vector<Port>& ports, const Port& tail);
 
 // Inputs and outputs at fixed addresses: running it copies nothing. Does not own their memory.
 class Binding {

@@ -49,10 +49,10 @@ Axes behind(const Axes& axes, const Axes& first) {
   return made;
 }
 
-std::string twin(const std::string& tail) {
+std::string twin(const std::string& tail, const char* ending) {
   std::string name = tail;
   for (size_t at = 0; (at = name.find("_tail", at)) != std::string::npos; at += 5)
-    name.replace(at, 5, "_head");
+    name.replace(at, 5, ending);
   return name;
 }
 
@@ -95,6 +95,11 @@ Ports taken(const GraphSpec& graph, const std::vector<std::pair<std::string, All
     if (there || name == known[0].first) ports[name] = allowed;
   }
   return ports;
+}
+
+bool has(const std::vector<Port>& ports, const std::string& name) {
+  return std::any_of(ports.begin(), ports.end(),
+                     [&](const Port& port) { return port.name == name; });
 }
 
 void check_condition(const ModelSpec& model) {
@@ -226,7 +231,7 @@ void check_tails(const std::string& place, const std::vector<Port>& tails) {
 
 void check_denoise(const std::string& place, const ModelSpec& model,
                    const std::vector<Port>& inputs, const std::vector<Port>& outputs) {
-  const Axis a = letter("A"), r = letter("R");
+  const Axis a = letter("A"), r = letter("R"), t = letter("T");
   std::vector<Port> tails;
   std::copy_if(inputs.begin(), inputs.end(), std::back_inserter(tails),
                [](const Port& port) { return port.starts("M"); });
@@ -239,12 +244,21 @@ void check_denoise(const std::string& place, const ModelSpec& model,
                      by_token ? std::vector<Axes>{behind(port.axes, {a}), behind(port.axes, {a, r})}
                               : std::vector<Axes>{port.axes}};
   }
+  const bool rests = std::any_of(outputs.begin(), outputs.end(),
+                                 [](const Port& port) { return port.starts("T"); });
   for (const Port& port : model.condition.outputs) {
     in[port.name] = {kFloats, {port.starts("S") ? behind(port.axes, {}) : port.axes}};
+    // A text whose length is fixed is none when it rests.
+    if (rests && port.axes.size() > 2 && port.axes[0] == r && !is_letter(port.axes[1])) {
+      in[port.name].shapes.push_back(port.axes);
+      in[port.name].shapes.back()[1] = t;
+    }
   }
   for (const Port& port : tails) {
     in[port.name] = {{port.dtype}, {port.axes}};
-    out[twin(port.name)] = {{port.dtype}, {behind(port.axes, {a})}};
+    out[twin(port.name, "_head")] = {{port.dtype}, {behind(port.axes, {a})}};
+    const std::string text = twin(port.name, "_text");
+    if (has(outputs, text)) out[text] = {{port.dtype}, {behind(port.axes, {t})}};
   }
   check_ports(place + ".inputs", inputs, in);
   check_ports(place + ".outputs", outputs, out);

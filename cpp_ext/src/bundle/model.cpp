@@ -38,6 +38,8 @@ Sizes sizes_of(const ModelSpec& spec) {
   sizes.patch = spec.patch_values();
   sizes.place = spec.sizes.head;
   sizes.cached = values_of(spec.denoise.inputs, [](const Port& port) { return port.starts("M"); });
+  sizes.text_cached =
+      values_of(spec.denoise.outputs, [](const Port& port) { return port.starts("T"); });
   for (const TextSpec& text : spec.texts) sizes.text += text.max_tokens;
   if (spec.texts.empty()) sizes.text = kTextTokens;
   sizes.text_values =

@@ -93,6 +93,7 @@ void check_paper(const Regions& r, Solver solver) {
     refuse("paper mode runs both branches in every step; got guidance_every " +
            std::to_string(r.guidance.every));
   }
+  if (r.rest_text) refuse("paper mode computes the text in every step; leave rest_text out");
   if (r.metric() == Metric::change || r.budget.ratio_end) {
     refuse(std::string("paper mode ranks by std or l2, at one ratio; got ") + name_of(r.metric()) +
            ", ratio_end " + text_of(r.budget.ratio_end));

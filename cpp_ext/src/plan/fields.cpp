@@ -152,6 +152,7 @@ void each_field(R& r, const Visit& visit) {
   visit(Field{"gate", 0, nullptr}, r.budget.gate);
   visit(Field{"guidance_every", 0, kEvery}, r.guidance.every);
   visit(Field{"guidance_warmup", 0, kEvery}, r.guidance.warmup);
+  visit(Field{"rest_text", 0, nullptr}, r.rest_text);
 }
 
 [[noreturn]] void refuse_name(const std::string& name) {

@@ -109,6 +109,22 @@ std::optional<Size> size_said(const Request& request) {
   return Size{request.canvas->width, request.canvas->height};
 }
 
+// That the text can rest in the steps that are to leave it out.
+void check_rest(const Plan& plan, const Model& model) {
+  if (!plan.rest_text) return;
+  if (model.sizes.text_cached == 0)
+    throw Error(Fault::request,
+                "rest_text is true, and this model's text cannot rest: its denoise gives no keys and "
+                "values of the text; leave rest_text out (of an MMDiT that was exported before this "
+                "was possible: export it again)");
+  if (plan.tokens % model.head_multiple != 0)
+    throw Error(Fault::request, "rest_text is true, and the picture has " +
+                                    std::to_string(plan.tokens) +
+                                    " tokens; this model's text can rest beside a multiple of " +
+                                    std::to_string(model.head_multiple) +
+                                    ": choose another size, or leave rest_text out");
+}
+
 // The preset that is left of one, with a picture.
 Preset how_of(const Request& request, const Sampling& sampling, const Model& model) {
   if (!request.canvas) return sampling.how;
@@ -139,6 +155,7 @@ std::vector<Leg> legs_of(const Request& request, const Sampling& sampling, const
            plan_of(how, layout.tokens(), layout.pinned(), model.head_multiple, phases(layout),
                    skips.from(coarse)),
            placing(layout)};
+  check_rest(full.plan, model);
   if (!how.coarse) return {full};
   const Layout small = coarse_layout(layout, how.coarse->factor, model.downscale);
   Plan first = coarse_plan(*how.coarse, small.tokens(), small.pinned(), how.shift.value_or(1.0),

@@ -149,6 +149,7 @@ Plan make_plan(const PlanRequest& request) {
   plan.ranking = {r.metric(), r.mode, r.ranking.starvation, r.ranking.dilation};
   plan.forecast = {static_cast<int64_t>(r.forecast.order), r.forecast.clamp, r.forecast.keep_norm};
   plan.budget = {r.budget.error_budget, r.budget.gate, r.budget.bucket, request.head_multiple};
+  plan.rest_text = r.rest_text;
   plan_calls(plan, request, times, resets);
   const bool arcs = std::any_of(plan.evaluations.begin(), plan.evaluations.end(),
                                 [](const Evaluation& e) { return e.arc != 0; });

@@ -48,6 +48,7 @@ Leg leg_of(const Sizes& sizes, const Plan& plan, const Footprint& print, const B
   const auto patch = static_cast<double>(sizes.patch), place = static_cast<double>(sizes.place);
   Batch cached = batch;
   cached.value_bytes = print.value_bytes;
+  cached.text = sizes.text;
   Leg leg{};
   leg.caches = static_cast<double>(price(sizes, plan, cached).cache_bytes);
   // Per sample: latent, noise and pictures, what `advance`

@@ -67,7 +67,8 @@ bool Plan::operator==(const Plan& o) const {
          unconditional == o.unconditional && skips == o.skips && phase == o.phase &&
          tokens == o.tokens && pinned == o.pinned && max_age == o.max_age &&
          capacity == o.capacity && capacity_columns == o.capacity_columns && keeps == o.keeps &&
-         ranking == o.ranking && forecast == o.forecast && budget == o.budget;
+         ranking == o.ranking && forecast == o.forecast && budget == o.budget &&
+         rest_text == o.rest_text;
 }
 
 }  // namespace flagdit

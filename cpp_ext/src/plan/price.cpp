@@ -18,8 +18,10 @@ double bytes_kept(const Sizes& sizes, const Plan& plan, const Batch& batch) {
   const auto value_bytes = static_cast<double>(batch.value_bytes);
   const double scalar = tokens * samples * 4, velocity = scalar * static_cast<double>(sizes.patch);
   const double values = tokens * samples * branches * static_cast<double>(sizes.cached);
+  const double of_text = static_cast<double>(batch.text) * samples * branches *
+                         static_cast<double>(sizes.text_cached);
   const bool apart = keeps.difference && batch.branches > 1;
-  double bytes = values * value_bytes + velocity;
+  double bytes = (values + of_text) * value_bytes + velocity;
   if (keeps.rate) bytes += 2 * scalar;
   if (keeps.slope) bytes += velocity;
   if (keeps.curve) bytes += velocity + scalar;
@@ -65,11 +67,13 @@ int64_t capped(double bytes) {
   return static_cast<int64_t>(std::nearbyint(std::min(bytes, std::ldexp(1.0, 59))));
 }
 
-double step_flops(const Price& price, int64_t active, int64_t tokens, int64_t rows, int64_t text) {
+double step_flops(const Price& price, int64_t active, int64_t tokens, int64_t rows, int64_t text,
+                  bool rests) {
   const auto a = static_cast<double>(active), t = static_cast<double>(text);
   const auto keys = static_cast<double>(tokens + text);
   const double of_tokens = a * (price.token + keys * price.pair);
-  return static_cast<double>(rows) * (of_tokens + t * (price.text + keys * price.text_pair));
+  const double of_text = rests ? 0.0 : t * (price.text + keys * price.text_pair);
+  return static_cast<double>(rows) * (of_tokens + of_text);
 }
 
 Cost price(const Sizes& sizes, const Plan& plan, const Batch& batch,
@@ -82,7 +86,7 @@ Cost price(const Sizes& sizes, const Plan& plan, const Batch& batch,
   }
   const auto flops = [&](const Taken& step) {
     return step_flops(sizes.price, step.active, plan.tokens, batch.samples * step.branches,
-                      batch.text);
+                      batch.text, plan.rests_with(step.active));
   };
   Cost out;
   for (const Evaluation& evaluation : plan.evaluations) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <numeric>
 #include <string>
 #include <utility>
 
@@ -29,6 +30,23 @@ Shape shape_of(const Port& port, int64_t slots, int64_t rows) {
   return Shape(sizes.data(), static_cast<int>(sizes.size()));
 }
 
+// Slots, and as many more as it takes for what comes behind them to be at a multiple of 256 bytes.
+int64_t aligned(int64_t slots, int64_t slot_bytes) {
+  constexpr int64_t kAligned = 256;
+  const int64_t multiple = kAligned / std::gcd(kAligned, slot_bytes);
+  return (slots + multiple - 1) / multiple * multiple;
+}
+
+// A cache for all slots, and what the text adds to it.
+void add_cache(Call& call, const Port& port, const Extent& extent, bool text, Arena& arena) {
+  const int64_t n = extent.layout.tokens();
+  const int64_t begin =
+      text ? aligned(n, bytes_of(port.dtype, shape_of(port, 1, call.rows))) : -1;
+  const int64_t slots = text ? sum("cache", {begin, extent.text}) : n;
+  call.caches.push_back(arena.make(port.dtype, shape_of(port, slots, call.rows)));
+  call.texts.push_back(begin);
+}
+
 int64_t width_of(const Tensor& cache) {
   return product("cache", cache.shape.sizes.data() + 2, static_cast<size_t>(cache.shape.rank) - 2);
 }
@@ -53,8 +71,10 @@ std::vector<ForecastArrays> forecast_of(const Call& call, int64_t n, int64_t b, 
     const auto [at, fresh] = known.emplace(width_of(cache), groups.size());
     if (fresh) groups.push_back({{}, {}, arena.make(DType::f32, {n, b})});
     ForecastArrays& group = groups[at->second];
-    group.anchors.push_back(arena.make(cache.dtype, cache.shape));
-    group.slopes.push_back(arena.make(DType::bf16, cache.shape));
+    Shape slots = cache.shape;  // without what a text adds
+    slots.sizes[0] = n;
+    group.anchors.push_back(arena.make(cache.dtype, slots));
+    group.slopes.push_back(arena.make(DType::bf16, slots));
   }
   return groups;
 }
@@ -80,11 +100,11 @@ Buffers::Buffers(const std::vector<Port>& ports, const Extent& sizes, const Keep
   velocity = arena.make(DType::f32, {n, b, p});
   history = history_of(keeps, n, b, p, arena);
   for (int64_t i = 0; i < count; ++i) {
-    Call call{i * rows, rows, {}, {}};
+    Call call{i * rows, rows, {}, {}, {}};
     for (const Port& port : ports) {
       if (port.output && port.name == "velocity")
         call.output = arena.make(port.dtype, shape_of(port, n, rows));
-      if (port.tail()) call.caches.push_back(arena.make(port.dtype, shape_of(port, n, rows)));
+      if (port.tail()) add_cache(call, port, extent, text_of(ports, port) != nullptr, arena);
     }
     if (keeps.cache_slope) forecast_arrays.push_back(forecast_of(call, n, b, arena));
     calls.push_back(std::move(call));
@@ -120,21 +140,38 @@ Buffers::Buffers(const std::vector<Port>& ports, const Extent& sizes, const Keep
   grid = arena.make(DType::f32, {b, n});
 }
 
-std::vector<Bound> Buffers::head(int64_t active, size_t number) const {
+std::vector<Bound> Buffers::head(int64_t active, size_t number, bool rests) const {
   const Call& call = calls[number];
   const int64_t cached = token.shape[0] - active;
   std::vector<Bound> out{{"tokens", slots_of(tokens, 0, active)},
                          {"velocity", slots_of(call.output, 0, active)}};
   for (const Bound& bound : placed) out.push_back({bound.name, slots_of(bound.tensor, 0, active)});
   auto cache = call.caches.begin();
+  auto text = call.texts.begin();
   for (const Port& port : ports_) {
     if (!port.tail()) continue;
     // One without tokens is at the start, which is aligned; behind the last slot need not be.
-    out.push_back({port.name, slots_of(*cache, cached > 0 ? active : 0, cached)});
+    const int64_t behind = rests && *text >= 0 ? extent.text : 0;
+    out.push_back({port.name, slots_of(*cache, cached > 0 ? active : 0, cached + behind)});
+    if (*text >= 0)
+      out.push_back({text_of(port.name).value(), rests ? slots_of(*cache, 0, 0)
+                                                       : slots_of(*cache, *text, extent.text)});
     out.push_back({head_of(port.name).value(), slots_of(*cache, 0, active)});
     ++cache;
+    ++text;
   }
   return out;
+}
+
+const char* Buffers::why_no_rest() const {
+  bool any = false;
+  for (const Call& call : calls)
+    for (const int64_t begin : call.texts) {
+      if (begin > token.shape[0])
+        return "the caches of a picture of this size end at no multiple of 256 bytes";
+      any = any || begin >= 0;
+    }
+  return any ? nullptr : "denoise gives no keys and values of the text";
 }
 
 SlotBuffers Buffers::moved(size_t made) const {

@@ -53,10 +53,18 @@ std::vector<Bound> rows_of(const Session& session, const std::vector<Bound>& giv
   return out;
 }
 
+// No token of a text, of what has any.
+Bound without_text(const Port& port, Bound bound) {
+  for (size_t axis = 0; axis < port.axes.size(); ++axis)
+    if (port.axes[axis] == Axis("T")) bound.tensor.shape.sizes[axis] = 0;
+  return bound;
+}
+
 }  // namespace
 
-Calls::Calls(Session& session, const Conditions& conditions, const Buffers& buffers, Arena& arena)
-    : session_(session), given_(conditions), buffers_(buffers), arena_(arena) {
+Calls::Calls(Session& session, const Conditions& conditions, const Buffers& buffers, const Plan& plan,
+             Arena& arena)
+    : session_(session), given_(conditions), buffers_(buffers), plan_(plan), arena_(arena) {
   const Device device = session.device();
   for (const Bound& timed : conditions.timed) timed_.push_back(resident(timed, arena, device));
   for (const Call& call : buffers.calls) {
@@ -125,8 +133,10 @@ bool Calls::settled(int64_t active, size_t calls) const {
 Binding& Calls::bound(int64_t active, size_t call) {
   std::unique_ptr<Binding>& binding = bindings_[{active, call}];
   if (binding == nullptr) {
-    std::vector<Bound> all = buffers_.head(active, call);
-    all.insert(all.end(), constant_[call].begin(), constant_[call].end());
+    const bool rests = plan_.rests_with(active);
+    std::vector<Bound> all = buffers_.head(active, call, rests);
+    for (const Bound& bound : constant_[call])
+      all.push_back(rests ? without_text(session_.port(bound.name), bound) : bound);
     all.insert(all.end(), current_[call].begin(), current_[call].end());
     for (Bound& bound : all)
       if (bound.memory == nullptr) bound.memory = arena_.memory();

@@ -17,8 +17,9 @@ namespace flagdit {
 class Calls {
  public:
   // Takes from the arena what conditions need where the session runs: on a CPU they are read where
-  // they are, but for those that another phase changes. `conditions` and `buffers` stay.
-  Calls(Session& session, const Conditions& conditions, const Buffers& buffers, Arena& arena);
+  // they are, but for those that another phase changes. What is given stays.
+  Calls(Session& session, const Conditions& conditions, const Buffers& buffers, const Plan& plan,
+        Arena& arena);
 
   // Once, when the arena has memory.
   void prepare();
@@ -41,6 +42,7 @@ class Calls {
   Session& session_;
   const Conditions& given_;
   const Buffers& buffers_;
+  const Plan& plan_;
   Arena& arena_;
   std::vector<Bound> timed_;                  // where the session runs
   std::vector<std::vector<Bound>> constant_;  // there, of each call: its rows

@@ -62,6 +62,15 @@ void check_cache(const std::vector<Port>& ports, const Port& tail) {
     refuse_port(*head, described(tail.dtype, axes));
 }
 
+// What the text adds to a cache, if it is given.
+void check_text(const std::vector<Port>& ports, const Port& tail) {
+  const Port* text = text_of(ports, tail);
+  Axes axes = tail.axes;
+  axes.front() = std::string("T");
+  if (text != nullptr && (text->dtype != tail.dtype || text->axes != axes))
+    refuse_port(*text, described(tail.dtype, axes));
+}
+
 void check_ports(const std::vector<Port>& ports, int64_t values, Device device) {
   std::set<std::string> names;
   for (const Port& port : ports) {
@@ -69,7 +78,9 @@ void check_ports(const std::vector<Port>& ports, int64_t values, Device device) 
       throw Error(Fault::bundle, "denoise: '" + port.name + "' is there twice");
     if (size_of(port.dtype) == 0) refuse_port(port, "a type that arrays have");
     if (port.axes.size() > Shape::kMaxRank) refuse_port(port, "at most 8 axes");
-    if (port.tail()) check_cache(ports, port);
+    if (!port.tail()) continue;
+    check_cache(ports, port);
+    check_text(ports, port);
   }
   check_patches(ports, "tokens", false, values, device);
   check_patches(ports, "velocity", true, values, device);

@@ -8,7 +8,8 @@
 namespace flagdit {
 
 bool Kept::by_token(const Session& denoise, const Plan& plan) {
-  return plan.keeps.cache_slope && denoise.finds_tails();
+  // What a text that rests has left is behind the tails that are bound, and no token's.
+  return plan.keeps.cache_slope && !plan.rest_text && denoise.finds_tails();
 }
 
 void Kept::begin() {

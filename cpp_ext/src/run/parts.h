@@ -15,7 +15,7 @@ struct Parts {
         const Buffers& buffers, Arena& arena)
       : tables(plan, arena),
         log(plan, buffers, arena),
-        calls(denoise, conditions, buffers, arena),
+        calls(denoise, conditions, buffers, plan, arena),
         forecasts(plan, buffers, Kept::by_token(denoise, plan), arena),
         guidance(arena.make(DType::f32, {extent.layout.patch_values()})),
         broken(arena.make(DType::i32, {1})) {

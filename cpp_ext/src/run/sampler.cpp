@@ -9,6 +9,7 @@
 #include "captures.h"
 #include "check_run.h"
 #include "clock.h"
+#include "flagdit/error.h"
 #include "parts.h"
 #include "work.h"
 
@@ -20,6 +21,16 @@ std::shared_ptr<Session> checked(std::shared_ptr<Session> denoise, const Extent&
                                  const std::vector<float>& guidance) {
   check_sampler(*denoise, extent, plan, conditions, guidance);
   return denoise;
+}
+
+// With the tokens of the text, of a model whose text adds to the caches.
+Extent with_text(Extent extent, const std::vector<Port>& ports, const Conditions& conditions) {
+  for (const Bound& bound : conditions.constant) {
+    const Port* port = find(ports, bound.name);
+    for (size_t axis = 0; port != nullptr && axis < port->axes.size(); ++axis)
+      if (port->axes[axis] == Axis("T")) extent.text = bound.tensor.shape[static_cast<int>(axis)];
+  }
+  return extent;
 }
 
 // Why steps cannot be captured; empty if they can.
@@ -35,7 +46,8 @@ std::string why_plain(const Session& denoise) {
 int64_t Sampler::bytes(Session& denoise, const Extent& extent, const Plan& plan,
                        const Conditions& conditions) {
   Arena counting(denoise.device());
-  const Buffers buffers(denoise.ports(), extent, plan.keeps, counting);
+  const Buffers buffers(denoise.ports(), with_text(extent, denoise.ports(), conditions), plan.keeps,
+                        counting);
   const Parts parts(denoise, extent, plan, conditions, buffers, counting);
   return counting.used();
 }
@@ -49,9 +61,12 @@ Sampler::Sampler(std::shared_ptr<Session> denoise, const Extent& extent,
       stream_(denoise_->stream()),
       conditions_(std::move(conditions)),
       arena_(denoise_->device(), bytes(*denoise_, extent, *plan_, conditions_), std::move(before)),
-      buffers_(denoise_->ports(), extent, plan_->keeps, arena_),
+      buffers_(denoise_->ports(), with_text(extent, denoise_->ports(), conditions_), plan_->keeps,
+               arena_),
       parts_(std::make_unique<Parts>(*denoise_, extent, *plan_, conditions_, buffers_, arena_)),
       captures_(std::make_unique<Captures>(known_works(), why_plain(*denoise_))) {
+  if (const char* why = plan_->rest_text ? buffers_.why_no_rest() : nullptr)
+    throw Error(Fault::bundle, std::string("the text cannot rest: ") + why);
   for (size_t call = 0; call < buffers_.calls.size(); ++call)
     moved_.push_back(buffers_.moved(call + 1));
   parts_->prepare();

@@ -1,7 +1,8 @@
 """The graphs of an MMDiT.
 
-Text tokens are no slots: every step computes them anew. Caches are those of image tokens; a layer with two attentions
-has two. Letters: A active tokens, M cached, N all, R rows, S steps, T text tokens, P values of a patch, K modulations,
+Text tokens are no slots: a step computes all of them, or none. What attends to them then finds their keys and values
+behind those of the cached image tokens. A layer with two attentions has two caches, the second of image tokens alone.
+Letters: A active tokens, M cached, N all, R rows, S steps, T text tokens, P values of a patch, K modulations,
 D width, H heads, d head size.
 """
 
@@ -18,6 +19,7 @@ from flagdit.export.families.mmdit.encoders import Encoders
 from flagdit.export.families.mmdit.model import QKV, MMDiT, MMDiTFinal, Stream, normalised
 from flagdit.export.families.mmdit.one_encoder import OneEncoder
 from flagdit.export.graph_source import GraphSource, Port
+from flagdit.export.onnx_graph import MAY_REST
 from flagdit.export.parts.layers import attend
 
 
@@ -62,7 +64,10 @@ class Place(nn.Module):
 
 
 class Denoise(nn.Module):
-    """One step on the active tokens and the text, which attend to each other and to the cached tokens."""
+    """One step on the active tokens and the text, which attend to each other and to the cached tokens.
+
+    T is 0 in a step whose text rests: then M counts the text's cached keys and values, too.
+    """
 
     def __init__(self, model: MMDiT) -> None:
         super().__init__()
@@ -71,7 +76,7 @@ class Denoise(nn.Module):
     def forward(
         self, tokens: Tensor, position: Tensor, modulation: Tensor, text_start: Tensor, tail: list[Tensor]
     ) -> tuple[Tensor, ...]:
-        """Velocity (A, R, P) and, by layer, the keys and values (A, R, H, d) of the active tokens.
+        """Velocity (A, R, P), by layer the keys and values (A, R, H, d) of the active tokens, and those of the text.
 
         position (A, R, 2), modulation (R, K, D), text_start (R, T, D); tail: (M, R, H, d) keys and values by layer, of
         its second attention after those of its first.
@@ -80,12 +85,14 @@ class Denoise(nn.Module):
         x, text = self._embed(tokens, position), text_start.transpose(0, 1)
         scales = self._scales(modulation)
         heads: list[Tensor] = []
+        texts: list[Tensor] = []
         for layer, block in enumerate(model.blocks):
             image, words, of_image, of_words = block.x_block, block.context_block, *scales[2 * layer : 2 * layer + 2]
             own = image.attention.qkv(normalised(x, *of_image[:2]))
             other = words.attention.qkv(normalised(text, *of_words[:2]))
             mixed = mix(own, next(caches), other)
             heads += own[1:]
+            texts += other[1:]
             second = None
             if len(of_image) == 9:
                 alone = image.attention2.qkv(normalised(x, *of_image[6:8]))
@@ -94,7 +101,7 @@ class Denoise(nn.Module):
             x = image.finish(x, mixed[: x.shape[0]], of_image, second)
             if layer < len(model.blocks) - 1:
                 text = words.finish(text, mixed[tokens.shape[0] :], of_words)
-        return self._velocity(normalised(x, *scales[-1])), *heads
+        return self._velocity(normalised(x, *scales[-1])), *heads, *texts
 
     def _scales(self, modulation: Tensor) -> list[tuple[Tensor, ...]]:
         """Vectors (R, D) by layer, of image and text in turn, and two of the end, of modulation (R, K, D)."""
@@ -153,21 +160,31 @@ def mix(own: QKV, tail: tuple[Tensor, Tensor], text: QKV | None = None) -> Tenso
 
 
 def cache_names(c: MMDiTConfig, kind: str) -> list[str]:
-    """Keys and values by layer, of the second attention behind those of the first."""
+    """Keys and values by layer, of the second attention behind those of the first, which alone is to the text."""
     groups = [(layer, at) for layer in range(c.n_layers) for at in ("", "2")[: 2 if layer < c.dual else 1]]
-    return [f"{what}{at}_{kind}.{layer}" for layer, at in groups for what in ("key", "value")]
+    return [
+        f"{what}{at}_{kind}.{layer}" for layer, at in groups for what in ("key", "value") if kind != "text" or not at
+    ]
+
+
+def tails(c: MMDiTConfig) -> tuple[Port, ...]:
+    """The caches (M, R, H, d): a text that rests is behind the tokens of those that attend to it, and of no others."""
+    return tuple(
+        Port(name, ("M_own" if name.split("_")[0].endswith("2") else "M", "R", c.n_heads, c.head_dim))
+        for name in cache_names(c, "tail")
+    )
 
 
 def sources(model: MMDiT, encoders: Encoders | OneEncoder) -> dict[str, GraphSource]:
     """The three graphs."""
     c = model.config
-    count, kv = sum(map(sum, c.chunks())) + 2, (c.n_heads, c.head_dim)
+    count = sum(map(sum, c.chunks())) + 2
     denoise = (
         Port("tokens", ("A", "R", c.patch_values)),
         Port("position", ("A", "R", 2), torch.int64),
         Port("modulation", ("R", count, c.dim)),
-        Port("text_start", ("R", encoders.text_axis, c.dim)),
-        tuple(Port(name, ("M", "R", *kv)) for name in cache_names(c, "tail")),
+        Port("text_start", ("R", MAY_REST, c.dim)),
+        tails(c),
     )
     place = Port("place", ("N", 4), torch.int64), Port("extent", (3,), torch.int64)
     return {
@@ -178,5 +195,5 @@ def sources(model: MMDiT, encoders: Encoders | OneEncoder) -> dict[str, GraphSou
             lengthened={"text_start": 1} if isinstance(encoders.text_axis, str) else {},
         ),
         "place": GraphSource(Place(c), place, ("position",)),
-        "denoise": GraphSource(Denoise(model), denoise, ("velocity", *cache_names(c, "head"))),
+        "denoise": GraphSource(Denoise(model), denoise, ("velocity", *cache_names(c, "head"), *cache_names(c, "text"))),
     }

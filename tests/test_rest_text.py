@@ -1,0 +1,141 @@
+"""Runs whose text rests in steps that leave patches out: what they attend to, what they cost, and who is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+from pipelines import CASES, write_bundle
+
+from flagdit.cpp_ext import Session
+from flagdit.engine import Coarse, Pipeline, RasConfig, RequestError, SkipLayerGuidance, make_plan
+from flagdit.engine.cost import price, sizes_of
+
+Flagdit = Callable[..., tuple[int, str, str]]
+
+PROMPTS = ["a red apple on the left", "a star"]
+RAS = RasConfig(0.4, warmup=2, resets=(5,))
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
+    """Three layers, one of which has a second attention that sees no text."""
+    folder = tmp_path_factory.mktemp("sd3.5")
+    write_bundle(CASES["sd3.5"], folder)
+    return Pipeline.load(folder / "bundle", threads=1)
+
+
+class KeepsText:
+    """A session that lets the text rest by itself: it is always given one, and computes it in dense steps alone."""
+
+    name, backend, precision = "denoise", "numpy", "float32"
+
+    def __init__(self, session: Session) -> None:
+        self.session, self.ports = session, session.ports
+        self.kept: dict[int, dict[str, np.ndarray]] = {}  # by where the text lies: calls of branches have their own
+        self.rested = 0
+
+    def bind(self, arrays: Mapping[str, np.ndarray]) -> KeepingBinding:
+        return KeepingBinding(self, arrays)
+
+
+class KeepingBinding:
+    def __init__(self, of: KeepsText, arrays: Mapping[str, np.ndarray]) -> None:
+        self.of, self.arrays = of, arrays
+
+    def run(self) -> None:
+        of, arrays = self.of, self.arrays
+        given = {port.name: arrays[port.name] for port in of.ports if not port.output}
+        text, dense = given["text_start"], len(given["key_tail.0"]) == 0
+        place = text.ctypes.data
+        if not dense:
+            of.rested += 1
+            given["text_start"] = np.ascontiguousarray(text[:, :0])
+            given |= {name: np.concatenate([given[name], rows]) for name, rows in of.kept[place].items()}
+        made = of.session.run(given)
+        for port in of.ports:
+            if port.output and len(made[port.name]):
+                arrays[port.name][...] = made[port.name]
+        if dense:
+            of.kept[place] = {n.replace("_text", "_tail"): x.copy() for n, x in made.items() if "_text" in n}
+
+
+@pytest.mark.parametrize(
+    ("ras", "options"),
+    [
+        (RAS, {}),
+        (replace(RAS, forecast_kv=0.5), {"solver": "heun"}),
+        (replace(RAS, error_budget=0.6, gate=0.05), {}),
+        (replace(RAS, guidance_every=2, guidance_warmup=1), {}),
+        (replace(RAS, forecast_kv=0.7), {"skip_layer_guidance": SkipLayerGuidance(2.0, 0.01, 0.5, [0, 2])}),
+        (replace(RAS, resets=()), {"coarse": Coarse(2, 2, 0.3)}),
+        (RAS, {"guidance": 1.0}),
+    ],
+    ids=["plain", "forecast", "decides", "branches apart", "skips layers", "coarse first", "one branch"],
+)
+def test_it_attends_to_what_the_text_was_in_the_last_dense_step(
+    own: Pipeline, ras: RasConfig, options: dict[str, Any]
+) -> None:
+    """Bit for bit what a session makes that keeps the text's keys and values by itself, and not what one makes anew."""
+    asked: dict[str, Any] = {"prompts": PROMPTS, "seeds": [3, 4], "steps": 8, "guidance": 2.5, **options}
+    keeping = KeepsText(own.stages.denoise)
+    by_itself = own.with_denoise(cast(Session, keeping))(**asked, ras=ras).latents
+    rested = own(**asked, ras=replace(ras, rest_text=True))
+    np.testing.assert_array_equal(rested.latents, by_itself)
+    assert keeping.rested
+    anew = own(**asked, ras=ras)
+    assert 0 < np.abs(rested.latents - anew.latents).max()
+    assert rested.report.flop_ratio < anew.report.flop_ratio
+
+
+def test_its_rows_are_not_paid_for(own: Pipeline) -> None:
+    """A step that leaves patches out costs what its own tokens do, with the text among the keys."""
+    text, tokens = 333, 64
+    plan = make_plan(replace(RAS, rest_text=True), 8, tokens)
+    of = sizes_of(own.spec).price
+    steps = [2 * s.active * (of.token + (tokens + text) * of.pair) for s in plan.steps]
+    whole = [2 * text * (of.text + (tokens + text) * of.text_pair) if s.dense else 0 for s in plan.steps]
+    found = price(own.spec, plan, text=text)
+    assert found.flops == pytest.approx([a + b for a, b in zip(steps, whole, strict=True)])
+    anew = price(own.spec, make_plan(RAS, 8, tokens), text=text)
+    assert found.total < anew.total and found.dense_flops == anew.dense_flops
+    assert found.cache_bytes == anew.cache_bytes
+
+
+def test_the_caches_of_a_text_are_counted(own: Pipeline, pipeline: Pipeline) -> None:
+    assert sizes_of(own.spec).text_cached == 3 * 2 * 48
+    assert sizes_of(pipeline.spec).text_cached == 0
+
+
+def test_paper_mode_never_rests(own: Pipeline) -> None:
+    with pytest.raises(RequestError, match="paper mode computes the text in every step; leave rest_text out"):
+        own("a star", ras=RasConfig(0.5, mode="paper", rest_text=True))
+
+
+def test_a_text_that_is_no_stream_cannot_rest(pipeline: Pipeline) -> None:
+    with pytest.raises(RequestError, match="this model's text cannot rest: its denoise gives no keys and values"):
+        pipeline("a star", steps=8, ras=replace(RAS, rest_text=True))
+
+
+def test_the_command_line(flagdit: Flagdit, own: Pipeline, tmp_path: Path) -> None:
+    """A picture, its report, and the command that makes it again; of dense steps it says nothing."""
+    bundle, rests = own.bundle.directory, ("--ras", "rest_text=yes")
+    code, _, err = flagdit("plan", "--bundle", bundle, "--dense", *rests)
+    assert code and "dense and rest_text contradict each other" in err
+    options = ("--steps", 8, "--ratio", 0.4, "--ras", "warmup=2")
+    picture, report, costs = tmp_path / "a.png", tmp_path / "a.json", []
+    for more in ((), rests):
+        code, out, err = flagdit("plan", "--bundle", bundle, *options, *more, "--json")
+        assert code == 0, err
+        costs.append(json.loads(out)["flop_ratio"])
+        files = ("-o", picture, "--report", report)
+        code, _, err = flagdit("generate", "a star", "--bundle", bundle, *options, *more, *files)
+        assert code == 0, err
+        costs.append(json.loads(report.read_text())["flop_ratio"])
+    assert costs[2] < costs[0] and costs[3] < costs[1]
+    assert "--ras rest_text=true" in flagdit("inspect", picture)[1]
