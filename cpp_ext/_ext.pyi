@@ -549,6 +549,9 @@ def skip_steps(skips: object, steps: int) -> tuple[int, int]:
 def skipped_layers(skips: object, model: Model) -> list[int]:
     """The layers that it skips in a model."""
 
+def check_rest(plan: Plan, model: Model) -> None:
+    """Refuse a plan whose text is to rest, of a model whose text cannot."""
+
 def coarse_plan(coarse: object, tokens: int, pinned: int = 0, shift: float = 1.0, phases: Sequence[float] = (), skips: tuple[int, int] = (0, 0)) -> Plan:
     """
     The coarse steps over tokens of the smaller size; `shift` is the run's.

@@ -28,7 +28,7 @@ def sizes_of(spec: ModelSpec) -> Sizes:
         patch=spec.patch_values,
         place=sizes.head,
         cached=cached_values(spec.graphs.denoise.inputs),
-        text=spec.text_tokens or TEXT_TOKENS,
+        text=sizes.text or spec.text_tokens or TEXT_TOKENS,
         text_cached=sum(port.values({"T": 1, "R": 1}) for port in spec.graphs.denoise.outputs if begins(port, "T")),
         text_values=sum(port.values(one) for port in constants(spec.graphs.condition)),
         step_values=sum(port.values(one) for port in timed(spec.graphs.condition)),
@@ -46,13 +46,15 @@ def price(
     samples: int = 1,
     *,
     branches: int = 2,
-    text: int = 32,
+    text: int | None = None,
     value_bytes: int = 4,
     taken: Sequence[tuple[int, int]] | None = None,
 ) -> Cost:
-    """Price a plan; `text` is the number of text tokens, `value_bytes` the size of a cached value.
+    """Price a plan; `value_bytes` is the size of a cached value.
 
+    text: tokens of a text; None is those of every text, if the model says so, and else 32.
     taken: tokens and branches that each step computed, where a run may differ from its plan (RasConfig.error_budget,
         gate).
     """
+    text = text or spec.sizes.text or TEXT_TOKENS
     return cpp_ext.price(sizes_of(spec), plan, samples, branches, text, value_bytes, taken)

@@ -13,8 +13,8 @@ import onnxruntime as ort
 import pytest
 from diffused import FAMILIES
 
-from flagdit.engine.bundle.reader import DEMO
 from flagdit.engine.bundle.ports import letter
+from flagdit.engine.bundle.reader import DEMO
 from flagdit.engine.compiler.build import needs_plain
 from flagdit.engine.compiler.plain import OPSET, WAYS, to_plain
 from flagdit.engine.compiler.precision import to_half

@@ -13,6 +13,7 @@
 
 #include "arrays.h"
 #include "flagdit/error.h"
+#include "flagdit/job.h"
 #include "flagdit/model.h"
 #include "flagdit/names.h"
 #include "options.h"
@@ -269,6 +270,8 @@ void register_resolve(nb::module_& m) {
         return skipped_layers(to_skips(skips), model.layers, model.skipped);
       },
       "skips"_a, "model"_a, "The layers that it skips in a model.");
+  m.def("check_rest", &check_rest, "plan"_a, "model"_a,
+        "Refuse a plan whose text is to rest, of a model whose text cannot.");
   m.def(
       "coarse_plan",
       [](nb::handle coarse, int64_t tokens, int64_t pinned, nb::handle shift,

@@ -96,13 +96,17 @@ class Flow(Spec):
 
 
 class Sizes(Spec):
-    """What the estimate of memory needs besides the ports: widths of a token, of its hidden layer, of the heads."""
+    """What the estimate of memory needs besides the ports: widths of a token, of its hidden layer, of the heads.
+
+    text: tokens of every text, of a model that fills texts up.
+    """
 
     width: Count
     hidden: Count
     heads: Count
     kv_heads: Count
     head: Count
+    text: Count | None = None
 
 
 class Price(Spec):

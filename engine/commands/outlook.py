@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from flagdit.cpp_ext import Step, least_max_age, skipped_layers
+from flagdit.cpp_ext import Step, check_rest, least_max_age, skipped_layers
 from flagdit.engine.bundle import ModelSpec
 from flagdit.engine.coarse import coarse_layout
 from flagdit.engine.cost import Cost, head_multiple_of, price
@@ -126,6 +126,7 @@ def priced(
     first, end = (0, 0) if skips is None else skips.steps(before + how.count)
     own = first - before, end - before
     planned = how.plan(layout.tokens, layout.pinned, head_multiple_of(spec), model.phases(ntk, size), own)
+    check_rest(planned, model)
     cost = price(spec, planned)
     if how.coarse is not None:
         smaller = coarse_layout(layout, how.coarse.factor)

@@ -172,6 +172,5 @@ def add_profile(builder: Any, network: Any, config: Any, *, job: Job) -> None:
 def describe(values: Any) -> tuple[Tensor, ...]:
     """Names, types and symbolic axes of a graph's inputs or outputs."""
     return tuple(
-        Tensor(name=v.name, dtype=v.dtype.numpy().name, shape=[letter(axis) for axis in v.shape])
-        for v in values
+        Tensor(name=v.name, dtype=v.dtype.numpy().name, shape=[letter(axis) for axis in v.shape]) for v in values
     )

@@ -28,6 +28,9 @@ Job resolve(const Request& request, const Model& model);
 // The same of a request that is sampled so, whatever its options.
 Job job_of(const Request& request, const Sampling& sampling, const Model& model);
 
+// Throws Error if the text is to rest in steps of a plan, and the model's cannot.
+void check_rest(const Plan& plan, const Model& model);
+
 // Where a job is to run.
 struct Place {
   std::string precision = "float32";  // of the engine

@@ -56,6 +56,7 @@ struct ShiftSpec {
 
 struct SizesSpec {
   int64_t width = 0, hidden = 0, heads = 0, kv_heads = 0, head = 0;
+  std::optional<int64_t> text = std::nullopt;  // tokens of every text, if all have as many
 };
 
 struct PriceSpec {

@@ -42,6 +42,7 @@ Sizes sizes_of(const ModelSpec& spec) {
       values_of(spec.denoise.outputs, [](const Port& port) { return port.starts("T"); });
   for (const TextSpec& text : spec.texts) sizes.text += text.max_tokens;
   if (spec.texts.empty()) sizes.text = kTextTokens;
+  sizes.text = spec.sizes.text.value_or(sizes.text);
   sizes.text_values =
       values_of(spec.condition.outputs, [](const Port& port) { return !port.starts("S"); });
   sizes.step_values =

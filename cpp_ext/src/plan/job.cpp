@@ -109,22 +109,6 @@ std::optional<Size> size_said(const Request& request) {
   return Size{request.canvas->width, request.canvas->height};
 }
 
-// That the text can rest in the steps that are to leave it out.
-void check_rest(const Plan& plan, const Model& model) {
-  if (!plan.rest_text) return;
-  if (model.sizes.text_cached == 0)
-    throw Error(Fault::request,
-                "rest_text is true, and this model's text cannot rest: its denoise gives no keys and "
-                "values of the text; leave rest_text out (of an MMDiT that was exported before this "
-                "was possible: export it again)");
-  if (plan.tokens % model.head_multiple != 0)
-    throw Error(Fault::request, "rest_text is true, and the picture has " +
-                                    std::to_string(plan.tokens) +
-                                    " tokens; this model's text can rest beside a multiple of " +
-                                    std::to_string(model.head_multiple) +
-                                    ": choose another size, or leave rest_text out");
-}
-
 // The preset that is left of one, with a picture.
 Preset how_of(const Request& request, const Sampling& sampling, const Model& model) {
   if (!request.canvas) return sampling.how;
@@ -199,6 +183,21 @@ Job job_of(const Request& request, const Sampling& sampling, const Model& model)
   const auto [width, height] = size_of(job, model);
   if (model.decodes) job.run.tile = request.tile.value_or(tile_of(width, height, kMostWhole));
   return job;
+}
+
+void check_rest(const Plan& plan, const Model& model) {
+  if (!plan.rest_text) return;
+  if (model.sizes.text_cached == 0)
+    throw Error(Fault::request,
+                "rest_text is true, and this model's text cannot rest: its denoise gives no keys and "
+                "values of the text; leave rest_text out (of an MMDiT that was exported before this "
+                "was possible: export it again)");
+  if (plan.tokens % model.head_multiple != 0)
+    throw Error(Fault::request, "rest_text is true, and the picture has " +
+                                    std::to_string(plan.tokens) +
+                                    " tokens; this model's text can rest beside a multiple of " +
+                                    std::to_string(model.head_multiple) +
+                                    ": choose another size, or leave rest_text out");
 }
 
 Memory memory(const Job& job, const Model& model, const Place& place) {

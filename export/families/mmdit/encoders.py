@@ -55,9 +55,14 @@ class Encoders:
         return (*clips, *([Port("t5", ("R", "T", self.width))] if self.t5 else []))
 
     @property
+    def tokens(self) -> int:
+        """Of every text."""
+        return CLIP_TOKENS + self.t5_tokens
+
+    @property
     def text_axis(self) -> int | str:
         """Of what `condition` makes: T, or without T5 a number, since no input has a length then."""
-        return "T" if self.t5 else CLIP_TOKENS + self.t5_tokens
+        return "T" if self.t5 else self.tokens
 
     def join(self, features: list[Tensor], width: int) -> tuple[Tensor, Tensor]:
         """Text (R, T, width) and pooled text (R, Y) of what the ports name."""

@@ -64,7 +64,7 @@ class OpenedMMDiT:
         return Facts(
             patch=c.patch_size,
             channels=c.in_channels,
-            sizes={"width": c.dim, "hidden": c.ffn_dim, **heads},
+            sizes={"width": c.dim, "hidden": c.ffn_dim, **heads, "text": self.encoders.tokens},
             price=c.price(),
             encoders=self.encoders.wanted(),
             shift=3.0,

@@ -21,11 +21,17 @@ class OneEncoder:
     """Width of its features, which is also that of the pooled ones."""
 
     width: int
-    text_axis: int = 32
+    tokens: int = 32
+    """Of every text."""
+
+    @property
+    def text_axis(self) -> int:
+        """Of what `condition` makes."""
+        return self.tokens
 
     def wanted(self) -> tuple[Encoder, ...]:
         """The encoder; no text is longer than what it is filled up to."""
-        return (Encoder("text", self.width, max_tokens=self.text_axis, filled=True),)
+        return (Encoder("text", self.width, max_tokens=self.tokens, filled=True),)
 
     def ports(self) -> tuple[Port, ...]:
         """What `condition` takes of it."""
@@ -35,4 +41,4 @@ class OneEncoder:
         """Text (R, 32, width) and pooled text (R, width) of text (R, T, width) and its mask."""
         text, mask = features
         text = text * mask.to(text.dtype)[..., None]
-        return F.pad(text, (0, 0, 0, self.text_axis))[:, : self.text_axis], masked_mean(text, mask)
+        return F.pad(text, (0, 0, 0, self.tokens))[:, : self.tokens], masked_mean(text, mask)
