@@ -7,7 +7,7 @@
 
 Inputs are random, and so are weights unless a bundle is given: this measures speed, not quality. All step kinds run in
 turn in one process, and process CPU time is compared, because wall time of a shared machine is noise; on a GPU wall
-time is. Efficiency is FLOP ratio / time ratio.
+time is. Efficiency is FLOP ratio / time ratio. Of a model whose text may rest (`rest_text`), steps are done both ways.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from flagdit.cpp_ext import step_flops
 from flagdit.engine.bench.plot import save as save_figure
 from flagdit.engine.bundle import Engine, Graph, ModelSpec, Tensor
 from flagdit.engine.bundle.builder import read_model
-from flagdit.engine.bundle.ports import caches, twin
+from flagdit.engine.bundle.ports import begins, caches, twin
 from flagdit.engine.bundle.reader import Bundle
 from flagdit.engine.commands.common import PrecisionOption, check_writable
 from flagdit.engine.cost import sizes_of
@@ -49,6 +49,8 @@ from flagdit.export import ExportOptions, FlagDiT, FlagDiTConfig, export_model
 from flagdit.files import write_file
 
 RATIOS = (1.0, 0.5, 0.25, 0.125)
+Kind = tuple[int, bool]
+"""Active tokens of a step, and whether its text rests."""
 MODELS = {
     "S": FlagDiTConfig(dim=384, n_layers=12, n_heads=6, patch_size=2, learn_sigma=True, cap_feat_dim=768),
     "M": FlagDiTConfig(dim=768, n_layers=16, n_heads=12, patch_size=2, learn_sigma=True, cap_feat_dim=768),
@@ -57,7 +59,10 @@ MODELS = {
 
 @dataclass(frozen=True)
 class Cell:
-    """One measurement: a step with `active` of `tokens`, its median milliseconds and ratios to the dense step."""
+    """One measurement: a step with `active` of `tokens`, its median milliseconds and ratios to the dense step.
+
+    rests: whether it computed no text.
+    """
 
     patches: int
     ratio: float
@@ -67,6 +72,7 @@ class Cell:
     time_ratio: float
     flop_ratio: float
     efficiency: float
+    rests: bool = False
 
 
 class Bound(Protocol):
@@ -89,30 +95,41 @@ def random(tensor: Tensor, sizes: Mapping[str, int]) -> Array:
     return array
 
 
-def step_kinds(session: Session, ports: Graph | Engine, layout: TokenLayout, rows: int, text: int) -> dict[int, Bound]:
-    """A bound step for every ratio, by its active tokens: all over the same arrays, of which a cache is one."""
-    tensors = (*ports.inputs, *ports.outputs)
-    sizes = {"A": layout.tokens, "M": layout.tokens, "R": rows, "T": text}
+def step_kinds(session: Session, ports: Graph | Engine, layout: TokenLayout, rows: int, text: int) -> dict[Kind, Bound]:
+    """A bound step for every kind, all over the same arrays: a cache is one, with the text behind its slots."""
+    tensors, n = (*ports.inputs, *ports.outputs), layout.tokens
+    adds = {tensor.name.replace("_text", "_tail") for tensor in ports.outputs if begins(tensor, "T")}
+    sizes = {"A": n, "M": n + text, "R": rows, "T": text}
     arrays = {tensor.name: random(tensor, sizes) for tensor in tensors}
     arrays |= {twin(tail.name): arrays[tail.name] for tail in caches(ports.inputs)}
+    arrays |= {name.replace("_tail", "_text"): arrays[name][n:] for name in adds}
+
+    def part(tensor: Tensor, active: int, rests: bool) -> Array:
+        whole, none = arrays[tensor.name], [slice(0, 0 if rests and axis == "T" else None) for axis in tensor.shape]
+        if begins(tensor, "A"):
+            return whole[:active]
+        if begins(tensor, "M"):
+            return whole[active : n + text if rests and tensor.name in adds else n]
+        return np.ascontiguousarray(whole[tuple(none)]) if rests and "T" in tensor.shape else whole
+
     bindings = {}
     for ratio in RATIOS:
         active = layout.pinned + round(ratio * layout.patches)
-        parts: dict[tuple[int | str, ...], slice] = {("A",): slice(0, active), ("M",): slice(active, None)}
-        bindings[active] = session.bind({t.name: arrays[t.name][parts.get(t.shape[:1], ...)] for t in tensors})
+        for rests in (False, True) if adds and active < n else (False,):
+            bindings[active, rests] = session.bind({t.name: part(t, active, rests) for t in tensors})
     return bindings
 
 
-def measure(bindings: dict[int, Bound], repeats: int, clock: Callable[[], float]) -> dict[int, float]:
+def measure(bindings: dict[Kind, Bound], repeats: int, clock: Callable[[], float]) -> dict[Kind, float]:
     """Median seconds of every kind of step, run in turn."""
-    times: dict[int, list[float]] = {active: [] for active in bindings}
+    times: dict[Kind, list[float]] = {kind: [] for kind in bindings}
     for repeat in range(repeats + 1):
-        for active, binding in bindings.items():
+        for kind, binding in bindings.items():
             start = clock()
             binding.run()
             if repeat:  # the first round warms up
-                times[active].append(clock() - start)
-    return {active: float(np.median(t)) for active, t in times.items()}
+                times[kind].append(clock() - start)
+    return {kind: float(np.median(t)) for kind, t in times.items()}
 
 
 def cells(
@@ -125,14 +142,15 @@ def cells(
     clock = time.perf_counter if isinstance(session, CudaSession) else time.process_time
     seconds = measure(bindings, repeats, clock)
 
-    def flops(active: int) -> float:
-        return step_flops(cost, active, layout.tokens, rows, text)
+    def flops(active: int, rests: bool = False) -> float:
+        return step_flops(cost, active, layout.tokens, rows, text, rests)
 
     out = []
-    for ratio, (active, taken) in zip(RATIOS, seconds.items(), strict=True):
-        time_ratio, flop_ratio = taken / seconds[layout.tokens], flops(active) / flops(layout.tokens)
-        milliseconds, efficiency = taken * 1e3, flop_ratio / time_ratio
-        out.append(Cell(layout.patches, ratio, active, layout.tokens, milliseconds, time_ratio, flop_ratio, efficiency))
+    for (active, rests), taken in seconds.items():
+        ratio = min(RATIOS, key=lambda r: abs(layout.pinned + r * layout.patches - active))
+        time_ratio, flop_ratio = taken / seconds[layout.tokens, False], flops(active, rests) / flops(layout.tokens)
+        figures = taken * 1e3, time_ratio, flop_ratio, flop_ratio / time_ratio
+        out.append(Cell(layout.patches, ratio, active, layout.tokens, *figures, rests))
     return out
 
 
@@ -143,7 +161,9 @@ def show(results: list[Cell]) -> None:
         table.add_column(name, justify="right")
     for c in results:
         values = (f"{c.milliseconds:.1f}", *(f"{x:.3f}" for x in (c.time_ratio, c.flop_ratio, c.efficiency)))
-        table.add_row(str(c.patches), f"{c.ratio:g}", f"{c.active}/{c.tokens}", *values)
+        table.add_row(
+            str(c.patches), f"{c.ratio:g}" + (", text rests" if c.rests else ""), f"{c.active}/{c.tokens}", *values
+        )
     Console().print(table)
 
 
@@ -156,7 +176,7 @@ def plot(results: list[Cell], path: Path, title: str) -> None:
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     for ratio, colour in zip(RATIOS[1:], ("#1f9e89", "#4a8fd0", "#e08a3c"), strict=True):
-        own = [cell for cell in results if cell.ratio == ratio]
+        own = [cell for cell in results if cell.ratio == ratio and not cell.rests]
         patches, efficiency = [cell.patches for cell in own], [cell.efficiency for cell in own]
         axes.plot(patches, efficiency, "o-", color=colour, label=f"{ratio:g} of the patches")
     axes.axhline(1, color="#9a9a9a", lw=1)

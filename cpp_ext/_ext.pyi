@@ -1282,8 +1282,10 @@ class Bundle:
         Token ids of a prompt, for the first encoder. Raises the error of a request.
         """
 
-def selftest_cases() -> list[tuple[int, int, int]]:
-    """Active and cached tokens and rows of each call of a self-test."""
+def selftest_cases() -> list[tuple[int, int, int, bool]]:
+    """
+    Active and cached tokens and rows of each call of a self-test, and whether it is one without a text, of a model whose text may rest.
+    """
 
 def check_selftest(session: object, content: bytes | memoryview) -> None:
     """

@@ -157,3 +157,21 @@ def test_an_engine_is_tried_when_a_bundle_is_loaded(bundle: Bundle, denoise: Ses
     with pytest.raises(BackendError, match="computes wrong numbers"):
         bundle.check_engine(engine, faulty)
     bundle.check_engine(engine.model_copy(update={"target": "onnxruntime"}), faulty)
+
+
+def test_a_text_that_rests_is_tried(of_family: Callable[[str], tuple[Any, Path]], tmp_path: Path) -> None:
+    """An engine may go wrong where an input has no value at all."""
+    build_bundle(of_family("sd3.5")[1], tmp_path / "tested", partial(build_cuda, precision="float16"))
+    bundle = Bundle.load(tmp_path / "tested")
+    test, engine = bundle.read(SELFTEST), bundle.manifest.engines[0]
+    denoise = open_session(bundle.graph(bundle.model.graphs.denoise.file, Weights()), 1)
+    check_selftest(denoise, test)
+    check_selftest(open_session(bundle.graph(engine.file, Weights()), 1, "float16"), test)
+
+    def rows_lost(given: Arrays) -> Arrays:
+        return given if given["text_start"].size else changed("value_tail.1", np.zeros_like, given)
+
+    with pytest.raises(BackendError, match=r"with 5 active and 7 cached tokens and no text in 2 rows"):
+        check_selftest(Faulty(denoise, given=rows_lost), test)
+    with pytest.raises(BundleError, match="a case is missing"):
+        check_selftest(denoise, bytes(test).replace(b".R2.T0.", b".R2.T1."))

@@ -34,15 +34,16 @@ TYPES: dict[str, np.dtype[Any]] = {
 
 
 class Case(NamedTuple):
-    """A call with `active` and `cached` tokens of `rows` rows."""
+    """A call with `active` and `cached` tokens of `rows` rows. rests: without a text, where one may rest."""
 
     active: int
     cached: int
     rows: int
+    rests: bool
 
     @property
     def name(self) -> str:
-        return f"A{self.active}.M{self.cached}.R{self.rows}"
+        return f"A{self.active}.M{self.cached}.R{self.rows}" + (".T0" if self.rests else "")
 
 
 CASES = tuple(Case(*sizes) for sizes in selftest_cases())
@@ -61,8 +62,12 @@ class SelfTest:
 
 
 def cut(values: Array, axes: list[int | str], case: Case) -> Array:
-    """The part of an input that is of a case: A of the first tokens, M of those behind them, R of the first rows."""
+    """The part of an input that is of a case: A of the first tokens, M of those behind them, R of the first rows, and
+    no token of a text that rests.
+    """
     sizes = {"A": slice(case.active), "M": slice(case.active, case.active + case.cached), "R": slice(case.rows)}
+    if case.rests:
+        sizes["T"] = slice(0)
     return np.ascontiguousarray(values[tuple(sizes.get(str(axis), slice(None)) for axis in axes)])
 
 

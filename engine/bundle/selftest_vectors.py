@@ -34,9 +34,12 @@ def make_selftest(directory: Path, spec: ModelSpec) -> SelfTest:
     inputs |= {tensor.name: _rounded(first[twin(tensor.name)]) for tensor in caches(graph.inputs)}
     selftest = SelfTest(inputs, {})
     expected = {}
+    may_rest = any(begins(tensor, "T") for tensor in graph.outputs)
     for case in CASES:
+        if case.rests and not may_rest:
+            continue
         outputs = denoise.run(selftest.given(denoise.ports, case))
-        expected[case.name] = {n: value if n == "velocity" else value[:KEPT] for n, value in outputs.items()}
+        expected[case.name] = {n: x if n == "velocity" else x[:KEPT] for n, x in outputs.items() if len(x)}
     return SelfTest(inputs, expected)
 
 

@@ -16,12 +16,15 @@ namespace flagdit {
 inline constexpr const char* kSelfTest = "selftest.safetensors";
 inline constexpr int64_t kMaxSelfTest = int64_t{1} << 30;
 
-// A call with so many active and cached tokens and rows.
+// A call with so many active and cached tokens and rows. rests: without a text, of a model whose text
+// may rest; no other has the case.
 struct SelfTestCase {
   int64_t active, cached, rows;
+  bool rests = false;
   std::string name() const;
 };
-inline constexpr std::array<SelfTestCase, 3> kSelfTestCases{{{12, 0, 2}, {5, 7, 2}, {4, 8, 1}}};
+inline constexpr std::array<SelfTestCase, 4> kSelfTestCases{
+    {{12, 0, 2}, {5, 7, 2}, {4, 8, 1}, {5, 7, 2, true}}};
 
 class SelfTest {
  public:

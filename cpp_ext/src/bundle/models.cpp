@@ -120,7 +120,7 @@ SizesSpec read_sizes(const Value& value) {
   Fields fields(value);
   const auto count = [&](const char* name) { return fields.at(name).whole(1, kCount); };
   SizesSpec sizes{count("width"), count("hidden"), count("heads"), count("kv_heads"), count("head")};
-  if (const auto text = fields.find("text")) sizes.text = text->whole(1, kCount);
+  if (const auto text = fields.given("text")) sizes.text = text->whole(1, kCount);
   fields.done();
   return sizes;
 }
