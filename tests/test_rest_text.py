@@ -133,6 +133,7 @@ def test_the_command_line(flagdit: Flagdit, own: Pipeline, tmp_path: Path) -> No
         code, out, err = flagdit("plan", "--bundle", bundle, *options, *more, "--json")
         assert code == 0, err
         costs.append(json.loads(out)["flop_ratio"])
+        assert ("at rest in the" in flagdit("plan", "--bundle", bundle, *options, *more)[1]) == bool(more)
         files = ("-o", picture, "--report", report)
         code, _, err = flagdit("generate", "a star", "--bundle", bundle, *options, *more, *files)
         assert code == 0, err

@@ -217,6 +217,8 @@ def _summary(outlook: Outlook) -> Iterator[str]:
         shares = sorted({share for share in planned.damping if share})
         share = f"{shares[0]:g}" if len(shares) == 1 else f"{shares[0]:g} to {shares[-1]:g}"
         yield f"caches   keys and values forecast by {share} of the way to the step's time"
+    if planned.rest_text and sparse:
+        yield f"text     computed in the dense steps, at rest in the {sparse} RAS steps"
     if outlook.cost is not None:
         flops, cache = sum(outlook.cost.flops), outlook.cost.cache_bytes
         yield f"price    {quantity(flops)}FLOPs, {quantity(cache)}B of caches in fp32; for one picture, with guidance"
