@@ -86,8 +86,8 @@ def z_image() -> Model:
     return joint(Z_IMAGE, **heads, ffn_dim=10240, cap_feat_dim=2560, adaln_dim=256, time_dim=1024)
 
 
-def sd3(dim: int, layers: int, table: int, dual: int) -> Model:
-    shape = MMDiTConfig(dim, layers, dim // 64, 4 * dim, 4096, 2048, 2, 16, table, dual, True)
+def sd3(dim: int, layers: int, table: int, dual: int, *, qk_norm: bool = True) -> Model:
+    shape = MMDiTConfig(dim, layers, dim // 64, 4 * dim, 4096, 2048, 2, 16, table, dual, qk_norm)
     return OpenedMMDiT(shape, without_numbers(MMDiT, shape))
 
 
@@ -95,6 +95,7 @@ MODELS: dict[str, Callable[[], Model]] = {
     "imagenet-600m": lambda: OpenedClasses.of(ClassDiTConfig(1536, 16, 32, 32, 4096, 1000, 2, 4, True)),
     "next-dit": next_dit,
     "lumina2": lumina2,
+    "sd3-medium": lambda: sd3(1536, 24, 192, 0, qk_norm=False),
     "sd3.5-medium": lambda: sd3(1536, 24, 384, 13),
     "flag-dit": lambda: Opened.of(FlagDiTConfig()),
     "z-image": z_image,
