@@ -173,7 +173,8 @@ void register_bundle(nb::module_& m) {
         return cases;
       },
       nb::sig("def selftest_cases() -> list[tuple[int, int, int, bool]]"),
-      "Active and cached tokens and rows of each call of a self-test, and whether it is one without a text, of a model "
+      "Active and cached tokens and rows of each call of a self-test, and whether it is one "
+      "without a text, of a model "
       "whose text may rest.");
   m.def(
       "check_selftest",

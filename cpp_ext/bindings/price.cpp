@@ -43,8 +43,8 @@ void register_sizes(nb::module_& m) {
           [](Sizes* self, const Price& price, int64_t parameters, int64_t width, int64_t hidden,
              int64_t heads, int64_t keys, int64_t patch, int64_t place, int64_t cached,
              int64_t text, int64_t text_cached, int64_t text_values, int64_t step_values) {
-            new (self) Sizes{price, parameters, width, hidden, heads, keys, patch, place, cached,
-                             text, text_cached, text_values, step_values};
+            new (self) Sizes{price, parameters, width, hidden,      heads,       keys,       patch,
+                             place, cached,     text,  text_cached, text_values, step_values};
           },
           nb::kw_only(), "price"_a, "parameters"_a = 0, "width"_a = 0, "hidden"_a = 0,
           "heads"_a = 0, "keys"_a = 0, "patch"_a = 0, "place"_a = 0, "cached"_a = 0, "text"_a = 0,

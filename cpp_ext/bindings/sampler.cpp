@@ -158,7 +158,8 @@ nb::dict state_of(const Sampler& sampler, const nb::object& owner) {
     const std::string at = buffers.calls.size() > 1 ? "." + std::to_string(call) : "";
     show("output" + at, buffers.calls[call].output);
     for (size_t i = 0; i < buffers.calls[call].caches.size(); ++i)
-      show("cache" + at + "." + std::to_string(i), slots_of(buffers.calls[call].caches[i], 0, buffers.token.shape[0]));
+      show("cache" + at + "." + std::to_string(i),
+           slots_of(buffers.calls[call].caches[i], 0, buffers.token.shape[0]));
     if (call < buffers.forecast_arrays.size())
       show_forecasts(at, buffers.forecast_arrays[call], show);
   }

@@ -119,7 +119,8 @@ ShiftSpec read_flow(const Value& value) {
 SizesSpec read_sizes(const Value& value) {
   Fields fields(value);
   const auto count = [&](const char* name) { return fields.at(name).whole(1, kCount); };
-  SizesSpec sizes{count("width"), count("hidden"), count("heads"), count("kv_heads"), count("head")};
+  SizesSpec sizes{count("width"), count("hidden"), count("heads"), count("kv_heads"),
+                  count("head")};
   if (const auto text = fields.given("text")) sizes.text = text->whole(1, kCount);
   fields.done();
   return sizes;

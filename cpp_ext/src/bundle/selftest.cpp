@@ -172,9 +172,8 @@ void SelfTest::add(const std::string& name, Values values) {
 
 void SelfTest::check(Session& session) const {
   const std::vector<Port>& ports = session.ports();
-  const bool may_rest = std::any_of(ports.begin(), ports.end(), [](const Port& port) {
-    return port.output && port.starts("T");
-  });
+  const bool may_rest = std::any_of(
+      ports.begin(), ports.end(), [](const Port& port) { return port.output && port.starts("T"); });
   const auto is_rest = [](const auto& one) { return one.second.size.rests; };
   if (may_rest && std::none_of(cases_.begin(), cases_.end(), is_rest)) damaged("a case is missing");
   for (const auto& [name, of] : cases_) {
@@ -240,8 +239,8 @@ void SelfTest::compare(const Session& session, const Case& of,
                 session.name + " (" + session.precision + ") computes wrong numbers: " + name +
                     " is " + short_number(off) + " off with " + std::to_string(of.size.active) +
                     " active and " + std::to_string(of.size.cached) + " cached tokens" +
-                    (of.size.rests ? " and no text in " : " in ") +
-                    std::to_string(of.size.rows) + " rows, allowed is " + short_number(allowed) +
+                    (of.size.rests ? " and no text in " : " in ") + std::to_string(of.size.rows) +
+                    " rows, allowed is " + short_number(allowed) +
                     "; build it again with another version or precision, or use --device cpu");
   }
 }

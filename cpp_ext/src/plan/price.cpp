@@ -18,8 +18,8 @@ double bytes_kept(const Sizes& sizes, const Plan& plan, const Batch& batch) {
   const auto value_bytes = static_cast<double>(batch.value_bytes);
   const double scalar = tokens * samples * 4, velocity = scalar * static_cast<double>(sizes.patch);
   const double values = tokens * samples * branches * static_cast<double>(sizes.cached);
-  const double of_text = static_cast<double>(batch.text) * samples * branches *
-                         static_cast<double>(sizes.text_cached);
+  const double of_text =
+      static_cast<double>(batch.text) * samples * branches * static_cast<double>(sizes.text_cached);
   const bool apart = keeps.difference && batch.branches > 1;
   double bytes = (values + of_text) * value_bytes + velocity;
   if (keeps.rate) bytes += 2 * scalar;

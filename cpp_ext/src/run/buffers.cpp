@@ -40,8 +40,7 @@ int64_t aligned(int64_t slots, int64_t slot_bytes) {
 // A cache for all slots, and what the text adds to it.
 void add_cache(Call& call, const Port& port, const Extent& extent, bool text, Arena& arena) {
   const int64_t n = extent.layout.tokens();
-  const int64_t begin =
-      text ? aligned(n, bytes_of(port.dtype, shape_of(port, 1, call.rows))) : -1;
+  const int64_t begin = text ? aligned(n, bytes_of(port.dtype, shape_of(port, 1, call.rows))) : -1;
   const int64_t slots = text ? sum("cache", {begin, extent.text}) : n;
   call.caches.push_back(arena.make(port.dtype, shape_of(port, slots, call.rows)));
   call.texts.push_back(begin);
@@ -154,8 +153,8 @@ std::vector<Bound> Buffers::head(int64_t active, size_t number, bool rests) cons
     const int64_t behind = rests && *text >= 0 ? extent.text : 0;
     out.push_back({port.name, slots_of(*cache, cached > 0 ? active : 0, cached + behind)});
     if (*text >= 0)
-      out.push_back({text_of(port.name).value(), rests ? slots_of(*cache, 0, 0)
-                                                       : slots_of(*cache, *text, extent.text)});
+      out.push_back({text_of(port.name).value(),
+                     rests ? slots_of(*cache, 0, 0) : slots_of(*cache, *text, extent.text)});
     out.push_back({head_of(port.name).value(), slots_of(*cache, 0, active)});
     ++cache;
     ++text;

@@ -62,8 +62,8 @@ Bound without_text(const Port& port, Bound bound) {
 
 }  // namespace
 
-Calls::Calls(Session& session, const Conditions& conditions, const Buffers& buffers, const Plan& plan,
-             Arena& arena)
+Calls::Calls(Session& session, const Conditions& conditions, const Buffers& buffers,
+             const Plan& plan, Arena& arena)
     : session_(session), given_(conditions), buffers_(buffers), plan_(plan), arena_(arena) {
   const Device device = session.device();
   for (const Bound& timed : conditions.timed) timed_.push_back(resident(timed, arena, device));
