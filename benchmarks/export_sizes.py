@@ -128,6 +128,7 @@ def main() -> None:
     print("| " + " | ".join(columns) + " |\n" + "|---" * len(columns) + "|")
     for name in arguments.models:
         source, target = arguments.folder / "source", arguments.folder / name
+        shutil.rmtree(source, ignore_errors=True)  # of a run that was stopped
         source.mkdir(parents=True)
         model = MODELS[name]()
         (source / "config.json").write_text(json.dumps(model.config()))

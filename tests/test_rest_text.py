@@ -12,9 +12,13 @@ import numpy as np
 import pytest
 from pipelines import CASES, write_bundle
 
-from flagdit.cpp_ext import Session
-from flagdit.engine import Coarse, Pipeline, RasConfig, RequestError, SkipLayerGuidance, make_plan
+from flagdit.cpp_ext import Session, check_model
+from flagdit.engine import BundleError, Coarse, Pipeline, RasConfig, RequestError, SkipLayerGuidance, make_plan
+from flagdit.engine.bundle import ModelSpec
+from flagdit.engine.calibrate.search import cost, may_rest, shapes
+from flagdit.engine.calibrate.space import Shape, preset_of, start
 from flagdit.engine.cost import price, sizes_of
+from flagdit.engine.presets import presets_of
 
 Flagdit = Callable[..., tuple[int, str, str]]
 
@@ -140,3 +144,30 @@ def test_the_command_line(flagdit: Flagdit, own: Pipeline, tmp_path: Path) -> No
         costs.append(json.loads(report.read_text())["flop_ratio"])
     assert costs[2] < costs[0] and costs[3] < costs[1]
     assert "--ras rest_text=true" in flagdit("inspect", picture)[1]
+
+
+def test_calibration_tries_both(own: Pipeline, pipeline: Pipeline) -> None:
+    """At rest the text leaves more of a budget to patches; what won is a preset, and refused where no text can rest."""
+    spec = own.spec
+    assert may_rest(spec, None) and not may_rest(pipeline.spec, None)
+
+    def cost_of(shape: Shape) -> float:
+        return cost(spec, preset_of(shape, start(shape)), (256, 256))
+
+    tried = shapes(0.4, cost_of, rests=may_rest(spec, None))
+    anew, rested = ([s for s in tried if s.rests is rests and not s.dense] for rests in (False, True))
+    assert anew and anew == [shape for shape in shapes(0.4, cost_of) if not shape.dense]
+    at_rest = {(shape.steps, shape.warmup, shape.last_dense): sum(shape.ratios) for shape in rested}
+    more = [at_rest[key] - sum(s.ratios) for s in anew if (key := (s.steps, s.warmup, s.last_dense)) in at_rest]
+    assert min(more) >= 0 < max(more)
+    how = preset_of(rested[0], start(rested[0]))
+    preset = {
+        "name": "rested", "size": spec.latent.size, "times": how.steps, "weights": how.weights, "rest_text": True,
+        "ratios": how.ras.ratios(how.count), "cost": 0.4,
+    }  # fmt: skip
+    known = ModelSpec.model_validate({**spec.model_dump(), "presets": [preset]})
+    assert presets_of(known, None)["rested"].ras.rest_text
+    check_model("model.json", known.model_dump_json().encode())
+    other = ModelSpec.model_validate({**pipeline.spec.model_dump(), "presets": [preset]})
+    with pytest.raises(BundleError, match=r"presets, rested: rest_text is true, and this model's text cannot rest"):
+        check_model("model.json", other.model_dump_json().encode())

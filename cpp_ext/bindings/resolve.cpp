@@ -198,6 +198,7 @@ Calibrated to_calibrated(nb::handle spec) {
   out.weights = to_weights(nb::getattr(spec, "weights"));
   out.ratios = nb::cast<std::vector<double>>(nb::getattr(spec, "ratios"));
   out.forecast_kv = nb::cast<std::vector<double>>(nb::getattr(spec, "forecast_kv"));
+  out.rest_text = nb::cast<bool>(nb::getattr(spec, "rest_text"));
   out.cost = nb::cast<double>(nb::getattr(spec, "cost"));
   const nb::object coarse = nb::getattr(spec, "coarse");
   if (coarse.is_none()) return out;

@@ -42,10 +42,10 @@ class Preset(Spec):
     """A plan that `flagdit calibrate` found: of S steps between S + 1 times, and what it was measured to do.
 
     weights: of each step, of its velocity, slope and curve (solver.h). ratios: the share of the patches that each
-    computes. forecast_kv: see RasConfig, of each step. coarse: what comes before the first of the times, which is
-    then above 0. cost: FLOPs over those of 30 dense steps. psnr: dB to the
-    converged picture, over the prompts that it was chosen by, and over others ("held_out"); "dense" is that of plain
-    dense steps of that cost, of ab2 or Euler on their best grid, over the same others.
+    computes. forecast_kv: see RasConfig, of each step; rest_text too. coarse: what comes before the first of the
+    times, which is then above 0. cost: FLOPs over those of 30 dense steps. psnr: dB to the converged picture, over the
+    prompts that it was chosen by, and over others ("held_out"); "dense" is that of plain dense steps of that cost, of
+    ab2 or Euler on their best grid, over the same others.
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,31}$")]
@@ -54,6 +54,7 @@ class Preset(Spec):
     weights: tuple[tuple[Weight, Weight, Weight], ...]
     ratios: tuple[Annotated[float, Field(gt=0, le=1)], ...]
     forecast_kv: tuple[Annotated[float, Field(ge=0, le=1)], ...] = ()
+    rest_text: bool = False
     coarse: CoarseSteps | None = None
     cost: Annotated[float, Field(gt=0, le=1e6)]
     psnr: dict[Literal["chosen", "held_out", "dense"], Annotated[float, Field(ge=-1e3, le=1e3)]] = Field(

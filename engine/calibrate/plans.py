@@ -20,7 +20,7 @@ from flagdit.engine.bundle.json_file import parse_json
 from flagdit.engine.bundle.reader import MAX_JSON_BYTES
 from flagdit.engine.calibrate.fit import NOWHERE, mean_psnr
 from flagdit.engine.calibrate.painter import BATCH, Painter
-from flagdit.engine.calibrate.search import SLACK, cost, search
+from flagdit.engine.calibrate.search import SLACK, cost, may_rest, search
 from flagdit.engine.calibrate.space import Shape, plain, preset_of, start
 from flagdit.engine.errors import BundleError, NumberError, OutputError, RequestError
 from flagdit.engine.noise import NOISE
@@ -135,7 +135,8 @@ class Calibration:
         if known is not None:
             return known
         best = None
-        for doing, found in search(budget, self._cost_of, self.chosen, effort=effort, regions=regions):
+        rests = may_rest(self.pipeline.spec, self.size)
+        for doing, found in search(budget, self._cost_of, self.chosen, effort=effort, regions=regions, rests=rests):
             self._progress(f"{name_of(budget)}: {doing}")
             best = found
         assert best is not None  # the last thing that a search says
@@ -187,6 +188,7 @@ class Calibration:
                 "weights": [[round(value, 4) for value in w] for w in weights],
                 "ratios": [ratios] * how.count if isinstance(ratios, float | int) else ratios,
                 "forecast_kv": [round(float(forecast), 3)] * how.count if forecast else [],
+                "rest_text": how.ras.rest_text,
                 "cost": round(cost(self.pipeline.spec, how, self.size), 4),
                 "psnr": figures,
             }

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import product
 
 from flagdit.engine.bench.settings import STEPS
 from flagdit.engine.bundle import ModelSpec
 from flagdit.engine.calibrate.fit import fit, mean_psnr
 from flagdit.engine.calibrate.painter import Painter
 from flagdit.engine.calibrate.space import Numbers, Shape, preset_of, start
-from flagdit.engine.cost import head_multiple_of, price
+from flagdit.engine.cost import head_multiple_of, price, sizes_of
 from flagdit.engine.layout import TokenLayout
 from flagdit.engine.presets import Preset
 
@@ -54,28 +55,35 @@ def cost(spec: ModelSpec, how: Preset, size: tuple[int, int] | None = None) -> f
     return sum(priced.flops) / (STEPS * priced.dense_flops)
 
 
-def shapes(budget: float, cost_of: Callable[[Shape], float]) -> list[Shape]:
-    """Shapes whose cost comes near the budget from below; the dense one first."""
+def may_rest(spec: ModelSpec, size: tuple[int, int] | None) -> bool:
+    """Whether the model's text can rest beside a picture of that size."""
+    return sizes_of(spec).text_cached > 0 and TokenLayout.of(spec, size).tokens % head_multiple_of(spec) == 0
+
+
+def shapes(budget: float, cost_of: Callable[[Shape], float], *, rests: bool = False) -> list[Shape]:
+    """Shapes whose cost comes near the budget from below; the dense one first.
+
+    rests: each with its text at rest besides, which leaves more of the budget to patches.
+    """
     steps = max(int(STEPS * (budget + SLACK)), 1)
     found = [Shape(steps, steps)]
-    for longer in LONGER:
-        for share in DENSE_SHARES:
-            n, warmup = round(steps * longer), max(round(steps * share), 2)
-            for last in (True, False):
-                shape = _filled(n, warmup, last, budget=budget, cost_of=cost_of)
-                if shape is not None and shape not in found:
-                    found.append(shape)
+    for longer, share, last, at_rest in product(LONGER, DENSE_SHARES, (True, False), (False, True)[: 1 + rests]):
+        bare = Shape(round(steps * longer), max(round(steps * share), 2), last_dense=last, rests=at_rest)
+        shape = _filled(bare, budget=budget, cost_of=cost_of)
+        if shape is not None and shape not in found:
+            found.append(shape)
     return found
 
 
-def _filled(steps: int, warmup: int, last: bool, *, budget: float, cost_of: Callable[[Shape], float]) -> Shape | None:
-    """The shape whose falling ratio takes up the budget; None if there is no room for one, or too much."""
-    if steps - warmup - last < 1:
+def _filled(bare: Shape, *, budget: float, cost_of: Callable[[Shape], float]) -> Shape | None:
+    """The shape with the falling ratio that takes up the budget; None if there is no room for one, or too much."""
+    if bare.steps - bare.warmup - bare.last_dense < 1:
         return None
     best = None
     for sixteenth in range(round(16 * LEAST_SHARE), round(16 * MOST_SHARE) + 1):
         mean = sixteenth / 16
-        shape = Shape(steps, warmup, min(4 / 3 * mean, 1.0), max(2 * mean - min(4 / 3 * mean, 1.0), 1 / 16), last)
+        first = min(4 / 3 * mean, 1.0)
+        shape = replace(bare, ratio=first, ratio_end=max(2 * mean - first, 1 / 16))
         if cost_of(shape) > budget + SLACK:
             break
         best = shape
@@ -83,15 +91,21 @@ def _filled(steps: int, warmup: int, last: bool, *, budget: float, cost_of: Call
 
 
 def search(
-    budget: float, cost_of: Callable[[Shape], float], painter: Painter, *, effort: int, regions: bool = True
+    budget: float,
+    cost_of: Callable[[Shape], float],
+    painter: Painter,
+    *,
+    effort: int,
+    regions: bool = True,
+    rests: bool = False,
 ) -> Iterator[tuple[str, Candidate | None]]:
     """The best plan found for a budget: says what it is doing, and at the end (None before it) the winner.
 
     effort: rounds of fitting at a cost of .33; cheaper plans, which gain more by it, get as many more.
-    regions: False lets dense plans alone compete.
+    regions: False lets dense plans alone compete. rests: plans whose text rests compete, too.
     """
     tried, few = [], painter.first(FIRST_ROUND)
-    for shape in shapes(budget, cost_of)[: None if regions else 1]:
+    for shape in shapes(budget, cost_of, rests=rests)[: None if regions else 1]:
         yield f"trying {shape}", None
         for shift, slope in STARTS + EULER * (budget <= SMALL):
             tried.append(_compared(Candidate(shape, start(shape, shift, slope)), few))

@@ -49,7 +49,7 @@ class Shape:
     """How many steps, and what each of them computes.
 
     warmup: dense steps at the start. ratio, ratio_end: shares of the patches in the first step after them and in the
-    last, or in the last but one if the last is dense.
+    last, or in the last but one if the last is dense. rests: whether the text rests in those that are not.
     """
 
     steps: int
@@ -57,6 +57,7 @@ class Shape:
     ratio: float = 1.0
     ratio_end: float = 1.0
     last_dense: bool = True
+    rests: bool = False
 
     @property
     def dense(self) -> bool:
@@ -75,7 +76,8 @@ class Shape:
         if self.dense:
             return f"{self.steps} dense"
         last = ", 1 dense" if self.last_dense else ""
-        return f"{self.steps} steps, {self.warmup} dense, {self.ratio:g} to {self.ratio_end:g}{last}"
+        rests = ", the text at rest" if self.rests else ""
+        return f"{self.steps} steps, {self.warmup} dense, {self.ratio:g} to {self.ratio_end:g}{last}{rests}"
 
 
 def count(shape: Shape) -> int:
@@ -124,6 +126,7 @@ def preset_of(shape: Shape, numbers: Numbers) -> Preset:
         warmup=shape.warmup,
         resets=(),
         forecast_kv=0.0 if shape.dense else float(said[-1]),
+        rest_text=shape.rests and not shape.dense,
     )
     return Preset(times(shape.steps, log_shift, power), "ab2", regions, None, weights(shape.steps, said))
 

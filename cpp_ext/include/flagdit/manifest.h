@@ -84,6 +84,7 @@ struct PresetSpec {
   std::vector<double> times;
   std::vector<std::vector<double>> weights;
   std::vector<double> ratios, forecast_kv;
+  bool rest_text = false;
   std::optional<CoarseSpec> coarse;
   double cost = 0.0;
   std::map<std::string, double> psnr;

@@ -68,6 +68,7 @@ struct Calibrated {
   std::vector<double> times;
   std::vector<Weights> weights;
   std::vector<double> ratios, forecast_kv;
+  bool rest_text = false;
   int64_t factor = 1;                // above 1 if it begins coarse
   std::vector<double> coarse_times;  // then
   double cost = 0.0;                 // over that of 30 dense steps

@@ -59,6 +59,7 @@ Calibrated calibrated(const PresetSpec& preset) {
   for (const auto& w : preset.weights) found.weights.push_back({w[0], w[1], w[2]});
   found.ratios = preset.ratios;
   found.forecast_kv = preset.forecast_kv;
+  found.rest_text = preset.rest_text;
   found.cost = preset.cost;
   if (preset.coarse) {
     found.factor = preset.coarse->factor;

@@ -80,6 +80,7 @@ PresetSpec read_preset(const Value& value) {
     preset.weights.push_back(item.numbers(-100, 100, 3, 3));
   preset.ratios = fields.at("ratios").numbers(0, 1, 0, SIZE_MAX, true);
   if (const auto shares = fields.find("forecast_kv")) preset.forecast_kv = shares->numbers(0, 1);
+  if (const auto rests = fields.find("rest_text")) preset.rest_text = rests->flag();
   if (const auto coarse = fields.given("coarse")) preset.coarse = read_coarse(*coarse);
   preset.cost = fields.at("cost").number(0, 1e6, true);
   if (const auto psnr = fields.find("psnr")) {

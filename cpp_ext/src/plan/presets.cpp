@@ -74,6 +74,7 @@ Preset preset_of(const Calibrated& found) {
   if (!caches.empty()) {
     out.regions.forecast.caches = std::vector<Number>(caches.begin(), caches.end());
   }
+  out.regions.rest_text = found.rest_text && !dense;
   out.weights = found.weights;
   if (found.factor > 1) {
     out.coarse = Coarse{found.factor, found.coarse_times, std::nullopt, found.times.front(),
