@@ -1114,6 +1114,9 @@ class Model:
     def presets(self, size: tuple[int, int] | None = None) -> dict[str, dict[str, Any]]:
         """Its presets at a size, in parts: its own, and flagdit's."""
 
+    def may_rest(self, size: tuple[int, int] | None = None) -> bool:
+        """Whether its text can rest beside a picture of that size."""
+
     @property
     def sizes(self) -> Sizes: ...
 
@@ -1282,9 +1285,9 @@ class Bundle:
         Token ids of a prompt, for the first encoder. Raises the error of a request.
         """
 
-def selftest_cases() -> list[tuple[int, int, int, bool]]:
+def selftest_cases() -> list[tuple[int, int, int, int]]:
     """
-    Active and cached tokens and rows of each call of a self-test, and whether it is one without a text, of a model whose text may rest.
+    Active and cached tokens and rows of each call of a self-test; above 0 it is one without a text, of a model whose text may rest, and caches that no text adds to have so many tokens less.
     """
 
 def check_selftest(session: object, content: bytes | memoryview) -> None:

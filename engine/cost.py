@@ -56,5 +56,5 @@ def price(
     taken: tokens and branches that each step computed, where a run may differ from its plan (RasConfig.error_budget,
         gate).
     """
-    text = text or spec.sizes.text or TEXT_TOKENS
+    text = (spec.sizes.text or TEXT_TOKENS) if text is None else text
     return cpp_ext.price(sizes_of(spec), plan, samples, branches, text, value_bytes, taken)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,9 +16,11 @@ from pipelines import CASES, write_bundle
 from flagdit.cpp_ext import Session, check_model
 from flagdit.engine import BundleError, Coarse, Pipeline, RasConfig, RequestError, SkipLayerGuidance, make_plan
 from flagdit.engine.bundle import ModelSpec
-from flagdit.engine.calibrate.search import cost, may_rest, shapes
+from flagdit.engine.calibrate.search import cost, shapes
 from flagdit.engine.calibrate.space import Shape, preset_of, start
+from flagdit.engine.compiler.profiles import Limits, profiles, ranges
 from flagdit.engine.cost import price, sizes_of
+from flagdit.engine.model import model_of
 from flagdit.engine.presets import presets_of
 
 Flagdit = Callable[..., tuple[int, str, str]]
@@ -149,12 +152,12 @@ def test_the_command_line(flagdit: Flagdit, own: Pipeline, tmp_path: Path) -> No
 def test_calibration_tries_both(own: Pipeline, pipeline: Pipeline) -> None:
     """At rest the text leaves more of a budget to patches; what won is a preset, and refused where no text can rest."""
     spec = own.spec
-    assert may_rest(spec, None) and not may_rest(pipeline.spec, None)
+    assert model_of(spec).may_rest() and not model_of(pipeline.spec).may_rest()
 
     def cost_of(shape: Shape) -> float:
         return cost(spec, preset_of(shape, start(shape)), (256, 256))
 
-    tried = shapes(0.4, cost_of, rests=may_rest(spec, None))
+    tried = shapes(0.4, cost_of, rests=True)
     anew, rested = ([s for s in tried if s.rests is rests and not s.dense] for rests in (False, True))
     assert anew and anew == [shape for shape in shapes(0.4, cost_of) if not shape.dense]
     at_rest = {(shape.steps, shape.warmup, shape.last_dense): sum(shape.ratios) for shape in rested}
@@ -167,7 +170,83 @@ def test_calibration_tries_both(own: Pipeline, pipeline: Pipeline) -> None:
     }  # fmt: skip
     known = ModelSpec.model_validate({**spec.model_dump(), "presets": [preset]})
     assert presets_of(known, None)["rested"].ras.rest_text
+    assert model_of(known).may_rest((64, 72)) and not model_of(known).may_rest((40, 40))  # 72 and 25 tokens
+    assert not presets_of(known, (40, 40))["rested"].ras.rest_text
     check_model("model.json", known.model_dump_json().encode())
     other = ModelSpec.model_validate({**pipeline.spec.model_dump(), "presets": [preset]})
     with pytest.raises(BundleError, match=r"presets, rested: rest_text is true, and this model's text cannot rest"):
         check_model("model.json", other.model_dump_json().encode())
+
+
+Change = Callable[[dict[str, Any]], object]
+
+
+def outputs(spec: dict[str, Any]) -> list[dict[str, Any]]:
+    made: list[dict[str, Any]] = spec["graphs"]["denoise"]["outputs"]
+    return made
+
+
+def without(*names: str) -> Change:
+    return lambda spec: outputs(spec).__setitem__(slice(None), [o for o in outputs(spec) if o["name"] not in names])
+
+
+def of_text(shape: list[object], *graphs: str) -> Change:
+    """Another shape of the text that `denoise` takes, or of the one that `condition` makes."""
+
+    def change(spec: dict[str, Any]) -> None:
+        for graph in graphs:
+            for port in spec["graphs"][graph]["outputs" if graph == "condition" else "inputs"]:
+                if port["name"] == "text_start":
+                    port["shape"] = shape
+
+    return change
+
+
+HOSTILE: dict[str, tuple[Change, str]] = {
+    "a layer without": (
+        without("key_text.1", "value_text.1"),
+        "graphs.denoise.outputs: what a text adds to the caches 'key' is there of some layers and not of others",
+    ),
+    "values without": (without("value_text.2"), "the caches 'value' is there of some layers"),
+    "a text of one length": (
+        of_text(["R", 333, 48], "condition", "denoise"),
+        "graphs.denoise.inputs: none is a text (R, T, ...), and some outputs begin with T",
+    ),
+    "a length that is another": (
+        lambda spec: (of_text(["R", 333, 48], "condition")(spec), spec["sizes"].update(text=300)),
+        "sizes.text is 300, and condition makes texts of 333 tokens",
+    ),
+    "another type": (
+        lambda spec: outputs(spec)[-1].update(dtype="float16"),
+        "value_text.2 is float16 (T, R, 3, 16); allowed is float32 (T, R, 3, 16)",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", HOSTILE)
+def test_a_bundle_that_says_otherwise_is_refused(own: Pipeline, fault: str) -> None:
+    change, said = HOSTILE[fault]
+    spec = own.spec.model_dump(mode="json")
+    check_model("model.json", json.dumps(spec).encode())
+    change(spec)
+    with pytest.raises(BundleError, match=re.escape(said)):
+        check_model("model.json", json.dumps(spec).encode())
+
+
+def test_a_bundle_of_before_runs_as_it_did(own: Pipeline) -> None:
+    """Without outputs of the text nothing rests, and no cache is longer."""
+    spec = own.spec.model_dump(mode="json")
+    without(*[o["name"] for o in outputs(spec) if "_text" in o["name"]])(spec)
+    spec["sizes"].pop("text")
+    check_model("model.json", json.dumps(spec).encode())
+    before = ModelSpec.model_validate(spec)
+    assert sizes_of(before).text_cached == 0 and not model_of(before).may_rest()
+
+
+def test_profiles_hold_the_text_or_none(own: Pipeline) -> None:
+    """Of a model that fills texts up kernels are chosen for just that length."""
+    graph, tokens = own.spec.graphs.denoise, 64
+    found = profiles(graph, ranges(own.spec, Limits()))
+    text, tail = found["text_start"], found["key_tail.0"]
+    assert (text.min[1], text.opt[1], text.max[1]) == (0, 333, 333)
+    assert (tail.min[0], tail.max[0]) == (0, tokens + 333)

@@ -169,13 +169,13 @@ void register_bundle(nb::module_& m) {
       [] {
         nb::list cases;
         for (const SelfTestCase& one : kSelfTestCases)
-          cases.append(nb::make_tuple(one.active, one.cached, one.rows, one.rests));
+          cases.append(nb::make_tuple(one.active, one.cached, one.rows, one.rests ? kRested : 0));
         return cases;
       },
-      nb::sig("def selftest_cases() -> list[tuple[int, int, int, bool]]"),
-      "Active and cached tokens and rows of each call of a self-test, and whether it is one "
-      "without a text, of a model "
-      "whose text may rest.");
+      nb::sig("def selftest_cases() -> list[tuple[int, int, int, int]]"),
+      "Active and cached tokens and rows of each call of a self-test; above 0 it is one without a "
+      "text, of a model whose text may rest, and caches that no text adds to have so many tokens "
+      "less.");
   m.def(
       "check_selftest",
       [](const nb::object& session, const nb::object& content) {

@@ -157,6 +157,14 @@ void register_job(nb::module_& m) {
           nb::sig("def presets(self, size: tuple[int, int] | None = None) -> dict[str, dict[str, "
                   "Any]]"),
           "Its presets at a size, in parts: its own, and flagdit's.")
+      .def(
+          "may_rest",
+          [](const Model& self, std::optional<Pair> size) {
+            return may_rest(self, layout_of(self, to_size(size)).tokens());
+          },
+          "size"_a = nb::none(),
+          nb::sig("def may_rest(self, size: tuple[int, int] | None = None) -> bool"),
+          "Whether its text can rest beside a picture of that size.")
       .def_ro("sizes", &Model::sizes);
   nb::class_<Job>(m, "Job", "A request as a model will serve it: planned, nothing left open.")
       .def_prop_ro("legs", &legs_of, nb::sig("def legs(self) -> list[tuple[Layout, Plan, float]]"),

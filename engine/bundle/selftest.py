@@ -34,12 +34,15 @@ TYPES: dict[str, np.dtype[Any]] = {
 
 
 class Case(NamedTuple):
-    """A call with `active` and `cached` tokens of `rows` rows. rests: without a text, where one may rest."""
+    """A call with `active` and `cached` tokens of `rows` rows.
+
+    rests: above 0 without a text, where one may rest; caches that no text adds to have so many tokens less.
+    """
 
     active: int
     cached: int
     rows: int
-    rests: bool
+    rests: int
 
     @property
     def name(self) -> str:
@@ -58,7 +61,13 @@ class SelfTest:
 
     def given(self, ports: list[Port], case: Case) -> dict[str, Array]:
         """What the exported graph takes in a case."""
-        return {p.name: cut(self.inputs[p.name], list(p.axes), case) for p in ports if not p.output}
+        adds = {port.name.replace("_text", "_tail") for port in ports if port.output and port.axes[:1] == ["T"]}
+        own = case._replace(cached=case.cached - case.rests)
+        return {
+            p.name: cut(self.inputs[p.name], list(p.axes), case if p.name in adds else own)
+            for p in ports
+            if not p.output
+        }
 
 
 def cut(values: Array, axes: list[int | str], case: Case) -> Array:

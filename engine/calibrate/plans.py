@@ -20,9 +20,10 @@ from flagdit.engine.bundle.json_file import parse_json
 from flagdit.engine.bundle.reader import MAX_JSON_BYTES
 from flagdit.engine.calibrate.fit import NOWHERE, mean_psnr
 from flagdit.engine.calibrate.painter import BATCH, Painter
-from flagdit.engine.calibrate.search import SLACK, cost, may_rest, search
+from flagdit.engine.calibrate.search import SLACK, cost, search
 from flagdit.engine.calibrate.space import Shape, plain, preset_of, start
 from flagdit.engine.errors import BundleError, NumberError, OutputError, RequestError
+from flagdit.engine.model import model_of
 from flagdit.engine.noise import NOISE
 from flagdit.engine.pipeline import Pipeline
 from flagdit.engine.preflight import Preflight
@@ -135,7 +136,7 @@ class Calibration:
         if known is not None:
             return known
         best = None
-        rests = may_rest(self.pipeline.spec, self.size)
+        rests = model_of(self.pipeline.spec).may_rest(self.size)
         for doing, found in search(budget, self._cost_of, self.chosen, effort=effort, regions=regions, rests=rests):
             self._progress(f"{name_of(budget)}: {doing}")
             best = found

@@ -14,7 +14,7 @@ from flagdit.engine.bundle import ModelSpec
 from flagdit.engine.calibrate.fit import fit, mean_psnr
 from flagdit.engine.calibrate.painter import Painter
 from flagdit.engine.calibrate.space import Numbers, Shape, preset_of, start
-from flagdit.engine.cost import head_multiple_of, price, sizes_of
+from flagdit.engine.cost import head_multiple_of, price
 from flagdit.engine.layout import TokenLayout
 from flagdit.engine.presets import Preset
 
@@ -53,11 +53,6 @@ def cost(spec: ModelSpec, how: Preset, size: tuple[int, int] | None = None) -> f
     layout = TokenLayout.of(spec, size)
     priced = price(spec, how.plan(layout.tokens, layout.pinned, head_multiple_of(spec)))
     return sum(priced.flops) / (STEPS * priced.dense_flops)
-
-
-def may_rest(spec: ModelSpec, size: tuple[int, int] | None) -> bool:
-    """Whether the model's text can rest beside a picture of that size."""
-    return sizes_of(spec).text_cached > 0 and TokenLayout.of(spec, size).tokens % head_multiple_of(spec) == 0
 
 
 def shapes(budget: float, cost_of: Callable[[Shape], float], *, rests: bool = False) -> list[Shape]:

@@ -41,13 +41,13 @@ def ranges(spec: ModelSpec, limits: Limits) -> dict[str, Range]:
     region-adaptive step that recomputes half of the tokens, with guidance.
     """
     tokens = TokenLayout.of(spec, limits.size).tokens
-    text = spec.text_tokens or TEXT_TOKENS
+    text, most = spec.sizes.text, spec.sizes.text or spec.text_tokens or TEXT_TOKENS
     active = max(1, tokens // 2)
     return {
         "A": (1, active, tokens),
         "M": (0, tokens - active, tokens),
         "R": (1, 2, 2 * limits.batch),
-        "T": (2, min(32, text), text),
+        "T": (2, text or min(32, most), most),
         "S": (1, min(30, limits.steps), limits.steps),
     }
 

@@ -54,6 +54,10 @@ struct Model {
 // it depends on the model alone, and a plan on no backend, precision, or batch.
 int64_t head_multiple(const std::vector<int64_t>& row_values);
 
+// Whether its text can rest beside so many tokens of a picture: it adds to the caches, and begins there
+// at a multiple of 256 bytes.
+bool may_rest(const Model& model, int64_t tokens);
+
 // The layout of a picture of that size, by default the model's own. Throws Error if that is not
 // made of patches, or of too many.
 Layout layout_of(const Model& model, const std::optional<Size>& size = std::nullopt);

@@ -227,6 +227,37 @@ void check_tails(const std::string& place, const std::vector<Port>& tails) {
   }
 }
 
+// Of a text that may rest: what it adds to the caches, (T, R, ...), it adds in all layers, and it is a
+// condition (R, T, ...).
+void check_rest(const std::string& place, const ModelSpec& model, const std::vector<Port>& tails,
+                const std::vector<Port>& inputs, const std::vector<Port>& outputs) {
+  std::map<std::string, bool> adds;  // by what is before "_tail"
+  for (const Port& tail : tails) {
+    const bool own = has(outputs, twin(tail.name, "_text"));
+    const auto [at, fresh] = adds.emplace(tail.name.substr(0, tail.name.find("_tail")), own);
+    if (at->second == own) continue;
+    refuse(place + ".outputs: what a text adds to the caches " + in_quotes(at->first) +
+           " is there of some layers and not of others");
+  }
+  const auto is_text = [&](const Port& port) {
+    const Port* made = find(model.condition.outputs, port.name);
+    return made != nullptr && !made->starts("S") && port.axes.size() > 2 &&
+           port.axes[1] == letter("T");
+  };
+  const auto text = std::find_if(inputs.begin(), inputs.end(), is_text);
+  if (text == inputs.end())
+    refuse(place + ".inputs: none is a text (R, T, ...), and some outputs begin with T");
+  for (const Port& port : inputs)
+    if (port.has("T") && !is_text(port))
+      refuse(place + ".inputs: " + in_quotes(port.name) + " is " + axes_text(port.axes) +
+             "; beside outputs that begin with T, allowed with a T is (R, T, ...) over the run");
+  const Axis& length = find(model.condition.outputs, text->name)->axes[1];
+  const auto* tokens = std::get_if<int64_t>(&length);
+  if (tokens != nullptr && model.sizes.text.value_or(*tokens) != *tokens)
+    refuse("sizes.text is " + std::to_string(*model.sizes.text) +
+           ", and condition makes texts of " + std::to_string(*tokens) + " tokens");
+}
+
 }  // namespace
 
 void check_denoise(const std::string& place, const ModelSpec& model,
@@ -262,6 +293,7 @@ void check_denoise(const std::string& place, const ModelSpec& model,
   }
   check_ports(place + ".inputs", inputs, in);
   check_ports(place + ".outputs", outputs, out);
+  if (rests) check_rest(place, model, tails, inputs, outputs);
 }
 
 // What turns latents into pictures, or back.

@@ -186,19 +186,18 @@ Job job_of(const Request& request, const Sampling& sampling, const Model& model)
 }
 
 void check_rest(const Plan& plan, const Model& model) {
-  if (!plan.rest_text) return;
+  if (!plan.rest_text || may_rest(model, plan.tokens)) return;
   if (model.sizes.text_cached == 0)
     throw Error(
         Fault::request,
         "rest_text is true, and this model's text cannot rest: its denoise gives no keys and "
         "values of the text; leave rest_text out (of an MMDiT that was exported before this "
         "was possible: export it again)");
-  if (plan.tokens % model.head_multiple != 0)
-    throw Error(Fault::request, "rest_text is true, and the picture has " +
-                                    std::to_string(plan.tokens) +
-                                    " tokens; this model's text can rest beside a multiple of " +
-                                    std::to_string(model.head_multiple) +
-                                    ": choose another size, or leave rest_text out");
+  throw Error(Fault::request, "rest_text is true, and the picture has " +
+                                  std::to_string(plan.tokens) +
+                                  " tokens; this model's text can rest beside a multiple of " +
+                                  std::to_string(model.head_multiple) +
+                                  ": choose another size, or leave rest_text out");
 }
 
 Memory memory(const Job& job, const Model& model, const Place& place) {

@@ -96,10 +96,17 @@ int64_t head_multiple(const std::vector<int64_t>& row_values) {
   return out;
 }
 
+bool may_rest(const Model& model, int64_t tokens) {
+  return model.sizes.text_cached > 0 && tokens % model.head_multiple == 0;
+}
+
 Presets presets_of(const Model& model, const std::optional<Size>& size) {
-  layout_of(model, size);
+  const int64_t tokens = layout_of(model, size).tokens();
   const Size of = size.value_or(model.size);
-  return presets_of(model.presets, of.width, of.height);
+  Presets out = presets_of(model.presets, of.width, of.height);
+  for (auto& [name, preset] : out)
+    preset.regions.rest_text = preset.regions.rest_text && may_rest(model, tokens);
+  return out;
 }
 
 }  // namespace flagdit
