@@ -65,10 +65,10 @@ class RasConfig:
         guide each patch by the difference of the branches that it had last. 1 is every step.
     guidance_warmup: steps at the start that all run both branches, as resets do; None is half of the run.
 
-    Whether the text rests
+    Whether the text rests (text)
 
-    rest_text: where the text is a stream of tokens beside the picture (MMDiT), steps that leave patches out leave the
-        text out, too, and attend to the keys and values that it had in the last dense step.
+    rest_text: where the text is a stream of tokens beside the picture, steps that leave patches out leave the text out,
+        too, and attend to the keys and values that it had in the last dense step.
     """
 
     ratio: float | Sequence[float] | None = None

@@ -43,6 +43,7 @@ EVERY: dict[str, list[Any]] = {
     "gate": [0.01],
     "guidance_every": [2],
     "guidance_warmup": [3, None],
+    "rest_text": [True, False],
 }
 
 

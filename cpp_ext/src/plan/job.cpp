@@ -191,8 +191,8 @@ void check_rest(const Plan& plan, const Model& model) {
     throw Error(
         Fault::request,
         "rest_text is true, and this model's text cannot rest: its denoise gives no keys and "
-        "values of the text; leave rest_text out (of an MMDiT that was exported before this "
-        "was possible: export it again)");
+        "values of the text; leave rest_text out, or export the model again if it was before this "
+        "was possible");
   throw Error(Fault::request, "rest_text is true, and the picture has " +
                                   std::to_string(plan.tokens) +
                                   " tokens; this model's text can rest beside a multiple of " +
