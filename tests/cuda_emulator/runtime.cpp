@@ -2,6 +2,7 @@
 #include <cstdlib>
 #include <map>
 #include <memory>
+#include <thread>
 #include <vector>
 
 #include "emulator.h"
@@ -20,10 +21,18 @@ struct CUevent_st {};
 namespace emulator {
 namespace {
 
+// Of a stream: what it was given, and the thread that began it, which alone must not wait or ask for
+// memory meanwhile; no thread must where it is for all.
+struct Capture {
+  std::unique_ptr<CUgraph_st> graph;
+  std::thread::id thread;
+  bool for_all;
+};
+
 struct Runtime {
   cudaError_t last = cudaSuccess;
   std::string words;
-  std::map<cudaStream_t, std::unique_ptr<CUgraph_st>> captures;
+  std::map<cudaStream_t, Capture> captures;
 };
 
 Runtime& runtime() {
@@ -41,18 +50,23 @@ cudaError_t failed(cudaError_t error, const std::string& words) {
 cudaError_t enqueue(cudaStream_t stream, Work work) {
   const auto capture = runtime().captures.find(stream);
   if (capture != runtime().captures.end()) {
-    capture->second->work.push_back(std::move(work));
+    capture->second.graph->work.push_back(std::move(work));
     return cudaSuccess;
   }
   work();
   return runtime().last;
 }
 
-// What waits for the device, or asks it for memory, must not come in a capture.
-cudaError_t outside_captures(const char* call) {
-  if (runtime().captures.empty()) return cudaSuccess;
+cudaError_t in_capture(const char* call) {
   return failed(cudaErrorStreamCaptureUnsupported,
                 std::string(call) + ": operation not permitted when stream is capturing");
+}
+
+// What waits for the device, or asks it for memory, must not come in a capture.
+cudaError_t outside_captures(const char* call) {
+  for (const auto& [stream, capture] : runtime().captures)
+    if (capture.for_all || capture.thread == std::this_thread::get_id()) return in_capture(call);
+  return cudaSuccess;
 }
 
 cudaError_t allocate(const char* call, void** memory, size_t bytes) {
@@ -91,7 +105,7 @@ void Launch::operator()(const char* name, std::function<void()> kernel) const {
 }  // namespace emulator
 
 using emulator::allocate, emulator::enqueue, emulator::failed, emulator::lock;
-using emulator::outside_captures, emulator::runtime;
+using emulator::in_capture, emulator::outside_captures, emulator::runtime;
 using Guard = std::lock_guard<std::recursive_mutex>;
 
 cudaError_t cudaPeekAtLastError() {
@@ -178,8 +192,7 @@ cudaError_t cudaStreamCreate(cudaStream_t* stream) { return cudaStreamCreateWith
 cudaError_t cudaStreamDestroy(cudaStream_t stream) { return delete stream, cudaSuccess; }
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   const Guard guard(lock());
-  if (runtime().captures.count(stream) == 0) return cudaSuccess;
-  return outside_captures("cudaStreamSynchronize");
+  return runtime().captures.count(stream) == 0 ? cudaSuccess : in_capture("cudaStreamSynchronize");
 }
 cudaError_t cudaStreamQuery(cudaStream_t stream) { return cudaStreamSynchronize(stream); }
 cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned) { return cudaSuccess; }
@@ -196,12 +209,13 @@ cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t, cudaEvent_t) 
   return *milliseconds = 0.0f, cudaSuccess;
 }
 
-cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode) {
   const Guard guard(lock());
   if (stream == nullptr || stream == cudaStreamLegacy || runtime().captures.count(stream) != 0)
     return failed(cudaErrorStreamCaptureUnsupported,
                   "operation not permitted on the default stream, or while it captures");
-  runtime().captures[stream] = std::make_unique<CUgraph_st>();
+  runtime().captures[stream] = {std::make_unique<CUgraph_st>(), std::this_thread::get_id(),
+                                mode == cudaStreamCaptureModeGlobal};
   return cudaSuccess;
 }
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
@@ -210,7 +224,7 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
   *graph = nullptr;
   if (capture == runtime().captures.end())
     return failed(cudaErrorInvalidValue, "the stream does not capture");
-  *graph = capture->second.release();
+  *graph = capture->second.graph.release();
   runtime().captures.erase(capture);
   return cudaSuccess;
 }
