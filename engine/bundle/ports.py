@@ -35,6 +35,11 @@ def twin(tail: str) -> str:
     return tail.replace("_tail", "_head", 1)
 
 
+def may_rest(denoise: Graph) -> bool:
+    """Whether a text adds to the caches of `denoise`, and so may rest: outputs begin with T."""
+    return any(begins(tensor, "T") for tensor in denoise.outputs)
+
+
 def keys_or_values(name: str, shape: Sequence[object]) -> bool:
     """Whether a port of `denoise` or `condition` is what attention reads: of a cache, or of a text (R, G, T, d)."""
     axes = [letter(axis) for axis in shape]

@@ -9,7 +9,7 @@ import numpy as np
 from flagdit.cpp_ext import Session, normal_noise
 from flagdit.engine.bundle.graph_spec import Tensor
 from flagdit.engine.bundle.manifest import ModelSpec
-from flagdit.engine.bundle.ports import begins, caches, twin
+from flagdit.engine.bundle.ports import begins, caches, may_rest, twin
 from flagdit.engine.bundle.selftest import CASES, KEPT, Array, SelfTest
 from flagdit.engine.layout import TokenLayout
 from flagdit.engine.session import GraphFile, open_session
@@ -34,9 +34,8 @@ def make_selftest(directory: Path, spec: ModelSpec) -> SelfTest:
     inputs |= {tensor.name: _rounded(first[twin(tensor.name)]) for tensor in caches(graph.inputs)}
     selftest = SelfTest(inputs, {})
     expected = {}
-    may_rest = any(begins(tensor, "T") for tensor in graph.outputs)
     for case in CASES:
-        if case.rests and not may_rest:
+        if case.rests and not may_rest(graph):
             continue
         outputs = denoise.run(selftest.given(denoise.ports, case))
         expected[case.name] = {n: x if n == "velocity" else x[:KEPT] for n, x in outputs.items() if len(x)}

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from flagdit.engine.bundle import Graph, ModelSpec, Profile
-from flagdit.engine.bundle.ports import begins
+from flagdit.engine.bundle.ports import may_rest
 from flagdit.engine.errors import BuildError
 from flagdit.engine.layout import TokenLayout
 
@@ -57,7 +57,7 @@ def profiles(graph: Graph, axes: Mapping[str, Range]) -> dict[str, Profile]:
 
     Where a text adds to the caches, it may rest: it has no token then, and is behind those of the tail.
     """
-    if any(begins(tensor, "T") for tensor in graph.outputs):
+    if may_rest(graph):
         text, tail = axes["T"], axes["M"]
         axes = {**axes, "T": (0, *text[1:]), "M": (*tail[:2], tail[2] + text[2])}
     found = {}

@@ -17,7 +17,8 @@ inline constexpr const char* kSelfTest = "selftest.safetensors";
 inline constexpr int64_t kMaxSelfTest = int64_t{1} << 30;
 
 // A call with so many active and cached tokens and rows. rests: without a text, of a model whose text
-// may rest; no other has the case. Caches that no text adds to have kRested tokens less in it.
+// may rest; no other has the case. Caches that no text adds to have kRested tokens less in it. Where one
+// name is the beginning of another, the longer comes first.
 struct SelfTestCase {
   int64_t active, cached, rows;
   bool rests = false;
@@ -25,7 +26,7 @@ struct SelfTestCase {
 };
 inline constexpr int64_t kRested = 2;
 inline constexpr std::array<SelfTestCase, 4> kSelfTestCases{
-    {{12, 0, 2}, {5, 7, 2}, {4, 8, 1}, {5, 7, 2, true}}};
+    {{5, 7, 2, true}, {12, 0, 2}, {5, 7, 2}, {4, 8, 1}}};
 
 class SelfTest {
  public:

@@ -49,13 +49,6 @@ Axes behind(const Axes& axes, const Axes& first) {
   return made;
 }
 
-std::string twin(const std::string& tail, const char* ending) {
-  std::string name = tail;
-  for (size_t at = 0; (at = name.find("_tail", at)) != std::string::npos; at += 5)
-    name.replace(at, 5, ending);
-  return name;
-}
-
 void check_names(const std::string& place, const Ports& expected, const std::vector<Port>& found) {
   std::set<std::string> names, wrong;
   for (const Port& port : found) names.insert(port.name);
@@ -95,11 +88,6 @@ Ports taken(const GraphSpec& graph, const std::vector<std::pair<std::string, All
     if (there || name == known[0].first) ports[name] = allowed;
   }
   return ports;
-}
-
-bool has(const std::vector<Port>& ports, const std::string& name) {
-  return std::any_of(ports.begin(), ports.end(),
-                     [&](const Port& port) { return port.name == name; });
 }
 
 void check_condition(const ModelSpec& model) {
@@ -227,13 +215,18 @@ void check_tails(const std::string& place, const std::vector<Port>& tails) {
   }
 }
 
+bool adds_text(const std::vector<Port>& outputs, const std::string& tail) {
+  const std::optional<std::string> name = text_of(tail);
+  return name && find(outputs, *name) != nullptr;
+}
+
 // Of a text that may rest: what it adds to the caches, (T, R, ...), it adds in all layers, and it is a
 // condition (R, T, ...).
 void check_rest(const std::string& place, const ModelSpec& model, const std::vector<Port>& tails,
                 const std::vector<Port>& inputs, const std::vector<Port>& outputs) {
   std::map<std::string, bool> adds;  // by what is before "_tail"
   for (const Port& tail : tails) {
-    const bool own = has(outputs, twin(tail.name, "_text"));
+    const bool own = adds_text(outputs, tail.name);
     const auto [at, fresh] = adds.emplace(tail.name.substr(0, tail.name.find("_tail")), own);
     if (at->second == own) continue;
     refuse(place + ".outputs: what a text adds to the caches " + in_quotes(at->first) +
@@ -287,9 +280,9 @@ void check_denoise(const std::string& place, const ModelSpec& model,
   }
   for (const Port& port : tails) {
     in[port.name] = {{port.dtype}, {port.axes}};
-    out[twin(port.name, "_head")] = {{port.dtype}, {behind(port.axes, {a})}};
-    const std::string text = twin(port.name, "_text");
-    if (has(outputs, text)) out[text] = {{port.dtype}, {behind(port.axes, {t})}};
+    out[head_of(port.name).value_or(port.name)] = {{port.dtype}, {behind(port.axes, {a})}};
+    if (adds_text(outputs, port.name))
+      out[*text_of(port.name)] = {{port.dtype}, {behind(port.axes, {t})}};
   }
   check_ports(place + ".inputs", inputs, in);
   check_ports(place + ".outputs", outputs, out);

@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <numeric>
 #include <string>
 
+#include "../head_multiple.h"
 #include "flagdit/error.h"
 
 namespace flagdit {
@@ -89,10 +89,10 @@ std::vector<double> phases_at(const Model& model, double ntk) {
 }
 
 int64_t head_multiple(const std::vector<int64_t>& row_values) {
-  constexpr int64_t kAligned = 256, kLeastBytes = 2;
+  constexpr int64_t kLeastBytes = 2;
   int64_t out = 1;  // powers of two: the largest is a multiple of all
   for (const int64_t values : row_values)
-    out = std::max(out, kAligned / std::gcd(kAligned, values % kAligned * kLeastBytes));
+    out = std::max(out, aligned_multiple(values % 256 * kLeastBytes));
   return out;
 }
 

@@ -2,10 +2,10 @@
 
 #include <algorithm>
 #include <map>
-#include <numeric>
 #include <string>
 #include <utility>
 
+#include "../head_multiple.h"
 #include "flagdit/checked.h"
 #include "flagdit/error.h"
 
@@ -32,8 +32,7 @@ Shape shape_of(const Port& port, int64_t slots, int64_t rows) {
 
 // Slots, and as many more as it takes for what comes behind them to be at a multiple of 256 bytes.
 int64_t aligned(int64_t slots, int64_t slot_bytes) {
-  constexpr int64_t kAligned = 256;
-  const int64_t multiple = kAligned / std::gcd(kAligned, slot_bytes);
+  const int64_t multiple = aligned_multiple(slot_bytes);
   return (slots + multiple - 1) / multiple * multiple;
 }
 
