@@ -8,76 +8,12 @@
 #include "../printable.h"
 #include "check.h"
 #include "flagdit/error.h"
+#include "port_rules.h"
 
 namespace flagdit {
 namespace {
 
-using bundle::refuse;
-
-using Axes = std::vector<Axis>;
-
-// Types and shapes that a port may have.
-struct Allowed {
-  std::vector<DType> types;
-  std::vector<Axes> shapes;
-};
-using Ports = std::map<std::string, Allowed>;
-
-const std::vector<DType> kFloats = {DType::f32, DType::f16, DType::bf16};
-
-std::string name_of(DType type) { return to_string(type); }
-
-Axis letter(const char* name) { return std::string(name); }
-bool is_letter(const Axis& axis) { return std::holds_alternative<std::string>(axis); }
-
-std::string axes_text(const Axes& axes) {
-  std::string text;
-  for (const Axis& axis : axes) text += (text.empty() ? "" : ", ") + printable(to_string(axis));
-  return "(" + text + ")";
-}
-
-template <typename Items, typename Text>
-std::string listed(const Items& items, const char* between, Text text) {
-  std::string made;
-  for (const auto& item : items) made += (made.empty() ? "" : between) + std::string(text(item));
-  return made;
-}
-
-Axes behind(const Axes& axes, const Axes& first) {
-  Axes made = first;
-  if (!axes.empty()) made.insert(made.end(), axes.begin() + 1, axes.end());
-  return made;
-}
-
-void check_names(const std::string& place, const Ports& expected, const std::vector<Port>& found) {
-  std::set<std::string> names, wrong;
-  for (const Port& port : found) names.insert(port.name);
-  for (const auto& [name, allowed] : expected) {
-    if (names.count(name) == 0) wrong.insert(name);
-  }
-  for (const std::string& name : names) {
-    if (expected.count(name) == 0) wrong.insert(name);
-  }
-  if (!wrong.empty()) {
-    const char* what = expected.count(*wrong.begin()) != 0 ? " is missing" : " is none of them";
-    refuse(place + ": " + in_quotes(*wrong.begin()) + what);
-  }
-  if (found.size() > expected.size()) refuse(place + ": names are there twice");
-}
-
-void check_ports(const std::string& place, const std::vector<Port>& said, const Ports& expected) {
-  check_names(place, expected, said);
-  for (const Port& port : said) {
-    const Allowed& allowed = expected.at(port.name);
-    const auto has = [](const auto& items, const auto& item) {
-      return std::find(items.begin(), items.end(), item) != items.end();
-    };
-    if (has(allowed.types, port.dtype) && has(allowed.shapes, port.axes)) continue;
-    refuse(place + ": " + printable(port.name) + " is " + name_of(port.dtype) + " " +
-           axes_text(port.axes) + "; allowed is " + listed(allowed.types, " or ", name_of) + " " +
-           listed(allowed.shapes, " or ", axes_text));
-  }
-}
+using namespace bundle;
 
 // The first of the known inputs, and those of the others that a graph has.
 Ports taken(const GraphSpec& graph, const std::vector<std::pair<std::string, Allowed>>& known) {
@@ -98,7 +34,7 @@ void check_condition(const ModelSpec& model) {
     const bool of_rows = !rows.empty() && rows[0] == letter("R");
     const auto known = [](const Axis& axis) { return !is_letter(axis) || axis == letter("T"); };
     if (port.dtype != DType::f32 || !of_rows || !std::all_of(rows.begin() + 1, rows.end(), known)) {
-      refuse("graphs.condition.outputs: " + in_quotes(port.name) + " is " + name_of(port.dtype) +
+      refuse("graphs.condition.outputs: " + in_quotes(port.name) + " is " + type_name(port.dtype) +
              " " + axes_text(port.axes) +
              "; allowed is float32 (R, ...) or (S, R, ...) with sizes and T");
     }
@@ -195,99 +131,7 @@ void check_made_once(const ModelSpec& model) {
   }
 }
 
-void check_tails(const std::string& place, const std::vector<Port>& tails) {
-  if (tails.empty()) refuse(place + ".inputs: none begins with M, so there is nothing to cache");
-  std::set<std::string> kept;
-  bool floats = true;
-  for (const Port& port : tails) {
-    const bool of_rows = port.axes.size() > 1 && port.axes[1] == letter("R");
-    if (!of_rows || std::any_of(port.axes.begin() + 2, port.axes.end(), is_letter)) {
-      refuse(place + ": " + in_quotes(port.name) + " is " + axes_text(port.axes) +
-             "; allowed is (M, R, and sizes");
-    }
-    kept.insert(name_of(port.dtype));
-    floats = floats && std::find(kFloats.begin(), kFloats.end(), port.dtype) != kFloats.end();
-  }
-  if (kept.size() > 1 || !floats) {
-    refuse(place + ": its caches are " +
-           listed(kept, " and ", [](const std::string& name) { return name; }) +
-           "; allowed is one of " + listed(kFloats, ", ", name_of));
-  }
-}
-
-bool adds_text(const std::vector<Port>& outputs, const std::string& tail) {
-  const std::optional<std::string> name = text_of(tail);
-  return name && find(outputs, *name) != nullptr;
-}
-
-// Of a text that may rest: what it adds to the caches, (T, R, ...), it adds in all layers, and it is a
-// condition (R, T, ...).
-void check_rest(const std::string& place, const ModelSpec& model, const std::vector<Port>& tails,
-                const std::vector<Port>& inputs, const std::vector<Port>& outputs) {
-  std::map<std::string, bool> adds;  // by what is before "_tail"
-  for (const Port& tail : tails) {
-    const bool own = adds_text(outputs, tail.name);
-    const auto [at, fresh] = adds.emplace(tail.name.substr(0, tail.name.find("_tail")), own);
-    if (at->second == own) continue;
-    refuse(place + ".outputs: what a text adds to the caches " + in_quotes(at->first) +
-           " is there of some layers and not of others");
-  }
-  const auto is_text = [&](const Port& port) {
-    const Port* made = find(model.condition.outputs, port.name);
-    return made != nullptr && !made->starts("S") && port.axes.size() > 2 &&
-           port.axes[1] == letter("T");
-  };
-  const auto text = std::find_if(inputs.begin(), inputs.end(), is_text);
-  if (text == inputs.end())
-    refuse(place + ".inputs: none is a text (R, T, ...), and some outputs begin with T");
-  for (const Port& port : inputs)
-    if (port.has("T") && !is_text(port))
-      refuse(place + ".inputs: " + in_quotes(port.name) + " is " + axes_text(port.axes) +
-             "; beside outputs that begin with T, allowed with a T is (R, T, ...) over the run");
-  const Axis& length = find(model.condition.outputs, text->name)->axes[1];
-  const auto* tokens = std::get_if<int64_t>(&length);
-  if (tokens != nullptr && model.sizes.text.value_or(*tokens) != *tokens)
-    refuse("sizes.text is " + std::to_string(*model.sizes.text) +
-           ", and condition makes texts of " + std::to_string(*tokens) + " tokens");
-}
-
 }  // namespace
-
-void check_denoise(const std::string& place, const ModelSpec& model,
-                   const std::vector<Port>& inputs, const std::vector<Port>& outputs) {
-  const Axis a = letter("A"), r = letter("R"), t = letter("T");
-  std::vector<Port> tails;
-  std::copy_if(inputs.begin(), inputs.end(), std::back_inserter(tails),
-               [](const Port& port) { return port.starts("M"); });
-  check_tails(place, tails);
-  const Allowed patches{{DType::f32}, {{a, r, model.patch_values()}}};
-  Ports in{{"tokens", patches}}, out{{"velocity", patches}};
-  for (const Port& port : model.place.outputs) {
-    const bool by_token = port.starts("N");
-    in[port.name] = {{port.dtype},
-                     by_token ? std::vector<Axes>{behind(port.axes, {a}), behind(port.axes, {a, r})}
-                              : std::vector<Axes>{port.axes}};
-  }
-  const bool rests = std::any_of(outputs.begin(), outputs.end(),
-                                 [](const Port& port) { return port.starts("T"); });
-  for (const Port& port : model.condition.outputs) {
-    in[port.name] = {kFloats, {port.starts("S") ? behind(port.axes, {}) : port.axes}};
-    // A text whose length is fixed is none when it rests.
-    if (rests && port.axes.size() > 2 && port.axes[0] == r && !is_letter(port.axes[1])) {
-      in[port.name].shapes.push_back(port.axes);
-      in[port.name].shapes.back()[1] = t;
-    }
-  }
-  for (const Port& port : tails) {
-    in[port.name] = {{port.dtype}, {port.axes}};
-    out[head_of(port.name).value_or(port.name)] = {{port.dtype}, {behind(port.axes, {a})}};
-    if (adds_text(outputs, port.name))
-      out[*text_of(port.name)] = {{port.dtype}, {behind(port.axes, {t})}};
-  }
-  check_ports(place + ".inputs", inputs, in);
-  check_ports(place + ".outputs", outputs, out);
-  if (rests) check_rest(place, model, tails, inputs, outputs);
-}
 
 // What turns latents into pictures, or back.
 static void check_autoencoder(const ModelSpec& model) {
