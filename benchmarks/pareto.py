@@ -26,7 +26,7 @@ from emoji_quality.colour import pixels
 from emoji_quality.judge import Judge
 from emoji_quality.training import load_classifier
 from flagdit.engine import Pipeline
-from flagdit.engine.bench import Entry, ExactPictures, best_shifts, measure, settings
+from flagdit.engine.bench import FAMILIES, Entry, ExactPictures, Samples, best_shifts, measure, settings
 from flagdit.engine.bench.plot import pareto
 from flagdit.engine.bench.settings import FEWER, dense_runs
 from flagdit.engine.commands.common import check_writable, parse_size
@@ -80,8 +80,14 @@ def main(
     ] = None,
     tried: Annotated[int, typer.Option(min=1, help="Of the prompts, how many find the grids of dense steps.")] = 8,
     also: Annotated[str | None, typer.Option(help="A bundle whose presets are compared besides the own ones.")] = None,
+    line: Annotated[
+        list[str] | None, typer.Option(help="Only this line of the plot; may be repeated: " + ", ".join(FAMILIES) + ".")
+    ] = None,
     keep: Annotated[
         Path | None, typer.Option(help="Keep the exact pictures in this folder, for the next time.")
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Keep what was measured in this folder, and measure only the rest.")
     ] = None,
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the results here.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw PSNR over time here, as PNG or SVG.")] = None,
@@ -89,6 +95,8 @@ def main(
     """Compare RAS with fewer steps on held-out prompts of the demo."""
     check_writable(json_path, (".json",))
     check_writable(plot, (".png", ".svg"))
+    if not set(line or ()) <= set(FAMILIES):
+        raise typer.BadParameter(f"--line is {', '.join(line or ())}; allowed are {', '.join(FAMILIES)}")
     torch.set_num_threads(threads)
     data, pipeline = read_icons(folder), Pipeline.load(bundle, threads=threads)
     canvas = parse_size(size) or pipeline.spec.latent.size
@@ -104,8 +112,13 @@ def main(
     if also is not None:
         other = Pipeline.load(also, threads=threads)
         presets |= {f"{name} of {other.spec.name}": how for name, how in other.presets(canvas).items()}
-    grids = dict(track(best_shifts(pipeline, texts[:tried], exactly, steps=fewer), "grids", len(dense_runs(fewer))))
-    batches = measure(pipeline, settings(presets, grids, fewer), texts, batch=batch, exactly=exactly, extra=measures)
+    lines = FAMILIES if line is None else line
+    runs = [run for run in dense_runs(fewer) if ("dense" if run[0] == "euler" else run[0]) in lines]
+    grids = dict(track(best_shifts(pipeline, texts[:tried], exactly, runs), "grids", len(runs)))
+    first, *others = settings(presets, grids, fewer)
+    chosen = [first, *(setting for setting in others if setting.family in lines)]
+    kept = None if resume is None else Samples(resume)
+    batches = measure(pipeline, chosen, texts, batch=batch, exactly=exactly, extra=measures, kept=kept)
     for done in track(batches, "painting", total=-(-prompts // batch), transient=True):
         entries, count = done, min(count + batch, len(texts))
         if json_path is not None:  # after every batch: a long run that is stopped has not been for nothing

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from flagdit.engine import PRESETS, Pipeline, RasConfig, RequestError
-from flagdit.engine.bench import FAMILIES, Entry, Setting, measure, settings
+from flagdit.engine.bench import FAMILIES, Entry, Samples, Setting, measure, settings
 from flagdit.engine.bench.exact import ExactPictures
 from flagdit.engine.bench.grids import SHIFTS, climb
 from flagdit.engine.bench.measure import psnr, ssim
@@ -91,6 +91,35 @@ def test_exact_pictures_are_kept(pipeline: Pipeline, tmp_path: Path) -> None:
     ExactPictures(pipeline, None, 3.0, folder=folder)([PROMPT], 5)
     ExactPictures(pipeline, (32, 64), 4.0, folder=folder)([PROMPT], 5)
     assert len(list(folder.iterdir())) == 6
+
+
+def test_what_was_measured_is_kept(pipeline: Pipeline, tmp_path: Path) -> None:
+    """Stopped after a batch and begun again, it gives what it had, measures the rest, and adds settings."""
+    chosen = [settings()[0], Setting("few", "ab2", dense(4, "ab2"))]
+    seen: list[tuple[int, int]] = []
+
+    def note(pictures: np.ndarray, exact: np.ndarray, first: int) -> dict[str, np.ndarray]:
+        seen.append((first, len(pictures)))
+        return {"first": np.full(len(pictures), first)}
+
+    def run(chosen: list[Setting], **more: object) -> list[list[Entry]]:
+        seen.clear()
+        kept = Samples(tmp_path / "kept")
+        return list(measure(pipeline, chosen, [PROMPT] * 4, batch=2, extra=note, kept=kept, **more))  # type: ignore[arg-type]
+
+    kept = Samples(tmp_path / "kept")
+    half = next(measure(pipeline, chosen, [PROMPT] * 4, batch=2, extra=note, kept=kept))
+    whole = run(chosen)
+    assert whole[0] == half and seen == [(2, 2), (2, 2)]
+    assert run(chosen) == whole and not seen
+    more = run([*chosen, Setting("fewer", "ab2", dense(2, "ab2"))])
+    assert [entries[:2] for entries in more] == whole and seen == [(0, 2), (2, 2)]
+    run(chosen, exactly=ExactPictures(pipeline, None, 3.0))
+    assert len(seen) == 4  # at another guidance scale everything is another
+    for file in (tmp_path / "kept").iterdir():
+        file.write_text(file.read_text()[:30])
+    again = run(chosen)[-1]
+    assert len(seen) == 4 and [e.psnr for e in again] == [e.psnr for e in whole[-1]]
 
 
 def entry(time: float, quality: float) -> Entry:

@@ -4,6 +4,18 @@ from flagdit.engine.bench.exact import ExactPictures
 from flagdit.engine.bench.grids import best_shifts
 from flagdit.engine.bench.measure import Entry, check, measure
 from flagdit.engine.bench.record import Record
+from flagdit.engine.bench.samples import Samples
 from flagdit.engine.bench.settings import FAMILIES, Setting, settings
 
-__all__ = ["FAMILIES", "Entry", "ExactPictures", "Record", "Setting", "best_shifts", "check", "measure", "settings"]
+__all__ = [
+    "FAMILIES",
+    "Entry",
+    "ExactPictures",
+    "Record",
+    "Samples",
+    "Setting",
+    "best_shifts",
+    "check",
+    "measure",
+    "settings",
+]

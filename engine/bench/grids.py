@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from flagdit.engine.bench.exact import ExactPictures
 from flagdit.engine.bench.measure import paint, psnr
-from flagdit.engine.bench.settings import dense, dense_runs
+from flagdit.engine.bench.settings import dense
 from flagdit.engine.pipeline import Pipeline
 from flagdit.engine.ras import Solver
 
@@ -16,14 +16,14 @@ SHIFTS = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.5)
 
 
 def best_shifts(
-    pipeline: Pipeline, prompts: Sequence[str], exactly: ExactPictures, *, steps: Sequence[int]
+    pipeline: Pipeline, prompts: Sequence[str], exactly: ExactPictures, runs: Sequence[tuple[Solver, int]]
 ) -> Iterator[tuple[tuple[Solver, int], float]]:
-    """For each of `dense_runs(steps)`, the shift whose pictures come nearest to the exact ones on average.
+    """For each of these dense runs, the shift whose pictures come nearest to the exact ones on average.
 
     The first prompt has seed 0; the exact pictures have the same size and guidance scale.
     """
     exact, place = exactly(prompts, 0), len(SHIFTS) // 2
-    for solver, count in dense_runs(steps):
+    for solver, count in runs:
 
         def near(place: int, solver: Solver = solver, count: int = count) -> float:
             how = dense(count, solver, SHIFTS[place])

@@ -8,19 +8,23 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from flagdit.engine.bench.exact import ExactPictures
+from flagdit.engine.bench.exact import EXACT, EXACT_SHIFT, ExactPictures
+from flagdit.engine.bench.samples import Sample, Samples
 from flagdit.engine.bench.settings import STEPS, Setting
 from flagdit.engine.bundle import ModelSpec
 from flagdit.engine.layout import FloatArray, model_shift
+from flagdit.engine.noise import NOISE
 from flagdit.engine.pipeline import Pipeline
 from flagdit.engine.presets import Preset
 from flagdit.engine.request import Request
 from flagdit.engine.result import Result
+from flagdit.engine.version import version_of
 
 Extra = Callable[[FloatArray, FloatArray, int], dict[str, npt.NDArray[np.float64]]]
 """More measures, of pictures and of the exact ones (B, C, H, W), and of the number of the first: of each, by name."""
@@ -51,21 +55,6 @@ class Entry:
     cache_bytes: int
     seconds: float = 0.0
     extra: dict[str, float] = field(default_factory=dict)
-
-
-@dataclass
-class _Sums:
-    """What one setting has gathered so far."""
-
-    cost: float = 0.0
-    cpu: float = 0.0
-    denoise: float = 0.0
-    host: float = 0.0
-    pictures: int = 0
-    cache_bytes: float = 0.0
-    psnr: list[float] = field(default_factory=list)
-    ssim: list[float] = field(default_factory=list)
-    extra: dict[str, list[float]] = field(default_factory=dict)
 
 
 def psnr(pictures: FloatArray, exact: FloatArray) -> npt.NDArray[np.float64]:
@@ -155,61 +144,102 @@ def measure(
     batch: int = 4,
     exactly: ExactPictures | None = None,
     extra: Extra | None = None,
+    kept: Samples | None = None,
 ) -> Iterator[list[Entry]]:
     """All settings on one batch of prompts after another: yields the entries over the pictures so far.
 
     The first setting must be 30 dense Euler steps. Picture i has seed i. exactly: makes the exact pictures, and says
-    their size and guidance scale; by default the model's own. Raises RequestError before the first picture
-    if a setting or a prompt cannot be.
+    their size and guidance scale; by default the model's own. kept: what was measured before, which is not measured
+    again (its times are those of then), and where the rest is put. Raises RequestError before the first picture if a
+    setting or a prompt cannot be.
     """
-    sums, exactly = [_Sums() for _ in chosen], exactly or ExactPictures(pipeline, None, pipeline.spec.guidance.scale)
+    exactly = exactly or ExactPictures(pipeline, None, pipeline.spec.guidance.scale)
     check(pipeline, chosen, prompts, batch=batch, size=exactly.size, guidance=exactly.guidance)
+    so_far: list[list[Sample]] = [[] for _ in chosen]
     for first in range(0, len(prompts), batch):
-        texts = list(prompts[first : first + batch])
-        exact = exactly(texts, first)
-        wanted: FloatArray | None = None
-        for setting, total in zip(chosen, sums, strict=True):
-            start = time.process_time()
-            result = paint(pipeline, setting.how, texts, first=first, size=exactly.size, guidance=exactly.guidance)
-            total.cpu += time.process_time() - start
-            wanted = result.decoded(exact) if wanted is None else wanted
-            made = result.decoded(result.latents)
-            _add(total, result, setting, made=made, exact=wanted)
-            for name, values in (extra(made, wanted, first) if extra else {}).items():
-                total.extra.setdefault(name, []).extend(values.tolist())
-        yield _entries(chosen, sums)
+        group = _Batch(pipeline, prompts[first : first + batch], first, exactly, extra, kept)
+        for setting, samples in zip(chosen, so_far, strict=True):
+            samples.append(group.sample(setting))
+        yield [_entry(setting, samples, so_far[0]) for setting, samples in zip(chosen, so_far, strict=True)]
 
 
-def _add(total: _Sums, result: Result, setting: Setting, *, made: FloatArray, exact: FloatArray) -> None:
-    report, count = result.report, len(exact)
-    total.cost += report.flop_ratio * setting.how.evaluations / STEPS * count
-    total.denoise += report.seconds["denoise"]
-    total.host += report.seconds["host"]
-    total.cache_bytes += report.cache_bytes
-    total.pictures += count
-    total.psnr += psnr(made, exact).tolist()
-    total.ssim += ssim(made, exact).tolist()
+@dataclass
+class _Batch:
+    """Prompts of which pictures are painted together, the first with the seed `first`."""
 
+    pipeline: Pipeline
+    prompts: Sequence[str]
+    first: int
+    exactly: ExactPictures
+    extra: Extra | None
+    kept: Samples | None
+    _wanted: FloatArray | None = None  # exact pictures (B, 3, Y, X), decoded once
 
-def _entries(chosen: Sequence[Setting], sums: Sequence[_Sums]) -> list[Entry]:
-    dense = sums[0]
-    return [
-        Entry(
-            name=setting.name,
-            family=setting.family,
-            steps=setting.how.count,
-            solver=setting.how.solver,
-            cost=total.cost / total.pictures,
-            time=total.cpu / dense.cpu,
-            denoise=total.denoise / dense.denoise,
-            host=total.host / (total.host + total.denoise),
-            efficiency=total.cost / total.pictures / (total.denoise / dense.denoise),
-            psnr=float(np.mean(total.psnr)),
-            psnr_error=float(np.std(total.psnr) / np.sqrt(len(total.psnr))),
-            ssim=float(np.mean(total.ssim)),
-            cache_bytes=round(total.cache_bytes / total.pictures),
-            seconds=total.cpu / total.pictures,
-            extra={name: float(np.mean(values)) for name, values in total.extra.items()},
+    def sample(self, setting: Setting) -> Sample:
+        """What a setting gives, or gave before."""
+        if self.kept is None:
+            return self._measured(setting)
+        about = self._about(setting)
+        known = self.kept.read(about)
+        if known is None:
+            known = self._measured(setting)
+            self.kept.write(about, known)
+        return known
+
+    def _about(self, setting: Setting) -> list[object]:
+        """All that a sample is of."""
+        spec, chosen = self.pipeline.spec, self.pipeline.chosen
+        engine = None if chosen.engine is None else chosen.engine.model_dump(mode="json")
+        runs = [version_of("flagdit"), spec.weights.sha256, chosen.device, chosen.backend, engine]
+        pictures = [self.exactly.size or spec.latent.size, self.exactly.guidance, NOISE, EXACT, EXACT_SHIFT]
+        return [*runs, *pictures, list(self.prompts), self.first, repr(setting.how), self.extra is not None]
+
+    @cached_property
+    def _exact(self) -> FloatArray:
+        return self.exactly(self.prompts, self.first)
+
+    def _measured(self, setting: Setting) -> Sample:
+        exact, start = self._exact, time.process_time()
+        size, guidance = self.exactly.size, self.exactly.guidance
+        result = paint(self.pipeline, setting.how, self.prompts, first=self.first, size=size, guidance=guidance)
+        cpu, report = time.process_time() - start, result.report
+        made = result.decoded(result.latents)
+        if self._wanted is None:
+            self._wanted = result.decoded(exact)
+        wanted = self._wanted
+        more = self.extra(made, wanted, self.first) if self.extra else {}
+        return Sample(
+            cost=report.flop_ratio * setting.how.evaluations / STEPS * len(made),
+            cpu=cpu,
+            denoise=report.seconds["denoise"],
+            host=report.seconds["host"],
+            cache_bytes=report.cache_bytes,
+            psnr=psnr(made, wanted).tolist(),
+            ssim=ssim(made, wanted).tolist(),
+            extra={name: values.tolist() for name, values in more.items()},
         )
-        for setting, total in zip(chosen, sums, strict=True)
-    ]
+
+
+def _entry(setting: Setting, samples: Sequence[Sample], dense: Sequence[Sample]) -> Entry:
+    """Of a setting, beside what dense steps took for the same pictures."""
+    near = [value for sample in samples for value in sample.psnr]
+    cpu, denoise = (sum(getattr(s, name) for s in samples) for name in ("cpu", "denoise"))
+    host, cost = sum(s.host for s in samples), sum(s.cost for s in samples) / len(near)
+    ratio = denoise / sum(s.denoise for s in dense)
+    return Entry(
+        name=setting.name,
+        family=setting.family,
+        steps=setting.how.count,
+        solver=setting.how.solver,
+        cost=cost,
+        time=cpu / sum(s.cpu for s in dense),
+        denoise=ratio,
+        host=host / (host + denoise),
+        efficiency=cost / ratio,
+        psnr=float(np.mean(near)),
+        psnr_error=float(np.std(near) / np.sqrt(len(near))),
+        ssim=float(np.mean([value for s in samples for value in s.ssim])),
+        cache_bytes=round(sum(s.cache_bytes for s in samples) / len(near)),
+        seconds=cpu / len(near),
+        extra={name: float(np.mean([v for s in samples for v in s.extra[name]])) for name in samples[0].extra},
+    )

@@ -177,7 +177,7 @@ def _measure(
     grids = _grids(shift, quick)
     if shift is None:
         with working("best grids of dense steps", len(grids), remaining=True) as work:
-            for key, best in best_shifts(pipeline, texts[:TRIED], exactly, steps=QUICK if quick else FEWER):
+            for key, best in best_shifts(pipeline, texts[:TRIED], exactly, list(grids)):
                 grids[key] = best
                 work.advance()
     for (solver, steps), best in grids.items():
