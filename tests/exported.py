@@ -107,7 +107,7 @@ class Exported:
             return feeds
         axes = {port["name"]: port["shape"] for port in self.spec["graphs"]["denoise"]["inputs"]}
         out = {n: np.concatenate([x, texts[n]]) if n in texts else x for n, x in feeds.items()}
-        return {n: x.take([], axes[n].index("T")) if "T" in axes[n] else x for n, x in out.items()}
+        return {n: x[:, :0] if axes[n][:2] == ["R", "T"] else x for n, x in out.items()}
 
     def at(self, conditions: Feeds, entry: int) -> Feeds:
         """What `denoise` takes of them in one evaluation."""

@@ -72,11 +72,11 @@ class SelfTest:
 
 def cut(values: Array, axes: list[int | str], case: Case) -> Array:
     """The part of an input that is of a case: A of the first tokens, M of those behind them, R of the first rows, and
-    no token of a text that rests.
+    of a text that rests no token but the biases of those that are cached.
     """
     sizes = {"A": slice(case.active), "M": slice(case.active, case.active + case.cached), "R": slice(case.rows)}
     if case.rests:
-        sizes["T"] = slice(0)
+        sizes["T"] = slice(0 if axes[:2] == ["R", "T"] else case.rests)
     return np.ascontiguousarray(values[tuple(sizes.get(str(axis), slice(None)) for axis in axes)])
 
 

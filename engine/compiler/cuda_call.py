@@ -13,7 +13,7 @@ import numpy as np
 from flagdit.engine.compiler.cuda_vectors import written_vectors
 from flagdit.engine.compiler.graph_writer import MOST, Writer
 from flagdit.engine.compiler.parts import Attended, Part, refused
-from flagdit.engine.compiler.patterns import Heads, made_by
+from flagdit.engine.compiler.patterns import Heads, integer, integers, made_by
 from flagdit.engine.compiler.precision import constant
 from flagdit.engine.compiler.seen import Seen, Text
 
@@ -109,12 +109,13 @@ class PerCall:
         factor = self.write.joined([self.write.shaped(text.gate, -1) for text in texts], 0)
         return self.write.add("Mul", flat, self.write.cast(factor, self.write.half))
 
-    def lengths(self, seen: Seen) -> ir.Value | None:
-        """How many keys count in each row, (R,), of keys that lie as the tail, then the head with its text last."""
+    def lengths(self, seen: Seen) -> tuple[ir.Value | None, bool]:
+        """How many keys count in each row, (R,), and whether the text may rest. What may be hidden has to be last: if
+        not, keys lie as the tail, then the head with its text last; if so as head, tail, text of the head.
+        """
         if seen.bias is None:
-            return None
-        _check_text_is_last(seen, seen.bias)
-        return self.visible(seen.bias)
+            return None, False
+        return self.visible(seen.bias), text_may_rest(seen, seen.bias)
 
     def visible(self, bias: ir.Value) -> ir.Value:
         """Keys of each row (R,) that a bias (R, 1, 1, N) leaves; what fills up comes last (docs/contract.md)."""
@@ -131,21 +132,39 @@ SWAPPED = (1, 0, 2)
 """Order of axes: (A, R, D) to (R, A, D), and back."""
 
 
-def _check_text_is_last(seen: Seen, bias: ir.Value) -> None:
-    """Raises BuildError unless only the text at the end of the head may be hidden.
+def text_may_rest(seen: Seen, bias: ir.Value) -> bool:
+    """Whether a text is in the head or, at rest, at the end of the tail. Raises BuildError unless it alone is hidden.
 
-    The bias is zeros, a text's, and zeros of as many keys as the tail has: these come last in the exported order.
+    The bias is zeros, a text's, and zeros of as many keys as the tail has; of a text that may rest zeros, what is in
+    the head of it, zeros, and what is in the tail of it.
     """
     joined, tail = made_by(bias, "Concat"), seen.keys.inputs[-1]
     parts = joined.inputs if joined is not None and joined.attributes["axis"].as_int() in (-1, 3) else ()
     if len(parts) < 2 or tail is None or tail.shape is None:
         raise refused(bias, "is no bias of a text")
-    *before, text, behind = parts
-    zeros = [_is_zeros(part) for part in (*before, behind)]
-    if text is None or not text.is_graph_input() or not all(zeros) or behind is None or behind.shape is None:
-        raise refused(bias, "is no bias of a text alone")
-    if behind.shape[3] != tail.shape[0]:
+    *zeros, text, behind = parts
+    halves = _halved(parts[1], behind) if len(parts) == 4 else None
+    if halves is not None:
+        zeros, text = [parts[0], parts[2]], halves
+    elif behind is not None and behind.shape is not None and behind.shape[3] == tail.shape[0]:
+        zeros.append(behind)
+    else:
         raise refused(bias, "is of keys in another order")
+    if text is None or not text.is_graph_input() or not all(map(_is_zeros, zeros)):
+        raise refused(bias, "is no bias of a text alone")
+    return halves is not None
+
+
+def _halved(now: ir.Value | None, later: ir.Value | None) -> ir.Value | None:
+    """The bias (R, 1, 1, T) that two values are cut of: up to a key, and from that on to the last."""
+    one, other = made_by(now, "Slice"), made_by(later, "Slice")
+    if one is None or other is None or one.inputs[0] is not other.inputs[0]:
+        return None
+    along_keys = all(integers(cut.inputs[3]) in ((-1,), (3,)) and integer(cut.inputs[4]) == 1 for cut in (one, other))
+    last = made_by(other.inputs[2], "Shape")
+    to_last = last is not None and last.inputs[0] is one.inputs[0] and last.attributes.get_int("start", 0) == 3
+    whole = integer(one.inputs[1]) == 0 and one.inputs[2] is other.inputs[1] and to_last
+    return one.inputs[0] if along_keys and whole else None
 
 
 def _is_zeros(value: ir.Value | None) -> bool:

@@ -99,17 +99,26 @@ class _Layers:
         return self.anew[value] if value in self.anew else self.call.rows_first(value)
 
     def attended(self, part: Attended) -> ir.Value:
-        """(R, A, H * d). Keys lie as the tail, then the head: what fills up a text in the head is last of all."""
+        """(R, A, H * d). What fills up a text is last of all keys: in the head, behind the tail; and in the tail, where
+        a text rests, for then the head has none.
+        """
         write, seen, (heads, kv_heads, size) = self.write, part.seen, part.heads
         made = [self.heads.made(each, seen.scale, self.modulated(each.x)) for each in part.parts]
-        for each, (_, *new) in zip(part.parts, made, strict=True):
-            for old, cached in zip(each.made, new, strict=True):
-                self.heads.keep(old, cached, kv_heads, size)
+        put = [
+            [self.heads.keep(old, cached, kv_heads, size) for old, cached in zip(each.made, new, strict=True)]
+            for each, (_, *new) in zip(part.parts, made, strict=True)
+        ]
         tails = [write.shaped(write.turned(tail, 1, 0, 2, 3), 0, 0, kv_heads * size) for tail in part.tails]
-        queries, keys, values = zip(*made, strict=True)
-        query, key, value = (write.joined(parts, 1) for parts in (queries, (tails[0], *keys), (tails[1], *values)))
+        lengths, text = self.call.lengths(seen)
+        if text:
+            pictures, texts = zip(*put[0], strict=True)
+            joined = zip(pictures, tails, texts, strict=True)
+        else:
+            joined = zip(tails, *(new for _, *new in made), strict=True)
+        key, value = (write.joined(parts, 1) for parts in joined)
+        query = write.joined([query for query, *_ in made], 1)
         scale = seen.scale if isinstance(seen.scale, float) else size**-0.5
-        out = self.attention(query, key, value, self.call.lengths(seen), scale, (heads, kv_heads))
+        out = self.attention(query, key, value, lengths, scale, (heads, kv_heads))
         if seen.text is None:
             return out
         pair, lengths = self.call.texts[seen.text.key], self.call.visible(seen.text.bias)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from flagdit.engine.compiler.cuda_call import PerCall, Rope
 from flagdit.engine.compiler.graph_writer import Writer
 from flagdit.engine.compiler.parts import Projected, cut_of_tokens
-from flagdit.engine.compiler.patterns import Heads
+from flagdit.engine.compiler.patterns import Heads, integer
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -60,13 +60,21 @@ class CudaHeads:
         interleaved = how.rotary.attributes.get_int("interleaved", 0)
         return write.add("RotaryEmbedding", flat, *rope, interleaved=interleaved, num_heads=heads)
 
-    def keep(self, old: ir.Value, made: ir.Value, kv_heads: int, size: int) -> None:
-        """Put keys or values (R, A, G * d) in the place of the output `old` (A, R, G, d), or of its tokens that are."""
+    def keep(self, old: ir.Value, made: ir.Value, kv_heads: int, size: int) -> list[ir.Value]:
+        """Put keys or values (R, A, G * d) in the place of the output `old` (A, R, G, d), or of its tokens that are.
+
+        Returns what was put there, the tokens of the picture before those of a text.
+        """
         if old.is_graph_output():
             self._output(old, made, kv_heads, size)
-        for cut in dict.fromkeys(use.node for use in old.uses() if cut_of_tokens(use.node.outputs[0]) is use.node):
-            if cut.outputs[0].is_graph_output():
-                self._output(cut.outputs[0], self.cut(made, cut), kv_heads, size)
+            return [made]
+        uses = dict.fromkeys(use.node for use in old.uses() if cut_of_tokens(use.node.outputs[0]) is use.node)
+        cuts = [cut for cut in uses if cut.outputs[0].is_graph_output()]
+        cuts.sort(key=lambda cut: integer(cut.inputs[1]) != 0)
+        put = [self.cut(made, cut) for cut in cuts]
+        for cut, value in zip(cuts, put, strict=True):
+            self._output(cut.outputs[0], value, kv_heads, size)
+        return put
 
     def _output(self, old: ir.Value, made: ir.Value, kv_heads: int, size: int) -> None:
         new = self.write.turned(self.write.shaped(made, 0, 0, kv_heads, size), 1, 0, 2, 3)

@@ -55,11 +55,12 @@ def ranges(spec: ModelSpec, limits: Limits) -> dict[str, Range]:
 def profiles(graph: Graph, axes: Mapping[str, Range]) -> dict[str, Profile]:
     """Profile of every input of `graph`, by name. Raises BuildError if an axis is not among `axes`.
 
-    Where a text adds to the caches, it may rest: it has no token then, and is behind those of the tail.
+    Where a text adds to the caches, it may rest: what a step computes of it, (R, T, ...), has no token then, and it is
+    behind those of the tail. A bias of its keys has all of them always.
     """
-    if may_rest(graph):
-        text, tail = axes["T"], axes["M"]
-        axes = {**axes, "T": (0, *text[1:]), "M": (*tail[:2], tail[2] + text[2])}
+    whole, rests = axes["T"], may_rest(graph)
+    if rests:
+        axes = {**axes, "M": (*axes["M"][:2], axes["M"][2] + whole[2])}
     found = {}
     for tensor in graph.inputs:
         unknown = sorted({a for a in tensor.shape if isinstance(a, str)} - set(axes))
@@ -68,6 +69,7 @@ def profiles(graph: Graph, axes: Mapping[str, Range]) -> dict[str, Profile]:
                 f"{graph.file}: input {tensor.name} has axis {', '.join(unknown)}; known are {', '.join(axes)}: "
                 "export the model again with this flagdit"
             )
+        axes = {**axes, "T": (0, *whole[1:]) if rests and list(tensor.shape[:2]) == ["R", "T"] else whole}
         sizes = [axes[a] if isinstance(a, str) else (a, a, a) for a in tensor.shape]
         low, best, high = (tuple(size[i] for size in sizes) for i in range(3))
         found[tensor.name] = Profile(min=low, opt=best, max=high)

@@ -33,6 +33,8 @@ struct Port {
   bool has(const char* letter) const;
   // Whether it is the tail of a cache.
   bool tail() const { return !output && starts("M"); }
+  // Whether it is (R, T, ...), a text that a step computes: with no token in one whose text rests.
+  bool text() const { return !output && starts("R") && axes.size() > 1 && axes[1] == Axis("T"); }
   // Whether it has a row for each sample behind its first axis: (A, R, ...).
   bool by_row() const { return axes.size() > 1 && axes[1] == Axis(std::string("R")); }
 };

@@ -61,10 +61,12 @@ void check_rest(const std::string& place, const ModelSpec& model, const std::vec
   const auto text = std::find_if(inputs.begin(), inputs.end(), is_text);
   if (text == inputs.end())
     refuse(place + ".inputs: none is a text (R, T, ...), and some outputs begin with T");
+  const Axes bias{letter("R"), int64_t{1}, int64_t{1}, letter("T")};
   for (const Port& port : inputs)
-    if (port.has("T") && !is_text(port))
+    if (port.has("T") && !is_text(port) && port.axes != bias)
       refuse(place + ".inputs: " + in_quotes(port.name) + " is " + axes_text(port.axes) +
-             "; beside outputs that begin with T, allowed with a T is (R, T, ...) over the run");
+             "; beside outputs that begin with T, allowed with a T are (R, T, ...) over the run and "
+             "a bias (R, 1, 1, T)");
   const Axis& length = find(model.condition.outputs, text->name)->axes[1];
   const auto* tokens = std::get_if<int64_t>(&length);
   if (tokens != nullptr && model.sizes.text.value_or(*tokens) != *tokens)

@@ -187,7 +187,7 @@ void SelfTest::check(Session& session) const {
 }
 
 // The part of an input that is of a case: A of the first tokens, M of those behind them, R of the
-// first rows, and no token of a text that rests.
+// first rows, and of a text that rests no token but the biases of those that are cached.
 Bound SelfTest::given(const Port& port, const Case& of, int64_t fewer) const {
   const auto found = inputs_.find(port.name);
   if (found == inputs_.end())
@@ -203,7 +203,7 @@ Bound SelfTest::given(const Port& port, const Case& of, int64_t fewer) const {
     if (letter != nullptr && *letter == "A") cut = {0, of.size.active};
     if (letter != nullptr && *letter == "M") cut = {of.size.active, of.size.cached - fewer};
     if (letter != nullptr && *letter == "R") cut = {0, of.size.rows};
-    if (letter != nullptr && *letter == "T" && of.size.rests) cut = {0, 0};
+    if (letter != nullptr && *letter == "T" && of.size.rests) cut = {0, port.text() ? 0 : kRested};
     if (cut.count < 0 || cut.begin < 0 || cut.begin + cut.count > values.shape[axis])
       damaged(port.name + " is too small");
     cuts.push_back(cut);

@@ -53,10 +53,9 @@ std::vector<Bound> rows_of(const Session& session, const std::vector<Bound>& giv
   return out;
 }
 
-// No token of a text, of what has any.
+// No token of a text that would be computed; a bias of its keys stays, for they are attended to.
 Bound without_text(const Port& port, Bound bound) {
-  for (size_t axis = 0; axis < port.axes.size(); ++axis)
-    if (port.axes[axis] == Axis("T")) bound.tensor.shape.sizes[axis] = 0;
+  if (port.text()) bound.tensor.shape.sizes[1] = 0;
   return bound;
 }
 

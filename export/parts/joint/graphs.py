@@ -1,8 +1,9 @@
 """The graphs of a model of one stream.
 
-Text tokens are no slots: they have no latent, and every step computes them anew, before the active tokens. What is
-constant, two blocks on the text alone included, `condition` makes. RoPE is relative, so the image is at (0, line,
-column) and the text at (j - length, 0, 0): the image's angles are then the same for texts of all lengths.
+Text tokens are no slots: they have no latent. A step computes all of them, behind the active tokens, or none; then what
+attends to them finds their keys and values behind those of the cached tokens. What is constant, two blocks on the text
+alone included, `condition` makes. RoPE is relative, so the image is at (0, line, column) and the text at
+(j - length, 0, 0): the image's angles are then the same for texts of all lengths.
 
 Letters: A active tokens, M cached, N all, R rows, S steps, T text tokens, P values of a patch, D width, G kv heads,
 d head size, L layers, C refiners.
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from flagdit.export.graph_source import GraphSource, Port
+from flagdit.export.onnx_graph import MAY_REST
 from flagdit.export.parts.joint.config import JointConfig
 from flagdit.export.parts.joint.model import Joint
 from flagdit.export.parts.layers import MASKED
@@ -79,7 +81,10 @@ class JointPlace(nn.Module):
 
 
 class JointDenoise(nn.Module):
-    """One step: refiners on the active tokens, then the layers on text and active tokens together."""
+    """One step: refiners on the active tokens, then the layers on active tokens and text together.
+
+    text_start, text_cos and text_sin have no token in a step whose text rests; text_bias is of all its tokens always.
+    """
 
     def __init__(self, model: Joint) -> None:
         super().__init__()
@@ -98,7 +103,8 @@ class JointDenoise(nn.Module):
         text_bias: Tensor,
         rest: list[Tensor],
     ) -> tuple[Tensor, ...]:
-        """Velocity (A, R, P) and, by block, the keys and values (A, R, G, d) of the active tokens.
+        """Velocity (A, R, P) and, by block, the keys and values (A, R, G, d) of the active tokens; then by layer those
+        of the text, (T, R, G, d).
 
         rest: keys and values (M, R, G, d) by block; and where images are filled up special (A, 1), pad_cos and pad_sin
         (R, d/2). They are one list, since torch's exporter loses all names of axes to an empty one.
@@ -111,18 +117,19 @@ class JointDenoise(nn.Module):
             cos, sin = (r + pads[0][:, None] * (pad - r) for r, pad in zip(rope, pads[1:], strict=True))
             rope = cos, sin
         scales, caches = modulation.unbind(1), list(zip(tail[::2], tail[1::2], strict=True))
-        first, heads = len(model.noise_refiner), list[Tensor]()
+        first, heads, texts = len(model.noise_refiner), list[Tensor](), list[Tensor]()
         for block, scale, cached in zip(model.modulated[:first], scales[:first], caches[:first], strict=True):
             x, head = block(x, rope, scale, cached)
             heads += head
         own = tokens.shape[0]
         x = torch.cat([x, text_start.transpose(0, 1)])
         rope = torch.cat([rope[0], text_cos.transpose(0, 1)]), torch.cat([rope[1], text_sin.transpose(0, 1)])
-        bias = _bias(text_bias, own, tail[0].shape[0])
+        bias = _bias(text_bias, own, text_start.shape[1], tail[-1].shape[0])
         for block, scale, cached in zip(model.modulated[first:], scales[first:], caches[first:], strict=True):
             x, (k, v) = block(x, rope, scale, cached, bias)
             heads += [k[:own], v[:own]]
-        return self._velocity(x[:own], final_modulation), *heads
+            texts += [k[own:], v[own:]]
+        return self._velocity(x[:own], final_modulation), *heads, *texts
 
     def _embed(self, tokens: Tensor, pads: list[Tensor]) -> Tensor:
         """(A, R, D) of patches (channel, ph, pw), where the model's own are (ph, pw, channel)."""
@@ -140,20 +147,37 @@ class JointDenoise(nn.Module):
         return to_patches(y, final.linear, c.patch_size, c.in_channels, c.in_channels)
 
 
-def _bias(text_bias: Tensor, active: int, cached: int) -> Tensor:
-    """(R, 1, A + T, A + T + M) of text_bias (R, 1, 1, T): keys lie as active tokens, text, cached tokens."""
-    rows, text = text_bias.shape[0], text_bias.shape[3]
-    keys = torch.cat([text_bias.new_zeros(rows, 1, 1, active), text_bias, text_bias.new_zeros(rows, 1, 1, cached)], -1)
-    return keys.expand(-1, -1, active + text, -1)
+def _bias(text_bias: Tensor, active: int, now: int, cached: int) -> Tensor:
+    """(R, 1, A + now, A + now + cached) of text_bias (R, 1, 1, T): keys lie as active tokens, text that is computed
+    now, and what is cached, text that rests last.
+    """
+    rows, rests = text_bias.shape[0], text_bias.shape[3] - now
+    before, between = (text_bias.new_zeros(rows, 1, 1, many) for many in (active, cached - rests))
+    parts = [before, text_bias.narrow(-1, 0, now), between, text_bias.narrow(-1, now, rests)]
+    return torch.cat(parts, -1).expand(-1, -1, active + now, -1)
+
+
+def cache_names(c: JointConfig, kind: str) -> list[str]:
+    """Keys and values by refiner, where there is no text, and then by layer."""
+    of_refiners = [("refiner_", block) for block in range(c.n_refiners)] if kind != "text" else []
+    blocks = [*of_refiners, *(("", layer) for layer in range(c.n_layers))]
+    return [f"{prefix}{what}_{kind}.{number}" for prefix, number in blocks for what in ("key", "value")]
+
+
+def tails(c: JointConfig) -> tuple[Port, ...]:
+    """The caches (M, R, G, d): a text that rests is behind the tokens of the layers', and not of the refiners'."""
+    return tuple(
+        Port(name, ("M_own" if name.startswith("refiner_") else "M", "R", c.n_kv_heads, c.head_dim))
+        for name in cache_names(c, "tail")
+    )
 
 
 def joint_sources(model: Joint) -> dict[str, GraphSource]:
     """The three graphs."""
     c = model.config
     fill = c.multiple > 1
-    d, kv, blocks = c.head_dim // 2, (c.n_kv_heads, c.head_dim), c.n_refiners + c.n_layers
+    d, blocks = c.head_dim // 2, c.n_refiners + c.n_layers
     made = ["modulation", "final_modulation", "text_start", "text_cos", "text_sin", "text_bias"]
-    kinds = [f"{what}_{{}}.{block}" for block in range(blocks) for what in ("key", "value")]
     pads = (Port("special", ("A", 1)), Port("pad_cos", ("R", d)), Port("pad_sin", ("R", d))) if fill else ()
     denoise: tuple[Port | tuple[Port, ...], ...] = (
         Port("tokens", ("A", "R", c.patch_values)),
@@ -161,11 +185,11 @@ def joint_sources(model: Joint) -> dict[str, GraphSource]:
         Port("rope_sin", ("A", "R", d)),
         Port("modulation", ("R", blocks, 4, c.dim)),
         Port("final_modulation", ("R", c.dim)),
-        Port("text_start", ("R", "T", c.dim)),
-        Port("text_cos", ("R", "T", d)),
-        Port("text_sin", ("R", "T", d)),
+        Port("text_start", ("R", MAY_REST, c.dim)),
+        Port("text_cos", ("R", MAY_REST, d)),
+        Port("text_sin", ("R", MAY_REST, d)),
         Port("text_bias", ("R", 1, 1, "T")),
-        (*(Port(kind.format("tail"), ("M", "R", *kv)) for kind in kinds), *pads),
+        (*tails(c), *pads),
     )
     return {
         "condition": GraphSource(
@@ -179,7 +203,9 @@ def joint_sources(model: Joint) -> dict[str, GraphSource]:
             (Port("place", ("N", 4), torch.int64), Port("ntk", (1,))),
             ("rope_cos", "rope_sin", *(("special",) if fill else ())),
         ),
-        "denoise": GraphSource(JointDenoise(model), denoise, ("velocity", *(kind.format("head") for kind in kinds))),
+        "denoise": GraphSource(
+            JointDenoise(model), denoise, ("velocity", *cache_names(c, "head"), *cache_names(c, "text"))
+        ),
     }
 
 
