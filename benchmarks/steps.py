@@ -105,12 +105,12 @@ def step_kinds(session: Session, ports: Graph | Engine, layout: TokenLayout, row
     arrays |= {name.replace("_tail", "_text"): arrays[name][n:] for name in adds}
 
     def part(tensor: Tensor, active: int, rests: bool) -> Array:
-        whole, none = arrays[tensor.name], [slice(0, 0 if rests and axis == "T" else None) for axis in tensor.shape]
+        whole = arrays[tensor.name]
         if begins(tensor, "A"):
             return whole[:active]
         if begins(tensor, "M"):
             return whole[active : n + text if rests and tensor.name in adds else n]
-        return np.ascontiguousarray(whole[tuple(none)]) if rests and "T" in tensor.shape else whole
+        return np.ascontiguousarray(whole[:, :0]) if rests and tuple(tensor.shape[:2]) == ("R", "T") else whole
 
     bindings = {}
     for ratio in RATIOS:

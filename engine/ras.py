@@ -67,8 +67,8 @@ class RasConfig:
 
     Whether the text rests (text)
 
-    rest_text: where the text is a stream of tokens beside the picture, steps that leave patches out leave the text out,
-        too, and attend to the keys and values that it had in the last dense step.
+    rest_text: where every step computes the text's tokens anew, steps that leave patches out leave the text out, too,
+        and attend to the keys and values that it had in the last dense step.
     """
 
     ratio: float | Sequence[float] | None = None

@@ -58,9 +58,11 @@ def profiles(graph: Graph, axes: Mapping[str, Range]) -> dict[str, Profile]:
     Where a text adds to the caches, it may rest: what a step computes of it, (R, T, ...), has no token then, and it is
     behind those of the tail. A bias of its keys has all of them always.
     """
-    whole, rests = axes["T"], may_rest(graph)
-    if rests:
-        axes = {**axes, "M": (*axes["M"][:2], axes["M"][2] + whole[2])}
+    computed = axes  # of a text that a step computes
+    if may_rest(graph):
+        text, tail = axes["T"], axes["M"]
+        axes = {**axes, "M": (*tail[:2], tail[2] + text[2])}
+        computed = {**axes, "T": (0, *text[1:])}
     found = {}
     for tensor in graph.inputs:
         unknown = sorted({a for a in tensor.shape if isinstance(a, str)} - set(axes))
@@ -69,8 +71,8 @@ def profiles(graph: Graph, axes: Mapping[str, Range]) -> dict[str, Profile]:
                 f"{graph.file}: input {tensor.name} has axis {', '.join(unknown)}; known are {', '.join(axes)}: "
                 "export the model again with this flagdit"
             )
-        axes = {**axes, "T": (0, *whole[1:]) if rests and list(tensor.shape[:2]) == ["R", "T"] else whole}
-        sizes = [axes[a] if isinstance(a, str) else (a, a, a) for a in tensor.shape]
+        of = computed if tuple(tensor.shape[:2]) == ("R", "T") else axes
+        sizes = [of[a] if isinstance(a, str) else (a, a, a) for a in tensor.shape]
         low, best, high = (tuple(size[i] for size in sizes) for i in range(3))
         found[tensor.name] = Profile(min=low, opt=best, max=high)
     return found

@@ -1,8 +1,9 @@
 """What a graph of `denoise` asks of a GPU in one call, over the stand-in for CUDA: a line for each kernel, as JSON.
 
-    python tests/stand_in/launches.py LIBONNXRUNTIME GRAPH A M R T
+    python tests/stand_in/launches.py LIBONNXRUNTIME GRAPH A M R T [rests]
 
-STAND_IN_LOG says where the stand-in writes. Nothing is computed.
+rests: the text is no part of the call, and in the caches. STAND_IN_LOG says where the stand-in writes. Nothing is
+computed.
 """
 
 from __future__ import annotations
@@ -23,14 +24,20 @@ from flagdit.engine.session import GraphFile, dtype_of
 KERNEL = re.compile(r"launch (?:_ZN?(?:11onnxruntime)?)?(\S+)")
 
 
-def main(library: str, path: str, *sizes: str) -> None:
-    graph, known = GraphFile.beside(Path(path)), dict(zip("AMRT", map(int, sizes), strict=True))
+def main(library: str, path: str, a: str, m: str, r: str, t: str, *rests: str) -> None:
+    graph, known = GraphFile.beside(Path(path)), {"A": int(a), "M": int(m), "R": int(r), "T": int(t)}
     session = OnnxRuntime(library).open(graph.name, graph.content, graph.data, 1, "float32", False, "cuda")
-    given = {
-        port.name: np.zeros([known.get(str(axis), axis) for axis in port.axes], dtype_of(session, port.name))
-        for port in session.ports
-        if not port.output
-    }
+    adds = {port.name.replace("_text", "_tail") for port in session.ports if port.output and port.axes[0] == "T"}
+    given = {}
+    for port in session.ports:
+        if port.output:
+            continue
+        shape = [known.get(str(axis), axis) for axis in port.axes]
+        if rests and list(port.axes[:2]) == ["R", "T"]:
+            shape[1] = 0
+        elif rests and port.name in adds:
+            shape[0] = known["M"] + known["T"]
+        given[port.name] = np.zeros(shape, dtype_of(session, port.name))
     log = ctypes.CDLL("libcudart.so.13").stand_in_log
     for mark in (b"first", b"second", b"end"):
         log(mark)
