@@ -21,7 +21,7 @@ import numpy as np
 
 from flagdit.engine.bundle.ports import keys_or_values
 from flagdit.engine.compiler.int8_weights import Int8Weight, int8_weight
-from flagdit.engine.compiler.patterns import Ending, Heads, Inputs, Modulated, made_by
+from flagdit.engine.compiler.patterns import Ending, Heads, Inputs, Modulated, epsilon_of, made_by
 from flagdit.engine.compiler.precision import constant, import_ir, settle
 from flagdit.engine.compiler.seen import Seen, unknown_attention
 from flagdit.engine.errors import BuildError
@@ -167,7 +167,7 @@ class _Amx:
         products = [part.product for part in heads]
         angles = {part.rotary.inputs[1:3] if part.rotary is not None else NONE for part in (query, key)}
         norms = [part.norm.inputs[1:3] if part.norm is not None else NONE for part in (query, key)]
-        epsilons = {part.norm.attributes["epsilon"].as_float() for part in (query, key) if part.norm is not None}
+        epsilons = {epsilon_of(part.norm) for part in (query, key) if part.norm is not None}
         same = len({product.inputs[0] for product in products}) == len(angles) == 1 and len(epsilons) < 2
         kinds = {part.each for part in (query, key) if part.norm is not None}
         stored = all(product in self.weights for product in products)
@@ -191,7 +191,7 @@ class _Amx:
         """Put an operator in the place of what makes the ending's value."""
         norm = ending.norm
         if norm is not None:
-            attributes["out_epsilon"] = norm.attributes["epsilon"].as_float()
+            attributes["out_epsilon"] = epsilon_of(norm)
         more = (ending.residual, ending.gates, *biases, norm.inputs[1] if norm is not None else None)
         self.put((ending.out,), op, (*inputs, *more), **attributes, gate=ending.gate)
 

@@ -13,7 +13,7 @@ import numpy as np
 from flagdit.engine.compiler.cuda_vectors import written_vectors
 from flagdit.engine.compiler.graph_writer import MOST, Writer
 from flagdit.engine.compiler.parts import Attended, Part, refused
-from flagdit.engine.compiler.patterns import Heads, integer, integers, made_by
+from flagdit.engine.compiler.patterns import Heads, integer, integers, made_by, order_of
 from flagdit.engine.compiler.precision import constant
 from flagdit.engine.compiler.seen import Seen, Text
 
@@ -44,7 +44,7 @@ class PerCall:
             write, swapped, joined = self.write, made_by(value, "Transpose"), made_by(value, "Concat")
             if joined is not None and joined.attributes["axis"].as_int() == 0:
                 made = write.joined([self.rows_first(part) for part in joined.inputs if part is not None], 1)
-            elif swapped is not None and tuple(swapped.attributes["perm"].as_ints()) == SWAPPED:
+            elif swapped is not None and order_of(swapped) == SWAPPED:
                 (given,) = swapped.inputs
                 assert given is not None
                 made = write.cast(given, write.half)

@@ -28,7 +28,7 @@ from flagdit.engine.compiler.parts import (
     products,
     refused,
 )  # fmt: skip
-from flagdit.engine.compiler.patterns import Modulated
+from flagdit.engine.compiler.patterns import Modulated, epsilon_of
 from flagdit.engine.compiler.precision import import_ir
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ class _Layers:
             out = write.add("Add", out, write.cast(ending.bias, write.half))
         gate = self.call.vectors[part.gate.number]
         if ending.norm is not None:
-            epsilon = ending.norm.attributes["epsilon"].as_float()
+            epsilon = epsilon_of(ending.norm)
             out = write.add("RMSNormalization", out, gate, axis=-1, epsilon=epsilon)
         else:
             out = write.add("Mul", out, gate)

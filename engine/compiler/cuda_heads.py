@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from flagdit.engine.compiler.cuda_call import PerCall, Rope
 from flagdit.engine.compiler.graph_writer import Writer
 from flagdit.engine.compiler.parts import Projected, cut_of_tokens
-from flagdit.engine.compiler.patterns import Heads, integer
+from flagdit.engine.compiler.patterns import Heads, epsilon_of, integer
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -51,7 +51,7 @@ class CudaHeads:
         write, flat = self.write, made
         if how.norm is not None:
             weights = [write.cast(weight, write.half) for weight in how.norm.inputs[1:] if weight is not None]
-            epsilon = how.norm.attributes["epsilon"].as_float()
+            epsilon = epsilon_of(how.norm)
             apart = write.shaped(flat, 0, 0, heads, how.size) if how.each else flat
             normed = write.add(how.norm.op_type, apart, *weights, axis=-1, epsilon=epsilon)
             flat = write.shaped(normed, 0, 0, heads * how.size) if how.each else normed

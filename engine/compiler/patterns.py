@@ -42,6 +42,16 @@ def other(node: ir.Node, value: ir.Value) -> ir.Value | None:
     return next(operand for operand in node.inputs if operand is not value)
 
 
+def epsilon_of(norm: ir.Node) -> float:
+    """Of RMSNormalization or LayerNormalization: 1e-5 where a graph leaves it out."""
+    return norm.attributes.get_float("epsilon", 1e-5)
+
+
+def order_of(transpose: ir.Node) -> tuple[int, ...]:
+    """Of axes, () where a graph leaves it out, which turns all of them around."""
+    return tuple(transpose.attributes.get_ints("perm", ()))
+
+
 def integer(value: ir.Value | None) -> int | None:
     """What a constant of one number is, if that is a whole one."""
     constant = import_ir().convenience.get_const_tensor(value) if value is not None else None
@@ -105,7 +115,7 @@ class Modulated:
         x, weight, scale = (*norm.inputs[:2], more.inputs[0])
         assert x is not None and weight is not None and scale is not None
         vectors, number = vector_of(scale)
-        attributes = {"epsilon": norm.attributes["epsilon"].as_float(), "scale": number, "shift": -1}
+        attributes = {"epsilon": epsilon_of(norm), "scale": number, "shift": -1}
         if norm.op_type == "LayerNormalization":
             attributes["centred"] = 1
         if total is not None and total.inputs[1] is not None:

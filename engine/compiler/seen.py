@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from flagdit.engine.bundle.ports import letter
-from flagdit.engine.compiler.patterns import attention_of, made_by, only_use, other
+from flagdit.engine.compiler.patterns import attention_of, made_by, only_use, order_of, other
 from flagdit.engine.errors import BuildError
 
 if TYPE_CHECKING:
@@ -82,23 +82,29 @@ def _is_tail(value: ir.Value | None) -> bool:
 
 def _turned(value: ir.Value | None, order: tuple[int, ...]) -> ir.Node | None:
     node = made_by(value, "Transpose")
-    return node if node is not None and tuple(node.attributes["perm"].as_ints()) == order else None
+    return node if node is not None and order_of(node) == order else None
 
 
 def _scaled(query: ir.Node, node: ir.Node) -> tuple[ir.Node, ir.Value | float]:
     """Where the queries are, and the scale of their scores: one that is multiplied into them may change a run."""
     value = query.inputs[0]
     assert value is not None and value.shape is not None
-    size = value.shape[3]
-    scale = node.attributes.get_float("scale", size**-0.5 if isinstance(size, int) else None)
+    scale = _scale_of(node, value)
     factor = made_by(value, "Mul")
     if factor is not None and factor.inputs[1] is not None and scale == 1:
         shape = factor.inputs[1].shape
         if shape is not None and tuple(shape) == (1,):
             return factor, factor.inputs[1]
+    return query, scale
+
+
+def _scale_of(node: ir.Node, query: ir.Value) -> float:
+    """Of scores of queries (..., d): 1 / sqrt(d) where a graph leaves it out. Raises BuildError if d is unknown."""
+    size = query.shape[-1] if query.shape is not None else None
+    scale = node.attributes.get_float("scale", size**-0.5 if isinstance(size, int) else None)
     if scale is None:
         raise unknown_attention(node)
-    return query, float(scale)
+    return scale
 
 
 def _unexpanded(bias: ir.Value | None) -> ir.Value | None:
@@ -130,7 +136,8 @@ def text_of(flat: ir.Value, query: ir.Value | None) -> tuple[ir.Value, Text | No
             bias = _unexpanded(node.inputs[3])
             key, value, gate = (*node.inputs[1:3], other(product, part))
             assert key is not None and value is not None and bias is not None and gate is not None
-            return total.outputs[0], Text(key, value, bias, gate, node.attributes["scale"].as_float())
+            assert query is not None
+            return total.outputs[0], Text(key, value, bias, gate, _scale_of(node, query))
     return flat, None
 
 
