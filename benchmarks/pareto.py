@@ -114,10 +114,10 @@ def main(
         presets |= {f"{name} of {other.spec.name}": how for name, how in other.presets(canvas).items()}
     lines = FAMILIES if line is None else line
     runs = [run for run in dense_runs(fewer) if ("dense" if run[0] == "euler" else run[0]) in lines]
-    grids = dict(track(best_shifts(pipeline, texts[:tried], exactly, runs), "grids", len(runs)))
+    kept = None if resume is None else Samples(resume)
+    grids = dict(track(best_shifts(pipeline, texts[:tried], exactly, runs, kept=kept), "grids", len(runs)))
     first, *others = settings(presets, grids, fewer)
     chosen = [first, *(setting for setting in others if setting.family in lines)]
-    kept = None if resume is None else Samples(resume)
     batches = measure(pipeline, chosen, texts, batch=batch, exactly=exactly, extra=measures, kept=kept)
     for done in track(batches, "painting", total=-(-prompts // batch), transient=True):
         entries, count = done, min(count + batch, len(texts))

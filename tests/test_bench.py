@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -183,6 +184,18 @@ def test_command(flagdit, bundle_dir: Path, tmp_path: Path) -> None:  # type: ig
         assert picture.width > 600
 
 
+def test_command_goes_on(flagdit, bundle_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    """With --resume the same figures come back, times and all, and nothing is painted."""
+    rows = []
+    for _ in range(2):
+        options = ("--first", 1, "--shift", 4, "--keep", "exact", "--resume", "kept", "--json", "bench.json")
+        code, _, err = flagdit("bench", bundle_dir, "--quick", *options)
+        assert code == 0, err
+        rows.append(json.loads((tmp_path / "bench.json").read_text())["rows"])
+        monkeypatch.setattr(sys.modules["flagdit.engine.bench.measure"], "paint", None)
+    assert rows[0] == rows[1]
+
+
 def test_a_grid_of_ones_own(flagdit, bundle_dir: Path, pipeline: Pipeline, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     """--shift is that of all dense steps; --times are more of them, beside their family."""
     options = ("--shift", 3, "--times", "0,.1,.3,.6,1", "--json", "bench.json")
@@ -242,6 +255,7 @@ def test_nothing_is_painted_for_a_prompt_that_comes_too_late(pipeline: Pipeline)
         (("--plot", "pareto.jpg"), "pareto.jpg: the name ends in '.jpg'; allowed are .png, .svg"),
         (("--size", "65x64"), "size 65x64 is not made of"),
         (("--size", "65x64", "--keep", "exact"), "size 65x64 is not made of"),
+        (("--resume", "/dev/null/kept"), "/dev/null/kept: cannot be written (Not a directory)"),
         (("--keep", "/dev/null/exact"), "/dev/null/exact: cannot be written (Not a directory)"),
     ],
 )

@@ -6,8 +6,9 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 
 from flagdit.engine.bench.exact import ExactPictures
-from flagdit.engine.bench.measure import paint, psnr
-from flagdit.engine.bench.settings import dense
+from flagdit.engine.bench.measure import Batch
+from flagdit.engine.bench.samples import Samples
+from flagdit.engine.bench.settings import Setting, dense
 from flagdit.engine.pipeline import Pipeline
 from flagdit.engine.ras import Solver
 
@@ -16,19 +17,23 @@ SHIFTS = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.5)
 
 
 def best_shifts(
-    pipeline: Pipeline, prompts: Sequence[str], exactly: ExactPictures, runs: Sequence[tuple[Solver, int]]
+    pipeline: Pipeline,
+    prompts: Sequence[str],
+    exactly: ExactPictures,
+    runs: Sequence[tuple[Solver, int]],
+    *,
+    kept: Samples | None = None,
 ) -> Iterator[tuple[tuple[Solver, int], float]]:
     """For each of these dense runs, the shift whose pictures come nearest to the exact ones on average.
 
-    The first prompt has seed 0; the exact pictures have the same size and guidance scale.
+    The first prompt has seed 0; the exact pictures have the same size and guidance scale. kept: see `measure`.
     """
-    exact, place = exactly(prompts, 0), len(SHIFTS) // 2
+    batch, place = Batch(pipeline, prompts, 0, exactly, kept=kept), len(SHIFTS) // 2
     for solver, count in runs:
 
         def near(place: int, solver: Solver = solver, count: int = count) -> float:
-            how = dense(count, solver, SHIFTS[place])
-            made = paint(pipeline, how, prompts, first=0, size=exactly.size, guidance=exactly.guidance)
-            return float(psnr(made.decoded(made.latents), made.decoded(exact)).mean())
+            sample = batch.sample(Setting(f"dense {count}", "dense", dense(count, solver, SHIFTS[place])))
+            return sum(sample.psnr) / len(sample.psnr)
 
         place = climb(near, place, len(SHIFTS))
         yield (solver, count), SHIFTS[place]

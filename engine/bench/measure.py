@@ -157,26 +157,26 @@ def measure(
     check(pipeline, chosen, prompts, batch=batch, size=exactly.size, guidance=exactly.guidance)
     so_far: list[list[Sample]] = [[] for _ in chosen]
     for first in range(0, len(prompts), batch):
-        group = _Batch(pipeline, prompts[first : first + batch], first, exactly, extra, kept)
+        group = Batch(pipeline, prompts[first : first + batch], first, exactly, extra, kept)
         for setting, samples in zip(chosen, so_far, strict=True):
             samples.append(group.sample(setting))
         yield [_entry(setting, samples, so_far[0]) for setting, samples in zip(chosen, so_far, strict=True)]
 
 
 @dataclass
-class _Batch:
+class Batch:
     """Prompts of which pictures are painted together, the first with the seed `first`."""
 
     pipeline: Pipeline
     prompts: Sequence[str]
     first: int
     exactly: ExactPictures
-    extra: Extra | None
-    kept: Samples | None
+    extra: Extra | None = None
+    kept: Samples | None = None
     _wanted: FloatArray | None = None  # exact pictures (B, 3, Y, X), decoded once
 
     def sample(self, setting: Setting) -> Sample:
-        """What a setting gives, or gave before."""
+        """What a setting gives, or gave before. Raises what the pipeline does, and OutputError if it cannot be kept."""
         if self.kept is None:
             return self._measured(setting)
         about = self._about(setting)

@@ -14,7 +14,18 @@ from typing import Annotated
 import typer
 
 from flagdit.engine import session
-from flagdit.engine.bench import FAMILIES, Entry, ExactPictures, Record, Setting, best_shifts, check, measure, settings
+from flagdit.engine.bench import (
+    FAMILIES,
+    Entry,
+    ExactPictures,
+    Record,
+    Samples,
+    Setting,
+    best_shifts,
+    check,
+    measure,
+    settings,
+)
 from flagdit.engine.bench.exact import check_kept
 from flagdit.engine.bench.measure import request_of
 from flagdit.engine.bench.plot import pareto
@@ -82,6 +93,9 @@ def bench(
     keep: Annotated[
         Path | None, typer.Option(help="Keep the exact pictures in this folder, for the next time.")
     ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Keep what was measured in this folder, and measure only the rest.")
+    ] = None,
     json_path: Annotated[Path | None, typer.Option("--json", help="Write all figures here.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Write the Pareto front here, as PNG or SVG.")] = None,
 ) -> None:
@@ -94,11 +108,11 @@ def bench(
     Quality is the likeness to the dense picture of 100 steps. All settings take turns on every batch of prompts, and
     times are ratios to 30 dense steps of the same run, so that a busy machine disturbs them little. Dense steps get the
     time shift that suits each number of them best, found by the first prompts, or --shift; --times adds dense steps of
-    ab2 between times of your own.
+    ab2 between times of your own. With --resume a measurement that was stopped goes on: give it the same options.
     """
     check_writable(json_path, (".json",))
     check_writable(plot, (".png", ".svg"))
-    outputs = {"--json": json_path, "--plot": plot, "--keep": keep}
+    outputs = {"--json": json_path, "--plot": plot, "--keep": keep, "--resume": resume}
     check_apart(outputs, {"--prompts": prompts})
     for module in ("skimage", *(["matplotlib"] if plot else [])):
         if importlib.util.find_spec(module) is None:
@@ -113,12 +127,13 @@ def bench(
     chosen = partial(_settings, presets_of(ready.spec, dimensions), quick, own)
     _check(ready, chosen(_grids(shift, quick)), texts, batch=batch, size=dimensions, guidance=scale)
     check_kept(keep)
+    kept = None if resume is None else Samples(resume)
     pipeline = load(ready)
     width, height = dimensions or pipeline.spec.latent.size
     record = Record(json_path, _facts(pipeline, len(texts), (width, height), threads=threads, batch=batch))
     exactly = ExactPictures(pipeline, dimensions, scale, folder=keep)
     try:
-        _measure(pipeline, chosen, exactly, texts=texts, batch=batch, shift=shift, quick=quick, record=record)
+        _measure(pipeline, chosen, exactly, kept, texts=texts, batch=batch, shift=shift, quick=quick, record=record)
     finally:
         _report(record, len(texts))
     writes: dict[Path, Callable[[], None]] = {} if json_path is None else {json_path: record.write}
@@ -166,6 +181,7 @@ def _measure(
     pipeline: Pipeline,
     chosen: Callable[[Grids], list[Setting]],
     exactly: ExactPictures,
+    kept: Samples | None,
     *,
     texts: list[str],
     batch: int,
@@ -177,12 +193,12 @@ def _measure(
     grids = _grids(shift, quick)
     if shift is None:
         with working("best grids of dense steps", len(grids), remaining=True) as work:
-            for key, best in best_shifts(pipeline, texts[:TRIED], exactly, list(grids)):
+            for key, best in best_shifts(pipeline, texts[:TRIED], exactly, list(grids), kept=kept):
                 grids[key] = best
                 work.advance()
     for (solver, steps), best in grids.items():
         record.shift(solver, steps, best)
-    measured = measure(pipeline, chosen(grids), texts, batch=batch, exactly=exactly)
+    measured = measure(pipeline, chosen(grids), texts, batch=batch, exactly=exactly, kept=kept)
     with working("batches of prompts", -(-len(texts) // batch), remaining=True) as work:
         for number, entries in enumerate(measured, 1):
             record.keep(entries, min(number * batch, len(texts)))
