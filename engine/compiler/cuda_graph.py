@@ -111,6 +111,8 @@ class _Layers:
         tails = [write.shaped(write.turned(tail, 1, 0, 2, 3), 0, 0, kv_heads * size) for tail in part.tails]
         lengths, text = self.call.lengths(seen)
         if text:
+            if [len(each) for each in put[0]] != [2, 2]:
+                raise refused(seen.out, "is of a text that may rest, and not all of its keys and values are outputs")
             pictures, texts = zip(*put[0], strict=True)
             joined = zip(pictures, tails, texts, strict=True)
         else:
