@@ -9,6 +9,7 @@ background are right, and the distance to the exact picture in the features of a
 from __future__ import annotations
 
 import json
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -24,13 +25,14 @@ from rich.table import Table
 import emoji_quality  # noqa: F401 (finds the modules of the example)
 from emoji_quality.colour import pixels
 from emoji_quality.judge import Judge
-from emoji_quality.training import load_classifier
+from emoji_quality.training import key, load_classifier
 from flagdit.engine import Pipeline
-from flagdit.engine.bench import FAMILIES, Entry, ExactPictures, Samples, best_shifts, measure, settings
+from flagdit.engine.bench import FAMILIES, Entry, ExactPictures, Samples, best_shifts, here, measure, settings
 from flagdit.engine.bench.plot import pareto
 from flagdit.engine.bench.settings import FEWER, dense_runs
 from flagdit.engine.commands.common import check_writable, parse_size
 from flagdit.engine.layout import FloatArray
+from flagdit.engine.ras import Solver
 from flagdit.files import write_file
 from quality import DATA, SCENES, check_canvas, facts, read_icons
 from scenes import Scene
@@ -66,6 +68,12 @@ def show(entries: list[Entry]) -> None:
         quality = f"{entry.psnr:.2f} ± {entry.psnr_error:.2f}", f"{entry.ssim:.3f}", f"{entry.extra['perceptual']:.3f}"
         table.add_row(entry.name, f"{entry.cost:.3f}", f"{entry.time:.3f}", *quality, *more)
     Console().print(table)
+
+
+def searched(fewer: Sequence[int], lines: Collection[str]) -> list[tuple[Solver, int]]:
+    """Dense runs whose best grid is looked for: those of the lines, and the first, whose grid RAS as published has."""
+    first, *others = dense_runs(fewer)
+    return [first, *(run for run in others if ("dense" if run[0] == "euler" else run[0]) in lines)]
 
 
 def main(
@@ -113,8 +121,8 @@ def main(
         other = Pipeline.load(also, threads=threads)
         presets |= {f"{name} of {other.spec.name}": how for name, how in other.presets(canvas).items()}
     lines = FAMILIES if line is None else line
-    runs = [run for run in dense_runs(fewer) if ("dense" if run[0] == "euler" else run[0]) in lines]
-    kept = None if resume is None else Samples(resume)
+    runs = searched(fewer, lines)
+    kept = None if resume is None else Samples(resume, {**here(threads), "classifier": key(data, folder)})
     grids = dict(track(best_shifts(pipeline, texts[:tried], exactly, runs, kept=kept), "grids", len(runs)))
     first, *others = settings(presets, grids, fewer)
     chosen = [first, *(setting for setting in others if setting.family in lines)]

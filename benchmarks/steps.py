@@ -110,8 +110,8 @@ def step_kinds(session: Session, ports: Graph | Engine, layout: TokenLayout, row
             return whole[:active]
         if begins(tensor, "M"):
             return whole[active : n + text if rests and tensor.name in adds else n]
-        if rests and begins(tensor, "T"):
-            return whole[:0]
+        if begins(tensor, "T"):
+            return whole[: 0 if rests else text]
         return np.ascontiguousarray(whole[:, :0]) if rests and tuple(tensor.shape[:2]) == ("R", "T") else whole
 
     bindings = {}

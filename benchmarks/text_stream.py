@@ -48,7 +48,7 @@ class Row:
 
 
 def main(
-    bundle: Annotated[Path, typer.Option(help="A bundle of an MMDiT.")],
+    bundle: Annotated[Path, typer.Option(help="A bundle of a model whose text may rest.")],
     texts: Annotated[Path, typer.Option(help="A text file, one prompt a line.")],
     prompts: Annotated[int, typer.Option(min=2)] = 12,
     precision: PrecisionOption = None,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import pytest
 from PIL import Image
 
 from flagdit.engine import PRESETS, Pipeline, RasConfig, RequestError
-from flagdit.engine.bench import FAMILIES, Entry, Samples, Setting, measure, settings
+from flagdit.engine.bench import FAMILIES, Entry, Setting, measure, settings
 from flagdit.engine.bench.exact import ExactPictures
 from flagdit.engine.bench.grids import SHIFTS, climb
 from flagdit.engine.bench.measure import psnr, ssim
@@ -94,35 +93,6 @@ def test_exact_pictures_are_kept(pipeline: Pipeline, tmp_path: Path) -> None:
     assert len(list(folder.iterdir())) == 6
 
 
-def test_what_was_measured_is_kept(pipeline: Pipeline, tmp_path: Path) -> None:
-    """Stopped after a batch and begun again, it gives what it had, measures the rest, and adds settings."""
-    chosen = [settings()[0], Setting("few", "ab2", dense(4, "ab2"))]
-    seen: list[tuple[int, int]] = []
-
-    def note(pictures: np.ndarray, exact: np.ndarray, first: int) -> dict[str, np.ndarray]:
-        seen.append((first, len(pictures)))
-        return {"first": np.full(len(pictures), first)}
-
-    def run(chosen: list[Setting], **more: object) -> list[list[Entry]]:
-        seen.clear()
-        kept = Samples(tmp_path / "kept")
-        return list(measure(pipeline, chosen, [PROMPT] * 4, batch=2, extra=note, kept=kept, **more))  # type: ignore[arg-type]
-
-    kept = Samples(tmp_path / "kept")
-    half = next(measure(pipeline, chosen, [PROMPT] * 4, batch=2, extra=note, kept=kept))
-    whole = run(chosen)
-    assert whole[0] == half and seen == [(2, 2), (2, 2)]
-    assert run(chosen) == whole and not seen
-    more = run([*chosen, Setting("fewer", "ab2", dense(2, "ab2"))])
-    assert [entries[:2] for entries in more] == whole and seen == [(0, 2), (2, 2)]
-    run(chosen, exactly=ExactPictures(pipeline, None, 3.0))
-    assert len(seen) == 4  # at another guidance scale everything is another
-    for file in (tmp_path / "kept").iterdir():
-        file.write_text(file.read_text()[:30])
-    again = run(chosen)[-1]
-    assert len(seen) == 4 and [e.psnr for e in again] == [e.psnr for e in whole[-1]]
-
-
 def entry(time: float, quality: float) -> Entry:
     return Entry("", "dense", 1, "euler", time, time, time, 0, 1, quality, 0, 1, 0)
 
@@ -182,18 +152,6 @@ def test_command(flagdit, bundle_dir: Path, tmp_path: Path) -> None:  # type: ig
     assert {"device", "onnxruntime", "weights", "peak_memory_bytes"} <= facts.keys()
     with Image.open(tmp_path / "pareto.png") as picture:
         assert picture.width > 600
-
-
-def test_command_goes_on(flagdit, bundle_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
-    """With --resume the same figures come back, times and all, and nothing is painted."""
-    rows = []
-    for _ in range(2):
-        options = ("--first", 1, "--shift", 4, "--keep", "exact", "--resume", "kept", "--json", "bench.json")
-        code, _, err = flagdit("bench", bundle_dir, "--quick", *options)
-        assert code == 0, err
-        rows.append(json.loads((tmp_path / "bench.json").read_text())["rows"])
-        monkeypatch.setattr(sys.modules["flagdit.engine.bench.measure"], "paint", None)
-    assert rows[0] == rows[1]
 
 
 def test_a_grid_of_ones_own(flagdit, bundle_dir: Path, pipeline: Pipeline, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

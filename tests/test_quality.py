@@ -22,6 +22,7 @@ from emoji_quality.judge import Judge, summary  # noqa: E402
 from emoji_quality.sheet import write_sheet  # noqa: E402
 from emoji_quality.training import EmojiData, Recipe, load_classifier  # noqa: E402
 from icons import SIZES  # noqa: E402
+from pareto import searched  # noqa: E402
 from quality import ALL, Settings, benchmark, check_canvas, read_icons, show  # noqa: E402
 from scenes import COLOURS, STYLES, Background, Scene, boxes, cells  # noqa: E402
 
@@ -240,3 +241,9 @@ def test_what_cannot_be_measured_is_refused(pipeline: Pipeline, tmp_path: Path) 
         read_icons(tmp_path)
     with pytest.raises(RequestError, match="72x72"):
         check_canvas((72, 72), pipeline)
+
+
+def test_a_line_alone_is_what_it_is_among_all() -> None:
+    """RAS as published, and the run that costs are compared with, have the best grid of 30 Euler steps."""
+    assert searched([6, 14], ["paper"]) == searched([6, 14], []) == [("euler", 30)]
+    assert searched([6, 14], ["ab2"]) == [("euler", 30), ("ab2", 30), ("ab2", 14), ("ab2", 6)]

@@ -216,6 +216,13 @@ def of_text(shape: list[object], *graphs: str) -> Change:
     return change
 
 
+def bias_as_text(spec: dict[str, Any]) -> None:
+    """A bias of the text's keys that `denoise` takes for one more text."""
+    for graph, side, second in (("condition", "outputs", 1), ("denoise", "inputs", "T")):
+        port = {"name": "text_bias", "dtype": "float32", "shape": ["R", second, 1, "T"]}
+        spec["graphs"][graph][side].append(port)
+
+
 HOSTILE: dict[str, tuple[Change, str]] = {
     "a layer without": (
         without("key_text.1", "value_text.1"),
@@ -230,6 +237,7 @@ HOSTILE: dict[str, tuple[Change, str]] = {
         lambda spec: (of_text(["R", 333, 48], "condition")(spec), spec["sizes"].update(text=300)),
         "sizes.text is 300, and condition makes texts of 333 tokens",
     ),
+    "a bias that is a text": (bias_as_text, "text_bias is float32 (R, T, 1, T); allowed is"),
     "another type": (
         lambda spec: outputs(spec)[-1].update(dtype="float16"),
         "value_text.2 is float16 (T, R, 3, 16); allowed is float32 (T, R, 3, 16)",

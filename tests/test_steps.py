@@ -12,6 +12,7 @@ sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 
 import steps
 
+from flagdit.engine.bundle import ModelSpec
 from flagdit.engine.session import GraphFile, open_session
 
 
@@ -29,3 +30,14 @@ def test_measures_a_bundle(bundle_dir: Path, tmp_path: Path) -> None:
     steps.plot(results, tmp_path / "steps.png", "tiny")
     with Image.open(tmp_path / "steps.png") as image:
         assert image.size == (960, 540)
+
+
+@pytest.mark.parametrize("family", ["lumina2", "sd3.5"])
+def test_measures_steps_whose_text_rests(of_family, family: str) -> None:  # type: ignore[no-untyped-def]
+    """Besides each that leaves patches out, in one stream or two; they cost less."""
+    _, folder = of_family(family)
+    spec = ModelSpec.model_validate_json((folder / "model.json").read_bytes())
+    session = open_session(GraphFile.beside(folder / "denoise.onnx"), 1)
+    dense, *sparse = steps.cells(session, spec, spec.graphs.denoise, 8, 2, 5, repeats=1)
+    assert not dense.rests and [cell.rests for cell in sparse] == [False, True] * 3
+    assert all(at_rest.flop_ratio < anew.flop_ratio for anew, at_rest in zip(sparse[::2], sparse[1::2], strict=True))

@@ -4,7 +4,7 @@ from flagdit.engine.bench.exact import ExactPictures
 from flagdit.engine.bench.grids import best_shifts
 from flagdit.engine.bench.measure import Entry, check, measure
 from flagdit.engine.bench.record import Record
-from flagdit.engine.bench.samples import Samples
+from flagdit.engine.bench.samples import Samples, here
 from flagdit.engine.bench.settings import FAMILIES, Setting, settings
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "Setting",
     "best_shifts",
     "check",
+    "here",
     "measure",
     "settings",
 ]

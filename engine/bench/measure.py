@@ -18,6 +18,7 @@ from flagdit.engine.bench.exact import EXACT, EXACT_SHIFT, ExactPictures
 from flagdit.engine.bench.samples import Sample, Samples
 from flagdit.engine.bench.settings import STEPS, Setting
 from flagdit.engine.bundle import ModelSpec
+from flagdit.engine.bundle.reader import model_files
 from flagdit.engine.layout import FloatArray, model_shift
 from flagdit.engine.noise import NOISE
 from flagdit.engine.pipeline import Pipeline
@@ -180,17 +181,19 @@ class Batch:
         if self.kept is None:
             return self._measured(setting)
         about = self._about(setting)
-        known = self.kept.read(about)
+        known = self.kept.read(about, len(self.prompts))
         if known is None:
             known = self._measured(setting)
             self.kept.write(about, known)
         return known
 
     def _about(self, setting: Setting) -> list[object]:
-        """All that a sample is of."""
-        spec, chosen = self.pipeline.spec, self.pipeline.chosen
+        """All that a sample is of. Two models may differ with the same weights; presets are in the settings."""
+        spec, chosen, known = self.pipeline.spec, self.pipeline.chosen, self.pipeline.bundle.manifest.files
         engine = None if chosen.engine is None else chosen.engine.model_dump(mode="json")
-        runs = [version_of("flagdit"), spec.weights.sha256, chosen.device, chosen.backend, engine]
+        model = spec.model_dump(mode="json", exclude={"presets", "examples", "licences"})
+        files = [known[name].sha256 for name in model_files(spec)]
+        runs = [version_of("flagdit"), model, files, chosen.device, chosen.backend, engine]
         pictures = [self.exactly.size or spec.latent.size, self.exactly.guidance, NOISE, EXACT, EXACT_SHIFT]
         return [*runs, *pictures, list(self.prompts), self.first, repr(setting.how), self.extra is not None]
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
-import platform
 from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import groupby
@@ -13,7 +11,6 @@ from typing import Annotated
 
 import typer
 
-from flagdit.engine import session
 from flagdit.engine.bench import (
     FAMILIES,
     Entry,
@@ -23,6 +20,7 @@ from flagdit.engine.bench import (
     Setting,
     best_shifts,
     check,
+    here,
     measure,
     settings,
 )
@@ -108,7 +106,8 @@ def bench(
     Quality is the likeness to the dense picture of 100 steps. All settings take turns on every batch of prompts, and
     times are ratios to 30 dense steps of the same run, so that a busy machine disturbs them little. Dense steps get the
     time shift that suits each number of them best, found by the first prompts, or --shift; --times adds dense steps of
-    ab2 between times of your own. With --resume a measurement that was stopped goes on: give it the same options.
+    ab2 between times of your own. With --resume a measurement that was stopped goes on: give it the same options, on
+    the same machine.
     """
     check_writable(json_path, (".json",))
     check_writable(plot, (".png", ".svg"))
@@ -127,7 +126,7 @@ def bench(
     chosen = partial(_settings, presets_of(ready.spec, dimensions), quick, own)
     _check(ready, chosen(_grids(shift, quick)), texts, batch=batch, size=dimensions, guidance=scale)
     check_kept(keep)
-    kept = None if resume is None else Samples(resume)
+    kept = None if resume is None else Samples(resume, here(threads))
     pipeline = load(ready)
     width, height = dimensions or pipeline.spec.latent.size
     record = Record(json_path, _facts(pipeline, len(texts), (width, height), threads=threads, batch=batch))
@@ -241,10 +240,7 @@ def show(entries: list[Entry]) -> None:
 def _facts(pipeline: Pipeline, prompts: int, size: tuple[int, int], *, threads: int, batch: int) -> dict[str, object]:
     return {
         "version": version_of("flagdit"),
-        "onnxruntime": session.onnxruntime().version,
-        "device": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "threads": threads,
+        **here(threads),
         "precision": pipeline.precision,
         "model": pipeline.spec.name,
         "weights": pipeline.spec.weights.sha256,

@@ -64,9 +64,10 @@ void check_rest(const std::string& place, const ModelSpec& model, const std::vec
   const Axes bias{letter("R"), int64_t{1}, int64_t{1}, letter("T")};
   for (const Port& port : inputs)
     if (port.has("T") && !is_text(port) && port.axes != bias)
-      refuse(place + ".inputs: " + in_quotes(port.name) + " is " + axes_text(port.axes) +
-             "; beside outputs that begin with T, allowed with a T are (R, T, ...) over the run and "
-             "a bias (R, 1, 1, T)");
+      refuse(
+          place + ".inputs: " + in_quotes(port.name) + " is " + axes_text(port.axes) +
+          "; beside outputs that begin with T, allowed with a T are (R, T, ...) over the run and "
+          "a bias (R, 1, 1, T)");
   const Axis& length = find(model.condition.outputs, text->name)->axes[1];
   const auto* tokens = std::get_if<int64_t>(&length);
   if (tokens != nullptr && model.sizes.text.value_or(*tokens) != *tokens)
@@ -95,8 +96,9 @@ void check_denoise(const std::string& place, const ModelSpec& model,
                                  [](const Port& port) { return port.starts("T"); });
   for (const Port& port : model.condition.outputs) {
     in[port.name] = {kFloats, {port.starts("S") ? behind(port.axes, {}) : port.axes}};
-    // A text whose length is fixed is none when it rests.
-    if (rests && port.axes.size() > 2 && port.axes[0] == r && !is_letter(port.axes[1])) {
+    // A text whose length is fixed is none when it rests; a bias of its keys, (R, 1, 1, T), is no text.
+    const bool fixed = port.axes.size() > 2 && port.axes[0] == r && !is_letter(port.axes[1]);
+    if (rests && fixed && !port.has("T")) {
       in[port.name].shapes.push_back(port.axes);
       in[port.name].shapes.back()[1] = t;
     }
