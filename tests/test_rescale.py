@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from tiny import TINY, random_flag_dit
 from torch import Tensor
 
+from flagdit.engine.bundle.ports import letter
 from flagdit.export import Checkpoint, ExportOptions, export_model, open_checkpoint
 from flagdit.export.families.family import shapes_of
 from flagdit.export.graph_source import GraphSource, Port
@@ -58,7 +59,7 @@ def feeds(graph: GraphSource, given: dict[str, Tensor]) -> list[Any]:
     """Arguments of a graph's module: what is given by name, and nothing cached."""
 
     def one(port: Port) -> Tensor:
-        if port.axes[:1] == ("M",):
+        if letter(port.axes[0]) == "M":
             return torch.zeros(0, 1, *port.axes[2:])  # type: ignore[arg-type]
         return given[port.name]
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from flagdit.engine.bundle.reader import model_files
 from flagdit.engine.layout import FloatArray, TokenLayout
 from flagdit.engine.noise import NOISE
 from flagdit.engine.pipeline import Pipeline
@@ -32,6 +33,13 @@ def check_kept(folder: Path | None) -> None:
             folder.mkdir(parents=True, exist_ok=True)
             sweep(folder)
             probe(folder)
+
+
+def identity(pipeline: Pipeline) -> list[object]:
+    """What makes a model another one, as plain data: it may be with the same weights. Presets are none of it."""
+    spec, files = pipeline.spec, pipeline.bundle.manifest.files
+    said = spec.model_dump(mode="json", exclude={"presets", "examples", "licences"})
+    return [said, [files[name].sha256 for name in model_files(spec)]]
 
 
 class ExactPictures:
@@ -78,7 +86,7 @@ class ExactPictures:
             return None
         spec = self._pipeline.spec
         size = self.size or spec.latent.size
-        about = [spec.weights.sha256, EXACT_SHIFT, EXACT, NOISE, *size, self.guidance, prompt, seed]
+        about = [identity(self._pipeline), EXACT_SHIFT, EXACT, NOISE, *size, self.guidance, prompt, seed]
         return self._folder / f"{hashlib.sha256(json.dumps(about).encode()).hexdigest()[:32]}.npy"
 
     def _read(self, prompt: str, seed: int) -> FloatArray | None:

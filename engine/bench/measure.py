@@ -14,11 +14,10 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from flagdit.engine.bench.exact import EXACT, EXACT_SHIFT, ExactPictures
+from flagdit.engine.bench.exact import EXACT, EXACT_SHIFT, ExactPictures, identity
 from flagdit.engine.bench.samples import Sample, Samples
 from flagdit.engine.bench.settings import STEPS, Setting
 from flagdit.engine.bundle import ModelSpec
-from flagdit.engine.bundle.reader import model_files
 from flagdit.engine.layout import FloatArray, model_shift
 from flagdit.engine.noise import NOISE
 from flagdit.engine.pipeline import Pipeline
@@ -188,12 +187,10 @@ class Batch:
         return known
 
     def _about(self, setting: Setting) -> list[object]:
-        """All that a sample is of. Two models may differ with the same weights; presets are in the settings."""
-        spec, chosen, known = self.pipeline.spec, self.pipeline.chosen, self.pipeline.bundle.manifest.files
+        """All that a sample is of."""
+        spec, chosen = self.pipeline.spec, self.pipeline.chosen
         engine = None if chosen.engine is None else chosen.engine.model_dump(mode="json")
-        model = spec.model_dump(mode="json", exclude={"presets", "examples", "licences"})
-        files = [known[name].sha256 for name in model_files(spec)]
-        runs = [version_of("flagdit"), model, files, chosen.device, chosen.backend, engine]
+        runs = [version_of("flagdit"), identity(self.pipeline), chosen.device, chosen.backend, engine]
         pictures = [self.exactly.size or spec.latent.size, self.exactly.guidance, NOISE, EXACT, EXACT_SHIFT]
         return [*runs, *pictures, list(self.prompts), self.first, repr(setting.how), self.extra is not None]
 
