@@ -9,6 +9,7 @@ background are right, and the distance to the exact picture in the features of a
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -26,7 +27,7 @@ import emoji_quality  # noqa: F401 (finds the modules of the example)
 from emoji_quality.colour import pixels
 from emoji_quality.judge import Judge
 from emoji_quality.training import key, load_classifier
-from flagdit.engine import Pipeline
+from flagdit.engine import FlagditError, Pipeline
 from flagdit.engine.bench import FAMILIES, Entry, ExactPictures, Samples, best_shifts, here, measure, settings
 from flagdit.engine.bench.plot import pareto
 from flagdit.engine.bench.settings import FEWER, dense_runs
@@ -145,4 +146,8 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    try:
+        typer.run(main)
+    except FlagditError as error:
+        Console(stderr=True).print(f"error: {error}", markup=False, soft_wrap=True)
+        sys.exit(2)

@@ -38,7 +38,7 @@ from flagdit.cpp_ext import step_flops
 from flagdit.engine.bench.plot import save as save_figure
 from flagdit.engine.bundle import Engine, Graph, ModelSpec, Tensor
 from flagdit.engine.bundle.builder import read_model
-from flagdit.engine.bundle.ports import begins, caches, twin
+from flagdit.engine.bundle.ports import begins, caches, is_text, twin
 from flagdit.engine.bundle.reader import Bundle
 from flagdit.engine.commands.common import PrecisionOption, check_writable
 from flagdit.engine.cost import sizes_of
@@ -112,7 +112,7 @@ def step_kinds(session: Session, ports: Graph | Engine, layout: TokenLayout, row
             return whole[active : n + text if rests and tensor.name in adds else n]
         if begins(tensor, "T"):
             return whole[: 0 if rests else text]
-        return np.ascontiguousarray(whole[:, :0]) if rests and tuple(tensor.shape[:2]) == ("R", "T") else whole
+        return np.ascontiguousarray(whole[:, :0]) if rests and is_text(tensor.shape) else whole
 
     bindings = {}
     for ratio in RATIOS:

@@ -16,6 +16,7 @@ from pipelines import CASES, write_bundle
 from flagdit.cpp_ext import Session, check_model
 from flagdit.engine import BundleError, Coarse, Pipeline, RasConfig, RequestError, SkipLayerGuidance, make_plan
 from flagdit.engine.bundle import ModelSpec
+from flagdit.engine.bundle.ports import is_text
 from flagdit.engine.calibrate.search import cost, shapes
 from flagdit.engine.calibrate.space import Shape, preset_of, start
 from flagdit.engine.compiler.profiles import Limits, profiles, ranges
@@ -72,7 +73,7 @@ class KeepingBinding:
         if not dense:
             of.rested += 1
             for port in of.ports:
-                if not port.output and list(port.axes[:2]) == ["R", "T"]:
+                if not port.output and is_text(port.axes):
                     given[port.name] = np.ascontiguousarray(given[port.name][:, :0])
             given |= {name: np.concatenate([given[name], rows]) for name, rows in of.kept[place].items()}
         made = of.session.run(given)

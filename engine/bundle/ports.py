@@ -35,6 +35,11 @@ def twin(tail: str) -> str:
     return tail.replace("_tail", "_head", 1)
 
 
+def is_text(axes: Sequence[object]) -> bool:
+    """Whether axes of an input of `denoise` are of a text that a step computes, (R, T, ...): none of one that rests."""
+    return tuple(axes[:2]) == ("R", "T")
+
+
 def may_rest(denoise: Graph) -> bool:
     """Whether a text adds to the caches of `denoise`, and so may rest: outputs begin with T."""
     return any(begins(tensor, "T") for tensor in denoise.outputs)

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from flagdit.cpp_ext import Port, selftest_cases
 from flagdit.engine.bundle.manifest import Engine
-from flagdit.engine.bundle.ports import FLOATS
+from flagdit.engine.bundle.ports import FLOATS, is_text
 
 SELFTEST = "selftest.safetensors"
 KEPT = 3
@@ -76,7 +76,7 @@ def cut(values: Array, axes: list[int | str], case: Case) -> Array:
     """
     sizes = {"A": slice(case.active), "M": slice(case.active, case.active + case.cached), "R": slice(case.rows)}
     if case.rests:
-        sizes["T"] = slice(0 if axes[:2] == ["R", "T"] else case.rests)
+        sizes["T"] = slice(0 if is_text(axes) else case.rests)
     return np.ascontiguousarray(values[tuple(sizes.get(str(axis), slice(None)) for axis in axes)])
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from flagdit.engine.bundle import Graph, ModelSpec, Profile
-from flagdit.engine.bundle.ports import may_rest
+from flagdit.engine.bundle.ports import is_text, may_rest
 from flagdit.engine.errors import BuildError
 from flagdit.engine.layout import TokenLayout
 
@@ -71,7 +71,7 @@ def profiles(graph: Graph, axes: Mapping[str, Range]) -> dict[str, Profile]:
                 f"{graph.file}: input {tensor.name} has axis {', '.join(unknown)}; known are {', '.join(axes)}: "
                 "export the model again with this flagdit"
             )
-        of = computed if tuple(tensor.shape[:2]) == ("R", "T") else axes
+        of = computed if is_text(tensor.shape) else axes
         sizes = [of[a] if isinstance(a, str) else (a, a, a) for a in tensor.shape]
         low, best, high = (tuple(size[i] for size in sizes) for i in range(3))
         found[tensor.name] = Profile(min=low, opt=best, max=high)

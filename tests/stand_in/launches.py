@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from flagdit.cpp_ext import OnnxRuntime
+from flagdit.engine.bundle.ports import is_text
 from flagdit.engine.session import GraphFile, dtype_of
 
 KERNEL = re.compile(r"launch (?:_ZN?(?:11onnxruntime)?)?(\S+)")
@@ -33,7 +34,7 @@ def main(library: str, path: str, a: str, m: str, r: str, t: str, *rests: str) -
         if port.output:
             continue
         shape = [known.get(str(axis), axis) for axis in port.axes]
-        if rests and list(port.axes[:2]) == ["R", "T"]:
+        if rests and is_text(port.axes):
             shape[1] = 0
         elif rests and port.name in adds:
             shape[0] = known["M"] + known["T"]
